@@ -1,0 +1,36 @@
+"""Every error that attnrec raises on purpose.
+
+A wrong argument is a plain ``ValueError``. The rest derive from one root, so that an
+application can catch them together::
+
+    AttnrecError
+    ├── DataError         an interaction log that cannot be used
+    ├── RunError          a run directory that is missing, incomplete or of another kind
+    ├── ModelFileError    a file that is not an intact attnrec model
+    ├── ParityError       an exported file that does not answer like its torch model
+    └── SelfTestError     a loaded file that does not reproduce its own golden vectors
+"""
+
+
+class AttnrecError(Exception):
+    """Root of all attnrec errors."""
+
+
+class DataError(AttnrecError):
+    """An interaction log cannot be used; the message names file, column, row and remedy."""
+
+
+class RunError(AttnrecError):
+    """A run directory is missing, incomplete, or belongs to another configuration."""
+
+
+class ModelFileError(AttnrecError):
+    """A file is not an intact attnrec model, or this machine cannot run it."""
+
+
+class ParityError(AttnrecError):
+    """An exported file does not answer like its torch model; nothing was written."""
+
+
+class SelfTestError(AttnrecError):
+    """A loaded file does not reproduce its own golden vectors on this machine."""
