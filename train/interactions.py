@@ -1,9 +1,20 @@
 """The interaction log in memory: flat arrays, one slice per user."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
 from numpy.typing import NDArray
+
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import replace_file
+
+EVENTS_FILE = "interactions.parquet"
+ITEMS_FILE = "items.parquet"
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,138 @@ class Interactions:
     item_index: NDArray[np.int32]
     """Item of each event (n_events,)."""
     timestamps: NDArray[np.int64]
-    """Unix seconds of each event (n_events,), or its place in the order where the log has no time."""
+    """Unix seconds of each event (n_events,), or its place where the log has only an order."""
     titles: NDArray[np.object_] | None
-    """What a person calls each item (n_items,); "" where unknown, None when there are no titles."""
+    """What a person calls each item (n_items,); "" where unknown, None without titles."""
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.item_ids)
+
+    @property
+    def n_events(self) -> int:
+        """Number of events."""
+        return len(self.item_index)
+
+    def sequence(self, user: int) -> NDArray[np.int32]:
+        """Items of user number `user`, oldest first (length of the history,); a view."""
+        return self.item_index[self.offsets[user] : self.offsets[user + 1]]
+
+    def with_titles(self, titles: NDArray[np.object_]) -> "Interactions":
+        """The same log with `titles` (n_items,)."""
+        return replace(self, titles=titles)
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of ids, order and times; titles do not count: they change no event."""
+        digest = hashlib.sha256(b"attnrec interactions 1")
+        for ids in (self.user_ids, self.item_ids):
+            digest.update(_id_bytes(ids))
+        # A fixed byte order: the same log has the same fingerprint on every machine.
+        digest.update(self.offsets.astype("<i8").tobytes())
+        digest.update(self.item_index.astype("<i4").tobytes())
+        digest.update(self.timestamps.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def save(self, directory: Path) -> None:
+        """Write `interactions.parquet` and `items.parquet` into an existing directory.
+
+        Each file is replaced as a whole. ``ValueError`` if a user has no event: the files could
+        not tell of that user.
+        """
+        lengths = np.diff(self.offsets)
+        if (lengths < 1).any():
+            raise ValueError("every user must have an event to be saved")
+        user = np.repeat(np.arange(self.n_users, dtype=np.int32), lengths)
+        events = pa.table(
+            {
+                "user_id": pa.DictionaryArray.from_arrays(user, _id_array(self.user_ids)),
+                "item_id": pa.DictionaryArray.from_arrays(
+                    self.item_index, _id_array(self.item_ids)
+                ),
+                "timestamp": self.timestamps,
+            }
+        )
+        items = {"item_id": _id_array(self.item_ids)}
+        if self.titles is not None:
+            items["title"] = pa.array(self.titles, pa.string())
+        with (
+            replace_file(directory / EVENTS_FILE) as events_path,
+            replace_file(directory / ITEMS_FILE) as items_path,
+        ):
+            pyarrow.parquet.write_table(events, events_path)
+            pyarrow.parquet.write_table(pa.table(items), items_path)
+
+    @classmethod
+    def load(cls, directory: Path) -> "Interactions":
+        """Read what `save` wrote, exactly. `RunError` if it is missing or not intact."""
+        items = _read(directory / ITEMS_FILE, ("item_id",))
+        events = _read(directory / EVENTS_FILE, ("user_id", "item_id", "timestamp"))
+        item_ids = items["item_id"].combine_chunks()
+        # Users stand in the file in their order; items may not, so their own table says it.
+        user, user_ids = _codes(events["user_id"])
+        item, distinct = _codes(events["item_id"])
+        place = pc.index_in(distinct, value_set=item_ids)
+        if place.null_count:
+            raise RunError(
+                f"{directory}: {EVENTS_FILE} holds an item that {ITEMS_FILE} does not: "
+                "the files are of different runs; train again"
+            )
+        lengths = np.bincount(user, minlength=len(user_ids))
+        titles = None
+        if "title" in items.column_names:
+            titles = items["title"].combine_chunks().to_numpy(zero_copy_only=False)
+        return cls(
+            user_ids=_id_values(user_ids),
+            item_ids=_id_values(item_ids),
+            offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            item_index=place.to_numpy().astype(np.int32)[item],
+            timestamps=events["timestamp"].to_numpy(),
+            titles=titles,
+        )
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: there is no such file; is this a run directory?") from error
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path}: not an intact file of a run ({error}); train again") from error
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise RunError(f"{path}: there is no column {missing[0]!r}; train again")
+    return table
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
+    """Codes by first appearance, and the distinct values."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    coded = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    return coded.indices.to_numpy().astype(np.int32), coded.dictionary
+
+
+def _id_array(ids: NDArray[np.int64] | NDArray[np.object_]) -> pa.Array:
+    return pa.array(ids, pa.int64() if ids.dtype == np.int64 else pa.string())
+
+
+def _id_values(ids: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
+    values: NDArray[np.int64] | NDArray[np.object_] = ids.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _id_bytes(ids: NDArray[np.int64] | NDArray[np.object_]) -> bytes:
+    """Bytes that no other id array has: the type, the count, then the ids."""
+    head = f"{ids.dtype} {len(ids)} ".encode()
+    if ids.dtype == np.int64:
+        return head + ids.astype("<i8").tobytes()
+    encoded = [str(text).encode() for text in ids]
+    lengths = np.array([len(text) for text in encoded], "<i8")
+    return head + lengths.tobytes() + b"".join(encoded)

@@ -1,0 +1,49 @@
+"""Writing files so that a reader sees either the old content or the new, never a part."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replace_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what was written there becomes `path` at the end.
+
+    The temporary name ends in the name of `path`, for writers that go by the suffix. The block
+    must create the file and close it. The content is on the disk before the name changes. After
+    any error, a keyboard interrupt included, the temporary is gone and `path` is as it was.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+    try:
+        yield temporary
+        _sync_file(temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        # Windows refuses to delete a file that the failed block left open: the block's own
+        # error is the one to report.
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_directory(target.parent)
+
+
+def _sync_file(path: Path) -> None:
+    """Force the content to the disk: else a power cut may keep the new name with no content."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Force the new name to the disk where the system can (Windows cannot open a directory)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # Some network file systems cannot sync a directory; the file itself is complete.
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

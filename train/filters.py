@@ -1,0 +1,123 @@
+"""Which events of a log count: by type, by rating, once per item, and often enough."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from attnrec.runtime.errors import DataError
+from attnrec.train.raw_table import RawTable, first_failure
+from attnrec.train.recipe import DataRecipe
+
+
+class Frequent(NamedTuple):
+    """What `frequent_events` kept, and how many events went for which reason."""
+
+    keep: NDArray[np.bool_]
+    rare_items: int
+    short_users: int
+
+
+def keep_event_types(raw: RawTable, recipe: DataRecipe) -> RawTable:
+    """The rows whose event type is one of `recipe.events`. `DataError` if there are none."""
+    if not recipe.events:
+        return raw
+    column = raw.columns[recipe.event_col].cast(pa.string())
+    mask = pc.is_in(column, value_set=pa.array(recipe.events, pa.string()))
+    kept = raw.keep(mask.to_numpy())
+    if kept.n_rows == 0:
+        present = ", ".join(repr(value) for value in column.unique().to_pylist()[:10])
+        problem = f"no row has an event type of {list(recipe.events)}, there are {present}"
+        raise raw.column_error(recipe.event_col, f"{problem}; see --events")
+    return kept
+
+
+def keep_min_rating(raw: RawTable, recipe: DataRecipe) -> RawTable:
+    """The rows rated `recipe.min_rating` or more. `DataError` at a rating that is no number."""
+    if recipe.min_rating is None:
+        return raw
+    ratings = _ratings(raw, recipe.rating_col)
+    kept = raw.keep(ratings >= recipe.min_rating)
+    if kept.n_rows == 0:
+        problem = f"no rating reaches {recipe.min_rating}, the highest is {ratings.max()}"
+        raise raw.column_error(recipe.rating_col, f"{problem}; see --min-rating")
+    return kept
+
+
+def _ratings(raw: RawTable, column: str) -> NDArray[np.float64]:
+    def convert(part: Any) -> Any:
+        return part.cast(pa.float64())
+
+    values = raw.columns[column]
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    remedy = "is not a rating; correct it, drop the row, or leave out --min-rating"
+    try:
+        ratings: NDArray[np.float64] = convert(values).to_numpy()
+    except pa.ArrowInvalid as error:
+        row = first_failure(values, convert)
+        raise raw.error(column, row, f"{values[row].as_py()!r} {remedy}") from error
+    except pa.ArrowNotImplementedError as error:
+        raise raw.column_error(column, f"type {values.type} is no rating") from error
+    missing = np.isnan(ratings)
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise raw.error(column, row, f"{values[row].as_py()!r} {remedy}")
+    return ratings
+
+
+def first_of_pairs(user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """True for the first event of each user with each item, in the order given (n,)."""
+    n_items = int(item.max(initial=0)) + 1
+    pairs = user.astype(np.int64) * n_items + item
+    return ~pd.Series(pairs).duplicated().to_numpy()
+
+
+def frequent_events(
+    user: NDArray[np.int32], item: NDArray[np.int32], recipe: DataRecipe
+) -> Frequent:
+    """The events left when rare items and short users are dropped in turn until none is left.
+
+    `user`, `item`: codes of each event (n,). Items go first in each round.
+    """
+    keep = np.ones(len(user), np.bool_)
+    rare_items = short_users = 0
+    while True:
+        dropped_items = _drop_below(keep, item, recipe.min_item_events)
+        dropped_users = _drop_below(keep, user, recipe.min_user_events)
+        rare_items += dropped_items
+        short_users += dropped_users
+        if dropped_items == dropped_users == 0:
+            return Frequent(keep, rare_items, short_users)
+
+
+def _drop_below(keep: NDArray[np.bool_], codes: NDArray[np.int32], minimum: int) -> int:
+    """Clear `keep` for codes with fewer than `minimum` kept events; the number cleared."""
+    if minimum <= 1:
+        return 0
+    before = int(keep.sum())
+    counts = np.bincount(codes[keep], minlength=int(codes.max(initial=0)) + 1)
+    keep &= counts[codes] >= minimum
+    return before - int(keep.sum())
+
+
+def check_usable(name: str, lengths: NDArray[np.int64], n_items: int) -> None:
+    """`DataError` unless there are two items and a user with three events.
+
+    `lengths`: events of each user (n_users,). Fewer than three cannot be split into train,
+    validation and test.
+    """
+    longest = int(lengths.max(initial=0))
+    counts = f"{int(lengths.sum())} events of {len(lengths)} users and {n_items} items are left"
+    if len(lengths) == 0:
+        problem = "nothing is left; lower --min-item-events or --min-user-events"
+    elif n_items < 2:
+        problem = "a recommender needs two items; see --item-col and --min-item-events"
+    elif longest < 3:
+        problem = f"no user has 3 events (the longest history has {longest}); see --user-col"
+    else:
+        return
+    raise DataError(f"{name}: {problem} ({counts})")

@@ -1,0 +1,178 @@
+"""From a log in a file or a DataFrame to `Interactions`, with a report of what was done."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from attnrec.runtime.errors import DataError
+from attnrec.train.filters import (
+    check_usable,
+    first_of_pairs,
+    frequent_events,
+    keep_event_types,
+    keep_min_rating,
+)
+from attnrec.train.ids import CodedIds, IdArray, code_ids, id_texts
+from attnrec.train.interactions import Interactions
+from attnrec.train.raw_table import RawTable
+from attnrec.train.read_table import read_table
+from attnrec.train.recipe import DataRecipe
+from attnrec.train.report import DataReport
+from attnrec.train.timestamps import Times, read_times
+
+Source = str | Path | pd.DataFrame
+
+
+class _Events(NamedTuple):
+    """Flat events: codes into the id arrays, and the time in seconds."""
+
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
+    seconds: NDArray[np.int64]
+
+    def keep(self, mask: NDArray[np.bool_]) -> "_Events":
+        return _Events(self.user[mask], self.item[mask], self.seconds[mask])
+
+
+_DEFAULT_RECIPE = DataRecipe()
+
+
+def load_interactions(
+    source: Source, recipe: DataRecipe = _DEFAULT_RECIPE, *, items: Source | None = None
+) -> tuple[Interactions, DataReport]:
+    """Read a log (CSV, CSV.gz, Parquet or a DataFrame) and prepare it as `recipe` says.
+
+    `items`: a table of the same kinds with an item and a title column; the first row of an item
+    counts, an item without a row gets the title "". Users and items are numbered by their first
+    row in the log. The events of a user are ordered by time in full precision, events of the
+    same time stay in the order of the log. Rows of other event types and low ratings go before
+    their ids and times are looked at. Raises `DataError`, naming file, column, row and remedy.
+    """
+    raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col))
+    if raw.n_rows == 0:
+        raise DataError(f"{raw.name}: there is a header but no row")
+    typed = keep_event_types(raw, recipe)
+    rated = keep_min_rating(typed, recipe)
+    data, times, dropped = _prepare(rated, recipe)
+    if items is not None:
+        data = _with_titles(data, items, recipe)
+    dropped["dropped_event_type"] = raw.n_rows - typed.n_rows
+    dropped["dropped_rating"] = typed.n_rows - rated.n_rows
+    return data, _report(raw, data, times, dropped)
+
+
+def _prepare(raw: RawTable, recipe: DataRecipe) -> tuple[Interactions, Times, dict[str, int]]:
+    """Code, order and filter the rows; the counts are named like the fields of the report."""
+    users = code_ids(raw, recipe.user_col, recipe.id_type, padding=False)
+    catalogue = code_ids(raw, recipe.item_col, recipe.id_type, padding=True)
+    times = read_times(raw, recipe.time_col, recipe.time_unit)
+    events = _in_order(users, catalogue, times)
+    if not recipe.repeats:
+        events = events.keep(first_of_pairs(events.user, events.item))
+    frequent = frequent_events(events.user, events.item, recipe)
+    dropped = {
+        "dropped_repeated": raw.n_rows - len(events.user),
+        "dropped_rare_items": frequent.rare_items,
+        "dropped_short_users": frequent.short_users,
+    }
+    data = _assemble(raw.name, events.keep(frequent.keep), users.ids, catalogue.ids)
+    return data, times, dropped
+
+
+def _report(
+    raw: RawTable, data: Interactions, times: Times, dropped: dict[str, int]
+) -> DataReport:
+    return DataReport(
+        source=raw.name,
+        rows_read=raw.n_rows,
+        **dropped,
+        n_users=data.n_users,
+        n_users_evaluable=int(np.count_nonzero(np.diff(data.offsets) >= 3)),
+        n_items=data.n_items,
+        n_events=data.n_events,
+        user_id_type=_type_name(data.user_ids),
+        item_id_type=_type_name(data.item_ids),
+        time_unit=times.unit,
+        time_unit_guessed=times.guessed,
+        first_time=_iso(times.unit, int(data.timestamps.min())),
+        last_time=_iso(times.unit, int(data.timestamps.max())),
+        n_titles=None if data.titles is None else int(np.count_nonzero(data.titles != "")),
+        fingerprint=data.fingerprint(),
+    )
+
+
+def _wanted(recipe: DataRecipe) -> dict[str, str]:
+    """The columns to read, each with the option that renames it."""
+    wanted = {
+        recipe.user_col: "--user-col",
+        recipe.item_col: "--item-col",
+        recipe.time_col: "--time-col",
+    }
+    if recipe.events:
+        wanted[recipe.event_col] = "--event-col"
+    if recipe.min_rating is not None:
+        wanted[recipe.rating_col] = "--rating-col"
+    return wanted
+
+
+def _in_order(users: CodedIds, items: CodedIds, times: Times) -> _Events:
+    # lexsort is stable: events of the same time stay in the order of the log.
+    order = np.lexsort((times.key, users.codes))
+    return _Events(users.codes[order], items.codes[order], times.seconds[order])
+
+
+def _assemble(name: str, events: _Events, user_ids: IdArray, item_ids: IdArray) -> Interactions:
+    """Leave out the users and items without an event; the others keep their sequence."""
+    per_user = np.bincount(events.user, minlength=len(user_ids))
+    per_item = np.bincount(events.item, minlength=len(item_ids))
+    lengths = per_user[per_user > 0]
+    check_usable(name, lengths, int(np.count_nonzero(per_item)))
+    new_item = (np.cumsum(per_item > 0) - 1).astype(np.int32)
+    return Interactions(
+        user_ids=user_ids[per_user > 0],
+        item_ids=item_ids[per_item > 0],
+        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        item_index=new_item[events.item],
+        timestamps=events.seconds,
+        titles=None,
+    )
+
+
+def _with_titles(data: Interactions, items: Source, recipe: DataRecipe) -> Interactions:
+    wanted = {recipe.item_col: "--item-col", recipe.title_col: "--title-col"}
+    raw = read_table(items, wanted, ())
+    known = pa.array(data.item_ids).cast(pa.string())
+    # The first row of an item is the one that `index_in` finds.
+    place = pc.index_in(known, value_set=id_texts(raw, recipe.item_col))
+    if place.null_count == len(place):
+        problem = f"none of the log's items is here, for example {known[0].as_py()!r}"
+        raise raw.column_error(recipe.item_col, problem)
+    titles = _titles(raw, recipe.title_col).take(place).fill_null("")
+    return data.with_titles(titles.to_numpy(zero_copy_only=False))
+
+
+def _titles(raw: RawTable, column: str) -> pa.Array:
+    try:
+        return raw.columns[column].cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise raw.column_error(column, f"the titles are not text ({error})") from error
+
+
+def _type_name(ids: IdArray) -> str:
+    return "int64" if ids.dtype == np.int64 else "string"
+
+
+def _iso(unit: str, seconds: int) -> str | None:
+    if unit == "order":
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (OverflowError, ValueError, OSError):
+        # A unit forced by the recipe can give a year that no calendar knows.
+        return f"{seconds} s"

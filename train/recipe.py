@@ -1,0 +1,94 @@
+"""How a log is read: its columns, its units and what is left out."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+IdType = Literal["auto", "int64", "string"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "order"]
+
+_TEXT_FIELDS = ("user_col", "item_col", "time_col", "event_col", "rating_col", "title_col")
+_COUNT_FIELDS = ("min_item_events", "min_user_events")
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Everything that decides which events of a log are used and how their values are read.
+
+    A wrong value raises ``ValueError``. The filters apply in this order: `events`, `min_rating`,
+    `repeats`, then `min_item_events` and `min_user_events` in turn until nothing changes.
+    """
+
+    user_col: str = "user_id"
+    """Column of the user ids."""
+    item_col: str = "item_id"
+    """Column of the item ids, in the log and in the items table."""
+    time_col: str = "timestamp"
+    """Column of the time of an event, or of its place in the order."""
+    event_col: str = "event"
+    """Column of the event type; read only when `events` names some."""
+    rating_col: str = "rating"
+    """Column of the rating; read only when `min_rating` is set."""
+    title_col: str = "title"
+    """Column of the title in the items table."""
+    id_type: IdType = "auto"
+    """int64 or string ids; "auto": int64 where every id is a plain decimal, judged per column."""
+    time_unit: TimeUnit = "auto"
+    """Unit of the time column, "iso" for text, "order" for mere places; "auto" guesses."""
+    repeats: bool = False
+    """Keep repeated events of a user and an item; otherwise the first by time stays."""
+    min_rating: float | None = None
+    """Lowest rating that counts as an event; None: every row counts."""
+    events: tuple[str, ...] = ()
+    """Event types that count; empty: all."""
+    min_item_events: int = 1
+    """Fewest events of an item that stays."""
+    min_user_events: int = 1
+    """Fewest events of a user that stays."""
+
+    def __post_init__(self) -> None:
+        for name in _TEXT_FIELDS:
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"{name} must be a column name, not {value!r}")
+        _check_choice("id_type", self.id_type, get_args(IdType))
+        _check_choice("time_unit", self.time_unit, get_args(TimeUnit))
+        if not isinstance(self.repeats, bool):
+            raise ValueError(f"repeats must be true or false, not {self.repeats!r}")
+        if self.min_rating is not None and not _is_finite_number(self.min_rating):
+            raise ValueError(f"min_rating must be a number or None, not {self.min_rating!r}")
+        if not isinstance(self.events, tuple) or not all(
+            isinstance(event, str) and event for event in self.events
+        ):
+            raise ValueError(f"events must be a tuple of event types, not {self.events!r}")
+        for name in _COUNT_FIELDS:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that ``json.dumps`` takes and `from_json` reads back."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"events": list(self.events)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "DataRecipe":
+        """The recipe that `to_json` wrote; an unknown key or a wrong value is a ``ValueError``."""
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r} in a data recipe, known: {known}")
+        events = values.get("events", ())
+        if not isinstance(events, list | tuple):
+            raise ValueError(f"events must be a list of event types, not {events!r}")
+        return cls(**{**values, "events": tuple(events)})
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
