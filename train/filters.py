@@ -25,7 +25,12 @@ def keep_event_types(raw: RawTable, recipe: DataRecipe) -> RawTable:
     """The rows whose event type is one of `recipe.events`. `DataError` if there are none."""
     if not recipe.events:
         return raw
-    column = raw.columns[recipe.event_col].cast(pa.string())
+    try:
+        column = raw.decoded(recipe.event_col).cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise raw.column_error(
+            recipe.event_col, f"the event types are no text ({error})"
+        ) from error
     mask = pc.is_in(column, value_set=pa.array(recipe.events, pa.string()))
     kept = raw.keep(mask.to_numpy())
     if kept.n_rows == 0:
@@ -51,9 +56,7 @@ def _ratings(raw: RawTable, column: str) -> NDArray[np.float64]:
     def convert(part: Any) -> Any:
         return part.cast(pa.float64())
 
-    values = raw.columns[column]
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = raw.decoded(column)
     remedy = "is not a rating; correct it, drop the row, or leave out --min-rating"
     try:
         ratings: NDArray[np.float64] = convert(values).to_numpy()
@@ -117,7 +120,9 @@ def check_usable(name: str, lengths: NDArray[np.int64], n_items: int) -> None:
     elif n_items < 2:
         problem = "a recommender needs two items; see --item-col and --min-item-events"
     elif longest < 3:
-        problem = f"no user has 3 events (the longest history has {longest}); see --user-col"
+        problem = (
+            f"no user has 3 events, the longest history has {longest}; see --user-col, --repeats"
+        )
     else:
         return
     raise DataError(f"{name}: {problem} ({counts})")

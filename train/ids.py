@@ -34,7 +34,7 @@ def code_ids(raw: RawTable, column: str, id_type: IdType, *, padding: bool) -> C
     padding value among texts, is always refused. Raises `DataError`.
     """
     codes, texts = _distinct_texts(raw, column)
-    codes, texts, rows = _by_first_appearance(codes, texts)
+    codes, texts, rows = number_by_first_row(codes, texts)
     empty = pc.index(texts, "").as_py()
     if empty >= 0:
         raise raw.error(column, int(rows[empty]), "the id is empty; fill it in or drop the row")
@@ -44,7 +44,8 @@ def code_ids(raw: RawTable, column: str, id_type: IdType, *, padding: bool) -> C
     if misfit >= 0:
         problem = f"{texts[misfit].as_py()!r} is not a plain int64 number; use --id-type string"
         raise raw.error(column, int(rows[misfit]), problem)
-    ids: NDArray[np.int64] = texts.cast(pa.int64()).to_numpy()
+    # A copy, because Arrow's own memory is read-only and torch warns about that.
+    ids: NDArray[np.int64] = texts.cast(pa.int64()).to_numpy().copy()
     minus_one = np.flatnonzero(ids == -1)
     if padding and len(minus_one):
         problem = "the id -1 is the padding value of int64 ids; use --id-type string"
@@ -54,10 +55,7 @@ def code_ids(raw: RawTable, column: str, id_type: IdType, *, padding: bool) -> C
 
 def id_texts(raw: RawTable, column: str) -> Any:
     """The ids of `column` as Arrow strings (n_rows,), null where missing. Raises `DataError`."""
-    values = raw.columns[column]
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    return _as_text(raw, column, values.combine_chunks())
+    return _as_text(raw, column, raw.decoded(column).combine_chunks())
 
 
 def _distinct_texts(raw: RawTable, column: str) -> tuple[NDArray[np.int32], Any]:
@@ -106,17 +104,21 @@ def _as_text(raw: RawTable, column: str, values: Any) -> Any:
         raise raw.column_error(column, f"the ids are not UTF-8 text ({error})") from error
 
 
-def _by_first_appearance(
-    codes: NDArray[np.int32], texts: Any
+def number_by_first_row(
+    codes: NDArray[np.int32], values: Any
 ) -> tuple[NDArray[np.int32], Any, NDArray[np.int64]]:
-    """Number the ids anew in the order of the rows; also the first row of each id (n_ids,)."""
-    first = np.full(len(texts), len(codes), np.int64)
+    """Number the distinct `values` (an Arrow array) anew in the order of their first rows.
+
+    Returns the new code of each row (n,), the values that have a row, and the first row of each
+    (n_values,). `codes` (n,) points into `values`.
+    """
+    first = np.full(len(values), len(codes), np.int64)
     # Written backwards, so that the first row of an id is the one that stays.
     first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
     order = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(codes))]
-    new_code = np.empty(len(texts), np.int32)
+    new_code = np.empty(len(values), np.int32)
     new_code[order] = np.arange(len(order), dtype=np.int32)
-    return new_code[codes], texts.take(pa.array(order)), first[order]
+    return new_code[codes], values.take(pa.array(order)), first[order]
 
 
 def _first_not_int64(texts: Any) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
+from attnrec.train.ids import number_by_first_row
 
 EVENTS_FILE = "interactions.parquet"
 ITEMS_FILE = "items.parquet"
@@ -66,9 +67,9 @@ class Interactions:
         for ids in (self.user_ids, self.item_ids):
             digest.update(_id_bytes(ids))
         # A fixed byte order: the same log has the same fingerprint on every machine.
-        digest.update(self.offsets.astype("<i8").tobytes())
-        digest.update(self.item_index.astype("<i4").tobytes())
-        digest.update(self.timestamps.astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(self.offsets, "<i8").data)
+        digest.update(np.ascontiguousarray(self.item_index, "<i4").data)
+        digest.update(np.ascontiguousarray(self.timestamps, "<i8").data)
         return digest.hexdigest()
 
     def save(self, directory: Path) -> None:
@@ -109,6 +110,8 @@ class Interactions:
         # Users stand in the file in their order; items may not, so their own table says it.
         user, user_ids = _codes(events["user_id"])
         item, distinct = _codes(events["item_id"])
+        if distinct.type != item_ids.type:
+            raise RunError(f"{directory}: the item ids of the two files differ in type")
         place = pc.index_in(distinct, value_set=item_ids)
         if place.null_count:
             raise RunError(
@@ -118,13 +121,13 @@ class Interactions:
         lengths = np.bincount(user, minlength=len(user_ids))
         titles = None
         if "title" in items.column_names:
-            titles = items["title"].combine_chunks().to_numpy(zero_copy_only=False)
+            titles = _text_values(items["title"].combine_chunks())
         return cls(
             user_ids=_id_values(user_ids),
             item_ids=_id_values(item_ids),
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             item_index=place.to_numpy().astype(np.int32)[item],
-            timestamps=events["timestamp"].to_numpy(),
+            timestamps=_int_values(events["timestamp"].combine_chunks()),
             titles=titles,
         )
 
@@ -145,10 +148,11 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
 
 def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
     """Codes by first appearance, and the distinct values."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    coded = column.dictionary_encode().unify_dictionaries().combine_chunks()
-    return coded.indices.to_numpy().astype(np.int32), coded.dictionary
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    coded = column.unify_dictionaries().combine_chunks()
+    codes, values, _ = number_by_first_row(coded.indices.to_numpy(), coded.dictionary)
+    return codes, values
 
 
 def _id_array(ids: NDArray[np.int64] | NDArray[np.object_]) -> pa.Array:
@@ -156,8 +160,18 @@ def _id_array(ids: NDArray[np.int64] | NDArray[np.object_]) -> pa.Array:
 
 
 def _id_values(ids: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
-    values: NDArray[np.int64] | NDArray[np.object_] = ids.to_numpy(zero_copy_only=False)
-    return values
+    if ids.type == pa.int64():
+        return _int_values(ids)
+    return _text_values(ids)
+
+
+def _int_values(numbers: pa.Array) -> NDArray[np.int64]:
+    # A copy, because Arrow's own memory is read-only and torch warns about that.
+    return np.array(numbers.to_numpy(), np.int64)
+
+
+def _text_values(texts: pa.Array) -> NDArray[np.object_]:
+    return np.array(texts.to_numpy(zero_copy_only=False), np.object_)
 
 
 def _id_bytes(ids: NDArray[np.int64] | NDArray[np.object_]) -> bytes:

@@ -31,6 +31,13 @@ class RawTable:
         """Number of rows left."""
         return int(self.columns.num_rows)
 
+    def decoded(self, column: str) -> Any:
+        """The values of `column` as a chunked Arrow array that is not dictionary-encoded."""
+        values = self.columns[column]
+        if pa.types.is_dictionary(values.type):
+            return values.cast(values.type.value_type)
+        return values
+
     def keep(self, mask: NDArray[np.bool_]) -> "RawTable":
         """The rows where `mask` (n_rows,) is true; they still know their place in the source."""
         kept = np.flatnonzero(mask)

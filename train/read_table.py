@@ -1,5 +1,7 @@
 """CSV, CSV.gz, Parquet or a DataFrame to Arrow columns, ids as text where the file has text."""
 
+import csv
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def read_table(
         if suffix == ".parquet":
             return RawTable(path.name, _read_parquet(path, wanted, set(coded)))
         return RawTable(path.name, _read_csv(path, wanted, set(coded)), csv_path=path)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{path.name}: the file cannot be read: {error}") from error
 
 
@@ -121,11 +123,13 @@ def _is_text(kind: Any) -> bool:
 
 def _from_dataframe(frame: pd.DataFrame, wanted: Mapping[str, str]) -> RawTable:
     name = "DataFrame"
-    _check_columns(name, [str(column) for column in frame.columns], wanted)
+    # A label that is no text, such as the number 0, is shown but never matches.
+    labels = [label if isinstance(label, str) else repr(label) for label in frame.columns]
+    _check_columns(name, labels, wanted)
     columns = {}
     for column in wanted:
         try:
-            columns[column] = pa.chunked_array([pa.Array.from_pandas(frame[column])])
+            columns[column] = pa.Array.from_pandas(frame[column])
         except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError) as error:
             raise DataError(
                 f"{name}, column {column!r}: the values are of mixed or unknown kinds ({error}); "

@@ -52,6 +52,11 @@ class DataRecipe:
             value = getattr(self, name)
             if not isinstance(value, str) or not value:
                 raise ValueError(f"{name} must be a column name, not {value!r}")
+        if len({self.user_col, self.item_col, self.time_col}) < 3:
+            raise ValueError(
+                "user_col, item_col and time_col must be three columns, not "
+                f"{self.user_col!r}, {self.item_col!r}, {self.time_col!r}"
+            )
         _check_choice("id_type", self.id_type, get_args(IdType))
         _check_choice("time_unit", self.time_unit, get_args(TimeUnit))
         if not isinstance(self.repeats, bool):

@@ -1,5 +1,6 @@
 """A time column in any usual form to an exact sort key and whole unix seconds."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,16 +9,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from attnrec.runtime.errors import DataError
 from attnrec.train.raw_table import RawTable, first_failure
 from attnrec.train.recipe import TimeUnit
+
+_Numbers = NDArray[np.int64] | NDArray[np.float64]
 
 _TICKS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 # Unix seconds of 1973-03-03 and of 2100-01-01: between them a number is taken for a time.
 _EARLIEST, _LATEST = 10**8, 4_102_444_800
 
+# Up to here float32 holds every whole number.
+_FLOAT32_WHOLE = 2**24
+
 # A zone after a time of day; a bare date has none.
-_ZONE = r"\d:?\d.*(?:Z|[+-]\d\d(?::?\d\d)?)\z"
+_ZONE = r"[T ]\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)\z"
 _ISO_EXAMPLES = "2011-12-09, 2011-12-09 12:50:00.5, 2011-12-09T12:50:00+01:00"
 
 
@@ -25,7 +32,7 @@ _ISO_EXAMPLES = "2011-12-09, 2011-12-09 12:50:00.5, 2011-12-09T12:50:00+01:00"
 class Times:
     """The time of each row, once exact and once in seconds."""
 
-    key: NDArray[np.int64] | NDArray[np.float64]
+    key: _Numbers
     """Sort key in the precision of the source (n_rows,)."""
     seconds: NDArray[np.int64]
     """Unix seconds, rounded down; the place in the order for unit "order" (n_rows,)."""
@@ -41,7 +48,7 @@ class _Column(NamedTuple):
     raw: RawTable
     name: str
 
-    def error(self, row: int, problem: str) -> Exception:
+    def error(self, row: int, problem: str) -> DataError:
         value = self.raw.columns[self.name][row].as_py()
         return self.raw.error(self.name, row, f"{value!r} {problem}")
 
@@ -56,11 +63,10 @@ def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
     of a date or datetime type need no guess. Raises `DataError` with the row of a bad value.
     """
     where = _Column(raw, column)
-    values = raw.columns[column]
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = raw.decoded(column)
     if values.null_count:
-        raise where.error(pc.index(values.is_null(), True).as_py(), "is no time; drop the row")
+        row = pc.index(values.is_null(), True).as_py()
+        raise raw.error(column, row, "the time is missing; fill it in or drop the row")
     kind = values.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _typed_times(where, values, unit)
@@ -110,13 +116,11 @@ def _iso_times(where: _Column, values: Any, guessed: bool) -> Times:
 
 def _iso_nanoseconds(where: _Column, values: Any) -> NDArray[np.int64]:
     """Unix nanoseconds of ISO texts, with a zone, without one, or mixed."""
-    for part_of_logs in (_without_zone, _with_zone):
-        try:
-            return np.asarray(part_of_logs(values))
-        except pa.ArrowInvalid:
-            continue
+    for convert in (_without_zone, _with_zone):
+        with suppress(pa.ArrowInvalid):
+            return convert(values)
     # BigQuery and others write the zone as a word.
-    values = pc.replace_substring_regex(values, " ?UTC$", "Z").combine_chunks()
+    values = pc.replace_substring_regex(values, r" ?UTC\z", "Z")
     zoned = pc.match_substring_regex(values, _ZONE)
     key = np.empty(len(values), np.int64)
     for mask, convert in ((zoned, _with_zone), (pc.invert(zoned), _without_zone)):
@@ -139,48 +143,65 @@ def _with_zone(values: Any) -> NDArray[np.int64]:
     return np.asarray(values.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()))
 
 
-def _numbers(where: _Column, values: Any) -> NDArray[np.int64] | NDArray[np.float64]:
+def _numbers(where: _Column, values: Any) -> _Numbers:
     kind = pa.int64() if pa.types.is_integer(values.type) else pa.float64()
     try:
-        numbers: NDArray[np.int64] | NDArray[np.float64] = values.cast(kind).to_numpy()
-        return numbers
+        numbers: _Numbers = values.cast(kind).to_numpy()
     except pa.ArrowInvalid as error:
         row = first_failure(values, lambda part: part.cast(kind))
         raise where.error(row, "is beyond int64") from error
+    coarse = pa.types.is_float32(values.type) or pa.types.is_float16(values.type)
+    if coarse and np.nanmax(np.abs(numbers), initial=0) >= _FLOAT32_WHOLE:
+        # Neighbouring float32 values are 128 seconds apart at today's unix time.
+        problem = f"type {values.type} cannot hold a unix time exactly; write int64 or float64"
+        raise where.raw.column_error(where.name, problem)
+    return numbers
 
 
-def _numeric_times(
-    where: _Column, numbers: NDArray[np.int64] | NDArray[np.float64], unit: TimeUnit
-) -> Times:
+def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
     if unit == "iso":
         raise where.error(0, "is a number, but --time-unit is iso")
     finite = np.isfinite(numbers)
     if not finite.all():
         raise where.error(int(np.argmin(finite)), "is no time; drop the row")
     chosen = _guess_unit(where, numbers) if unit == "auto" else unit
-    ticks = _TICKS_PER_SECOND.get(chosen, 1)
-    whole = np.floor(numbers)
+    whole = _whole_numbers(where, numbers)
     if chosen == "order" and not np.array_equal(whole, numbers):
         problem = "is no whole number, as a place in an order must be; give --time-unit"
         raise where.error(int(np.argmax(whole != numbers)), problem)
-    if np.abs(whole).max() >= 2.0**63:
-        raise where.error(int(np.argmax(np.abs(whole))), "is beyond int64")
-    return Times(numbers, whole.astype(np.int64) // ticks, chosen, guessed=unit == "auto")
+    seconds = whole // _TICKS_PER_SECOND.get(chosen, 1)
+    return Times(numbers, seconds, chosen, guessed=unit == "auto")
 
 
-def _guess_unit(where: _Column, numbers: NDArray[np.int64] | NDArray[np.float64]) -> str:
+def _whole_numbers(where: _Column, numbers: _Numbers) -> NDArray[np.int64]:
+    """The numbers rounded down. Integers stay as they are: float64 has no room for nanoseconds."""
+    if numbers.dtype == np.int64:
+        return numbers.astype(np.int64, copy=False)
     sizes = np.abs(numbers)
+    if sizes.max() >= 2.0**63:
+        raise where.error(int(np.argmax(sizes)), "is beyond int64")
+    return np.floor(numbers).astype(np.int64)
+
+
+def _guess_unit(where: _Column, numbers: _Numbers) -> str:
+    sizes = np.abs(numbers.astype(np.float64))
     low, high = int(np.argmin(sizes)), int(np.argmax(sizes))
     unit_low, unit_high = _unit_of(sizes[low]), _unit_of(sizes[high])
     if unit_high is None:
         raise where.error(high, "is no likely unix time in s, ms, us or ns; give --time-unit")
     if unit_low != unit_high:
         problem = (
-            f"looks like unit {unit_low}, but the column also holds {numbers[high]}, "
-            f"like unit {unit_high}; drop the row or give --time-unit"
+            f"looks like {_described(unit_low)}, but the column also holds {numbers[high]}, "
+            f"which looks like {_described(unit_high)}; drop the row or give --time-unit"
         )
         raise where.error(low, problem)
     return unit_high
+
+
+def _described(unit: str | None) -> str:
+    if unit is None:
+        return "no likely time"
+    return "a place in an order" if unit == "order" else f"a unix time in {unit}"
 
 
 def _unit_of(size: float) -> str | None:

@@ -1,0 +1,83 @@
+"""From sequences to tensors: windows over the whole past, batched by length, left-padded."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnrec.train.split import Sequences
+
+
+def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int) -> Tensor:
+    """The newest `max_len` rows of each history, (B, T) int64, zeros on the left.
+
+    T is the longest of them and at least 1: an empty history is row 0, the start token.
+    """
+    length = max([1, *(min(len(h), max_len) for h in histories)])
+    padded = np.zeros((len(histories), length), dtype=np.int64)
+    for row, history in zip(padded, histories, strict=True):
+        newest = history[-length:]
+        row[length - len(newest) :] = newest
+    return torch.from_numpy(padded)
+
+
+class TrainingBatches:
+    """Every training event is a target once an epoch, after at most `max_len` events before it."""
+
+    def __init__(self, sequences: Sequences, max_len: int, batch_events: int) -> None:
+        """batch_events: positions of a batch, padding included; constant work per step."""
+        self._max_len = max_len
+        self._batch_events = max(batch_events, max_len)
+        self._offsets = sequences.offsets
+        self._targets = sequences.rows.astype(np.int64)  # (n_events,)
+        self._inputs = np.roll(self._targets, 1)  # the event before each target
+        self._inputs[sequences.offsets[:-1][np.diff(sequences.offsets) > 0]] = 0  # start token
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches in random order: inputs and targets (B, T) int64, left-padded with 0."""
+        starts, stops = self._windows(rng)
+        lengths = stops - starts
+        # Sorted by length, so that a batch holds next to no padding; equal lengths are shuffled.
+        order = np.lexsort((rng.random(len(lengths)), lengths))
+        batches = list(self._cut(order, lengths))
+        for i in rng.permutation(len(batches)):
+            yield self._gather(starts[batches[i]], stops[batches[i]])
+
+    def _windows(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Cut each user's events into windows; long histories at a new random place each epoch."""
+        n_events = np.diff(self._offsets)
+        shift = np.where(
+            n_events > self._max_len, rng.integers(0, self._max_len, len(n_events)), 0
+        )
+        place = np.arange(len(self._targets)) - np.repeat(self._offsets[:-1] - shift, n_events)
+        user = np.repeat(np.arange(len(n_events)), n_events)
+        is_start = np.ones(len(place), dtype=bool)
+        is_start[1:] = (user[1:] != user[:-1]) | (place[1:] % self._max_len == 0)
+        starts = np.flatnonzero(is_start)
+        return starts, np.append(starts[1:], len(place))
+
+    def _cut(
+        self, order: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.int64]]:
+        """Runs of `order` (ascending lengths) that fill `batch_events` positions each."""
+        start = 0
+        for stop in range(1, len(order) + 1):
+            full = stop == len(order)
+            if not full:
+                full = (stop - start + 1) * lengths[order[stop]] > self._batch_events
+            if full:
+                yield order[start:stop]
+                start = stop
+
+    def _gather(
+        self, starts: NDArray[np.int64], stops: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        width = int((stops - starts).max())
+        at = stops[:, None] + np.arange(-width, 0)  # (B, T)
+        inside = at >= starts[:, None]
+        at = np.maximum(at, 0)
+        inputs = np.where(inside, self._inputs[at], 0)
+        targets = np.where(inside, self._targets[at], 0)
+        return torch.from_numpy(inputs), torch.from_numpy(targets)

@@ -1,0 +1,42 @@
+"""Popularity: the same answer for everybody, the floor of every comparison."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attnrec.train.models.protocol import ScoreModel
+from attnrec.train.split import Sequences
+
+
+@dataclass(frozen=True)
+class PopularityConfig:
+    """Popularity has nothing to set."""
+
+    n_items: int
+    """Items in the catalogue, N."""
+    max_len: int = 1
+    """Events of a history that count: none do, but the graph wants a width."""
+
+
+class Popularity(ScoreModel):
+    """score(j) = log(1 + number of training events of j)."""
+
+    config: PopularityConfig
+
+    def __init__(self, config: PopularityConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.log_count: Tensor
+        self.register_buffer("log_count", torch.zeros(config.n_items + 1))
+
+    def fit(self, sequences: Sequences) -> None:
+        """Count the events of every item."""
+        counts = torch.bincount(
+            torch.from_numpy(sequences.rows).long(), minlength=self.config.n_items + 1
+        )
+        self.log_count.copy_(counts.double().log1p())
+
+    def scores(self, history_index: Tensor) -> Tensor:
+        """The counts for every row of the batch: (B, N + 1)."""
+        return self.log_count.expand(history_index.shape[0], -1)

@@ -1,0 +1,73 @@
+"""The two shapes of a recommender. Export, evaluation and serving know only these.
+
+Inside attnrec an item is its row in the catalogue: rows 1 to N, with row 0 for "nothing here",
+which is padding and the start token in one. A history (B, T) of rows is left-padded.
+"""
+
+from abc import abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from attnrec.train.split import Sequences
+
+
+class HistoryConfig(Protocol):
+    """What everybody must know of a model's configuration."""
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalogue, N."""
+
+    @property
+    def max_len(self) -> int:
+        """Newest events of a history that count."""
+
+
+class TableModel(nn.Module):
+    """One vector per item, one state per history: score = item_table @ state."""
+
+    config: HistoryConfig
+
+    @abstractmethod
+    def item_table(self) -> Tensor:
+        """Vectors of row 0 and of every item: (N + 1, D)."""
+
+    @abstractmethod
+    def states(self, item_vectors: Tensor, known: Tensor) -> Tensor:
+        """State after each event, (B, T, D): column t has seen columns 0..t. For training.
+
+        item_vectors: rows of the table (B, T, D), oldest first; known: bool (B, T), False at
+        row 0, that is at the start token and at padding.
+        """
+
+    @abstractmethod
+    def state(self, item_vectors: Tensor, known: Tensor) -> Tensor:
+        """State after the last event, (B, D): equals `states[:, -1]`. For the exported file."""
+
+
+class ScoreModel(nn.Module):
+    """Scores straight from the history: counts, neighbours, closed forms."""
+
+    config: HistoryConfig
+
+    @abstractmethod
+    def fit(self, sequences: Sequences) -> None:
+        """Set the buffers from the training events, in one pass."""
+
+    @abstractmethod
+    def scores(self, history_index: Tensor) -> Tensor:
+        """Scores of row 0 and of every item, (B, N + 1), after a history of rows (B, T)."""
+
+
+RecommenderModel = TableModel | ScoreModel
+
+
+def catalogue_scores(model: RecommenderModel, history_index: Tensor) -> Tensor:
+    """Scores (B, N + 1) by the training path, every position computed: the truth of parity."""
+    if isinstance(model, ScoreModel):
+        return model.scores(history_index)
+    table = model.item_table()  # (N + 1, D)
+    vectors = torch.nn.functional.embedding(history_index, table)  # (B, T, D)
+    return model.states(vectors, history_index > 0)[:, -1] @ table.T

@@ -1,0 +1,95 @@
+"""The truth that an exported file is compared with: the training module, numpy and a dictionary.
+
+Nothing here knows ONNX. Ids are looked up one by one, histories are padded by the code that made
+the training batches, exclusion and top-k are plain numpy, one row at a time.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attnrec.runtime.recommendations import Recommendations
+from attnrec.train.batches import left_pad
+from attnrec.train.models.protocol import RecommenderModel, catalogue_scores
+from attnrec.train.split import Catalogue
+
+Ids = Sequence[int] | Sequence[str] | NDArray[np.int64] | NDArray[np.object_]
+
+# Histories of one forward pass; their (64, N) scores stay small for any catalogue.
+_BATCH = 64
+
+
+class Reference:
+    """Answers like a `Recommender`, straight from a torch model."""
+
+    def __init__(self, model: RecommenderModel, catalogue: Catalogue) -> None:
+        """`model` is used as it is: put it in eval mode first."""
+        self._model = model
+        self._max_len = model.config.max_len
+        self._ids = catalogue.item_ids.tolist()
+        self._titles = None if catalogue.titles is None else catalogue.titles.tolist()
+        self._row = {item_id: row for row, item_id in enumerate(self._ids, start=1)}
+
+    def rows(self, ids: Ids) -> NDArray[np.int64]:
+        """Catalogue rows of the known ids, in order; unknown ids and padding are dropped."""
+        raw = ids.tolist() if isinstance(ids, np.ndarray) else ids
+        found = [self._row.get(item_id, 0) for item_id in raw]
+        return np.array([row for row in found if row], dtype=np.int64)
+
+    def scores(self, histories: Sequence[Ids]) -> NDArray[np.float32]:
+        """Scores of every item, (B, N + 1); column 0 belongs to no item."""
+        padded = left_pad([self.rows(history) for history in histories], self._max_len)
+        with torch.inference_mode():
+            return catalogue_scores(self._model, padded).numpy()
+
+    def recommend_batch(
+        self, histories: Sequence[Ids], k: int = 10, *, exclude_seen: bool = True
+    ) -> list[Recommendations]:
+        """Best `k` items for each history, best first, equal scores by row."""
+        # By length, so that a batch computes next to no padding.
+        order = sorted(range(len(histories)), key=lambda i: len(histories[i]))
+        answers: dict[int, Recommendations] = {}
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            scores = self.scores([histories[i] for i in batch])
+            for i, row_scores in zip(batch, scores, strict=True):
+                known = self.rows(histories[i])
+                answers[i] = self.best(row_scores, known if exclude_seen else (), k, len(known))
+        return [answers[i] for i in range(len(histories))]
+
+    def best(
+        self,
+        scores: NDArray[np.float32],
+        exclude: Sequence[int] | NDArray[np.int64],
+        k: int,
+        n_known: int,
+    ) -> Recommendations:
+        """Top k of one row of scores (N + 1,) without the rows in `exclude`."""
+        rows = top_rows(scores, exclude, k)
+        return Recommendations(
+            item_ids=[self._ids[row - 1] for row in rows],
+            scores=scores[rows].tolist(),
+            titles=None if self._titles is None else [self._titles[row - 1] for row in rows],
+            n_known=n_known,
+        )
+
+
+def top_rows(
+    scores: NDArray[np.float32],
+    exclude: Sequence[int] | NDArray[np.int64],
+    k: int,
+    candidates: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
+    """Rows of the k best admissible items, best first; equal scores: lower row first."""
+    admissible = np.zeros(len(scores), dtype=bool)
+    admissible[slice(1, None) if candidates is None else candidates] = True
+    admissible[0] = False
+    admissible[np.asarray(exclude, dtype=np.int64)] = False
+    rows = np.flatnonzero(admissible)
+    if 0 < k < len(rows) // 4:
+        # Everything above the k-th score, and all its equals: the sort below decides.
+        kth = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
+        rows = rows[scores[rows] >= kth]
+    return rows[np.argsort(-scores[rows], kind="stable")][: max(k, 0)]

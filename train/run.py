@@ -1,0 +1,162 @@
+"""A run directory: everything about one trained model, complete by itself."""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import safetensors
+import safetensors.torch
+
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.version import __version__
+from attnrec.train.config import TrainConfig
+from attnrec.train.interactions import Interactions
+from attnrec.train.learning_curve import draw_learning_curve
+from attnrec.train.models import MODELS
+from attnrec.train.models.protocol import RecommenderModel
+from attnrec.train.recipe import DataRecipe
+from attnrec.train.split import Catalogue, Split, all_events, leave_one_out
+
+_CONFIG, _DATA, _METRICS = "config.json", "data.json", "metrics.json"
+_WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "learning_curve.png"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with the data and settings that made it."""
+
+    directory: Path
+    """Where it is kept."""
+    config: TrainConfig
+    """How it was trained."""
+    recipe: DataRecipe
+    """How its log was read; the same recipe reads another log for `attnrec-evaluate --data`."""
+    data: Mapping[str, Any]
+    """What the log held and what was dropped: `DataReport.to_json`."""
+    split: Split
+    """The prepared log, divided as the model saw it."""
+    model: RecommenderModel
+    """In eval mode."""
+    metrics: Mapping[str, Any]
+    """Held-out figures and the learning curve."""
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Run":
+        """Read a run directory. `RunError` if it is missing, incomplete or damaged."""
+        path = Path(directory)
+        if not (path / _CONFIG).is_file():
+            raise RunError(
+                f"{path} is not a run directory: it has no {_CONFIG}. "
+                "Train one with attnrec-train, or name the directory that attnrec-train wrote"
+            )
+        stored = _read_json(path / _CONFIG)
+        data = _read_json(path / _DATA)
+        log = Interactions.load(path)
+        try:
+            config = TrainConfig.from_json(stored["train"])
+            recipe = DataRecipe.from_json(data["recipe"])
+            split = all_events(log) if stored["final"] else leave_one_out(log)
+            kind = MODELS[config.model]
+            model = kind.model(kind.config(**stored["model_config"]))
+            # Everything is derived from the log; the stored catalogue proves that it still is.
+            if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
+                raise RunError(f"{path}: {_CATALOGUE} does not follow from the interactions")
+            model.load_state_dict(safetensors.torch.load_file(path / _WEIGHTS))
+        except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+            raise RunError(f"{path} is damaged ({error}); train again") from error
+        except safetensors.SafetensorError as error:
+            raise RunError(f"{path / _WEIGHTS} is damaged ({error}); train again") from error
+        metrics = _read_json(path / _METRICS)
+        return cls(path, config, recipe, data["report"], split, model.eval(), metrics)
+
+    def save(self) -> None:
+        """Write the whole directory, replacing an earlier run there only when all is written."""
+        with _replace_directory(self.directory) as path:
+            _write_json(
+                path / _CONFIG,
+                {
+                    "attnrec": __version__,
+                    "train": self.config.to_json(),
+                    "model_config": vars(self.model.config),
+                    "final": self.split.final,
+                },
+            )
+            _write_json(path / _DATA, {"recipe": self.recipe.to_json(), "report": self.data})
+            _write_json(path / _METRICS, self.metrics)
+            self.split.interactions.save(path)
+            _save_catalogue(self.split.catalogue, path / _CATALOGUE)
+            safetensors.torch.save_file(self.model.state_dict(), path / _WEIGHTS)
+            if len(self.metrics.get("epochs", ())) > 1:
+                draw_learning_curve(self.metrics["epochs"], path / _CURVE)
+
+
+def check_target(directory: Path) -> None:
+    """Refuse, before hours of training, a target that holds something else than a run."""
+    if directory.exists() and not directory.is_dir():
+        raise RunError(f"{directory} is a file; name a directory for the run with --out")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / _CONFIG).is_file():
+        raise RunError(
+            f"{directory} holds other files and no run; it is left as it is. "
+            "Name an empty or a new directory with --out"
+        )
+    parent = directory.absolute().parent
+    if not parent.is_dir():
+        raise RunError(f"{parent} does not exist; make it first, or name another --out")
+    if not os.access(parent, os.W_OK):
+        raise RunError(f"{parent} is not writable; name another --out")
+
+
+@contextmanager
+def _replace_directory(target: Path) -> Iterator[Path]:
+    """Yield a new directory beside `target` that takes its name when the block succeeds."""
+    token = secrets.token_hex(4)
+    fresh = target.with_name(f".{token}.{target.name}")
+    old = target.with_name(f".{token}.old.{target.name}")
+    fresh.mkdir()
+    try:
+        yield fresh
+        if target.exists():
+            os.replace(target, old)
+        os.replace(fresh, target)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _save_catalogue(catalogue: Catalogue, path: Path) -> None:
+    columns = {
+        "item_id": pa.array(catalogue.item_ids.tolist()),
+        "n_training_events": pa.array(catalogue.n_events),
+    }
+    if catalogue.titles is not None:
+        columns["title"] = pa.array(catalogue.titles.tolist(), pa.string())
+    pyarrow.parquet.write_table(pa.table(columns), path)
+
+
+def _stored_item_ids(path: Path) -> list[int] | list[str]:
+    table = pyarrow.parquet.read_table(path / _CATALOGUE, columns=["item_id"])
+    ids: list[int] | list[str] = table["item_id"].to_pylist()
+    return ids
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is missing or damaged ({error}); train again") from error
+    return value

@@ -1,0 +1,136 @@
+"""From a log to a run: read, split, fit, keep."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from attnrec.train.config import TrainConfig
+from attnrec.train.datasets import online_retail
+from attnrec.train.evaluation import Metrics, evaluate_answers
+from attnrec.train.interactions import Interactions
+from attnrec.train.loading import Source, load_interactions
+from attnrec.train.loop import EpochRecord, Progress, fit_by_gradient
+from attnrec.train.models import MODELS
+from attnrec.train.models.protocol import RecommenderModel, TableModel
+from attnrec.train.recipe import DataRecipe
+from attnrec.train.reference import Reference
+from attnrec.train.report import DataReport
+from attnrec.train.run import Run, check_target
+from attnrec.train.split import PROTOCOL, Split, all_events, leave_one_out
+
+_DEFAULT_CONFIG = TrainConfig()
+_DEFAULT_RECIPE = DataRecipe()
+
+
+def read_log(
+    source: Source | None, recipe: DataRecipe = _DEFAULT_RECIPE, *, items: Source | None = None
+) -> tuple[Interactions, DataReport]:
+    """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
+    if source is None:
+        source, items = online_retail()
+    return load_interactions(source, recipe, items=items)
+
+
+def train(
+    source: Source | None = None,
+    config: TrainConfig = _DEFAULT_CONFIG,
+    *,
+    items: Source | None = None,
+    recipe: DataRecipe = _DEFAULT_RECIPE,
+    out: str | Path = "attnrec-run",
+    progress: Progress | None = None,
+) -> Run:
+    """Train on a log and keep the run in the directory `out`; the test events are not looked at.
+
+    Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
+    """
+    check_target(Path(out))
+    log, report = read_log(source, recipe, items=items)
+    return train_log(log, report, recipe, config, out=out, progress=progress)
+
+
+def train_log(
+    log: Interactions,
+    report: DataReport,
+    recipe: DataRecipe,
+    config: TrainConfig,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+) -> Run:
+    """`train` on a log that was read already."""
+    check_target(Path(out))
+    split = leave_one_out(log)
+    model = _new_model(config, split)
+
+    def validate() -> Metrics:
+        return evaluate_answers(
+            Reference(model, split.catalogue),
+            split.held_out("valid"),
+            split.catalogue.item_ids,
+            exclude_seen=not recipe.repeats,
+        )
+
+    records = _fit(model, split, config, validate, progress)
+    best = max(records, key=lambda r: r.valid["ndcg@10"] if r.valid else 0, default=None)
+    metrics = {
+        "protocol": PROTOCOL,
+        "valid": best.valid if best else validate().to_json(),
+        "best_epoch": best.epoch if best else None,
+        "epochs": [record.to_json() for record in records],
+    }
+    run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
+    run.save()
+    return run
+
+
+def train_final(
+    held_out_run: Run, *, out: str | Path, progress: Progress | None = None
+) -> Run:
+    """The same recipe and number of epochs on all events, to be shipped.
+
+    Nothing is left to measure it with, so it keeps the figures of `held_out_run`.
+    """
+    check_target(Path(out))
+    if held_out_run.split.final:
+        raise ValueError(f"{held_out_run.directory} is a final run already")
+    config = held_out_run.config
+    split = all_events(held_out_run.split.interactions)
+    model = _new_model(config, split)
+    epochs = held_out_run.metrics["best_epoch"]
+    records = _fit(model, split, replace(config, max_minutes=None), None, progress, epochs)
+    metrics = {
+        "protocol": PROTOCOL,
+        "of": "the same recipe before the held-out events were added to the training",
+        "valid": held_out_run.metrics["valid"],
+        "best_epoch": epochs,
+        "epochs": [record.to_json() for record in records],
+    }
+    run = Run(Path(out), config, held_out_run.recipe, held_out_run.data, split, model, metrics)
+    run.save()
+    return run
+
+
+def _new_model(config: TrainConfig, split: Split) -> RecommenderModel:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    return MODELS[config.model].model(config.model_config(split.catalogue.n_items))
+
+
+def _fit(
+    model: RecommenderModel,
+    split: Split,
+    config: TrainConfig,
+    validate: Callable[[], Metrics] | None,
+    progress: Progress | None,
+    stop_after: int | None = None,
+) -> list[EpochRecord]:
+    """Fit in place; models with a closed form have no epochs to record."""
+    if isinstance(model, TableModel):
+        return fit_by_gradient(model, split.sequences, config, validate, progress, stop_after)
+    model.fit(split.sequences)
+    model.eval()
+    return []
