@@ -1,0 +1,21 @@
+"""Training: from a log of events to a run directory. Needs the extra `attnrec[train]`."""
+
+from attnrec.train.config import TrainConfig
+from attnrec.train.evaluation import Metrics, evaluate_answers
+from attnrec.train.interactions import Interactions
+from attnrec.train.loading import load_interactions
+from attnrec.train.recipe import DataRecipe
+from attnrec.train.run import Run
+from attnrec.train.training import train, train_final
+
+__all__ = [
+    "DataRecipe",
+    "Interactions",
+    "Metrics",
+    "Run",
+    "TrainConfig",
+    "evaluate_answers",
+    "load_interactions",
+    "train",
+    "train_final",
+]

@@ -63,6 +63,6 @@ class TransformerBlock(nn.Module):
         flat = x.reshape(-1, dim)  # (B * Q, D)
         flat = flat + self.dropout(self.attention_output(attended.reshape(-1, dim)))
         wide = F.gelu(self.expand(self.feed_forward_norm(flat)))  # (B * Q, 4 D)
-        flat = flat + self.dropout(self.contract(self.dropout(wide)))
+        flat = flat + self.dropout(self.contract(wide))
         transformed: Tensor = flat.view(batch, -1, dim)
         return transformed

@@ -105,8 +105,6 @@ def ranking_metrics(
 def _bootstrap(gain: NDArray[np.float64]) -> tuple[float, float]:
     """Where 95 % of the means lie when users are drawn again; seeded, so figures repeat."""
     rng = np.random.default_rng(0)
-    means = [
-        gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(_BOOTSTRAP_SAMPLES)
-    ]
+    means = [gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(_BOOTSTRAP_SAMPLES)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

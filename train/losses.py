@@ -27,9 +27,12 @@ class _CatalogueSoftmax(torch.autograd.Function):
             h = states[start : start + chunk]  # (m, D)
             target = targets[start : start + chunk].unsqueeze(1)  # (m, 1)
             logits = h @ table.T  # (m, N)
-            log_z = logits.logsumexp(dim=1, keepdim=True)  # (m, 1)
-            total += (log_z - logits.gather(1, target)).sum()
-            p = logits.sub_(log_z).exp_()  # (m, N)
+            logits -= logits.amax(dim=1, keepdim=True)
+            total -= logits.gather(1, target).sum()
+            p = logits.exp_()  # (m, N), not yet a distribution
+            z = p.sum(dim=1, keepdim=True)  # (m, 1)
+            total += z.log().sum()
+            p /= z
             p.scatter_add_(1, target, p.new_full(target.shape, -1.0))  # softmax - one_hot
             torch.mm(p, table, out=d_states[start : start + chunk])
             d_table.addmm_(p.T, h)

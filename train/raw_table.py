@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from attnrec.runtime.errors import DataError
 from attnrec.train.csv_lines import line_of_row
 
+_CHUNK_ROWS = 1 << 16
+
 
 @dataclass(frozen=True)
 class RawTable:
@@ -35,8 +37,12 @@ class RawTable:
         """The values of `column` as a chunked Arrow array that is not dictionary-encoded."""
         values = self.columns[column]
         if pa.types.is_dictionary(values.type):
-            return values.cast(values.type.value_type)
-        return values
+            values = values.cast(values.type.value_type)
+        # A cast that fails still visits its whole chunk and words an error for every value,
+        # which takes seconds for millions: short chunks fail early.
+        starts = range(0, len(values), _CHUNK_ROWS)
+        chunks = [part for i in starts for part in values.slice(i, _CHUNK_ROWS).chunks]
+        return pa.chunked_array(chunks, values.type)
 
     def keep(self, mask: NDArray[np.bool_]) -> "RawTable":
         """The rows where `mask` (n_rows,) is true; they still know their place in the source."""

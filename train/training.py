@@ -86,9 +86,7 @@ def train_log(
     return run
 
 
-def train_final(
-    held_out_run: Run, *, out: str | Path, progress: Progress | None = None
-) -> Run:
+def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None = None) -> Run:
     """The same recipe and number of epochs on all events, to be shipped.
 
     Nothing is left to measure it with, so it keeps the figures of `held_out_run`.

@@ -1,0 +1,240 @@
+"""The head of the file: raw ids in, raw ids out. Graph format 1, one function per clause.
+
+Nothing here knows how a model computes; the body is inlined between `compact` and `score`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from attnrec.export.body import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
+from attnrec.export.graph import GraphBuilder
+from attnrec.runtime import format as names
+from attnrec.train.split import Catalogue
+
+_ML = "ai.onnx.ml"
+_IR_VERSION = 10
+_END = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Catalogue rows of the ids of a call; 0 for padding and for unknown ids."""
+
+    history: ir.Value  # (B, T)
+    exclude: ir.Value  # (B, X)
+    candidates: ir.Value  # (B, C)
+
+
+def check_catalogue(catalogue: Catalogue, id_type: str) -> None:
+    """`ValueError` for a catalogue that would answer wrongly: reserved, repeated or broken ids."""
+    ids = catalogue.item_ids.tolist()
+    if not ids:
+        raise ValueError("the catalogue is empty")
+    padding = names.PADDING[id_type]
+    if padding in ids:
+        raise ValueError(
+            f"the catalogue holds the item id {padding!r}, which stands for padding; rename it"
+        )
+    if len(set(ids)) != len(ids):
+        twice = next(item_id for i, item_id in enumerate(ids) if item_id in ids[:i])
+        raise ValueError(f"the catalogue holds the item id {twice!r} twice")
+    if id_type == "string":
+        for item_id in ids:
+            # A lone surrogate cannot be written as UTF-8; onnxruntime would fail on it later.
+            item_id.encode()
+
+
+def assemble(
+    body: ir.Model, table: NDArray[np.float32] | None, catalogue: Catalogue, max_len: int
+) -> ir.Model:
+    """The self-contained graph around `body`.
+
+    table: item vectors (N + 1, D) of a table model, None for a score model. Afterwards the only
+    uses of the table are one gather and one projection.
+    """
+    g = GraphBuilder()
+    inputs = _inputs("int64" if catalogue.item_ids.dtype == np.int64 else "string")
+    rows = rows_of_ids(g, inputs, catalogue)
+    seq, n_known = compact(g, rows.history, max_len)
+    if table is None:
+        (every_score,) = g.inline(body, **{HISTORY_INDEX: seq})
+        scores = choose_scored(g, every_score, rows.candidates, catalogue.n_items)
+    else:
+        item_table = g.initializer("item_table", table)
+        vectors = g.Gather(item_table, seq, axis=0)  # (B, W, D)
+        known = g.Greater(seq, 0)  # (B, W)
+        (state,) = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known})
+        scores = score_table(g, state, item_table, rows.candidates, catalogue.n_items)
+    allowed = ban(g, scores, rows.exclude)
+    best_scores, best_rows = best(g, allowed, inputs[names.K], catalogue.n_items)
+    outputs = {
+        names.ITEMS: ids_of_rows(g, best_rows, catalogue),
+        names.SCORES: best_scores,
+        names.N_KNOWN: n_known,
+    }
+    if catalogue.titles is not None:
+        titles = g.initializer(
+            "item_titles", np.concatenate([[""], catalogue.titles]).astype(object)
+        )
+        outputs[names.TITLES] = g.Gather(titles, best_rows, axis=0)
+    return _model(g, inputs, outputs)
+
+
+def _inputs(id_type: str) -> dict[str, ir.Value]:
+    ids = ir.DataType.INT64 if id_type == "int64" else ir.DataType.STRING
+    axes = {names.HISTORY: "T", names.EXCLUDE: "X", names.CANDIDATES: "C"}
+    values = {
+        name: ir.Value(name=name, type=ir.TensorType(ids), shape=ir.Shape(["B", axis]))
+        for name, axis in axes.items()
+    }
+    values[names.K] = ir.Value(
+        name=names.K, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([1])
+    )
+    return values
+
+
+def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalogue) -> _Rows:
+    """One dictionary for all three inputs: its set-up costs more than its look-ups."""
+    parts = [inputs[name] for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)]
+    ids = catalogue.item_ids.tolist()
+    keys = {"keys_int64s": ids} if catalogue.item_ids.dtype == np.int64 else {"keys_strings": ids}
+    rows = g.op(
+        "LabelEncoder",
+        g.Concat(*parts, axis=1),
+        domain=_ML,
+        **keys,
+        values_int64s=list(range(1, len(ids) + 1)),
+        default_int64=0,
+    )
+    widths = g.Concat(*(g.Shape(part, start=1, end=2) for part in parts), axis=0)
+    return _Rows(*g.Split(rows, widths, axis=1, outputs=3))
+
+
+def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir.Value]:
+    """Drop unknown ids anywhere, keep the newest `max_len`, pad on the left.
+
+    rows (B, T) -> seq (B, W), n_known (B,). W is the longest known history of the batch, at
+    least 1: work follows what is known, not how the caller padded.
+    """
+    known = g.Cast(g.Greater(rows, 0), to=ir.DataType.INT64)  # (B, T)
+    n_known = g.ReduceSum(known, [1], keepdims=0)  # (B,)
+    longest = g.ReduceMax(n_known, [0], keepdims=1)  # (1,)
+    width_plus_1 = g.Add(g.Max(g.Min(longest, [max_len]), [1]), [1])  # (1,)
+    age = g.CumSum(known, 1, reverse=1)  # (B, T): the newest known id has age 1
+    # Column W + 1 - age; what is unknown or too old goes to column 0, which is cut off.
+    column = g.Mul(g.Max(g.Sub(width_plus_1, age), 0), known)  # (B, T)
+    batch = g.Shape(rows, start=0, end=1)  # (1,)
+    empty = g.Expand(0, g.Concat(batch, width_plus_1, axis=0))  # (B, W + 1)
+    placed = g.ScatterElements(empty, column, rows, axis=1)  # (B, W + 1)
+    return g.Slice(placed, [1], [_END], [1]), n_known
+
+
+def score_table(
+    g: GraphBuilder, state: ir.Value, table: ir.Value, candidates: ir.Value, n_items: int
+) -> ir.Value:
+    """Scores (B, N + 1): of every item, or of the candidates with -inf for the rest."""
+
+    def every_item(g: GraphBuilder) -> ir.Value:
+        scores: ir.Value = g.Gemm(state, table, transB=1)
+        return scores
+
+    def candidates_only(g: GraphBuilder) -> ir.Value:
+        vectors = g.Gather(table, candidates, axis=0)  # (B, C, D)
+        scores = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])  # (B, C)
+        return _scatter_into_minus_inf(g, candidates, scores, n_items)
+
+    return _if_no_candidates(g, candidates, every_item, candidates_only)
+
+
+def choose_scored(
+    g: GraphBuilder, every_score: ir.Value, candidates: ir.Value, n_items: int
+) -> ir.Value:
+    """The same for a score model, which computes every score in either case."""
+
+    def every_item(g: GraphBuilder) -> ir.Value:
+        scores: ir.Value = g.Identity(every_score)
+        return scores
+
+    def candidates_only(g: GraphBuilder) -> ir.Value:
+        scores = g.GatherElements(every_score, candidates, axis=1)  # (B, C)
+        return _scatter_into_minus_inf(g, candidates, scores, n_items)
+
+    return _if_no_candidates(g, candidates, every_item, candidates_only)
+
+
+def _if_no_candidates(
+    g: GraphBuilder,
+    candidates: ir.Value,
+    every_item: Callable[[GraphBuilder], ir.Value],
+    candidates_only: Callable[[GraphBuilder], ir.Value],
+) -> ir.Value:
+    scores: ir.Value = g.If(
+        g.Equal(g.Shape(candidates, start=1, end=2), [0]),  # (1,): C == 0
+        then_branch=g.subgraph(every_item, "every_item"),
+        else_branch=g.subgraph(candidates_only, "candidates_only"),
+    )
+    return scores
+
+
+def _scatter_into_minus_inf(
+    g: GraphBuilder, rows: ir.Value, scores: ir.Value, n_items: int
+) -> ir.Value:
+    batch = g.Shape(rows, start=0, end=1)
+    nothing = g.Expand(-np.inf, g.Concat(batch, [n_items + 1], axis=0))  # (B, N + 1)
+    scattered: ir.Value = g.ScatterElements(nothing, rows, scores, axis=1)
+    return scattered
+
+
+def ban(g: GraphBuilder, scores: ir.Value, exclude: ir.Value) -> ir.Value:
+    """Scores (B, N + 1) with -inf at the excluded rows (B, X) and at row 0, which is no item."""
+    batch = g.Shape(scores, start=0, end=1)
+    row_0 = g.Expand(0, g.Concat(batch, [1], axis=0))  # (B, 1)
+    banned = g.Concat(row_0, exclude, axis=1)  # (B, X + 1)
+    allowed: ir.Value = g.ScatterElements(
+        scores, banned, g.Expand(-np.inf, g.Shape(banned)), axis=1
+    )
+    return allowed
+
+
+def best(
+    g: GraphBuilder, scores: ir.Value, k: ir.Value, n_items: int
+) -> tuple[ir.Value, ir.Value]:
+    """Top K = min(max(k, 0), N): scores (B, K) and rows (B, K), row 0 where nothing is left."""
+    top_k = g.Min(g.Max(k, [0]), [n_items])
+    best_scores, rows = g.TopK(scores, top_k, axis=-1, largest=1, sorted=1, outputs=2)
+    nothing_left = g.IsInf(best_scores)
+    return best_scores, g.Where(nothing_left, 0, rows)
+
+
+def ids_of_rows(g: GraphBuilder, rows: ir.Value, catalogue: Catalogue) -> ir.Value:
+    """Raw ids (B, K); row 0 is the padding value."""
+    ids = catalogue.item_ids
+    kind = "int64" if ids.dtype == np.int64 else "string"
+    item_ids = g.initializer("item_ids", np.insert(ids, 0, names.PADDING[kind]))
+    raw: ir.Value = g.Gather(item_ids, rows, axis=0)
+    return raw
+
+
+def _model(g: GraphBuilder, inputs: dict[str, ir.Value], outputs: dict[str, ir.Value]) -> ir.Model:
+    for name, value in outputs.items():
+        value.name = name
+        value.shape = ir.Shape(["B"] if name == names.N_KNOWN else ["B", "K"])
+    string = ir.TensorType(ir.DataType.STRING)
+    outputs[names.ITEMS].type = inputs[names.HISTORY].type
+    outputs[names.SCORES].type = ir.TensorType(ir.DataType.FLOAT)
+    outputs[names.N_KNOWN].type = ir.TensorType(ir.DataType.INT64)
+    if names.TITLES in outputs:
+        outputs[names.TITLES].type = string
+    graph = ir.Graph(
+        list(inputs.values()),
+        list(outputs.values()),
+        nodes=g.nodes,
+        initializers=list(g.initializers.values()),
+        opset_imports={"": OPSET, _ML: 4},
+        name="attnrec",
+    )
+    return ir.Model(graph, ir_version=_IR_VERSION, producer_name="attnrec")

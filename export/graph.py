@@ -1,0 +1,107 @@
+"""Writing an ONNX graph as expressions: `g.Add(a, b)` instead of node plumbing."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+Constant = NDArray[Any]
+
+
+class GraphBuilder:
+    """Collects nodes and initializers of one graph; sub-graphs of an `If` share its names."""
+
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        """numbers: the counter behind value names; an outer graph's, for a sub-graph."""
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._numbers = count() if numbers is None else numbers
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: "ir.Value | int | float | list[int] | None",
+        domain: str = "",
+        outputs: int = 1,
+        **attributes: Any,
+    ) -> Any:
+        """Add a node; Python numbers become constants. One value, or a list for `outputs` > 1."""
+        node = ir.node(
+            op_type,
+            [self._as_value(value) for value in inputs],
+            attributes=attributes,
+            domain=domain,
+            num_outputs=outputs,
+            name=f"{op_type}_{next(self._numbers)}",
+        )
+        for i, value in enumerate(node.outputs):
+            value.name = f"{node.name}:{i}" if outputs > 1 else node.name
+        self.nodes.append(node)
+        return list(node.outputs) if outputs > 1 else node.outputs[0]
+
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        """`g.Add(a, b)` is `g.op("Add", a, b)`."""
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+        return lambda *inputs, **keywords: self.op(op_type, *inputs, **keywords)
+
+    def initializer(self, name: str, array: Constant) -> ir.Value:
+        """A named tensor of the file: a table, ids, titles. Text is given as object arrays."""
+        tensor: ir.TensorProtocol
+        if array.dtype == object:
+            text = np.array([item.encode() for item in array], dtype=object)
+            tensor = ir.StringTensor(text, shape=ir.Shape(text.shape), name=name)
+        else:
+            tensor = ir.tensor(array, name=name)
+        value = ir.Value(
+            name=name,
+            type=ir.TensorType(tensor.dtype),
+            shape=ir.Shape(array.shape),
+            const_value=tensor,
+        )
+        self.initializers[name] = value
+        return value
+
+    def constant(self, array: Constant) -> ir.Value:
+        """A small tensor; equal ones are stored once."""
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = f"constant_{next(self._numbers)}"
+            self._constants[key] = self.initializer(name, array)
+        return self._constants[key]
+
+    def subgraph(self, build: Callable[["GraphBuilder"], ir.Value], name: str) -> ir.Graph:
+        """A branch of an `If`: it may use every value of this graph."""
+        inner = GraphBuilder(self._numbers)
+        output = build(inner)
+        return ir.Graph(
+            [],
+            [output],
+            nodes=inner.nodes,
+            initializers=list(inner.initializers.values()),
+            name=name,
+        )
+
+    def inline(self, model: ir.Model, **inputs: ir.Value) -> list[ir.Value]:
+        """Move the nodes of `model` here, its inputs replaced by name; returns its outputs."""
+        graph = model.graph
+        for graph_input in list(graph.inputs):
+            graph_input.replace_all_uses_with(inputs[str(graph_input.name)])
+        outputs = list(graph.outputs)
+        self.initializers.update(graph.initializers)
+        nodes = list(graph)
+        graph.outputs.clear()
+        graph.initializers.clear()
+        graph.remove(nodes)
+        self.nodes.extend(nodes)
+        return outputs
+
+    def _as_value(self, value: "ir.Value | int | float | list[int] | None") -> ir.Value | None:
+        if value is None or isinstance(value, ir.Value):
+            return value
+        kind = np.float32 if isinstance(value, float) else np.int64
+        return self.constant(np.array(value, dtype=kind))

@@ -1,0 +1,55 @@
+"""File format 1: the names inside an attnrec model file, and the seal at its end.
+
+Everything that writes or reads such a file takes the names from here.
+"""
+
+import hashlib
+from typing import Literal
+
+FORMAT_VERSION = 1
+
+# Inputs and outputs of the graph.
+HISTORY, EXCLUDE, CANDIDATES, K = "history", "exclude", "candidates", "k"
+ITEMS, SCORES, N_KNOWN, TITLES = "items", "scores", "n_known", "titles"
+REQUIRED_INPUTS = (HISTORY, EXCLUDE, CANDIDATES, K)
+
+IdType = Literal["int64", "string"]
+PADDING: dict[str, int | str] = {"int64": -1, "string": ""}
+"""The raw id that stands for "nothing here", in inputs and past the end of an answer."""
+
+# Metadata entries; every value but the seal is JSON.
+FORMAT_KEY = "attnrec.format"
+MODEL_KEY = "attnrec.model"
+DATA_KEY = "attnrec.data"
+METRICS_KEY = "attnrec.metrics"
+PARITY_KEY = "attnrec.parity"
+GOLDEN_KEY = "attnrec.golden"
+VERSIONS_KEY = "attnrec.versions"
+SEAL_KEY = "attnrec.sha256"
+
+SEAL_LENGTH = 64
+"""The file ends in this many hex digits: the sha256 of everything before them."""
+
+
+def seal(model: bytes) -> bytes:
+    """Append the metadata entry `attnrec.sha256` whose value is the end of the file.
+
+    An ONNX file is a protobuf message, and repeated fields may be appended to one: field 14 of
+    ModelProto is a metadata entry, with key (field 1) and value (field 2).
+    """
+    key = SEAL_KEY.encode()
+    entry_length = 2 + len(key) + 2 + SEAL_LENGTH
+    head = bytes([14 << 3 | 2, entry_length, 1 << 3 | 2, len(key)]) + key
+    unsealed = model + head + bytes([2 << 3 | 2, SEAL_LENGTH])
+    return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
+
+
+def seal_is_intact(file: bytes) -> bool:
+    """Whether the last 64 bytes are the sha256 of the rest: unchanged, not trusted."""
+    content = memoryview(file)[:-SEAL_LENGTH]
+    return hashlib.sha256(content).hexdigest().encode() == file[-SEAL_LENGTH:]
+
+
+def score_tolerance(largest: float) -> float:
+    """How far a score may lie from its reference; largest: biggest absolute score of the row."""
+    return 1e-5 * max(1.0, largest)

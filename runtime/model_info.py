@@ -1,0 +1,101 @@
+"""The facts that a model file states about itself."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from attnrec.runtime import format as names
+from attnrec.runtime.errors import ModelFileError
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Read from the metadata of a file; none of it changes after loading."""
+
+    format_version: int
+    """Version of the graph contract; this library reads 1."""
+    model: str
+    """Name of the model, such as "sasrec"."""
+    config: Mapping[str, Any]
+    """The model's settings."""
+    id_type: names.IdType
+    """Type of item ids, "int64" or "string"."""
+    n_items: int
+    """Items in the catalogue."""
+    catalogue_sha256: str
+    """sha256 over the item ids in the order of the table: equal for equal catalogues."""
+    max_len: int
+    """Newest known events of a history that count."""
+    inputs: tuple[str, ...]
+    """Inputs that the graph declares."""
+    has_titles: bool
+    """Whether answers carry titles."""
+    repeats: bool
+    """Whether an item may be recommended again to who had it: the policy of the training run."""
+    profile: str
+    """"fp32": exact."""
+    final: bool
+    """True: trained on every event, so `metrics` were measured on the run before."""
+    data: Mapping[str, Any]
+    """How the log was read, its figures and its fingerprint."""
+    metrics: Mapping[str, Any]
+    """Held-out figures with their protocol."""
+    parity: Mapping[str, Any] | None
+    """Report of the comparison with the torch model; None only while a file is being made."""
+    versions: Mapping[str, str]
+    """Libraries that made the file, and "lowest_onnxruntime" that can run it."""
+
+    def to_metadata(self) -> dict[str, str]:
+        """Metadata entries of a model file, as JSON texts."""
+        model = {
+            name: getattr(self, name)
+            for name in (
+                "model", "config", "id_type", "n_items", "catalogue_sha256", "max_len",
+                "inputs", "has_titles", "repeats", "profile", "final",
+            )
+        }  # fmt: skip
+        entries = {
+            names.FORMAT_KEY: self.format_version,
+            names.MODEL_KEY: model,
+            names.DATA_KEY: self.data,
+            names.METRICS_KEY: self.metrics,
+            names.VERSIONS_KEY: self.versions,
+        }
+        if self.parity is not None:
+            entries[names.PARITY_KEY] = self.parity
+        return {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "ModelInfo":
+        """Read the entries; unknown keys are ignored. `ModelFileError` if one is missing."""
+        version = format_version(metadata)
+        try:
+            model = json.loads(metadata[names.MODEL_KEY])
+            model["inputs"] = tuple(model["inputs"])
+            return cls(
+                format_version=version,
+                **{name: model[name] for name in cls.__dataclass_fields__ if name in model},
+                data=json.loads(metadata[names.DATA_KEY]),
+                metrics=json.loads(metadata[names.METRICS_KEY]),
+                parity=json.loads(metadata.get(names.PARITY_KEY, "null")),
+                versions=json.loads(metadata[names.VERSIONS_KEY]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"the model's metadata is incomplete: {error!r}") from error
+
+
+def format_version(metadata: Mapping[str, str]) -> int:
+    """The format version; `ModelFileError` where there is none, or a newer one."""
+    text = metadata.get(names.FORMAT_KEY)
+    if text is None:
+        raise ModelFileError(
+            "this ONNX model is not an attnrec file: it has no metadata entry "
+            f"{names.FORMAT_KEY!r}; make one with attnrec-export"
+        )
+    if not text.isdecimal() or not 1 <= int(text) <= names.FORMAT_VERSION:
+        raise ModelFileError(
+            f"the file has format {text[:20]!r}, this attnrec reads up to format "
+            f"{names.FORMAT_VERSION}: upgrade attnrec, or export with the version in use here"
+        )
+    return int(text)

@@ -1,0 +1,303 @@
+"""`Recommender`: one model file, loaded once, asked from any thread."""
+
+import json
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from attnrec.runtime import format as names
+from attnrec.runtime.arguments import IdArray, Ids, check_k, id_row, stack
+from attnrec.runtime.errors import ModelFileError, SelfTestError
+from attnrec.runtime.model_file import check_onnxruntime, read_model_file
+from attnrec.runtime.model_info import ModelInfo
+from attnrec.runtime.recommendations import Recommendations
+
+_BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
+
+
+class Recommender:
+    """Answers "what next?" for a history of raw item ids.
+
+    >>> recommender = Recommender.load("model.onnx")  # doctest: +SKIP
+    >>> recommender.recommend(["85116", "22375"], k=3).titles  # doctest: +SKIP
+
+    Safe to share between threads. Survives `pickle` and `fork` by loading its file again.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        """Use `load` or `from_session`."""
+        metadata = session.get_modelmeta().custom_metadata_map
+        self._info = ModelInfo.from_metadata(metadata)
+        check_onnxruntime(self._info)
+        unknown = set(self._info.inputs) - set(names.REQUIRED_INPUTS)
+        if unknown:
+            raise ModelFileError(
+                f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "
+                "cannot feed: upgrade attnrec"
+            )
+        self._session = session
+        self._golden = metadata.get(names.GOLDEN_KEY, "[]")
+        self._seal = metadata.get(names.SEAL_KEY)
+        self._padding = names.PADDING[self._info.id_type]
+        self._nothing = stack([np.empty(0)], self._info.id_type, self._padding)  # (1, 0)
+        self._source: dict[str, Any] | None = None
+        self._process = os.getpid()
+        self._reload_lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        n_threads: int = 1,
+        providers: Sequence[Any] | None = None,
+        verify: bool = True,
+    ) -> "Recommender":
+        """Load a file from `attnrec-export`. `ModelFileError` if it cannot be trusted or run.
+
+        n_threads: threads of one answer; at catalogues below 100,000 items 1 is fastest.
+        providers: onnxruntime execution providers, by default the CPU.
+        verify: compare the sha256 at the end of the file, which notices any altered byte.
+        """
+        if isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1:
+            raise ValueError(f"n_threads must be a whole number from 1, not {n_threads!r}")
+        content = read_model_file(path, verify=verify)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors arrive as exceptions, not on stderr as well
+        try:
+            session = onnxruntime.InferenceSession(
+                content, options, providers=list(providers or ["CPUExecutionProvider"])
+            )
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            raise ModelFileError(f"{path}: onnxruntime cannot load it: {error}") from error
+        recommender = cls(session)
+        recommender._source = {
+            "path": os.path.abspath(path),
+            "n_threads": n_threads,
+            "providers": providers,
+            "verify": verify,
+        }
+        return recommender
+
+    @classmethod
+    def from_session(cls, session: onnxruntime.InferenceSession) -> "Recommender":
+        """Use a session that the application made itself; nothing is verified, no reloading."""
+        return cls(session)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the file says of itself: model, catalogue, quality, parity."""
+        return self._info
+
+    def recommend(
+        self,
+        history: Ids,
+        k: int = 10,
+        *,
+        exclude: Ids = (),
+        candidates: Ids | None = None,
+        exclude_seen: bool | None = None,
+        user: int | str | None = None,
+        timestamps: Sequence[int] | None = None,
+        request_time: int | None = None,
+    ) -> Recommendations:
+        """The best `k` items after `history` (raw ids, oldest first); fewer if fewer are left.
+
+        exclude: ids never to return. candidates: return only from these. exclude_seen: leave out
+        what is in the history; by default as the model was trained. user, timestamps,
+        request_time: only for files that declare them. Unknown ids are ignored; an empty history
+        gets the model's answer to a newcomer.
+        """
+        self._check_undeclared(user=user, timestamps=timestamps, request_time=request_time)
+        check_k(k)
+        id_type = self._info.id_type
+        seen = id_row(names.HISTORY, history, id_type)
+        banned = self._banned(seen, exclude, exclude_seen)
+        allowed = self._nothing
+        if candidates is not None:
+            allowed = id_row(names.CANDIDATES, candidates, id_type)[None]
+            # In the graph no candidates means no restriction; to a caller [] means nothing.
+            k = k if len(candidates) else 0
+        return self._answers(self._run(seen[None], banned[None], allowed, k))[0]
+
+    def recommend_batch(
+        self,
+        histories: Sequence[Ids],
+        k: int = 10,
+        *,
+        exclude: Sequence[Ids] | None = None,
+        candidates: Sequence[Ids | None] | None = None,
+        exclude_seen: bool | None = None,
+    ) -> list[Recommendations]:
+        """`recommend` for many histories, faster; `exclude` and `candidates` are per history."""
+        check_k(k)
+        n_rows = len(histories)
+        for name, lists in ((names.EXCLUDE, exclude), (names.CANDIDATES, candidates)):
+            if lists is not None and len(lists) != n_rows:
+                raise ValueError(f"{name} has {len(lists)} lists for {n_rows} histories")
+        id_type = self._info.id_type
+        seen = [id_row(f"histories[{i}]", h, id_type) for i, h in enumerate(histories)]
+        banned = [
+            self._banned(row, exclude[i] if exclude is not None else (), exclude_seen)
+            for i, row in enumerate(seen)
+        ]
+        allowed = [
+            None if ids is None else id_row(f"candidates[{i}]", ids, id_type)
+            for i, ids in enumerate(candidates or [None] * n_rows)
+        ]
+        answers: dict[int, Recommendations] = {}
+        # Whether there are candidates belongs to a call of the graph; within one, rows of
+        # similar length stand together, so that little padding is computed.
+        for group in (
+            [i for i in range(n_rows) if allowed[i] is None],
+            [i for i in range(n_rows) if allowed[i] is not None],
+        ):
+            group.sort(key=lambda i: len(seen[i]))
+            for start in range(0, len(group), _BATCH):
+                batch = group[start : start + _BATCH]
+                found = self._batch(batch, seen, banned, allowed, k)
+                answers.update(zip(batch, found, strict=True))
+        return [answers[i] for i in range(n_rows)]
+
+    def score(self, history: Ids, item_ids: Ids) -> list[float]:
+        """Score of each of `item_ids` after `history`, in the order given; NaN for unknown ids."""
+        id_type = self._info.id_type
+        seen = id_row(names.HISTORY, history, id_type)
+        asked = id_row("item_ids", item_ids, id_type)
+        if not len(asked):
+            return []
+        answer = self._answers(self._run(seen[None], self._nothing, asked[None], len(asked)))[0]
+        score_of: dict[int | str, float] = dict(answer)
+        return [score_of.get(item_id, float("nan")) for item_id in asked.tolist()]
+
+    def selftest(self) -> int:
+        """Reproduce the golden vectors of the file on this machine; returns how many there are.
+
+        `SelfTestError` names the first that comes out differently.
+        """
+        golden = json.loads(self._golden)
+        for number, vector in enumerate(golden, start=1):
+            history, exclude, candidates = (
+                stack([np.array(vector[name])], self._info.id_type, self._padding)
+                for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
+            )
+            outputs = self._run(history, exclude, candidates, vector[names.K])
+            items, scores, n_known = outputs[:3]
+            expected = np.array(
+                [-np.inf if s is None else s for s in vector[names.SCORES]], dtype=np.float32
+            )
+            finite = np.abs(expected[np.isfinite(expected)])
+            tolerance = names.score_tolerance(float(finite.max(initial=0)))
+            same = (
+                n_known[0] == vector[names.N_KNOWN]
+                and items[0].tolist() == vector[names.ITEMS]
+                and np.allclose(scores[0], expected, rtol=0, atol=tolerance)
+            )
+            if not same:
+                raise SelfTestError(
+                    f"golden vector {number} of {len(golden)} came out as {items[0].tolist()} "
+                    f"{scores[0].tolist()}, expected {vector[names.ITEMS]} {expected.tolist()}"
+                )
+        return len(golden)
+
+    def _check_undeclared(self, **values: object) -> None:
+        for name, value in values.items():
+            if value is not None:
+                raise ValueError(
+                    f"this file does not declare the input {name!r} "
+                    f"(it declares: {', '.join(self._info.inputs)}); leave it out"
+                )
+
+    def _banned(self, seen: IdArray, exclude: Ids, exclude_seen: bool | None) -> IdArray:
+        banned = id_row(names.EXCLUDE, exclude, self._info.id_type) if len(exclude) else None
+        if exclude_seen is None:
+            exclude_seen = not self._info.repeats
+        if banned is None:
+            return seen if exclude_seen else seen[:0]
+        return np.concatenate([seen, banned]) if exclude_seen else banned
+
+    def _batch(
+        self,
+        batch: list[int],
+        seen: list[IdArray],
+        banned: list[IdArray],
+        allowed: list[IdArray | None],
+        k: int,
+    ) -> list[Recommendations]:
+        def stacked(rows: Sequence[IdArray]) -> IdArray:
+            return stack(rows, self._info.id_type, self._padding)
+
+        candidates = [ids for i in batch if (ids := allowed[i]) is not None]
+        # A row with [] is padded beside its mates; alone, padding keeps C from being 0.
+        width = [np.array([self._padding])] if candidates else []
+        outputs = self._run(
+            stacked([seen[i] for i in batch]),
+            stacked([banned[i] for i in batch]),
+            stacked(candidates + width)[: len(batch)],
+            k,
+        )
+        return self._answers(outputs)
+
+    def _run(self, history: IdArray, exclude: IdArray, candidates: IdArray, k: int) -> list[Any]:
+        if self._process != os.getpid():
+            self._reload()
+        feed = {
+            names.HISTORY: history,
+            names.EXCLUDE: exclude,
+            names.CANDIDATES: candidates,
+            names.K: np.array([min(k, self._info.n_items)], dtype=np.int64),
+        }
+        try:
+            outputs: list[Any] = self._session.run(None, feed)
+        except UnicodeEncodeError as error:
+            raise ValueError(f"an item id is not valid Unicode: {error.object!r}") from error
+        return outputs
+
+    def _answers(self, outputs: list[NDArray[Any]]) -> list[Recommendations]:
+        items, scores, n_known = outputs[:3]
+        titles = outputs[3] if self._info.has_titles else None
+        answers = []
+        for row in range(len(items)):
+            kept = scores[row] > -np.inf
+            n = int(np.count_nonzero(kept))  # they are sorted, so the rest is at the end
+            answers.append(
+                Recommendations(
+                    item_ids=items[row, :n].tolist(),
+                    scores=scores[row, :n].tolist(),
+                    titles=None if titles is None else titles[row, :n].tolist(),
+                    n_known=int(n_known[row]),
+                )
+            )
+        return answers
+
+    def _reload(self) -> None:
+        """After a fork: the threads of the old session stayed in the parent."""
+        with self._reload_lock:
+            if self._process == os.getpid() or self._source is None:
+                return
+            self._session = _load_again(self._source, self._seal)._session
+            self._process = os.getpid()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._source is None:
+            raise TypeError("a Recommender made from a session has no file to load again")
+        return _load_again, (self._source, self._seal)
+
+    def __repr__(self) -> str:
+        info = self._info
+        return f"<Recommender {info.model} {info.profile}, {info.n_items} items>"
+
+
+def _load_again(source: Mapping[str, Any], seal: str | None) -> Recommender:
+    """Load the file of another process, and only if it is still the same file."""
+    recommender = Recommender.load(**source)
+    if recommender._seal != seal:
+        raise ModelFileError(f"{source['path']} was replaced by another model in the meantime")
+    return recommender
