@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,12 @@ from attnrec.train.loading import load_interactions
 FORMATS = ("parquet", "csv.gz")
 
 
-def make_log(n_events: int, folder: Path, seed: int = 0) -> dict[str, Path]:
+def make_log(n_events: int, folder: Path, texts: bool, seed: int = 0) -> dict[str, Path]:
     """Write one log in each format; returns the paths by format.
 
     An item's rank is zipf (exponent 1.1) among n/100 items (50,000 at most); the length of a
-    history is log-normal around 30. Items are texts, users numbers; rows are in order of time.
+    history is log-normal around 30. Items are texts, users numbers, times unix seconds in order.
+    `texts`: users are UUIDs and times ISO 8601 with milliseconds instead, the slowest usual kind.
     """
     rng = np.random.default_rng(seed)
     lengths = np.maximum(rng.lognormal(np.log(20), 1.0, n_events // 10), 1).astype(np.int64)
@@ -40,13 +42,14 @@ def make_log(n_events: int, folder: Path, seed: int = 0) -> dict[str, Path]:
     weights = 1.0 / np.arange(1, n_items + 1) ** 1.1
     items = rng.choice(n_items, n_events, p=weights / weights.sum())
     names = pa.array([f"sku-{number * 7919 % 1_000_003:06d}" for number in range(n_items)])
-    log = pa.table(
-        {
-            "user_id": users,
-            "item_id": names.take(pa.array(items)),
-            "timestamp": 1_600_000_000 + np.sort(rng.integers(0, 10**8, n_events)),
-        }
-    )
+    times = pa.array(1_600_000_000 + np.sort(rng.integers(0, 10**8, n_events)))
+    if texts:
+        uuids = pa.array([str(uuid.UUID(bytes=rng.bytes(16))) for _ in range(len(lengths))])
+        users = uuids.take(pa.array((users - 100_000) // 7))
+        times = times.cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("ms", "UTC"))
+        times = times.cast(pa.string())
+    names = names.take(pa.array(items))
+    log = pa.table({"user_id": users, "item_id": names, "timestamp": times})
     paths = {form: folder / f"log-{n_events}.{form}" for form in FORMATS}
     pyarrow.parquet.write_table(log, paths["parquet"])
     with pa.CompressedOutputStream(paths["csv.gz"], "gzip") as stream:
@@ -88,6 +91,7 @@ def peak_megabytes() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--events", type=int, nargs="+", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--texts", action="store_true", help="UUID users and ISO times")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -97,7 +101,7 @@ def main() -> None:
     figures: list[dict[str, object]] = []
     for n_events in options.events:
         with tempfile.TemporaryDirectory() as folder:
-            for form, path in make_log(n_events, Path(folder)).items():
+            for form, path in make_log(n_events, Path(folder), options.texts).items():
                 figures.append({"format": form, **measure(path)})
     if options.json:
         machine = {"platform": platform.platform(), "cpus": os.cpu_count()}

@@ -9,10 +9,14 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 _BLOCK_BYTES = 1 << 20
+
+# A record put behind a file: it comes out whole unless an open quote swallows it.
+_END = "end"
 
 
 def csv_header(path: Path) -> list[str]:
@@ -37,9 +41,22 @@ def line_of_row(path: Path, row: int) -> int | None:
 def find_csv_fault(path: Path) -> str | None:
     """The first place where a file is not what a CSV file has to be; None if there is none."""
     try:
-        return _not_utf8(path) or _ragged_row(path)
+        return _not_utf8(path) or find_unclosed_quote(path) or _ragged_row(path)
     except (OSError, EOFError, zlib.error) as error:
         return f"the file cannot be read to its end ({error}); copy or compress it again"
+
+
+def find_unclosed_quote(path: Path) -> str | None:
+    """The line of a quoted field that runs to the end of the file; None if there is none."""
+    last_line, last_fields = 1, [""]
+    try:
+        for line, fields in _records(path, after=["\n", _END + "\n"]):
+            last_line, last_fields = line, fields
+    except csv.Error as error:
+        return f"after line {last_line}: {error}; a double quote may be opened and never closed"
+    if last_fields == [_END]:
+        return None
+    return f"line {last_line}: a double quote is opened and never closed"
 
 
 def _not_utf8(path: Path) -> str | None:
@@ -67,27 +84,26 @@ def _not_utf8(path: Path) -> str | None:
 
 def _ragged_row(path: Path) -> str | None:
     expected = 0
-    line = 0
-    try:
-        for line, fields in _records(path):
-            expected = expected or len(fields)
-            if len(fields) != expected:
-                return (
-                    f"line {line}: {len(fields)} fields where the header has {expected}; put a "
-                    "field that holds a comma or a line break in double quotes"
-                )
-    except csv.Error as error:
-        return f"after line {line}: {error}; a double quote may be opened and never closed"
+    for line, fields in _records(path):
+        expected = expected or len(fields)
+        if len(fields) != expected:
+            return (
+                f"line {line}: {len(fields)} fields where the header has {expected}; put a "
+                "field that holds a comma or a line break in double quotes"
+            )
     return None
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line on which it starts; empty lines are no records."""
+def _records(path: Path, after: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line on which it starts; empty lines are no records.
+
+    `after`: lines to read at the end of the file as if they stood there.
+    """
     with (
         _open_bytes(path) as raw,
         io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text,
     ):
-        reader = csv.reader(text)
+        reader = csv.reader(chain(text, after))
         start = 1
         for fields in reader:
             if fields:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.raw_table import RawTable, first_failure
+from attnrec.train.raw_table import RawTable, first_failure, shown
 from attnrec.train.recipe import DataRecipe
 
 
@@ -34,7 +34,7 @@ def keep_event_types(raw: RawTable, recipe: DataRecipe) -> RawTable:
     mask = pc.is_in(column, value_set=pa.array(recipe.events, pa.string()))
     kept = raw.keep(mask.to_numpy())
     if kept.n_rows == 0:
-        present = ", ".join(repr(value) for value in column.unique().to_pylist()[:10])
+        present = ", ".join(shown(value) for value in column.unique().to_pylist()[:10])
         problem = f"no row has an event type of {list(recipe.events)}, there are {present}"
         raise raw.column_error(recipe.event_col, f"{problem}; see --events")
     return kept
@@ -62,13 +62,13 @@ def _ratings(raw: RawTable, column: str) -> NDArray[np.float64]:
         ratings: NDArray[np.float64] = convert(values).to_numpy()
     except pa.ArrowInvalid as error:
         row = first_failure(values, convert)
-        raise raw.error(column, row, f"{values[row].as_py()!r} {remedy}") from error
+        raise raw.error(column, row, f"{shown(values[row].as_py())} {remedy}") from error
     except pa.ArrowNotImplementedError as error:
         raise raw.column_error(column, f"type {values.type} is no rating") from error
     missing = np.isnan(ratings)
     if missing.any():
         row = int(np.argmax(missing))
-        raise raw.error(column, row, f"{values[row].as_py()!r} {remedy}")
+        raise raw.error(column, row, f"{shown(values[row].as_py())} {remedy}")
     return ratings
 
 

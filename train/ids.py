@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from attnrec.train.raw_table import RawTable, first_failure
+from attnrec.train.raw_table import RawTable, first_failure, shown
 from attnrec.train.recipe import IdType
 
 IdArray = NDArray[np.int64] | NDArray[np.object_]
@@ -42,7 +42,9 @@ def code_ids(raw: RawTable, column: str, id_type: IdType, *, padding: bool) -> C
     if id_type == "string" or (id_type == "auto" and misfit >= 0):
         return CodedIds(codes, texts.to_numpy(zero_copy_only=False))
     if misfit >= 0:
-        problem = f"{texts[misfit].as_py()!r} is not a plain int64 number; use --id-type string"
+        problem = (
+            f"{shown(texts[misfit].as_py())} is not a plain int64 number; use --id-type string"
+        )
         raise raw.error(column, int(rows[misfit]), problem)
     # A copy, because Arrow's own memory is read-only and torch warns about that.
     ids: NDArray[np.int64] = texts.cast(pa.int64()).to_numpy().copy()

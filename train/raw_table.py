@@ -64,6 +64,12 @@ class RawTable:
         return DataError(f"{self.name}, column {column!r}: {problem}")
 
 
+def shown(value: object) -> str:
+    """A value for a message: its repr, cut where a broken file made it long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
 def first_failure(values: Any, convert: Callable[[Any], object]) -> int:
     """Index of the first value of an Arrow array that `convert` refuses with ``ArrowInvalid``.
 

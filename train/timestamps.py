@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.raw_table import RawTable, first_failure
+from attnrec.train.raw_table import RawTable, first_failure, shown
 from attnrec.train.recipe import TimeUnit
 
 _Numbers = NDArray[np.int64] | NDArray[np.float64]
@@ -50,7 +50,7 @@ class _Column(NamedTuple):
 
     def error(self, row: int, problem: str) -> DataError:
         value = self.raw.columns[self.name][row].as_py()
-        return self.raw.error(self.name, row, f"{value!r} {problem}")
+        return self.raw.error(self.name, row, f"{shown(value)} {problem}")
 
 
 def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:

@@ -86,7 +86,6 @@ def test_a_header_without_rows_is_refused(log: Path) -> None:
     [
         ("1,d", "line 5: 2 fields where the header has 3"),
         ("1,d,4,5", "line 5: 4 fields where the header has 3"),
-        ('1,"d,4', "line 5: 2 fields where the header has 3"),
         (",d,4", "line 5, column 'user_id': the id is empty"),
         ("1,,4", "line 5, column 'item_id': the id is empty"),
         ("1,d,", "line 5, column 'timestamp': '' is not a number"),
@@ -96,6 +95,27 @@ def test_a_header_without_rows_is_refused(log: Path) -> None:
 def test_a_bad_row_is_named_by_its_line(log: Path, row: str, problem: str) -> None:
     message = refused(write(log, f"{GOOD}{row}\n1,e,6\n"))
     assert message.startswith(f"{log.name}, {problem}")
+
+
+@pytest.mark.parametrize("note", [False, True])
+def test_a_quote_that_is_never_closed_is_refused_even_where_it_fits_the_columns(
+    log: Path, note: bool
+) -> None:
+    header = "user_id,timestamp,note,item_id\n" if note else "user_id,timestamp,item_id,note\n"
+    write(log, header + '1,1,a,a\n1,2,b,"b\n1,3,c,c\n1,4,d,d\n1,5,e,e\n')
+    assert refused(log) == f"{log.name}, line 3: a double quote is opened and never closed"
+    write(log, GOOD + '1,"d,4\n1,e,5\n')
+    assert refused(log) == f"{log.name}, line 5: a double quote is opened and never closed"
+
+
+def test_an_inch_mark_inside_a_field_is_no_quote(log: Path) -> None:
+    data, _ = load_interactions(write(log, GOOD + '1,pipe 5",4\n'))
+    assert list(data.item_ids) == ["a", "b", "c", 'pipe 5"']
+
+
+def test_a_long_wrong_value_is_cut_in_the_message(log: Path) -> None:
+    message = refused(write(log, f"{GOOD}1,d,{'x' * 999}\n"))
+    assert "'xxx" in message and len(message) < 250
 
 
 def test_lines_are_counted_as_an_editor_shows_them(log: Path) -> None:
@@ -147,6 +167,10 @@ def test_bytes_that_are_no_utf8_are_named_by_line_and_offset(log: Path, filler: 
     message = refused(write(log, start + "café".encode("latin1") + b",3\n"))
     assert f"{log.name}, line 4: byte {len(start) + 3} is not UTF-8" in message
     assert "UTF-8" in message
+
+
+def test_a_file_in_utf16_is_recognised(log: Path) -> None:
+    assert "line 1: byte 0 is not UTF-8 text" in refused(write(log, GOOD.encode("utf-16")))
 
 
 def test_a_column_that_is_not_used_may_be_in_any_encoding(log: Path) -> None:
