@@ -29,11 +29,17 @@ class _Rows:
     candidates: ir.Value  # (B, C)
 
 
-def check_catalogue(catalogue: Catalogue, id_type: str) -> None:
+def id_type_of(catalogue: Catalogue) -> names.IdType:
+    """Type of the item ids in the file."""
+    return "int64" if catalogue.item_ids.dtype == np.int64 else "string"
+
+
+def check_catalogue(catalogue: Catalogue) -> None:
     """`ValueError` for a catalogue that would answer wrongly: reserved, repeated or broken ids."""
     ids = catalogue.item_ids.tolist()
     if not ids:
         raise ValueError("the catalogue is empty")
+    id_type = id_type_of(catalogue)
     padding = names.PADDING[id_type]
     if padding in ids:
         raise ValueError(
@@ -57,7 +63,7 @@ def assemble(
     uses of the table are one gather and one projection.
     """
     g = GraphBuilder()
-    inputs = _inputs("int64" if catalogue.item_ids.dtype == np.int64 else "string")
+    inputs = _inputs(id_type_of(catalogue))
     rows = rows_of_ids(g, inputs, catalogue)
     seq, n_known = compact(g, rows.history, max_len)
     if table is None:
@@ -101,7 +107,7 @@ def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalog
     """One dictionary for all three inputs: its set-up costs more than its look-ups."""
     parts = [inputs[name] for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)]
     ids = catalogue.item_ids.tolist()
-    keys = {"keys_int64s": ids} if catalogue.item_ids.dtype == np.int64 else {"keys_strings": ids}
+    keys = {"keys_int64s" if id_type_of(catalogue) == "int64" else "keys_strings": ids}
     rows = g.op(
         "LabelEncoder",
         g.Concat(*parts, axis=1),
@@ -212,9 +218,8 @@ def best(
 
 def ids_of_rows(g: GraphBuilder, rows: ir.Value, catalogue: Catalogue) -> ir.Value:
     """Raw ids (B, K); row 0 is the padding value."""
-    ids = catalogue.item_ids
-    kind = "int64" if ids.dtype == np.int64 else "string"
-    item_ids = g.initializer("item_ids", np.insert(ids, 0, names.PADDING[kind]))
+    with_padding = np.insert(catalogue.item_ids, 0, names.PADDING[id_type_of(catalogue)])
+    item_ids = g.initializer("item_ids", with_padding)
     raw: ir.Value = g.Gather(item_ids, rows, axis=0)
     return raw
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = Sequence[int] | Sequence[str] | NDArray[Any]
+Ids = Sequence[int | str] | NDArray[Any]
 IdArray = NDArray[Any]
 
 LONGEST = 100_000

@@ -31,17 +31,31 @@ SEAL_LENGTH = 64
 """The file ends in this many hex digits: the sha256 of everything before them."""
 
 
-def seal(model: bytes) -> bytes:
-    """Append the metadata entry `attnrec.sha256` whose value is the end of the file.
+def metadata_entry(key: str, value: str) -> bytes:
+    """A metadata entry as the bytes to append to a model.
 
     An ONNX file is a protobuf message, and repeated fields may be appended to one: field 14 of
     ModelProto is a metadata entry, with key (field 1) and value (field 2).
     """
-    key = SEAL_KEY.encode()
-    entry_length = 2 + len(key) + 2 + SEAL_LENGTH
-    head = bytes([14 << 3 | 2, entry_length, 1 << 3 | 2, len(key)]) + key
-    unsealed = model + head + bytes([2 << 3 | 2, SEAL_LENGTH])
+    entry = _field(1, key.encode()) + _field(2, value.encode())
+    return _field(14, entry)
+
+
+def seal(model: bytes) -> bytes:
+    """Append the metadata entry `attnrec.sha256`, whose value is the end of the file."""
+    entry = metadata_entry(SEAL_KEY, "0" * SEAL_LENGTH)
+    unsealed = model + entry[:-SEAL_LENGTH]
     return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited protobuf field."""
+    length = len(content)
+    varint = bytearray()
+    while length >= 0x80:
+        varint.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([number << 3 | 2, *varint, length]) + content
 
 
 def seal_is_intact(file: bytes) -> bool:

@@ -16,6 +16,7 @@ from attnrec.runtime.errors import ModelFileError, SelfTestError
 from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations
+from attnrec.runtime.session import make_session
 
 _BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
 
@@ -67,14 +68,8 @@ class Recommender:
         if isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1:
             raise ValueError(f"n_threads must be a whole number from 1, not {n_threads!r}")
         content = read_model_file(path, verify=verify)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = n_threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # errors arrive as exceptions, not on stderr as well
         try:
-            session = onnxruntime.InferenceSession(
-                content, options, providers=list(providers or ["CPUExecutionProvider"])
-            )
+            session = make_session(content, n_threads=n_threads, providers=providers)
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise ModelFileError(f"{path}: onnxruntime cannot load it: {error}") from error
         recommender = cls(session)

@@ -15,7 +15,7 @@ class TrainConfig:
     """Name in the registry."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model that differ from its defaults, such as {"max_len": 100}."""
-    epochs: int = 12
+    epochs: int = 10
     """Most passes over the training events; the learning rate falls to zero over them."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW, after a warm-up over the first 4 % of the steps."""

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attnrec.runtime.arguments import Ids
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.batches import left_pad
 from attnrec.train.models.protocol import RecommenderModel, catalogue_scores
 from attnrec.train.split import Catalogue
-
-Ids = Sequence[int] | Sequence[str] | NDArray[np.int64] | NDArray[np.object_]
 
 # Histories of one forward pass; their (64, N) scores stay small for any catalogue.
 _BATCH = 64
@@ -38,11 +37,25 @@ class Reference:
         found = [self._row.get(item_id, 0) for item_id in raw]
         return np.array([row for row in found if row], dtype=np.int64)
 
+    def row(self, item_id: int | str) -> int:
+        """Catalogue row of an item, -1 for what is none."""
+        return self._row.get(item_id, -1)
+
     def scores(self, histories: Sequence[Ids]) -> NDArray[np.float32]:
         """Scores of every item, (B, N + 1); column 0 belongs to no item."""
         padded = left_pad([self.rows(history) for history in histories], self._max_len)
         with torch.inference_mode():
-            return catalogue_scores(self._model, padded).numpy()
+            scores: NDArray[np.float32] = catalogue_scores(self._model, padded).numpy()
+        return scores
+
+    def admissible(
+        self, exclude: NDArray[np.int64], candidates: NDArray[np.int64] | None = None
+    ) -> NDArray[np.bool_]:
+        """Which rows (N + 1,) may be returned: the candidates, or all, without `exclude`."""
+        admissible = np.zeros(len(self._ids) + 1, dtype=bool)
+        admissible[slice(1, None) if candidates is None else candidates] = True
+        admissible[exclude] = False
+        return admissible
 
     def recommend_batch(
         self, histories: Sequence[Ids], k: int = 10, *, exclude_seen: bool = True
@@ -55,19 +68,15 @@ class Reference:
             batch = order[start : start + _BATCH]
             scores = self.scores([histories[i] for i in batch])
             for i, row_scores in zip(batch, scores, strict=True):
-                known = self.rows(histories[i])
-                answers[i] = self.best(row_scores, known if exclude_seen else (), k, len(known))
+                seen = self.rows(histories[i])
+                admissible = self.admissible(seen if exclude_seen else seen[:0])
+                rows = top_rows(row_scores, admissible, k)
+                answers[i] = self._answer(rows, row_scores, len(seen))
         return [answers[i] for i in range(len(histories))]
 
-    def best(
-        self,
-        scores: NDArray[np.float32],
-        exclude: Sequence[int] | NDArray[np.int64],
-        k: int,
-        n_known: int,
+    def _answer(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float32], n_known: int
     ) -> Recommendations:
-        """Top k of one row of scores (N + 1,) without the rows in `exclude`."""
-        rows = top_rows(scores, exclude, k)
         return Recommendations(
             item_ids=[self._ids[row - 1] for row in rows],
             scores=scores[rows].tolist(),
@@ -77,19 +86,12 @@ class Reference:
 
 
 def top_rows(
-    scores: NDArray[np.float32],
-    exclude: Sequence[int] | NDArray[np.int64],
-    k: int,
-    candidates: NDArray[np.int64] | None = None,
+    scores: NDArray[np.float32], admissible: NDArray[np.bool_], k: int
 ) -> NDArray[np.int64]:
     """Rows of the k best admissible items, best first; equal scores: lower row first."""
-    admissible = np.zeros(len(scores), dtype=bool)
-    admissible[slice(1, None) if candidates is None else candidates] = True
-    admissible[0] = False
-    admissible[np.asarray(exclude, dtype=np.int64)] = False
     rows = np.flatnonzero(admissible)
     if 0 < k < len(rows) // 4:
-        # Everything above the k-th score, and all its equals: the sort below decides.
+        # Everything from the k-th score up, its equals included: the sort below decides.
         kth = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
         rows = rows[scores[rows] >= kth]
     return rows[np.argsort(-scores[rows], kind="stable")][: max(k, 0)]

@@ -1,0 +1,100 @@
+"""One answer of a file beside the truth: what the contract promises of a row."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.runtime.format import score_tolerance
+from attnrec.train.reference import top_rows
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the reference says about one row of a call."""
+
+    scores: NDArray[np.float32]
+    """Score of every item (N + 1,); column 0 belongs to no item."""
+    admissible: NDArray[np.bool_]
+    """Which rows may be returned (N + 1,)."""
+    n_known: int
+    """Known ids of the history."""
+    k: int
+    """Width of the answer, between 0 and N."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the file says, ids turned back into rows: 0 where it returned padding."""
+
+    rows: NDArray[np.int64]
+    """Catalogue rows (K,); -1 for an id that is neither an item nor padding."""
+    scores: NDArray[np.float32]
+    """Scores (K,)."""
+    n_known: int
+    """As returned."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one comparison."""
+
+    fault: str | None
+    """Which clause does not hold, with both values; None: all do."""
+    difference: float
+    """Largest |score - reference| of the items returned."""
+    tolerance: float
+    """What is tolerated in this row."""
+    same_top_10: bool
+    """The first ten are the same items in the same order."""
+
+
+def compare(answer: Answer, truth: Truth) -> Finding:
+    """Check n_known, width, items, scores, order and padding of one answer.
+
+    Scores lie within the tolerance; the items are those of the reference in its order, except
+    where the reference's own scores differ by at most twice the tolerance.
+    """
+    tolerance = score_tolerance(float(np.abs(truth.scores[1:]).max()))
+    expected = top_rows(truth.scores, truth.admissible, truth.k)
+    n = len(expected)
+    rows, scores = answer.rows[:n], answer.scores[:n]
+
+    def finding(fault: str | None, difference: float = 0.0, same: bool = False) -> Finding:
+        return Finding(fault, difference, tolerance, same)
+
+    if answer.n_known != truth.n_known:
+        return finding(f"n_known is {answer.n_known}, not {truth.n_known}")
+    if len(answer.rows) != truth.k:
+        return finding(f"{len(answer.rows)} columns, not {truth.k}")
+    if (answer.rows[n:] != 0).any() or (answer.scores[n:] != -np.inf).any():
+        return finding(f"more than the {n} items that may be returned")
+    if (rows <= 0).any() or not truth.admissible[rows].all() or len(set(rows.tolist())) < n:
+        return finding("an item that may not be returned, or one twice")
+    difference = float(np.abs(scores - truth.scores[rows]).max(initial=0))
+    if not difference <= tolerance:  # not `>`: NaN is a fault as well
+        return finding(f"a score is off by {difference:.3g}, above {tolerance:.3g}", difference)
+    apart = np.abs(truth.scores[rows] - truth.scores[expected])
+    if not (apart <= 2 * tolerance).all():
+        place = int(apart.argmax())
+        return finding(
+            f"place {place + 1} is row {rows[place]}, not row {expected[place]}", difference
+        )
+    ties = scores[1:] == scores[:-1]
+    if (scores[1:] > scores[:-1]).any() or (rows[1:] < rows[:-1])[ties].any():
+        return finding("not in order: highest score first, equal scores by row", difference)
+    return finding(None, difference, bool((rows[:10] == expected[:10]).all()))
+
+
+def disagreement(alone: Answer, together: Answer) -> tuple[float, bool]:
+    """Batch invariance: how far the scores of one row lie apart, and whether that is too far.
+
+    The lists may differ where scores are closer than twice the tolerance, so scores are compared
+    place by place.
+    """
+    a, b = alone.scores, together.scores
+    if (np.isfinite(a) != np.isfinite(b)).any() or alone.n_known != together.n_known:
+        return np.inf, True
+    finite = np.isfinite(a)
+    difference = float(np.abs(a[finite] - b[finite]).max(initial=0))
+    return difference, difference > score_tolerance(float(np.abs(a[finite]).max(initial=0)))

@@ -1,0 +1,115 @@
+"""Made-up calls of the graph: every corner of the contract, and never a real history."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from attnrec.runtime import format as names
+from attnrec.train.split import Catalogue
+
+ItemId = int | str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the graph: rows of raw ids, still of different lengths."""
+
+    name: str
+    """What it tries."""
+    histories: list[list[ItemId]]
+    """Ids, padding and unknown ids, one list a row."""
+    k: int
+    """As given to the graph."""
+    exclude: list[list[ItemId]] = field(default_factory=list)
+    """Ids not to return, a list a row, or none at all."""
+    candidates: list[list[ItemId]] = field(default_factory=list)
+    """Ids to choose from, a list a row; none at all: the whole catalogue."""
+
+
+class _Maker:
+    """Draws ids; seeded, so that the same catalogue always gets the same calls."""
+
+    def __init__(self, catalogue: Catalogue, id_type: str) -> None:
+        self._rng = np.random.default_rng(catalogue.n_items)
+        self.ids: list[ItemId] = catalogue.item_ids.tolist()
+        self.padding = names.PADDING[id_type]
+        known = set(self.ids)
+        # More numbers than items: three of them name no item.
+        numbers = range(-10 - len(known), -2)
+        is_text = id_type == "string"
+        names_of_nothing = (f"no such item {n}" if is_text else n for n in numbers)
+        self.unknown: list[ItemId] = list(
+            islice((item_id for item_id in names_of_nothing if item_id not in known), 3)
+        )
+
+    def draw(self, n: int) -> list[ItemId]:
+        """n ids of the catalogue, repeats possible."""
+        return [self.ids[i] for i in self._rng.integers(0, len(self.ids), n)]
+
+    def mix(self, *parts: list[ItemId]) -> list[ItemId]:
+        """All parts in a random order."""
+        joined = [item_id for part in parts for item_id in part]
+        return [joined[i] for i in self._rng.permutation(len(joined))]
+
+
+def made_up_calls(catalogue: Catalogue, id_type: str, max_len: int) -> Iterator[Call]:
+    """Calls whose answers the gate compares; the longest holds 10 x max_len ids."""
+    make = _Maker(catalogue, id_type)
+    pad, unknown, n_items = [make.padding], make.unknown, catalogue.n_items
+    for length in (0, 1, 2, max_len - 1, max_len, max_len + 1, 10 * max_len):
+        yield Call(f"history of {length}", [make.draw(length)], 10)
+    some = make.draw(5)
+    yield Call("padding left", [pad * 7 + some], 10)
+    yield Call("padding right", [some + pad * 7], 10)
+    yield Call("padding in the middle", [some[:2] + pad * 7 + some[2:]], 10)
+    yield Call("only padding", [pad * 3], 10)
+    yield Call("only unknown ids", [unknown], 10)
+    yield Call("unknown ids in between", [make.mix(make.draw(max_len), unknown, unknown)], 10)
+    yield Call("one item again and again", [some[:1] * (max_len + 3)], 10)
+    for k in (-1, 0, 1, 2, n_items - 1, n_items, n_items + 1, 10**9):
+        yield Call(f"k = {k}", [some], k)
+    yield Call("exclude some", [some], 10, exclude=[make.mix(make.draw(20), unknown, pad)])
+    yield Call("exclude the history", [some], n_items, exclude=[some])
+    yield Call("exclude everything", [some], 10, exclude=[make.ids])
+    yield Call("exclude all but one", [some], 10, exclude=[make.ids[:-1]])
+    listed = make.draw(30)
+    yield Call("candidates", [some], n_items, candidates=[listed])
+    yield Call(
+        "candidates: unknown, repeated, excluded",
+        [some],
+        20,
+        exclude=[listed[:5]],
+        candidates=[make.mix(listed, listed, unknown, pad)],
+    )
+    yield Call("candidates: only unknown ids", [some], 10, candidates=[unknown])
+    yield Call("candidates for a newcomer", [[]], 10, candidates=[listed])
+    yield _crowd(make, max_len)
+    yield _crowd(make, max_len, with_candidates=True)
+
+
+def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Call:
+    """64 rows of all lengths, each padded in its own way."""
+    histories, exclude, candidates = [], [], []
+    for row in range(64):
+        length = 0 if row % 16 == 0 else row * (2 * max_len) // 64 + 1
+        padding: list[ItemId] = [make.padding] * (row % 5)
+        histories.append(make.mix(make.draw(length), padding, make.unknown[: row % 3]))
+        exclude.append(make.draw(row % 7))
+        candidates.append(make.draw(row % 11))
+    if with_candidates:
+        return Call("64 rows with candidates", histories, 10, exclude, candidates)
+    return Call("64 rows", histories, 10, exclude)
+
+
+def golden_calls(catalogue: Catalogue, id_type: str, max_len: int) -> list[Call]:
+    """The few calls whose answers a file keeps, so that it can test itself on any machine."""
+    make = _Maker(catalogue, id_type)
+    short, long, listed = make.draw(4), make.draw(2 * max_len), make.draw(8)
+    return [
+        Call("newcomer", [[]], 5),
+        Call("short history", [short], 5, exclude=[short]),
+        Call("long history", [make.mix(long, make.unknown)], 5, exclude=[long]),
+        Call("candidates", [short], 5, candidates=[listed]),
+    ]

@@ -1,0 +1,205 @@
+"""The gate: an exported file answers like the torch model that it came from, or is not written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.export.comparison import Answer, Truth, compare, disagreement
+from attnrec.export.contract import id_type_of
+from attnrec.export.made_up import Call, ItemId, made_up_calls
+from attnrec.runtime import format as names
+from attnrec.runtime.arguments import id_row, stack
+from attnrec.runtime.session import make_session
+from attnrec.train.reference import Reference
+from attnrec.train.run import Run
+
+_BATCH = 64
+_TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10
+_MOST_FAULTS = 20
+
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row that is not as it should be."""
+
+    call: str
+    """Which call of the graph."""
+    row: int
+    """Which row of it."""
+    what: str
+    """The clause of the contract that does not hold, with both values."""
+
+
+@dataclass
+class ParityReport:
+    """What was compared and how near it came."""
+
+    n_test_users: int = 0
+    """Users whose history was answered by both sides."""
+    n_identical: int = 0
+    """Of those, users whose top 10 are the same items in the same order."""
+    n_made_up_rows: int = 0
+    """Rows of made-up calls."""
+    largest_difference: float = 0.0
+    """Largest |score - reference|."""
+    largest_share: float = 0.0
+    """Largest |score - reference| as a share of what is tolerated in its row."""
+    largest_batch_difference: float = 0.0
+    """Largest |score alone - score in its batch|."""
+    n_faults: int = 0
+    """Rows with a fault; 0 in every file that exists."""
+    faults: list[Fault] = field(default_factory=list)
+    """The first of them."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures that are stored in the file."""
+        return {
+            "reference": "torch training module in eval mode; ids, exclusion, top-k in numpy",
+            "tolerance": "1e-5 x max(1, largest absolute score of the row)",
+            "test_users": self.n_test_users,
+            "identical_top_10": self.n_identical / max(1, self.n_test_users),
+            "made_up_rows": self.n_made_up_rows,
+            "largest_difference": float(f"{self.largest_difference:.3g}"),
+            "largest_share_of_tolerance": float(f"{self.largest_share:.3g}"),
+            "largest_batch_difference": float(f"{self.largest_batch_difference:.3g}"),
+        }
+
+    def add_fault(self, call: str, row: int, what: str) -> None:
+        """Note what does not hold."""
+        self.n_faults += 1
+        if len(self.faults) < _MOST_FAULTS:
+            self.faults.append(Fault(call, row, what))
+
+
+def check_parity(file: bytes, run: Run, tick: Tick | None = None) -> ParityReport:
+    """Ask the file and the torch model the same questions: made-up calls, and every test user.
+
+    The file is run by plain onnxruntime, as any application would. In a final run, which holds
+    nothing back, every user counts as a test user. tick: called with (users done, users in all).
+    """
+    gate = _Gate(file, run)
+    for call in made_up_calls(run.split.catalogue, gate.id_type, run.model.config.max_len):
+        gate.check(call, alone=True)
+        gate.report.n_made_up_rows += len(call.histories)
+    split = run.split
+    histories = split.full_histories() if split.final else split.held_out("test").histories
+    ordered: list[list[ItemId]] = sorted((h.tolist() for h in histories), key=len)
+    for start in range(0, len(ordered), _BATCH):
+        batch = ordered[start : start + _BATCH]
+        exclude = [] if run.recipe.repeats else batch
+        call = Call(f"test users from {start}", batch, _TEST_K, exclude)
+        # Every 16th batch also one by one: a row's answer may not depend on its mates.
+        gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0)
+        gate.report.n_test_users += len(batch)
+        if tick is not None:
+            tick(start + len(batch), len(ordered))
+    return gate.report
+
+
+class _Gate:
+    """A file and a reference that are asked the same."""
+
+    def __init__(self, file: bytes, run: Run) -> None:
+        self._session = make_session(file)
+        self._catalogue = run.split.catalogue
+        self._reference = Reference(run.model, self._catalogue)
+        self.id_type = id_type_of(self._catalogue)
+        self.report = ParityReport()
+
+    def check(self, call: Call, *, alone: bool) -> int:
+        """Compare every row of a call; returns how many have the same top 10.
+
+        alone: ask each row by itself as well.
+        """
+        answers = self._ask(call)
+        truths = self._truths(call)
+        same = 0
+        for row, (answer, truth) in enumerate(zip(answers, truths, strict=True)):
+            finding = compare(answer, truth)
+            if finding.fault is not None:
+                self.report.add_fault(call.name, row, finding.fault)
+            self._note(finding.difference, finding.tolerance)
+            same += finding.same_top_10
+            if alone and len(answers) > 1:
+                self._check_alone(call, row, answer)
+        return same
+
+    def _note(self, difference: float, tolerance: float) -> None:
+        self.report.largest_difference = max(self.report.largest_difference, difference)
+        self.report.largest_share = max(self.report.largest_share, difference / tolerance)
+
+    def _check_alone(self, call: Call, row: int, together: Answer) -> None:
+        def only(rows: list[list[ItemId]]) -> list[list[ItemId]]:
+            return rows[row : row + 1]
+
+        if call.candidates and not call.candidates[row]:
+            return  # alone it would ask for the whole catalogue
+        single = Call(
+            call.name, only(call.histories), call.k, only(call.exclude), only(call.candidates)
+        )
+        (answer,) = self._ask(single)
+        difference, too_far = disagreement(answer, together)
+        report = self.report
+        report.largest_batch_difference = max(report.largest_batch_difference, difference)
+        if too_far:
+            report.add_fault(call.name, row, f"alone its scores differ by {difference:.3g}")
+
+    def _ask(self, call: Call) -> list[Answer]:
+        none: list[list[ItemId]] = [[] for _ in call.histories]
+        outputs = self._session.run(
+            None,
+            {
+                names.HISTORY: self._array(call.histories),
+                names.EXCLUDE: self._array(call.exclude or none),
+                names.CANDIDATES: self._array(call.candidates or none),
+                names.K: np.array([call.k], dtype=np.int64),
+            },
+        )
+        items, scores, n_known = outputs[:3]
+        titles = outputs[3] if len(outputs) > 3 else None
+        return [
+            Answer(
+                self._rows(items[row], None if titles is None else titles[row]),
+                scores[row],
+                int(n_known[row]),
+            )
+            for row in range(len(items))
+        ]
+
+    def _array(self, rows: Sequence[Sequence[ItemId]]) -> NDArray[Any]:
+        arrays = [id_row("made up", row, self.id_type) for row in rows]
+        return stack(arrays, self.id_type, names.PADDING[self.id_type])
+
+    def _rows(self, items: NDArray[Any], titles: NDArray[Any] | None) -> NDArray[np.int64]:
+        """Rows of the returned ids; -1 for what is no item, or goes by another item's title."""
+        padding = names.PADDING[self.id_type]
+        rows = np.array(
+            [0 if item == padding else self._reference.row(item) for item in items.tolist()],
+            dtype=np.int64,
+        )
+        if titles is not None and self._catalogue.titles is not None:
+            named = np.concatenate([[""], self._catalogue.titles])[rows]
+            rows[named != titles] = -1
+        return rows
+
+    def _truths(self, call: Call) -> list[Truth]:
+        scores = self._reference.scores(call.histories)  # (B, N + 1)
+        n_items = self._catalogue.n_items
+        truths = []
+        for row, history in enumerate(call.histories):
+            candidates = self._reference.rows(call.candidates[row]) if call.candidates else None
+            exclude = self._reference.rows(call.exclude[row] if call.exclude else [])
+            truths.append(
+                Truth(
+                    scores=scores[row],
+                    admissible=self._reference.admissible(exclude, candidates),
+                    n_known=len(self._reference.rows(history)),
+                    k=min(max(call.k, 0), n_items),
+                )
+            )
+        return truths
