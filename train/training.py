@@ -18,7 +18,7 @@ from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
 from attnrec.train.run import Run, check_target
-from attnrec.train.split import PROTOCOL, Split, all_events, leave_one_out
+from attnrec.train.split import PROTOCOL, Split, all_events, leave_one_out, same_time_share
 
 _DEFAULT_CONFIG = TrainConfig()
 _DEFAULT_RECIPE = DataRecipe()
@@ -77,6 +77,7 @@ def train_log(
     best = max(records, key=lambda r: r.valid["ndcg@10"] if r.valid else 0, default=None)
     metrics = {
         "protocol": PROTOCOL,
+        "same_time_targets": round(same_time_share(log), 4),
         "valid": best.valid if best else validate().to_json(),
         "best_epoch": best.epoch if best else None,
         "epochs": [record.to_json() for record in records],

@@ -1,0 +1,83 @@
+"""What all commands share: how they start, speak and fail. Needs typer, no training stack."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from attnrec.runtime.errors import AttnrecError
+from attnrec.runtime.version import __version__
+
+err = Console(stderr=True, highlight=False)
+"""Progress and messages; standard output belongs to results."""
+out = Console(highlight=False)
+"""Results for people."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"attnrec {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, for scripts.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+
+
+def run_command(command: Callable[..., None], argv: Sequence[str] | None = None) -> None:
+    """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with clean_errors():
+            app(args=arguments, prog_name=f"attnrec-{command.__name__}")
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    """A person gets one message and exit code 2, never a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (AttnrecError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror or error}; nothing was left half-written")
+    except KeyboardInterrupt:
+        fail("interrupted; earlier files are as they were", code=130)
+
+
+def fail(message: str, *, code: int = 2) -> None:
+    """Print the message and exit."""
+    # No markup: a message may quote ids with brackets in them.
+    err.print(f"error: {message}", markup=False, soft_wrap=True)
+    raise SystemExit(code)
+
+
+def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+    """Warnings by default, all with -v, errors with -q."""
+    if verbose and quiet:
+        raise ValueError("-v and -q exclude each other")
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("attnrec").setLevel(level)
+    err.quiet = quiet

@@ -1,0 +1,39 @@
+"""The console scripts. A command whose extra is not installed says how to install it."""
+
+import importlib
+import sys
+
+
+def train() -> None:
+    """`attnrec-train`."""
+    _start("train", extra="train")
+
+
+def export() -> None:
+    """`attnrec-export`."""
+    _start("export", extra="export")
+
+
+def evaluate() -> None:
+    """`attnrec-evaluate`."""
+    _start("evaluate", extra="train")
+
+
+def recommend() -> None:
+    """`attnrec-recommend`."""
+    _start("recommend", extra="cli")
+
+
+def _start(command: str, *, extra: str) -> None:
+    try:
+        module = importlib.import_module(f"attnrec.cli.{command}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("attnrec"):
+            raise
+        print(
+            f"attnrec-{command} needs {error.name}, which is not installed: "
+            f"pip install 'attnrec[{extra}]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
+    module.main()

@@ -1,0 +1,120 @@
+"""`attnrec-export`: from a run directory to one model file."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
+from attnrec.export import ParityFailure, ParityReport
+from attnrec.export import export as export_run
+from attnrec.runtime import Recommender
+from attnrec.train import Run
+
+_DEFAULT_PROFILE = "int8"  # what a bare --quantize means
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory from attnrec-train.")] = Path(
+        "attnrec-run"
+    ),
+    file: Annotated[
+        Path | None, typer.Option("--out", help="The file to write. Default: RUN/model.onnx")
+    ] = None,
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--quantize", metavar="[PROFILE]", help="Make the file smaller; alone it means int8."
+        ),
+    ] = "fp32",
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Export a run to one self-contained ONNX file that speaks your own item ids.
+
+    The file is compared with the torch model on every test user and on made-up histories. If it
+    does not answer alike, the exit code is 1, a table says where, and no file is written.
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    target = run / "model.onnx" if file is None else file
+    started = time.monotonic()
+    trained = Run.load(run)
+    with Progress(console=err, transient=True, disable=quiet) as progress:
+        task = progress.add_task("exporting", total=None)
+
+        def tick(done: int, total: int) -> None:
+            progress.update(task, description="comparing users", completed=done, total=total)
+
+        try:
+            report = export_run(trained, target, profile, tick=tick)
+        except ParityFailure as failure:
+            progress.stop()
+            _print_faults(failure.report)
+            err.print(f"error: {failure}", markup=False)
+            raise SystemExit(1) from None
+    _print_success(target, report, time.monotonic() - started, as_json)
+
+
+def _print_faults(report: ParityReport) -> None:
+    table = Table("call", "row", "what", title="Where the file differs from the torch model")
+    for fault in report.faults:
+        table.add_row(fault.call, str(fault.row), fault.what)
+    err.print(table)
+
+
+def _print_success(target: Path, report: ParityReport, seconds: float, as_json: bool) -> None:
+    info = Recommender.load(target).info
+    size = target.stat().st_size
+    parity = report.to_json()
+    if as_json:
+        result = {
+            "file": str(target),
+            "bytes": size,
+            "profile": info.profile,
+            "n_items": info.n_items,
+            "parity": parity,
+            "metrics": info.metrics,
+            "seconds": round(seconds, 2),
+        }
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    out.print(f"file     {target}  {size / 1e6:.2f} MB, {info.profile}", soft_wrap=True)
+    out.print(
+        f"model    {info.model}, {info.n_items:,} items, {info.id_type} ids, "
+        f"newest {info.max_len} events count"
+    )
+    out.print(
+        f"parity   {parity['identical_top_10']:.2%} of {parity['test_users']:,} users with the "
+        f"identical top 10; largest score difference {parity['largest_difference']:.1e}, "
+        f"{parity['largest_share_of_tolerance']:.0%} of what is tolerated"
+    )
+    test = info.metrics.get("test")
+    if test:
+        out.print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
+    elif info.final:
+        out.print("test     none: trained on every event; the file keeps the figures before that")
+    err.print(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
+
+
+def with_default_profile(arguments: Sequence[str]) -> list[str]:
+    """Give a bare `--quantize` its value: the parser knows no option with an optional one."""
+    completed = []
+    for place, argument in enumerate(arguments):
+        completed.append(argument)
+        following = arguments[place + 1 : place + 2]
+        if argument == "--quantize" and (not following or following[0].startswith("-")):
+            completed.append(_DEFAULT_PROFILE)
+    return completed
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(export, with_default_profile(sys.argv[1:]))

@@ -1,0 +1,138 @@
+"""`attnrec-recommend`: ask a model file. Runs on a device: needs no training stack."""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from attnrec.cli.console import (
+    Json,
+    Quiet,
+    Verbose,
+    Version,
+    err,
+    fail,
+    out,
+    run_command,
+    set_verbosity,
+)
+from attnrec.runtime import Recommendations, Recommender
+
+
+def recommend(
+    file: Annotated[Path, typer.Argument(help="Model file from attnrec-export.")] = Path(
+        "attnrec-run/model.onnx"
+    ),
+    history: Annotated[
+        str | None,
+        typer.Option(help="Item ids, oldest first, separated by commas; '' for a newcomer."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
+    exclude: Annotated[str, typer.Option(help="Item ids never to return.")] = "",
+    candidates: Annotated[
+        str | None, typer.Option(help="Item ids to choose from; default: the whole catalogue.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Recommend what comes next.
+
+    Give one history with --history, or many as JSON lines on standard input, such as
+
+        {"history": ["85116", "22375"], "k": 5, "exclude": ["22492"]}
+
+    which are answered line by line. Ids with commas in them need the second form.
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    if history is None and sys.stdin.isatty():
+        raise ValueError("give --history A,B,C, or JSON lines on standard input")
+    recommender = Recommender.load(file)
+    if history is None:
+        _answer_lines(recommender, sys.stdin, k)
+        return
+    answer = recommender.recommend(
+        _ids(history, recommender),
+        k,
+        exclude=_ids(exclude, recommender),
+        candidates=None if candidates is None else _ids(candidates, recommender),
+    )
+    if as_json:
+        print(json.dumps(_as_dict(answer), ensure_ascii=False))
+    else:
+        out.print(_table(answer))
+        if not answer.n_known:
+            err.print("no known item in the history: this is the answer to a newcomer")
+
+
+def _ids(text: str, recommender: Recommender) -> list[int | str]:
+    """Ids from "A,B,C", in the type of the file."""
+    parts = text.split(",") if text else []
+    if recommender.info.id_type == "string":
+        return list(parts)
+    try:
+        return [int(part) for part in parts]
+    except ValueError:
+        wrong = next(p for p in parts if not p.strip().lstrip("-").isdecimal())
+        raise ValueError(f"{wrong!r} is no number; item ids of this file are int64") from None
+
+
+def _as_dict(answer: Recommendations) -> dict[str, Any]:
+    values = asdict(answer)
+    if values["titles"] is None:
+        del values["titles"]
+    return values
+
+
+def _answer_lines(recommender: Recommender, lines: Iterable[str], default_k: int) -> None:
+    """One JSON answer per line; a bad line gets its number and the reason, and we go on."""
+    n_lines = n_bad = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        n_lines += 1
+        try:
+            answer = _as_dict(_answer_line(recommender, line, default_k))
+        except (ValueError, TypeError) as error:
+            n_bad += 1
+            answer = {"line": number, "error": str(error)}
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    if n_bad:
+        fail(f"{n_bad} of {n_lines} lines could not be answered")
+
+
+def _answer_line(recommender: Recommender, line: str, default_k: int) -> Recommendations:
+    request = json.loads(line)
+    if not isinstance(request, dict) or "history" not in request:
+        raise ValueError(
+            'a line must be an object with "history", such as {"history": ["A", "B"]}'
+        )
+    known = {"history", "k", "exclude", "candidates", "exclude_seen"}
+    if unknown := sorted(request.keys() - known):
+        raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
+    request.setdefault("k", default_k)
+    return recommender.recommend(request.pop("history"), **request)
+
+
+def _table(answer: Recommendations) -> Table:
+    table = Table(box=None, header_style="bold")
+    table.add_column("", justify="right")
+    table.add_column("item")
+    if answer.titles is not None:
+        table.add_column("title")
+    table.add_column("score", justify="right")
+    for place, (item_id, score) in enumerate(answer):
+        title = [] if answer.titles is None else [answer.titles[place]]
+        table.add_row(str(place + 1), str(item_id), *title, f"{score:.3f}")
+    return table
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(recommend)

@@ -1,0 +1,199 @@
+"""`attnrec-train`: from a log of events to a run directory."""
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
+from attnrec.cli.training_progress import TrainingProgress
+from attnrec.train.config import TrainConfig
+from attnrec.train.models import MODELS
+from attnrec.train.recipe import DataRecipe, IdType, TimeUnit
+from attnrec.train.run import Run, check_target
+from attnrec.train.training import read_log, train_final, train_log
+
+_MODEL = "Model"
+_READ = "Reading the log"
+_FILTER = "Which events count"
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Log: CSV, CSV.gz or Parquet. Default: the embedded Online Retail log."
+        ),
+    ] = None,
+    run_directory: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run directory to write. Default: attnrec-run"),
+    ] = None,
+    final: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Train as RUN did, but on every event, for shipping."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(MODELS)}.", rich_help_panel=_MODEL)
+    ] = "sasrec",
+    max_len: Annotated[
+        int | None, typer.Option(help="Newest events that count.", rich_help_panel=_MODEL)
+    ] = None,
+    hidden_dim: Annotated[
+        int | None, typer.Option(help="Width of the item vectors.", rich_help_panel=_MODEL)
+    ] = None,
+    n_blocks: Annotated[
+        int | None, typer.Option(help="Transformer blocks.", rich_help_panel=_MODEL)
+    ] = None,
+    n_heads: Annotated[
+        int | None, typer.Option(help="Attention heads.", rich_help_panel=_MODEL)
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="More for sparse logs.", rich_help_panel=_MODEL)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Most passes over the log.", rich_help_panel=_MODEL)
+    ] = None,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after the epoch that passes this time.", rich_help_panel=_MODEL),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything.", rich_help_panel=_MODEL)] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="Default: all cores.", rich_help_panel=_MODEL)
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Table with item ids and titles.", rich_help_panel=_READ)
+    ] = None,
+    user_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "user_id",
+    item_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "item_id",
+    time_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "timestamp",
+    event_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "event",
+    rating_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "rating",
+    title_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "title",
+    id_type: Annotated[
+        IdType, typer.Option(help="auto: int64 if every id is one.", rich_help_panel=_READ)
+    ] = "auto",
+    time_unit: Annotated[
+        TimeUnit, typer.Option(help="order: not times, only places.", rich_help_panel=_READ)
+    ] = "auto",
+    repeats: Annotated[
+        bool,
+        typer.Option(
+            "--repeats/--no-repeats",
+            help="People take the same item again, and may be recommended it.",
+            rich_help_panel=_FILTER,
+        ),
+    ] = False,
+    min_rating: Annotated[
+        float | None, typer.Option(help="Lowest rating that counts.", rich_help_panel=_FILTER)
+    ] = None,
+    events: Annotated[
+        str, typer.Option(help="Event types that count, by commas.", rich_help_panel=_FILTER)
+    ] = "",
+    min_item_events: Annotated[
+        int, typer.Option(help="Drop rarer items.", rich_help_panel=_FILTER)
+    ] = 1,
+    min_user_events: Annotated[
+        int, typer.Option(help="Drop shorter users.", rich_help_panel=_FILTER)
+    ] = 1,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Train a recommender on a log of events: one row per event, with user, item and time.
+
+    Without DATA it trains on a year of purchases at a gift shop, which comes with attnrec. Per
+    user the last event is kept for attnrec-evaluate and never looked at, the second last
+    validates. Then: attnrec-export, attnrec-evaluate, attnrec-recommend.
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    given = dict(locals())
+    if final is not None:
+        _check_alone_with_final(given)
+        run = _train_final(final, run_directory, threads, quiet)
+    else:
+        run = _train_new(given, run_directory or Path("attnrec-run"), quiet)
+    _print_result(run, as_json)
+
+
+def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
+    recipe_values = {f.name: given[f.name] for f in fields(DataRecipe)}
+    event_types = tuple(name for name in given["events"].split(",") if name)
+    recipe = DataRecipe(**{**recipe_values, "events": event_types})
+    settings = {
+        name: given[name]
+        for name in ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout")
+        if given[name] is not None
+    }
+    names = ("model", "epochs", "max_minutes", "seed", "threads")
+    loop = {name: given[name] for name in names if given[name] is not None}
+    config = TrainConfig(settings=settings, **loop)
+    check_target(target)
+    with err.status("reading the log"):
+        log, report = read_log(given["data"], recipe, items=given["items"])
+    for line in report.lines():
+        err.print(line, markup=False, soft_wrap=True)
+    with TrainingProgress(config.epochs, quiet=quiet) as progress:
+        return train_log(log, report, recipe, config, out=target, progress=progress)
+
+
+def _train_final(final: Path, target: Path | None, threads: int | None, quiet: bool) -> Run:
+    before = Run.load(final)
+    if threads is not None:
+        before = replace(before, config=replace(before.config, threads=threads))
+    epochs = before.metrics["best_epoch"] or 1
+    with TrainingProgress(epochs, quiet=quiet) as progress:
+        named = target or final.with_name(f"{final.name}-final")
+        return train_final(before, out=named, progress=progress)
+
+
+def _check_alone_with_final(given: dict[str, Any]) -> None:
+    """A final run repeats a recipe; options that would change it are a misunderstanding."""
+    free = {"final", "run_directory", "threads", "as_json", "verbose", "quiet", "version"}
+    defaults = {
+        "model": "sasrec", "seed": 0, "id_type": "auto", "time_unit": "auto", "repeats": False,
+        **{f.name: f.default for f in fields(DataRecipe)}, "events": "",
+    }  # fmt: skip
+    for name, value in given.items():
+        if name not in free and value != defaults.get(name):
+            raise ValueError(
+                f"--final repeats the recipe of its run, so --{name.replace('_', '-')} cannot be "
+                "given with it; train a new run first"
+            )
+
+
+def _print_result(run: Run, as_json: bool) -> None:
+    metrics = run.metrics
+    result = {
+        "run": str(run.directory),
+        "model": run.config.model,
+        "final": run.split.final,
+        "best_epoch": metrics["best_epoch"],
+        "split": "valid",
+        **metrics["valid"],
+    }
+    if as_json:
+        print(json.dumps(result))
+        return
+    valid = metrics["valid"]
+    whose = "before the held-out events were added" if run.split.final else "validation"
+    out.print(
+        f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
+        f"{valid['hit_rate@10']:.4f} ({whose}, {valid['n_users']:,} users)"
+    )
+    share = metrics.get("same_time_targets")
+    if share is not None and share > 0.5:
+        out.print(
+            f"note: {share:.0%} of the held-out events have the time of the event before: here "
+            "the task is to complete a basket"
+        )
+    err.print(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(train)

@@ -1,0 +1,59 @@
+"""The progress bar of training: loss, validation NDCG@10 and time left."""
+
+from types import TracebackType
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from attnrec.cli.console import err
+from attnrec.train.loop import EpochRecord
+
+
+class TrainingProgress:
+    """One bar over all epochs and one line per finished epoch."""
+
+    def __init__(self, n_epochs: int, *, quiet: bool) -> None:
+        self._n_epochs = n_epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("validation NDCG@10 {task.fields[ndcg]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=err,
+            transient=True,
+            disable=quiet,
+        )
+        self._task = self._bar.add_task("", total=n_epochs, loss=0.0, ndcg="-", visible=False)
+
+    def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
+        """Move the bar by a step."""
+        self._bar.update(
+            self._task,
+            description=f"epoch {epoch}/{self._n_epochs}",
+            completed=epoch - 1 + step / n_steps,
+            loss=loss,
+            visible=True,
+        )
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Show the validation and leave a line behind."""
+        line = f"epoch {record.epoch:3}  loss {record.loss:.4f}"
+        if record.valid is not None:
+            ndcg, hit_rate = record.valid["ndcg@10"], record.valid["hit_rate@10"]
+            self._bar.update(self._task, ndcg=f"{ndcg:.4f}")
+            line += f"  validation NDCG@10 {ndcg:.4f}  HitRate@10 {hit_rate:.4f}"
+        self._bar.console.print(f"{line}  {record.seconds:.0f} s")
+
+    def __enter__(self) -> "TrainingProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
