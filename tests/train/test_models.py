@@ -1,0 +1,305 @@
+"""Attention, the attention model, and the counting models beside their formulas."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from attnrec.train.attention import multi_head_attention
+from attnrec.train.batches import left_pad
+from attnrec.train.models import MODELS
+from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
+from attnrec.train.models.popularity import Popularity, PopularityConfig
+from attnrec.train.models.protocol import ScoreModel, catalogue_scores
+from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.split import Sequences
+
+N_ITEMS, MAX_LEN = 12, 8
+
+seeds = st.integers(0, 2**32 - 1)
+sasrec_shapes = st.fixed_dictionaries(
+    {
+        "n_blocks": st.integers(1, 3),
+        "n_heads": st.sampled_from([1, 2, 4]),
+        "logits": st.sampled_from(["cosine", "dot"]),
+    }
+)
+item_logs = st.lists(st.lists(st.integers(1, N_ITEMS), max_size=15), min_size=1, max_size=8)
+
+
+def small_sasrec(seed: int, **shape: object) -> SASRec:
+    """Double precision, so that only a real difference is one; all weights of order one."""
+    torch.manual_seed(seed)
+    config = SASRecConfig(n_items=N_ITEMS, max_len=MAX_LEN, hidden_dim=8, **shape)
+    model = SASRec(config).double().eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+    return model
+
+
+def random_rows(seed: int, batch: int, length: int) -> Tensor:
+    """Rows 0 to N anywhere: more holes than a left-padded history ever has."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randint(0, N_ITEMS + 1, (batch, length), generator=generator)
+    return rows * (torch.rand(batch, length, generator=generator) < 0.8)
+
+
+@torch.no_grad()
+def states_of(model: SASRec, rows: Tensor) -> Tensor:
+    vectors = torch.nn.functional.embedding(rows, model.item_table())
+    return model.states(vectors, rows > 0)
+
+
+def sequences_of(histories: list[list[int]]) -> Sequences:
+    offsets = np.cumsum([0, *map(len, histories)]).astype(np.int64)
+    return Sequences(offsets, np.array([r for h in histories for r in h], dtype=np.int32))
+
+
+# --- attention
+
+
+def test_attention_is_the_mean_of_the_values_weighted_by_softmax() -> None:
+    # Scores ln 3 and 0, hence weights 3/4 and 1/4.
+    query = torch.tensor([[[math.log(3)]]])
+    key = torch.tensor([[[1.0], [0.0]]])
+    value = torch.tensor([[[4.0], [0.0]]])
+    visible = torch.ones(1, 1, 1, 2, dtype=torch.bool)
+    assert multi_head_attention(query, key, value, visible, 1).item() == pytest.approx(3.0)
+
+
+def attention_by_hand(
+    query: Tensor, key: Tensor, value: Tensor, visible: Tensor, n_heads: int
+) -> np.ndarray:
+    batch, n_queries, dim = query.shape
+    size = dim // n_heads
+    attended = np.zeros((batch, n_queries, dim))
+    for b in range(batch):
+        for head in range(n_heads):
+            part = slice(head * size, (head + 1) * size)
+            q, k, v = (x[b, :, part].numpy() for x in (query, key, value))
+            for i in range(n_queries):
+                seen = visible[b, 0, i].numpy()
+                score = k[seen] @ q[i] / math.sqrt(size)
+                weight = np.exp(score - score.max())
+                attended[b, i, part] = weight @ v[seen] / weight.sum()
+    return attended
+
+
+@given(seeds, st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 2, 3]))
+@settings(max_examples=40)
+def test_attention_equals_the_closed_form_on_both_paths(
+    seed: int, batch: int, n_queries: int, n_keys: int, n_heads: int
+) -> None:
+    torch.manual_seed(seed)
+    query = torch.randn(batch, n_queries, 6, dtype=torch.float64)
+    key, value = torch.randn(2, batch, n_keys, 6, dtype=torch.float64)
+    visible = torch.rand(batch, 1, n_queries, n_keys) < 0.5
+    visible[..., 0] |= ~visible.any(dim=-1)  # every query sees a key
+    expected = attention_by_hand(query, key, value, visible, n_heads)
+
+    trained = multi_head_attention(query, key, value, visible, n_heads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.compiler, "is_exporting", lambda: True)
+        exported = multi_head_attention(query, key, value, visible, n_heads)
+    np.testing.assert_allclose(trained, expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(exported, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("exporting", [False, True])
+def test_a_masked_key_has_no_influence(exporting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 4, 8)
+    visible = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    visible[:, :, :, 2] = False
+    before = multi_head_attention(query, key, value, visible, 2)
+    key[:, 2], value[:, 2] = 1e4, -1e4
+    assert torch.equal(multi_head_attention(query, key, value, visible, 2), before)
+
+
+# --- the attention model
+
+
+@given(seeds, sasrec_shapes, st.integers(1, 5), st.integers(1, MAX_LEN))
+@settings(max_examples=40)
+def test_the_last_of_the_states_is_the_state(
+    seed: int, shape: dict[str, object], batch: int, length: int
+) -> None:
+    model = small_sasrec(seed, **shape)
+    rows = random_rows(seed, batch, length)
+    with torch.no_grad():
+        vectors = torch.nn.functional.embedding(rows, model.item_table())
+        state = model.state(vectors, rows > 0)
+    torch.testing.assert_close(states_of(model, rows)[:, -1], state, rtol=1e-10, atol=1e-10)
+
+
+@given(seeds, sasrec_shapes, st.integers(2, MAX_LEN), st.data())
+@settings(max_examples=40)
+def test_a_later_event_never_changes_an_earlier_state(
+    seed: int, shape: dict[str, object], length: int, data: st.DataObject
+) -> None:
+    model = small_sasrec(seed, **shape)
+    rows = random_rows(seed, 3, length)
+    first_changed = data.draw(st.integers(1, length - 1))
+    changed = rows.clone()
+    changed[:, first_changed:] = random_rows(seed + 1, 3, length)[:, first_changed:]
+    earlier = slice(0, first_changed)
+    torch.testing.assert_close(
+        states_of(model, rows)[:, earlier], states_of(model, changed)[:, earlier]
+    )
+
+
+@given(seeds, sasrec_shapes, st.integers(1, MAX_LEN), st.integers(1, MAX_LEN))
+@settings(max_examples=40)
+def test_padding_on_the_left_never_changes_a_state(
+    seed: int, shape: dict[str, object], length: int, padding: int
+) -> None:
+    model = small_sasrec(seed, **shape)
+    rows = random_rows(seed, 3, length)
+    padded = torch.nn.functional.pad(rows, (min(padding, MAX_LEN - length), 0))
+    torch.testing.assert_close(
+        states_of(model, padded)[:, -length:], states_of(model, rows), rtol=1e-10, atol=1e-10
+    )
+
+
+@given(seeds, sasrec_shapes, st.integers(2, MAX_LEN))
+@settings(max_examples=40)
+def test_row_0_is_seen_by_no_item(seed: int, shape: dict[str, object], length: int) -> None:
+    model = small_sasrec(seed, **shape)
+    rows = random_rows(seed, 3, length)
+    before = states_of(model, rows)
+    with torch.no_grad():
+        model.item_embedding.weight[0] = torch.linspace(-9, 7, 8)
+    after = states_of(model, rows)
+    torch.testing.assert_close(after[rows > 0], before[rows > 0])
+
+
+def test_an_empty_history_has_one_state_wherever_it_stands() -> None:
+    model = small_sasrec(0)
+    alone = states_of(model, torch.zeros(1, 1, dtype=torch.int64))[0, -1]
+    beside = states_of(model, left_pad([np.array([]), np.array([3, 4, 5])], MAX_LEN))[0, -1]
+    assert alone.isfinite().all()
+    torch.testing.assert_close(beside, alone)
+
+
+def test_the_order_of_events_counts() -> None:
+    model = small_sasrec(0)
+    one, other = states_of(model, torch.tensor([[1, 2, 3], [2, 1, 3]]))[:, -1]
+    assert (one - other).abs().max() > 0.01
+
+
+def test_cosine_logits_are_cosines_over_the_temperature() -> None:
+    model = small_sasrec(0, logits="cosine", temperature=0.5)
+    scores = catalogue_scores(model, torch.tensor([[1, 2, 3]])).detach()[0]
+    state = states_of(model, torch.tensor([[1, 2, 3]]))[0, -1]
+    cosine = torch.cosine_similarity(state, model.item_embedding.weight.detach())
+    torch.testing.assert_close(scores, cosine / 0.5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_scores_every_item_after_any_history(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name].model(MODELS[name].config(n_items=N_ITEMS)).eval()
+    if isinstance(model, ScoreModel):
+        model.fit(sequences_of([[1, 2, 3], [2, 3, 4, 5]]))
+    histories = [np.array(h, dtype=np.int64) for h in ([], [1], [2, 2, 3, 1])]
+    with torch.no_grad():
+        scores = catalogue_scores(model, left_pad(histories, model.config.max_len))
+    assert scores.shape == (3, N_ITEMS + 1)
+    assert scores.isfinite().all()
+
+
+# --- the counting models, beside slow implementations of their docstrings
+
+
+@given(item_logs)
+def test_popularity_is_the_log_of_the_count(histories: list[list[int]]) -> None:
+    model = Popularity(PopularityConfig(N_ITEMS))
+    model.fit(sequences_of(histories))
+    scores = model.scores(torch.tensor([[0], [3]]))
+    events = [item for history in histories for item in history]
+    for item in range(1, N_ITEMS + 1):
+        assert scores[:, item].tolist() == pytest.approx([math.log1p(events.count(item))] * 2)
+
+
+def transition_weights(
+    histories: list[list[int]], config: MarkovChainConfig
+) -> dict[tuple[int, int], float]:
+    """T[i, j] / ((n_i + 1) (n_j + 1)^0.5)^0.5, pair by pair."""
+    events = [item for history in histories for item in history]
+    weights: dict[tuple[int, int], float] = {}
+    for history in histories:
+        for place, item in enumerate(history):
+            after = history[place + 1 : place + 1 + config.window]
+            for distance, follower in enumerate(after, start=1):
+                pair = (item, follower)
+                gain = config.distance_decay ** (distance - 1)
+                weights[pair] = weights.get(pair, 0.0) + gain
+    return {
+        (i, j): weight
+        * (events.count(i) + 1) ** -0.5
+        * (events.count(j) + 1) ** -config.popularity_discount
+        for (i, j), weight in weights.items()
+    }
+
+
+@given(item_logs, st.lists(st.integers(1, N_ITEMS), max_size=10))
+def test_the_markov_chain_follows_its_formula(
+    histories: list[list[int]], asked: list[int]
+) -> None:
+    config = MarkovChainConfig(N_ITEMS, max_len=6, window=4)
+    model = MarkovChain(config)
+    model.fit(sequences_of(histories))
+    weights = transition_weights(histories, config)
+    events = [item for history in histories for item in history]
+    most = max((events.count(item) for item in events), default=1)
+
+    history = left_pad([np.array(asked, dtype=np.int64), np.arange(1, 7)], config.max_len)
+    scores = model.scores(history)[0]
+    for item in range(1, N_ITEMS + 1):
+        expected = 1e-4 * events.count(item) / most
+        for age, event in enumerate(reversed(asked[-config.max_len :])):
+            expected += config.history_decay**age * weights.get((event, item), 0.0)
+        assert scores[item].item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+@given(item_logs, st.integers(1, 4))
+def test_the_markov_chain_keeps_the_strongest_neighbours(
+    histories: list[list[int]], n_neighbours: int
+) -> None:
+    config = MarkovChainConfig(N_ITEMS, n_neighbours=n_neighbours)
+    model = MarkovChain(config)
+    model.fit(sequences_of(histories))
+    weights = transition_weights(histories, config)
+    for item in range(1, N_ITEMS + 1):
+        leaving = sorted((w for (i, _), w in weights.items() if i == item), reverse=True)
+        expected = (leaving + [0.0] * n_neighbours)[:n_neighbours]
+        assert model.weight[item].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_transitions_end_with_the_history_of_a_user() -> None:
+    model = MarkovChain(MarkovChainConfig(3))
+    model.fit(sequences_of([[1, 2], [3, 1]]))
+    followers = {
+        (item, int(follower))
+        for item in range(1, 4)
+        for follower, weight in zip(model.neighbour[item], model.weight[item], strict=True)
+        if weight > 0
+    }
+    assert followers == {(1, 2), (3, 1)}
+
+
+def test_equally_strong_followers_are_kept_by_row() -> None:
+    model = MarkovChain(MarkovChainConfig(4, n_neighbours=2))
+    model.fit(sequences_of([[1, 4], [1, 3], [1, 2]]))
+    assert model.neighbour[1].tolist() == [2, 3]
+
+
+def test_a_shape_that_heads_cannot_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="hidden_dim 16 is not divisible by n_heads 3"):
+        SASRecConfig(n_items=5, hidden_dim=16, n_heads=3)

@@ -1,0 +1,132 @@
+"""Leave-one-out: who is trained on, who is asked, and the catalogue that follows."""
+
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnrec.train.interactions import Interactions
+from attnrec.train.split import Split, all_events, leave_one_out, leave_one_out_targets
+
+logs = st.lists(
+    st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=9), min_size=1, max_size=9
+)
+
+
+def interactions_of(histories: list[list[str]]) -> Interactions:
+    """Items numbered by first appearance, as reading a log numbers them."""
+    events = [item for history in histories for item in history]
+    ids = list(dict.fromkeys(events))
+    return Interactions(
+        user_ids=np.arange(len(histories), dtype=np.int64),
+        item_ids=np.array(ids, dtype=object),
+        offsets=np.cumsum([0, *map(len, histories)]).astype(np.int64),
+        item_index=np.array([ids.index(item) for item in events], dtype=np.int32),
+        timestamps=np.arange(len(events), dtype=np.int64),
+        titles=np.array([f"title of {item}" for item in ids], dtype=object),
+    )
+
+
+def trained_histories(split: Split) -> list[list[str]]:
+    """The training events, back as raw ids."""
+    ids = split.catalogue.item_ids.tolist()
+    sequences = split.sequences
+    return [
+        [ids[row - 1] for row in sequences.rows[start:stop].tolist()]
+        for start, stop in pairwise(sequences.offsets)
+    ]
+
+
+def questions(split: Split, part: str) -> list[tuple[list[str], str]]:
+    held_out = split.held_out("valid" if part == "valid" else "test")
+    return [
+        (history.tolist(), target)
+        for history, target in zip(held_out.histories, held_out.targets.tolist(), strict=True)
+    ]
+
+
+def test_the_last_two_events_are_held_back() -> None:
+    split = leave_one_out(interactions_of([["a", "b", "c", "a", "d"], ["c", "a", "b"]]))
+    assert trained_histories(split) == [["a", "b", "c"], ["c"]]
+    assert questions(split, "valid") == [(["a", "b", "c"], "a"), (["c"], "a")]
+    assert questions(split, "test") == [(["a", "b", "c", "a"], "d"), (["c", "a"], "b")]
+
+
+@given(logs)
+def test_users_with_three_events_are_asked_and_the_others_trained_on_as_a_whole(
+    histories: list[list[str]],
+) -> None:
+    split = leave_one_out(interactions_of(histories))
+    long = [h for h in histories if len(h) >= 3]
+    assert questions(split, "test") == [(h[:-1], h[-1]) for h in long]
+    assert questions(split, "valid") == [(h[:-2], h[-2]) for h in long]
+    assert trained_histories(split) == [h[:-2] if len(h) >= 3 else h for h in histories]
+
+
+@given(logs)
+def test_the_catalogue_is_what_was_trained_on_by_frequency_then_id(
+    histories: list[list[str]],
+) -> None:
+    split = leave_one_out(interactions_of(histories))
+    count = Counter(item for history in trained_histories(split) for item in history)
+    expected = sorted(count, key=lambda item: (-count[item], item))
+    catalogue = split.catalogue
+    assert catalogue.item_ids.tolist() == expected
+    assert catalogue.n_events.tolist() == [count[item] for item in expected]
+    assert catalogue.titles is not None
+    assert catalogue.titles.tolist() == [f"title of {item}" for item in expected]
+    assert catalogue.n_items == len(expected)
+
+
+@given(logs, st.randoms(use_true_random=False))
+def test_the_order_of_users_does_not_matter(histories: list[list[str]], random: Random) -> None:
+    shuffled = list(histories)
+    random.shuffle(shuffled)
+    one, other = (leave_one_out(interactions_of(h)) for h in (histories, shuffled))
+    assert one.catalogue.item_ids.tolist() == other.catalogue.item_ids.tolist()
+    assert one.catalogue.n_events.tolist() == other.catalogue.n_events.tolist()
+    assert sorted(trained_histories(one)) == sorted(trained_histories(other))
+    for part in ("valid", "test"):
+        assert sorted(questions(one, part)) == sorted(questions(other, part))
+
+
+def test_an_item_seen_only_in_held_out_events_is_not_in_the_catalogue() -> None:
+    split = leave_one_out(interactions_of([["a", "b", "only held out", "b"], ["a", "b"]]))
+    assert split.catalogue.item_ids.tolist() == ["a", "b"]
+    assert questions(split, "valid") == [(["a", "b"], "only held out")]
+
+
+def test_integer_ids_are_ordered_as_numbers() -> None:
+    log = interactions_of([["a", "b", "c"]])
+    numbers = Interactions(
+        user_ids=log.user_ids,
+        item_ids=np.array([10, -9, 9], dtype=np.int64),
+        offsets=log.offsets,
+        item_index=log.item_index,
+        timestamps=log.timestamps,
+        titles=None,
+    )
+    assert all_events(numbers).catalogue.item_ids.tolist() == [-9, 9, 10]
+
+
+@given(logs)
+def test_a_final_run_trains_on_everything(histories: list[list[str]]) -> None:
+    split = all_events(interactions_of(histories))
+    assert trained_histories(split) == histories
+    assert [h.tolist() for h in split.full_histories()] == histories
+
+
+def test_a_final_run_has_nothing_held_out() -> None:
+    split = all_events(interactions_of([["a", "b", "c"]]))
+    with pytest.raises(ValueError, match="evaluate the run before it"):
+        split.held_out("test")
+
+
+def test_targets_can_be_taken_from_any_log() -> None:
+    held_out = leave_one_out_targets(interactions_of([["x"], ["a", "b", "new"]]), "test")
+    assert held_out.targets.tolist() == ["new"]
+    assert [h.tolist() for h in held_out.histories] == [["a", "b"]]
