@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models import MODELS, ModelConfig
 
 
@@ -35,21 +36,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ValueError(f"no model {self.model!r}; there are: {', '.join(MODELS)}")
-        for name in ("epochs", "batch_events", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise ValueError(f"max_minutes must be above 0, not {self.max_minutes}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, not {self.threads}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be from 0 to 2^63 - 1, not {self.seed}")
+        check_whole("epochs", self.epochs)
+        check_whole("batch_events", self.batch_events)
+        check_whole("patience", self.patience)
+        if self.threads is not None:
+            check_whole("threads", self.threads)
+        check_whole("seed", self.seed, 0, 2**63 - 1)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("weight_decay", self.weight_decay, lowest=0)
+        if self.max_minutes is not None:
+            check_number("max_minutes", self.max_minutes, above=0)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
         known = {f.name for f in fields(MODELS[self.model].config)} - {"n_items"}
         for name in self.settings:
             if name not in known:
                 raise ValueError(
                     f"model {self.model} has no setting {name}; it has: {', '.join(sorted(known))}"
                 )
+        self.model_config(n_items=1)  # wrong values are refused before a log is read
 
     def model_config(self, n_items: int) -> ModelConfig:
         """The model's own configuration for a catalogue of `n_items`."""

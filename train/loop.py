@@ -82,8 +82,9 @@ def fit_by_gradient(
         records.append(record)
         if progress is not None:
             progress.on_epoch(record)
-        if valid is not None and valid.values["ndcg@10"] > best_ndcg:
-            best_ndcg, best_epoch = valid.values["ndcg@10"], epoch
+        # By the figure as it is recorded, so that the kept epoch is the one a reader finds best.
+        if record.valid is not None and record.valid["ndcg@10"] > best_ndcg:
+            best_ndcg, best_epoch = record.valid["ndcg@10"], epoch
             best = {name: value.clone() for name, value in model.state_dict().items()}
         if valid is not None and epoch - best_epoch >= config.patience:
             logger.info("no better validation NDCG@10 for %d epochs: stopping", config.patience)

@@ -60,6 +60,7 @@ class Run:
         stored = _read_json(path / _CONFIG)
         data = _read_json(path / _DATA)
         log = Interactions.load(path)
+        metrics = _read_json(path / _METRICS)
         try:
             config = TrainConfig.from_json(stored["train"])
             recipe = DataRecipe.from_json(data["recipe"])
@@ -70,12 +71,15 @@ class Run:
             if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
                 raise RunError(f"{path}: {_CATALOGUE} does not follow from the interactions")
             model.load_state_dict(safetensors.torch.load_file(path / _WEIGHTS))
-        except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
-            raise RunError(f"{path} is damaged ({error}); train again") from error
+            report = data["report"]
+            for key in ("valid", "best_epoch"):
+                if key not in metrics:
+                    raise RunError(f"{path / _METRICS} has no {key!r}; train again")
+        except (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+            raise RunError(f"{path} is damaged ({error!r}); train again") from error
         except safetensors.SafetensorError as error:
             raise RunError(f"{path / _WEIGHTS} is damaged ({error}); train again") from error
-        metrics = _read_json(path / _METRICS)
-        return cls(path, config, recipe, data["report"], split, model.eval(), metrics)
+        return cls(path, config, recipe, report, split, model.eval(), metrics)
 
     def save(self) -> None:
         """Write the whole directory, replacing an earlier run there only when all is written."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models.protocol import ScoreModel
 from attnrec.train.split import Sequences
 
@@ -35,6 +36,12 @@ class MarkovChainConfig:
     """Scores are divided by (n_j + 1) to this power."""
     n_neighbours: int = 200
     """Strongest transitions kept per item, M; the file grows with N * M."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_items", "max_len", "window", "n_neighbours"):
+            check_whole(name, getattr(self, name))
+        for name in ("history_decay", "distance_decay", "popularity_discount"):
+            check_number(name, getattr(self, name), lowest=0)
 
 
 class MarkovChain(ScoreModel):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attnrec.train.checks import check_whole
 from attnrec.train.models.protocol import ScoreModel
 from attnrec.train.split import Sequences
 
@@ -17,6 +18,10 @@ class PopularityConfig:
     """Items in the catalogue, N."""
     max_len: int = 1
     """Events of a history that count: none do, but the graph wants a width."""
+
+    def __post_init__(self) -> None:
+        check_whole("n_items", self.n_items)
+        check_whole("max_len", self.max_len)
 
 
 class Popularity(ScoreModel):

@@ -7,14 +7,17 @@ logits with a temperature, which learn in about half the epochs.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnrec.train.attention import TransformerBlock
+from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models.protocol import TableModel
+
+Logits = Literal["cosine", "dot"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,24 @@ class SASRecConfig:
     """Attention heads; must divide `hidden_dim`."""
     dropout: float = 0.3
     """Share of activations dropped in training."""
-    logits: Literal["cosine", "dot"] = "cosine"
+    logits: Logits = "cosine"
     """Item vectors and states on the unit sphere, or as they are."""
     temperature: float = 0.07
     """Logits are divided by this."""
 
     def __post_init__(self) -> None:
+        for name in ("n_items", "max_len", "hidden_dim", "n_blocks", "n_heads"):
+            check_whole(name, getattr(self, name))
+        check_number("dropout", self.dropout, lowest=0, below=1)
+        check_number("temperature", self.temperature, above=0)
+        if self.logits not in get_args(Logits):
+            raise ValueError(
+                f"logits must be one of {', '.join(get_args(Logits))}, not {self.logits!r}"
+            )
         if self.hidden_dim % self.n_heads:
             raise ValueError(
-                f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}"
+                f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
+                "change one of them"
             )
 
 

@@ -1,0 +1,199 @@
+"""The training loop: it learns, stops at the right epoch, and repeats itself."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from attnrec.train.config import TrainConfig
+from attnrec.train.evaluation import Metrics
+from attnrec.train.interactions import Interactions
+from attnrec.train.loop import EpochRecord, fit_by_gradient, learning_rate_factor
+from attnrec.train.models.protocol import TableModel
+from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.split import Split, leave_one_out
+
+SMALL = TrainConfig(settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100)
+
+
+@pytest.fixture(scope="module")
+def split(shop_events: Interactions) -> Split:
+    return leave_one_out(shop_events)
+
+
+def new_model(split: Split, seed: int = 0) -> SASRec:
+    torch.manual_seed(seed)
+    return SASRec(SASRecConfig(split.catalogue.n_items, max_len=10, hidden_dim=16))
+
+
+def weights(model: TableModel) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(weight, other[name]) for name, weight in one.items())
+
+
+class Judge:
+    """Gives each epoch the figure it was told to, and remembers the weights it saw."""
+
+    def __init__(self, model: TableModel, figures: list[float]) -> None:
+        self.model = model
+        self.figures = figures
+        self.seen: list[dict[str, Tensor]] = []
+
+    def __call__(self) -> Metrics:
+        self.seen.append(weights(self.model))
+        figure = self.figures[len(self.seen) - 1]
+        return Metrics({"ndcg@10": figure}, {}, n_users=1, missing_targets=0.0)
+
+
+def config(**changes: object) -> TrainConfig:
+    return TrainConfig(**{**vars(SMALL), **changes})
+
+
+def fit(split: Split, settings: TrainConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
+    model = new_model(split, seed)
+    fit_by_gradient(model, split.sequences, settings, None)
+    return weights(model)
+
+
+def test_the_loss_falls(split: Split) -> None:
+    records = fit_by_gradient(new_model(split), split.sequences, config(epochs=4), None)
+    losses = [record.loss for record in records]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_training_ends_with_the_weights_of_the_best_epoch(split: Split) -> None:
+    model = new_model(split)
+    judge = Judge(model, [0.1, 0.3, 0.2, 0.25])
+    records = fit_by_gradient(model, split.sequences, config(epochs=4), judge)
+    assert [r.valid and r.valid["ndcg@10"] for r in records] == judge.figures
+    assert same(weights(model), judge.seen[1])
+    assert not same(weights(model), judge.seen[3])
+
+
+def test_training_stops_after_epochs_without_a_better_figure(split: Split) -> None:
+    model = new_model(split)
+    judge = Judge(model, [0.1, 0.3, 0.3, 0.2, 0.9])
+    records = fit_by_gradient(model, split.sequences, config(epochs=5, patience=2), judge)
+    assert [record.epoch for record in records] == [1, 2, 3, 4]
+    assert same(weights(model), judge.seen[1])
+
+
+def test_figures_that_are_written_alike_keep_the_first_epoch(split: Split) -> None:
+    # A reader of the six places written down must find the epoch that was kept.
+    model = new_model(split)
+    judge = Judge(model, [0.1234561, 0.1234562])
+    records = fit_by_gradient(model, split.sequences, config(epochs=2), judge)
+    assert records[0].valid == records[1].valid
+    assert same(weights(model), judge.seen[0])
+
+
+def test_without_validation_the_last_epoch_stays(split: Split) -> None:
+    model = new_model(split)
+    records = fit_by_gradient(model, split.sequences, SMALL, None)
+    assert [record.valid for record in records] == [None, None, None]
+    assert not model.training
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(split: Split) -> None:
+    assert same(fit(split), fit(split))
+
+
+def test_another_seed_gives_another_model(split: Split) -> None:
+    first = fit(split)
+    assert not same(first, fit(split, config(seed=1)))  # another order of the data
+    assert not same(first, fit(split, seed=1))  # other weights to begin with
+
+
+def test_training_stops_when_the_time_is_over(split: Split) -> None:
+    settings = config(epochs=50, max_minutes=1e-6)
+    assert len(fit_by_gradient(new_model(split), split.sequences, settings, None)) == 1
+
+
+def test_a_shorter_training_follows_the_same_schedule(split: Split) -> None:
+    # A final run ends at the best epoch of the run before: with the same weights up to there.
+    model = new_model(split)
+    judge = Judge(model, [0.1, 0.2, 0.3])
+    fit_by_gradient(model, split.sequences, SMALL, judge)
+    shorter = new_model(split)
+    records = fit_by_gradient(shorter, split.sequences, SMALL, None, stop_after=2)
+    assert len(records) == 2
+    assert same(weights(shorter), judge.seen[1])
+
+
+class Watcher:
+    """Writes down what the loop tells."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, int, float]] = []
+        self.epochs: list[EpochRecord] = []
+
+    def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
+        self.steps.append((epoch, step, n_steps, loss))
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(record)
+
+
+def test_whoever_watches_is_told_of_every_step_and_epoch(split: Split) -> None:
+    watcher = Watcher()
+    records = fit_by_gradient(new_model(split), split.sequences, config(epochs=2), None, watcher)
+    assert watcher.epochs == records
+    n_steps = watcher.steps[0][2]
+    assert n_steps > 1
+    assert [(epoch, step) for epoch, step, _, _ in watcher.steps] == [
+        (epoch, step) for epoch in (1, 2) for step in range(1, n_steps + 1)
+    ]
+    assert watcher.steps[n_steps - 1][3] == records[0].loss
+
+
+@pytest.mark.parametrize(
+    ("done", "factor"),
+    [(0.0, 0.025), (0.01, 0.25), (0.02, 0.5), (0.04, 1.0), (0.52, 0.5), (0.99, 0.02), (1.0, 0.02)],
+)
+def test_the_learning_rate_warms_up_and_then_falls(done: float, factor: float) -> None:
+    assert learning_rate_factor(done) == pytest.approx(factor)
+
+
+WRONG: list[tuple[Callable[[], TrainConfig], str]] = [
+    (lambda: TrainConfig(model="bert"), "no model 'bert'; there are: sasrec, markov-chain"),
+    (lambda: TrainConfig(settings={"layers": 2}), "has no setting layers; it has: dropout"),
+    (lambda: TrainConfig(settings={"n_items": 2}), "has no setting n_items"),
+    (lambda: TrainConfig(model="popularity", settings={"n_heads": 2}), "it has: max_len"),
+    (lambda: TrainConfig(epochs=0), "epochs must be a whole number, at least 1, not 0"),
+    (lambda: TrainConfig(epochs=1.5), "epochs must be a whole number"),
+    (lambda: TrainConfig(batch_events=0), "batch_events must be .* at least 1, not 0"),
+    (lambda: TrainConfig(patience=-1), "patience must be .* at least 1, not -1"),
+    (lambda: TrainConfig(threads=0), "threads must be .* at least 1, not 0"),
+    (lambda: TrainConfig(seed=-1), "seed must be .* at least 0, not -1"),
+    (lambda: TrainConfig(seed=2**63), "seed must be"),
+    (lambda: TrainConfig(learning_rate=0.0), "learning_rate must be a number above 0, not 0.0"),
+    (lambda: TrainConfig(learning_rate=float("nan")), "learning_rate .* not nan"),
+    (lambda: TrainConfig(weight_decay=-0.1), "weight_decay must be a number at least 0"),
+    (lambda: TrainConfig(max_minutes=0.0), "max_minutes must be a number above 0"),
+    (lambda: TrainConfig(settings={"hidden_dim": 30, "n_heads": 4}), "30 is not divisible .* 4"),
+    (lambda: TrainConfig(settings={"n_heads": 0}), "n_heads must be .* at least 1, not 0"),
+    (lambda: TrainConfig(settings={"max_len": 0}), "max_len must be .* at least 1, not 0"),
+    (lambda: TrainConfig(settings={"n_blocks": "2"}), "n_blocks must be .* not '2'"),
+    (lambda: TrainConfig(settings={"dropout": 1.0}), "dropout must be .* below 1, not 1.0"),
+    (lambda: TrainConfig(settings={"temperature": 0}), "temperature must be .* above 0, not 0"),
+    (lambda: TrainConfig(settings={"logits": "l2"}), "logits must be one of cosine, dot"),
+    (lambda: TrainConfig(model="markov-chain", settings={"window": 0}), "window must be"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_a_wrong_setting_is_refused_with_its_remedy(
+    make: Callable[[], TrainConfig], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_configuration_survives_json() -> None:
+    settings = config(max_minutes=1.5, seed=7)
+    assert TrainConfig.from_json(settings.to_json()) == settings
