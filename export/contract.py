@@ -27,6 +27,7 @@ class _Rows:
     history: ir.Value  # (B, T)
     exclude: ir.Value  # (B, X)
     candidates: ir.Value  # (B, C)
+    n_candidates: ir.Value  # (1,): C
 
 
 def id_type_of(catalogue: Catalogue) -> names.IdType:
@@ -68,13 +69,13 @@ def assemble(
     seq, n_known = compact(g, rows.history, max_len)
     if table is None:
         (every_score,) = g.inline(body, **{HISTORY_INDEX: seq})
-        scores = choose_scored(g, every_score, rows.candidates, catalogue.n_items)
+        scores = choose_scored(g, every_score, rows, catalogue.n_items)
     else:
         item_table = g.initializer("item_table", table)
         vectors = g.Gather(item_table, seq, axis=0)  # (B, W, D)
         known = g.Greater(seq, 0)  # (B, W)
         (state,) = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known})
-        scores = score_table(g, state, item_table, rows.candidates, catalogue.n_items)
+        scores = score_table(g, state, item_table, rows, catalogue.n_items)
     allowed = ban(g, scores, rows.exclude)
     best_scores, best_rows = best(g, allowed, inputs[names.K], catalogue.n_items)
     outputs = {
@@ -116,8 +117,9 @@ def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalog
         values_int64s=list(range(1, len(ids) + 1)),
         default_int64=0,
     )
-    widths = g.Concat(*(g.Shape(part, start=1, end=2) for part in parts), axis=0)
-    return _Rows(*g.Split(rows, widths, axis=1, outputs=3))
+    widths = [g.Shape(part, start=1, end=2) for part in parts]
+    history, exclude, candidates = g.Split(rows, g.Concat(*widths, axis=0), axis=1, outputs=3)
+    return _Rows(history, exclude, candidates, n_candidates=widths[-1])
 
 
 def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir.Value]:
@@ -126,10 +128,10 @@ def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir
     rows (B, T) -> seq (B, W), n_known (B,). W is the longest known history of the batch, at
     least 1: work follows what is known, not how the caller padded.
     """
-    known = g.Cast(g.Greater(rows, 0), to=ir.DataType.INT64)  # (B, T)
+    known = g.Sign(rows)  # (B, T): 1, or 0 at padding and unknown ids
     n_known = g.ReduceSum(known, [1], keepdims=0)  # (B,)
     longest = g.ReduceMax(n_known, [0], keepdims=1)  # (1,)
-    width_plus_1 = g.Add(g.Max(g.Min(longest, [max_len]), [1]), [1])  # (1,)
+    width_plus_1 = g.Add(g.Clip(longest, 1, max_len), [1])  # (1,)
     age = g.CumSum(known, 1, reverse=1)  # (B, T): the newest known id has age 1
     # Column W + 1 - age; what is unknown or too old goes to column 0, which is cut off.
     column = g.Mul(g.Max(g.Sub(width_plus_1, age), 0), known)  # (B, T)
@@ -140,46 +142,54 @@ def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir
 
 
 def score_table(
-    g: GraphBuilder, state: ir.Value, table: ir.Value, candidates: ir.Value, n_items: int
+    g: GraphBuilder, state: ir.Value, table: ir.Value, rows: _Rows, n_items: int
 ) -> ir.Value:
     """Scores (B, N + 1): of every item, or of the candidates with -inf for the rest."""
+    no_item = _minus_inf_at_row_0(g, n_items)
 
     def every_item(g: GraphBuilder) -> ir.Value:
-        scores: ir.Value = g.Gemm(state, table, transB=1)
+        scores: ir.Value = g.Gemm(state, table, no_item, transB=1)
         return scores
 
     def candidates_only(g: GraphBuilder) -> ir.Value:
-        vectors = g.Gather(table, candidates, axis=0)  # (B, C, D)
+        vectors = g.Gather(table, rows.candidates, axis=0)  # (B, C, D)
         scores = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])  # (B, C)
-        return _scatter_into_minus_inf(g, candidates, scores, n_items)
+        listed: ir.Value = g.Add(_scatter_into_minus_inf(g, rows, scores, n_items), no_item)
+        return listed
 
-    return _if_no_candidates(g, candidates, every_item, candidates_only)
+    return _if_no_candidates(g, rows, every_item, candidates_only)
 
 
-def choose_scored(
-    g: GraphBuilder, every_score: ir.Value, candidates: ir.Value, n_items: int
-) -> ir.Value:
+def choose_scored(g: GraphBuilder, every_score: ir.Value, rows: _Rows, n_items: int) -> ir.Value:
     """The same for a score model, which computes every score in either case."""
+    item_scores = g.Add(every_score, _minus_inf_at_row_0(g, n_items))  # (B, N + 1)
 
     def every_item(g: GraphBuilder) -> ir.Value:
-        scores: ir.Value = g.Identity(every_score)
+        scores: ir.Value = g.Identity(item_scores)
         return scores
 
     def candidates_only(g: GraphBuilder) -> ir.Value:
-        scores = g.GatherElements(every_score, candidates, axis=1)  # (B, C)
-        return _scatter_into_minus_inf(g, candidates, scores, n_items)
+        scores = g.GatherElements(item_scores, rows.candidates, axis=1)  # (B, C)
+        return _scatter_into_minus_inf(g, rows, scores, n_items)
 
-    return _if_no_candidates(g, candidates, every_item, candidates_only)
+    return _if_no_candidates(g, rows, every_item, candidates_only)
+
+
+def _minus_inf_at_row_0(g: GraphBuilder, n_items: int) -> ir.Value:
+    """What is added to scores (N + 1,): row 0 is no item, wherever unknown ids may lead."""
+    no_item = np.zeros(n_items + 1, dtype=np.float32)
+    no_item[0] = -np.inf
+    return g.initializer("no_item", no_item)
 
 
 def _if_no_candidates(
     g: GraphBuilder,
-    candidates: ir.Value,
+    rows: _Rows,
     every_item: Callable[[GraphBuilder], ir.Value],
     candidates_only: Callable[[GraphBuilder], ir.Value],
 ) -> ir.Value:
     scores: ir.Value = g.If(
-        g.Equal(g.Shape(candidates, start=1, end=2), [0]),  # (1,): C == 0
+        g.Equal(rows.n_candidates, [0]),
         then_branch=g.subgraph(every_item, "every_item"),
         else_branch=g.subgraph(candidates_only, "candidates_only"),
     )
@@ -187,22 +197,18 @@ def _if_no_candidates(
 
 
 def _scatter_into_minus_inf(
-    g: GraphBuilder, rows: ir.Value, scores: ir.Value, n_items: int
+    g: GraphBuilder, rows: _Rows, scores: ir.Value, n_items: int
 ) -> ir.Value:
-    batch = g.Shape(rows, start=0, end=1)
+    batch = g.Shape(rows.candidates, start=0, end=1)
     nothing = g.Expand(-np.inf, g.Concat(batch, [n_items + 1], axis=0))  # (B, N + 1)
-    scattered: ir.Value = g.ScatterElements(nothing, rows, scores, axis=1)
+    scattered: ir.Value = g.ScatterElements(nothing, rows.candidates, scores, axis=1)
     return scattered
 
 
 def ban(g: GraphBuilder, scores: ir.Value, exclude: ir.Value) -> ir.Value:
-    """Scores (B, N + 1) with -inf at the excluded rows (B, X) and at row 0, which is no item."""
-    batch = g.Shape(scores, start=0, end=1)
-    row_0 = g.Expand(0, g.Concat(batch, [1], axis=0))  # (B, 1)
-    banned = g.Concat(row_0, exclude, axis=1)  # (B, X + 1)
-    allowed: ir.Value = g.ScatterElements(
-        scores, banned, g.Expand(-np.inf, g.Shape(banned)), axis=1
-    )
+    """Scores (B, N + 1) with -inf at the excluded rows (B, X)."""
+    minus_inf = g.Expand(-np.inf, g.Shape(exclude))  # (B, X)
+    allowed: ir.Value = g.ScatterElements(scores, exclude, minus_inf, axis=1)
     return allowed
 
 
@@ -210,7 +216,7 @@ def best(
     g: GraphBuilder, scores: ir.Value, k: ir.Value, n_items: int
 ) -> tuple[ir.Value, ir.Value]:
     """Top K = min(max(k, 0), N): scores (B, K) and rows (B, K), row 0 where nothing is left."""
-    top_k = g.Min(g.Max(k, [0]), [n_items])
+    top_k = g.Clip(k, 0, n_items)
     best_scores, rows = g.TopK(scores, top_k, axis=-1, largest=1, sorted=1, outputs=2)
     nothing_left = g.IsInf(best_scores)
     return best_scores, g.Where(nothing_left, 0, rows)

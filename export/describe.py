@@ -19,7 +19,7 @@ from attnrec.runtime.version import __version__
 from attnrec.train.run import Run
 from attnrec.train.split import Catalogue
 
-LOWEST_ONNXRUNTIME = "1.24.1"
+LOWEST_ONNXRUNTIME = "1.23.2"
 """The lowest onnxruntime that the tests run with."""
 
 

@@ -21,7 +21,8 @@ _STR_TYPES = frozenset({str, np.str_})
 
 def id_row(name: str, ids: Ids, id_type: str) -> IdArray:
     """One list of raw ids as an array (n,), int64 or object. `ValueError` says what is wrong."""
-    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__"):
+    # A list is the common case, and this is asked at every recommendation.
+    if type(ids) is not list and (isinstance(ids, (str, bytes)) or not hasattr(ids, "__len__")):
         raise ValueError(f"{name} must be a list of item ids, not {_show(ids)}")
     if len(ids) > LONGEST:
         raise ValueError(

@@ -18,6 +18,7 @@ from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.session import make_session
 
+_NOTHING_LEFT = float("-inf")
 _BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
 
 
@@ -110,7 +111,8 @@ class Recommender:
         request_time: only for files that declare them. Unknown ids are ignored; an empty history
         gets the model's answer to a newcomer.
         """
-        self._check_undeclared(user=user, timestamps=timestamps, request_time=request_time)
+        if user is not None or timestamps is not None or request_time is not None:
+            self._refuse_undeclared(user=user, timestamps=timestamps, request_time=request_time)
         check_k(k)
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
@@ -202,13 +204,12 @@ class Recommender:
                 )
         return len(golden)
 
-    def _check_undeclared(self, **values: object) -> None:
-        for name, value in values.items():
-            if value is not None:
-                raise ValueError(
-                    f"this file does not declare the input {name!r} "
-                    f"(it declares: {', '.join(self._info.inputs)}); leave it out"
-                )
+    def _refuse_undeclared(self, **values: object) -> None:
+        given = next(name for name, value in values.items() if value is not None)
+        raise ValueError(
+            f"this file does not declare the input {given!r} "
+            f"(it declares: {', '.join(self._info.inputs)}); leave it out"
+        )
 
     def _banned(self, seen: IdArray, exclude: Ids, exclude_seen: bool | None) -> IdArray:
         banned = id_row(names.EXCLUDE, exclude, self._info.id_type) if len(exclude) else None
@@ -258,18 +259,17 @@ class Recommender:
     def _answers(self, outputs: list[NDArray[Any]]) -> list[Recommendations]:
         items, scores, n_known = outputs[:3]
         titles = outputs[3] if self._info.has_titles else None
+        # Lists from here on: after a run the numpy machinery is out of the processor's cache,
+        # and a comparison with its help costs more than all of this.
         answers = []
-        for row in range(len(items)):
-            kept = scores[row] > -np.inf
-            n = int(np.count_nonzero(kept))  # they are sorted, so the rest is at the end
-            answers.append(
-                Recommendations(
-                    item_ids=items[row, :n].tolist(),
-                    scores=scores[row, :n].tolist(),
-                    titles=None if titles is None else titles[row, :n].tolist(),
-                    n_known=int(n_known[row]),
-                )
-            )
+        for row, known in enumerate(n_known.tolist()):
+            ids, values = items[row].tolist(), scores[row].tolist()
+            names_of_items = None if titles is None else titles[row].tolist()
+            if values and values[-1] == _NOTHING_LEFT:  # they are sorted: cut the padding off
+                n = values.index(_NOTHING_LEFT)
+                ids, values = ids[:n], values[:n]
+                names_of_items = names_of_items and names_of_items[:n]
+            answers.append(Recommendations(ids, values, names_of_items, known))
         return answers
 
     def _reload(self) -> None:

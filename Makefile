@@ -1,0 +1,58 @@
+# Everything sets up what it needs in .venv by itself; a second call is quick.
+.PHONY: help install demo test check soak clean
+
+PYTHON ?= python3
+SEED ?= 0
+VENV := .venv/bin
+DEVICE := .venv-device/bin
+# New files need a new editable install: its links are made once.
+SOURCES := $(shell find train export runtime cli -name '*.py' -o -name '*.parquet' | sort)
+LISTING := $(shell echo $(SOURCES) pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+help:
+	@echo "make demo   train on a real shop's log, export, prove, and recommend (SEED=1: other customers)"
+	@echo "make test   all tests (under 8 minutes)"
+	@echo "make check  ruff and mypy"
+
+.venv/requirements: pyproject.toml constraints.txt
+	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=77' wheel
+	$(VENV)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/linked-$(LISTING): .venv/requirements
+	$(VENV)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	rm -f .venv/linked-*
+	touch $@
+
+install: .venv/linked-$(LISTING)
+
+# What a device needs: the wheel, numpy and onnxruntime. No torch, no training code runs there.
+.venv-device/installed: .venv/linked-$(LISTING)
+	rm -rf .venv-device build/device
+	$(VENV)/python -m build --quiet --wheel --no-isolation --outdir build/device .
+	$(PYTHON) -m venv .venv-device
+	$(DEVICE)/pip install --quiet --disable-pip-version-check -c constraints.txt build/device/*.whl
+	touch $@
+
+demo: install .venv-device/installed
+	@echo "--- 1/4 train on a year of a shop's purchases (about 2 minutes on 2 cores)"
+	$(VENV)/attnrec-train --out demo-run
+	@echo "--- 2/4 export to one file, and prove it against the torch model"
+	$(VENV)/attnrec-export demo-run
+	@echo "--- 3/4 measure the file on the purchases that were held back"
+	$(VENV)/attnrec-evaluate demo-run/model.onnx
+	@echo "--- 4/4 recommend, with nothing but numpy and onnxruntime"
+	$(VENV)/python examples/pick_customers.py demo-run --seed $(SEED) \
+		| $(DEVICE)/python examples/shop.py demo-run/model.onnx
+
+test: install
+	$(VENV)/python -m pytest -q
+
+check: install
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+
+clean:
+	rm -rf .venv .venv-device build dist demo-run attnrec-run
