@@ -107,7 +107,7 @@ def test_a_damaged_or_missing_file_is_a_run_error(
     name: str, damage: Callable[[Path], None], copy: Path
 ) -> None:
     damage(copy / name)
-    with pytest.raises(RunError, match="train again|run directory"):
+    with pytest.raises(RunError, match=r"train again|run directory"):
         Run.load(copy)
 
 
