@@ -27,7 +27,9 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} does not exist; make it with attnrec-export") from error
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}") from error
+        raise ModelFileError(
+            f"{path} cannot be read: {error.strerror}; name a file from attnrec-export"
+        ) from error
     try:
         if verify:
             _check_seal(content)
@@ -41,7 +43,7 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
 
 def check_onnxruntime(info: ModelInfo) -> None:
     """Refuse a file that the installed onnxruntime is too old for."""
-    lowest = info.versions.get("lowest_onnxruntime", "0")
+    lowest = str(info.versions.get("lowest_onnxruntime", "0"))
     if _numbers(onnxruntime.__version__) < _numbers(lowest):
         raise ModelFileError(
             f"the file needs onnxruntime {lowest} or newer, here is {onnxruntime.__version__}: "
@@ -64,16 +66,23 @@ def _check_seal(content: bytes) -> None:
 def _metadata(content: bytes) -> dict[str, str]:
     """Metadata entries (field 14 of ModelProto), without reading the graph.
 
-    A later entry with the same key does not replace an earlier one.
+    Each key stands once: of two, onnxruntime would read the later one, others the earlier one.
     """
     metadata: dict[str, str] = {}
     try:
         for number, value in _fields(content):
             if number == 14:
                 entry = dict(_fields(value))
-                metadata.setdefault(entry[1].decode(), entry[2].decode())
+                key = entry[1].decode()
+                if key in metadata:
+                    raise ModelFileError(
+                        f"two metadata entries {key[:40]!r}: changed since export; export it again"
+                    )
+                metadata[key] = entry[2].decode()
     except (IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
-        raise ModelFileError("not an ONNX model, or a damaged one") from error
+        raise ModelFileError(
+            "not an ONNX model, or a damaged one; copy or export it again"
+        ) from error
     return metadata
 
 

@@ -73,16 +73,21 @@ class ModelInfo:
         try:
             model = json.loads(metadata[names.MODEL_KEY])
             model["inputs"] = tuple(model["inputs"])
+            versions = json.loads(metadata[names.VERSIONS_KEY])
+            if model["id_type"] not in names.PADDING or not isinstance(versions, dict):
+                raise ValueError(f"id_type {model['id_type']!r}, versions {versions!r}")
             return cls(
                 format_version=version,
                 **{name: model[name] for name in cls.__dataclass_fields__ if name in model},
                 data=json.loads(metadata[names.DATA_KEY]),
                 metrics=json.loads(metadata[names.METRICS_KEY]),
                 parity=json.loads(metadata.get(names.PARITY_KEY, "null")),
-                versions=json.loads(metadata[names.VERSIONS_KEY]),
+                versions=versions,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"the model's metadata is incomplete: {error!r}") from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ModelFileError(
+                f"the model's metadata is incomplete ({error!r}); export it again"
+            ) from error
 
 
 def format_version(metadata: Mapping[str, str]) -> int:
@@ -93,7 +98,7 @@ def format_version(metadata: Mapping[str, str]) -> int:
             "this ONNX model is not an attnrec file: it has no metadata entry "
             f"{names.FORMAT_KEY!r}; make one with attnrec-export"
         )
-    if not text.isdecimal() or not 1 <= int(text) <= names.FORMAT_VERSION:
+    if text not in {str(version) for version in range(1, names.FORMAT_VERSION + 1)}:
         raise ModelFileError(
             f"the file has format {text[:20]!r}, this attnrec reads up to format "
             f"{names.FORMAT_VERSION}: upgrade attnrec, or export with the version in use here"

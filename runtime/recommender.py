@@ -1,6 +1,5 @@
 """`Recommender`: one model file, loaded once, asked from any thread."""
 
-import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
-from attnrec.runtime.arguments import IdArray, Ids, check_k, id_row, stack
-from attnrec.runtime.errors import ModelFileError, SelfTestError
+from attnrec.runtime.arguments import IdArray, Ids, check_k, id_lists, id_row, stack
+from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.golden import check_golden
 from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations
-from attnrec.runtime.session import make_session
+from attnrec.runtime.session import check_providers, make_session
 
 _NOTHING_LEFT = float("-inf")
 _BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
@@ -36,7 +36,8 @@ class Recommender:
         metadata = session.get_modelmeta().custom_metadata_map
         self._info = ModelInfo.from_metadata(metadata)
         check_onnxruntime(self._info)
-        unknown = set(self._info.inputs) - set(names.REQUIRED_INPUTS)
+        declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
+        unknown = declared - set(names.REQUIRED_INPUTS)
         if unknown:
             raise ModelFileError(
                 f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "
@@ -68,12 +69,16 @@ class Recommender:
         """
         if isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1:
             raise ValueError(f"n_threads must be a whole number from 1, not {n_threads!r}")
+        check_providers(providers or ())
         content = read_model_file(path, verify=verify)
         try:
-            session = make_session(content, n_threads=n_threads, providers=providers)
+            recommender = cls(make_session(content, n_threads=n_threads, providers=providers))
+        except ModelFileError as error:
+            raise ModelFileError(f"{path}: {error}") from error
         except Exception as error:  # onnxruntime has no common base class for its errors
-            raise ModelFileError(f"{path}: onnxruntime cannot load it: {error}") from error
-        recommender = cls(session)
+            raise ModelFileError(
+                f"{path}: onnxruntime cannot load it: {error}; export it again"
+            ) from error
         recommender._source = {
             "path": os.path.abspath(path),
             "n_threads": n_threads,
@@ -121,7 +126,7 @@ class Recommender:
         if candidates is not None:
             allowed = id_row(names.CANDIDATES, candidates, id_type)[None]
             # In the graph no candidates means no restriction; to a caller [] means nothing.
-            k = k if len(candidates) else 0
+            k = k if allowed.size else 0
         return self._answers(self._run(seen[None], banned[None], allowed, k))[0]
 
     def recommend_batch(
@@ -135,20 +140,20 @@ class Recommender:
     ) -> list[Recommendations]:
         """`recommend` for many histories, faster; `exclude` and `candidates` are per history."""
         check_k(k)
-        n_rows = len(histories)
-        for name, lists in ((names.EXCLUDE, exclude), (names.CANDIDATES, candidates)):
-            if lists is not None and len(lists) != n_rows:
-                raise ValueError(f"{name} has {len(lists)} lists for {n_rows} histories")
         id_type = self._info.id_type
+        histories = id_lists("histories", histories)
         seen = [id_row(f"histories[{i}]", h, id_type) for i, h in enumerate(histories)]
+        n_rows = len(seen)
+        exclude = [()] * n_rows if exclude is None else id_lists(names.EXCLUDE, exclude, n_rows)
         banned = [
-            self._banned(row, exclude[i] if exclude is not None else (), exclude_seen)
-            for i, row in enumerate(seen)
+            self._banned(row, ids, exclude_seen, f"exclude[{i}]")
+            for i, (row, ids) in enumerate(zip(seen, exclude, strict=True))
         ]
-        allowed = [
-            None if ids is None else id_row(f"candidates[{i}]", ids, id_type)
-            for i, ids in enumerate(candidates or [None] * n_rows)
-        ]
+        allowed: list[IdArray | None] = [None] * n_rows
+        if candidates is not None:
+            for i, ids in enumerate(id_lists(names.CANDIDATES, candidates, n_rows)):
+                if ids is not None:
+                    allowed[i] = id_row(f"candidates[{i}]", ids, id_type)
         answers: dict[int, Recommendations] = {}
         # Whether there are candidates belongs to a call of the graph; within one, rows of
         # similar length stand together, so that little padding is computed.
@@ -179,30 +184,7 @@ class Recommender:
 
         `SelfTestError` names the first that comes out differently.
         """
-        golden = json.loads(self._golden)
-        for number, vector in enumerate(golden, start=1):
-            history, exclude, candidates = (
-                stack([np.array(vector[name])], self._info.id_type, self._padding)
-                for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
-            )
-            outputs = self._run(history, exclude, candidates, vector[names.K])
-            items, scores, n_known = outputs[:3]
-            expected = np.array(
-                [-np.inf if s is None else s for s in vector[names.SCORES]], dtype=np.float32
-            )
-            finite = np.abs(expected[np.isfinite(expected)])
-            tolerance = names.score_tolerance(float(finite.max(initial=0)))
-            same = (
-                n_known[0] == vector[names.N_KNOWN]
-                and items[0].tolist() == vector[names.ITEMS]
-                and np.allclose(scores[0], expected, rtol=0, atol=tolerance)
-            )
-            if not same:
-                raise SelfTestError(
-                    f"golden vector {number} of {len(golden)} came out as {items[0].tolist()} "
-                    f"{scores[0].tolist()}, expected {vector[names.ITEMS]} {expected.tolist()}"
-                )
-        return len(golden)
+        return check_golden(self._golden, self._info.id_type, self._run)
 
     def _refuse_undeclared(self, **values: object) -> None:
         given = next(name for name, value in values.items() if value is not None)
@@ -211,12 +193,14 @@ class Recommender:
             f"(it declares: {', '.join(self._info.inputs)}); leave it out"
         )
 
-    def _banned(self, seen: IdArray, exclude: Ids, exclude_seen: bool | None) -> IdArray:
-        banned = id_row(names.EXCLUDE, exclude, self._info.id_type) if len(exclude) else None
+    def _banned(
+        self, seen: IdArray, exclude: Ids, exclude_seen: bool | None, name: str = names.EXCLUDE
+    ) -> IdArray:
         if exclude_seen is None:
             exclude_seen = not self._info.repeats
-        if banned is None:
+        if isinstance(exclude, tuple) and not exclude:  # the default
             return seen if exclude_seen else seen[:0]
+        banned = id_row(name, exclude, self._info.id_type)
         return np.concatenate([seen, banned]) if exclude_seen else banned
 
     def _batch(
@@ -253,7 +237,9 @@ class Recommender:
         try:
             outputs: list[Any] = self._session.run(None, feed)
         except UnicodeEncodeError as error:
-            raise ValueError(f"an item id is not valid Unicode: {error.object!r}") from error
+            raise ValueError(
+                f"an item id is not valid Unicode: {error.object!r}; leave it out"
+            ) from error
         return outputs
 
     def _answers(self, outputs: list[NDArray[Any]]) -> list[Recommendations]:

@@ -1,9 +1,27 @@
 """One way to make an onnxruntime session: quiet, and with the threads that were asked for."""
 
+import ctypes
+import os
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import onnxruntime
+
+_with_threads: WeakSet[onnxruntime.InferenceSession] = WeakSet()
+
+
+def check_providers(providers: Sequence[Any]) -> None:
+    """`ValueError` for one that is not here; onnxruntime would print and go on without it."""
+    if isinstance(providers, str):
+        raise ValueError(f"providers must be a list, not {providers!r}")
+    here = onnxruntime.get_available_providers()
+    for provider in providers:
+        name = provider if isinstance(provider, str) else provider[0]
+        if name not in here:
+            raise ValueError(
+                f"no provider {name!r} in this onnxruntime; there are: {', '.join(here)}"
+            )
 
 
 def make_session(
@@ -14,6 +32,22 @@ def make_session(
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors arrive as exceptions, not on stderr as well
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         model, options, providers=list(providers or ["CPUExecutionProvider"])
     )
+    if n_threads > 1:
+        _with_threads.add(session)
+    return session
+
+
+def _keep_inherited_sessions() -> None:
+    """In a forked child: the sessions of the parent are never destroyed.
+
+    Their threads stayed in the parent, and the destructor would wait for them for ever.
+    """
+    for session in _with_threads:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_keep_inherited_sessions)

@@ -1,0 +1,55 @@
+"""Golden vectors: made-up questions that a file keeps with its answers, to test a machine with."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from attnrec.runtime import format as names
+from attnrec.runtime.arguments import IdArray, id_row
+from attnrec.runtime.errors import SelfTestError
+
+Run = Callable[[IdArray, IdArray, IdArray, int], list[Any]]
+"""history (1, T), exclude (1, X), candidates (1, C), k -> the outputs of the graph."""
+
+
+def check_golden(text: str, id_type: names.IdType, run: Run) -> int:
+    """Ask `run` what the file was asked when it was made; returns how many questions there are.
+
+    text: the metadata entry. `SelfTestError` names the first answer that comes out differently.
+    """
+    try:
+        golden = json.loads(text)
+        for number, vector in enumerate(golden, start=1):
+            _check_vector(f"{number} of {len(golden)}", vector, id_type, run)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SelfTestError(
+            f"the golden vectors of the file cannot be asked ({error!r}); export it again"
+        ) from error
+    return len(golden)
+
+
+def _check_vector(label: str, vector: Mapping[str, Any], id_type: names.IdType, run: Run) -> None:
+    history, exclude, candidates = (
+        id_row(name, vector[name], id_type)[None]
+        for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
+    )
+    items, scores, n_known = run(history, exclude, candidates, vector[names.K])[:3]
+    expected = np.array(
+        [-np.inf if score is None else score for score in vector[names.SCORES]], dtype=np.float32
+    )
+    finite = np.abs(expected[np.isfinite(expected)])
+    tolerance = names.score_tolerance(float(finite.max(initial=0)))
+    same = (
+        n_known[0] == vector[names.N_KNOWN]
+        and items[0].tolist() == vector[names.ITEMS]
+        and scores[0].shape == expected.shape
+        and np.allclose(scores[0], expected, rtol=0, atol=tolerance)
+    )
+    if not same:
+        raise SelfTestError(
+            f"golden vector {label} came out as {items[0].tolist()} {scores[0].tolist()} with "
+            f"{n_known[0]} known, expected {vector[names.ITEMS]} {expected.tolist()} with "
+            f"{vector[names.N_KNOWN]}; do not use this file on this machine"
+        )

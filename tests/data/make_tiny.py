@@ -1,0 +1,189 @@
+"""The small model files that the runtime must answer from for ever, and what it must answer.
+
+The logs are made up by a seeded generator. Beside each `NAME.onnx` stands `NAME.expected.json`:
+calls of the public functions with the answers of the torch model itself, not of the file.
+
+    python tests/data/make_tiny.py DIRECTORY    # writes what is missing, replaces nothing
+
+The committed files stay as they are: a file of format 1 must be answered from for ever.
+"""
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attnrec.export import export
+from attnrec.train.config import TrainConfig
+from attnrec.train.recipe import DataRecipe
+from attnrec.train.reference import Reference, top_rows
+from attnrec.train.run import Run
+from attnrec.train.training import train
+
+Id = int | str
+
+AWKWARD = [
+    "00123", "123", "NA", "null", "None", "nan", "-1", "é", "e\u0301", "a,b", 'say "hi"',
+    "🛒", "👩‍🍳", " padded ", "tab\there", "line\nbreak", "товар", "商品", "ID", "id",
+]  # fmt: skip
+STRING_IDS: list[Id] = [*AWKWARD, *(f"sku-{n}" for n in range(12))]
+# Beyond 2^53 two neighbours are one number for everything that computes in float64.
+INT64_IDS: list[Id] = [
+    0, 1, -2, -7, 2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), *range(100, 121)
+]  # fmt: skip
+SASREC = {"hidden_dim": 16, "n_blocks": 1, "max_len": 6}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One file to make."""
+
+    name: str
+    """Name of the file, without its ending."""
+    ids: list[Id]
+    """The catalogue."""
+    model: str = "sasrec"
+    """Name in the registry of models."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the model."""
+    titles: bool = False
+    """Whether items have titles; every fifth has none all the same."""
+    repeats: bool = False
+    """The policy of the run."""
+
+
+TINY = (
+    Tiny("tiny-string", STRING_IDS, settings=SASREC, titles=True),
+    Tiny("tiny-int64", INT64_IDS, settings=SASREC, repeats=True),
+    Tiny("tiny-markov-chain", STRING_IDS, "markov-chain", {"max_len": 4}, repeats=True),
+    Tiny("tiny-popularity", INT64_IDS, "popularity", titles=True),
+)
+
+
+def make_log(ids: list[Id], seed: int) -> pd.DataFrame:
+    """80 users who mostly step from an item to the one after it, starting anywhere."""
+    rng = np.random.default_rng(seed)
+    events = []
+    for user in range(80):
+        place = int(rng.integers(len(ids)))
+        for time in range(int(rng.integers(3, 15))):
+            events.append((user, ids[place], time))
+            step = 1 if rng.random() < 0.7 else int(rng.integers(len(ids)))
+            place = (place + step) % len(ids)
+    return pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"])
+
+
+def train_tiny(tiny: Tiny, directory: Path) -> Run:
+    """Train for a moment: the answers must be definite, not good."""
+    items = None
+    if tiny.titles:
+        named = [item_id for i, item_id in enumerate(tiny.ids) if i % 5]
+        items = pd.DataFrame({"item_id": named, "title": [f"Title of {i!r} ☕" for i in named]})
+    recipe = DataRecipe(repeats=tiny.repeats)
+    config = TrainConfig(tiny.model, tiny.settings, epochs=3, threads=1)
+    return train(make_log(tiny.ids, 1), config, items=items, recipe=recipe, out=directory)
+
+
+def made_up_questions(ids: list[Id], unknown: list[Id], seed: int) -> list[dict[str, Any]]:
+    """Arguments of `recommend`: each option alone, then all of them at random."""
+    rng = np.random.default_rng(seed)
+
+    def some(pool: list[Id], n: int) -> list[Id]:
+        return [pool[i] for i in rng.integers(0, len(pool), n)]
+
+    questions: list[dict[str, Any]] = [
+        {"history": []},
+        {"history": [], "k": 1000},
+        {"history": unknown},
+        {"history": ids[:1], "k": 1},
+        {"history": ids, "k": 100},
+        {"history": ids, "k": 100, "exclude_seen": False},
+        {"history": ids[:3], "exclude_seen": True, "k": 100},
+        {"history": ids[:3], "candidates": []},
+        {"history": ids[:3], "candidates": unknown},
+        {"history": ids[:3], "candidates": ids[3:8] + unknown + ids[3:5], "exclude": ids[4:5]},
+        {"history": [], "candidates": ids[::3], "k": 3},
+        {"history": ids[:3], "exclude": ids, "k": 5},
+    ]
+    for _ in range(20):
+        pool = ids + unknown
+        question: dict[str, Any] = {
+            "history": some(pool, int(rng.integers(1, 20))),
+            "k": int(rng.integers(1, 15)),
+            "exclude": some(pool, int(rng.integers(0, 6))),
+            "exclude_seen": [None, True, False][int(rng.integers(3))],
+        }
+        if rng.random() < 0.5:
+            question["candidates"] = some(pool, int(rng.integers(1, 12)))
+        questions.append(question)
+    return questions
+
+
+def expect(run: Run, question: dict[str, Any]) -> dict[str, Any]:
+    """What the torch model answers, and how it scores every item."""
+    catalogue = run.split.catalogue
+    reference = Reference(run.model, catalogue)
+    seen = reference.rows(question["history"])
+    exclude = reference.rows(question.get("exclude", []))
+    exclude_seen = question.get("exclude_seen")
+    if exclude_seen is None:
+        exclude_seen = not run.recipe.repeats
+    if exclude_seen:
+        exclude = np.concatenate([exclude, seen])
+    candidates = question.get("candidates")
+    admissible = reference.admissible(
+        exclude, None if candidates is None else reference.rows(candidates)
+    )
+    (scores,) = reference.scores([question["history"]])
+    rows = top_rows(scores, admissible, question.get("k", 10))
+    titles = catalogue.titles
+    return {
+        "recommend": question,
+        "item_ids": catalogue.item_ids[rows - 1].tolist(),
+        "scores": scores[rows].tolist(),
+        "titles": None if titles is None else titles[rows - 1].tolist(),
+        "n_known": len(seen),
+        "score_of_every_item": scores[1:].tolist(),
+    }
+
+
+def expectations(run: Run) -> dict[str, Any]:
+    """The content of `NAME.expected.json`."""
+    catalogue = run.split.catalogue
+    ids = catalogue.item_ids.tolist()
+    text = isinstance(ids[0], str)
+    unknown: list[Id] = ["no such item", "00124", "E\u0301", "-2"] if text else [99, -3, 2**62]
+    return {
+        "catalogue": ids,
+        "titles": None
+        if run.split.catalogue.titles is None
+        else run.split.catalogue.titles.tolist(),
+        "unknown_ids": unknown,
+        "max_len": run.model.config.max_len,
+        "repeats": run.recipe.repeats,
+        "calls": [expect(run, question) for question in made_up_questions(ids, unknown, 2)],
+    }
+
+
+def main(directory: Path) -> None:
+    """Make the files that are not there yet."""
+    for tiny in TINY:
+        path = directory / f"{tiny.name}.onnx"
+        if path.exists():
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            run = train_tiny(tiny, Path(temporary) / "run")
+            export(run, path)
+        lines = json.dumps(expectations(run), ensure_ascii=False).replace(
+            '{"recommend', '\n{"recommend'
+        )
+        path.with_suffix(".expected.json").write_text(lines + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
