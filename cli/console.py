@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.logging import RichHandler
 
 from attnrec.runtime.errors import AttnrecError
 from attnrec.runtime.version import __version__
@@ -39,11 +40,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but resu
 def run_command(command: Callable[..., None], argv: Sequence[str] | None = None) -> None:
     """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
+    # Inside of typer's own handling, which ends an interrupted program without a word.
+    app.command()(clean_errors()(command))
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with clean_errors():
-            app(args=arguments, prog_name=f"attnrec-{command.__name__}")
+        app(args=arguments, prog_name=f"attnrec-{command.__name__}")
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,8 +69,7 @@ def clean_errors() -> Iterator[None]:
 
 def fail(message: str, *, code: int = 2) -> None:
     """Print the message and exit."""
-    # No markup: a message may quote ids with brackets in them.
-    err.print(f"error: {message}", markup=False, soft_wrap=True)
+    print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)
 
 
@@ -78,6 +78,7 @@ def set_verbosity(*, verbose: bool, quiet: bool) -> None:
     if verbose and quiet:
         raise ValueError("-v and -q exclude each other")
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    handler = RichHandler(console=err, show_time=False, show_level=False, show_path=False)
+    logging.basicConfig(format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("attnrec").setLevel(level)
     err.quiet = quiet

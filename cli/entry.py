@@ -36,4 +36,6 @@ def _start(command: str, *, extra: str) -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
+    except KeyboardInterrupt:  # torch takes a while to import
+        raise SystemExit(130) from None
     module.main()

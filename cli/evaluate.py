@@ -45,7 +45,8 @@ def evaluate(
     if as_json:
         print(json.dumps(results[0] if len(results) == 1 else {"models": results}))
         return
-    table = Table("file", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("file", overflow="fold")
     for name in _COLUMNS:
         table.add_column(name, justify="right")
     for result in results:

@@ -11,7 +11,17 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
+from attnrec.cli.console import (
+    Json,
+    Quiet,
+    Verbose,
+    Version,
+    err,
+    fail,
+    out,
+    run_command,
+    set_verbosity,
+)
 from attnrec.export import ParityFailure, ParityReport
 from attnrec.export import export as export_run
 from attnrec.runtime import Recommender
@@ -58,8 +68,7 @@ def export(
         except ParityFailure as failure:
             progress.stop()
             _print_faults(failure.report)
-            err.print(f"error: {failure}", markup=False)
-            raise SystemExit(1) from None
+            fail(str(failure), code=1)
     _print_success(target, report, time.monotonic() - started, as_json)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from attnrec.cli.console import (
     Json,
@@ -108,7 +109,10 @@ def _answer_lines(recommender: Recommender, lines: Iterable[str], default_k: int
 
 
 def _answer_line(recommender: Recommender, line: str, default_k: int) -> Recommendations:
-    request = json.loads(line)
+    try:
+        request = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from error
     if not isinstance(request, dict) or "history" not in request:
         raise ValueError(
             'a line must be an object with "history", such as {"history": ["A", "B"]}'
@@ -129,7 +133,9 @@ def _table(answer: Recommendations) -> Table:
     table.add_column("score", justify="right")
     for place, (item_id, score) in enumerate(answer):
         title = [] if answer.titles is None else [answer.titles[place]]
-        table.add_row(str(place + 1), str(item_id), *title, f"{score:.3f}")
+        # Text, not str: an id or a title with brackets is no markup.
+        cells = [str(place + 1), str(item_id), *title, f"{score:.3f}"]
+        table.add_row(*(Text(cell) for cell in cells))
     return table
 
 

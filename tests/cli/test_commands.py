@@ -1,0 +1,236 @@
+"""The commands as a person and a script use them."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnrec.cli.export import with_default_profile
+from attnrec.runtime import Recommender, __version__
+from attnrec.train import Run
+
+
+def console_script(name: str) -> str:
+    """The installed command."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def test_bare_commands_work_in_sequence_in_an_empty_folder(log, tmp_path) -> None:
+    def command(*words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [console_script(str(words[0])), *map(str, words[1:])],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    command("attnrec-train", log, "--model", "markov-chain")
+    command("attnrec-export")
+    evaluated = json.loads(command("attnrec-evaluate", "--json").stdout)
+    answered = json.loads(command("attnrec-recommend", "--history", "001,002", "--json").stdout)
+    assert evaluated["n_users"] == 30
+    assert evaluated["ndcg@10"] > 0.3  # they walk along a ring: the next place is no secret
+    assert "003" in answered["item_ids"][:3]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["attnrec-run"]
+
+
+@pytest.mark.parametrize("name", ["train", "export", "evaluate", "recommend"])
+def test_every_command_has_help_and_a_version(run, name) -> None:
+    assert "Usage" in run(name, "--help").out
+    assert run(name, "--version").out == f"attnrec {__version__}\n"
+
+
+def test_train_json_is_one_object_on_standard_output(run, log, tmp_path) -> None:
+    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run", "--json")
+    result = json.loads(outcome.out)
+    assert outcome.code == 0
+    assert result["model"] == "popularity"
+    assert result["n_users"] == 30
+    assert 0 <= result["ndcg@10"] <= result["hit_rate@10"] <= 1
+
+
+def test_train_reports_what_it_read_and_dropped(run, log, tmp_path) -> None:
+    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run")
+    assert "repeats" in outcome.err
+    assert "guessed" in outcome.err  # the time unit
+
+
+def test_quiet_train_prints_the_result_alone(run, log, tmp_path) -> None:
+    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run", "-q")
+    assert outcome.err == ""
+    assert "NDCG@10" in outcome.out
+
+
+def test_quiet_still_says_what_is_wrong(run) -> None:
+    assert "missing.csv" in run("train", "missing.csv", "-q").err
+
+
+def test_settings_reach_the_model(trained) -> None:
+    config = Run.load(trained).model.config
+    assert (config.hidden_dim, config.max_len) == (16, 10)
+
+
+def test_a_run_directory_is_complete_and_has_a_picture(trained) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert {"config.json", "data.json", "metrics.json", "weights.safetensors"} <= names
+    assert (trained / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_column_names_can_be_mapped(run, log, tmp_path) -> None:
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text(log.read_text().replace("user_id,item_id,timestamp", "who,what,when"))
+    outcome = run(
+        "train", renamed, "--user-col", "who", "--item-col", "what", "--time-col", "when",
+        "--model", "popularity", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert outcome.code == 0
+
+
+def test_final_trains_on_every_event_and_keeps_held_out_figures(run, trained, tmp_path) -> None:
+    final = tmp_path / "final"
+    assert run("train", "--final", trained, "--out", final, "--threads", 1).code == 0
+    outcome = run("export", final, "--json")
+    before = json.loads((trained / "metrics.json").read_text())
+    result = json.loads(outcome.out)
+    assert result["metrics"]["valid"] == before["valid"]
+    assert Recommender.load(final / "model.onnx").info.final
+    refused = run("evaluate", final / "model.onnx")
+    assert refused.code == 2
+    assert "trained on every event" in refused.err
+
+
+def test_final_refuses_options_that_would_change_the_recipe(run, trained, tmp_path) -> None:
+    outcome = run("train", "--final", trained, "--epochs", 3, "--out", tmp_path / "final")
+    assert outcome.code == 2
+    assert "--epochs" in outcome.err
+
+
+def test_export_json_holds_parity_and_test_figures(run, trained, tmp_path) -> None:
+    result = json.loads(run("export", trained, "--out", tmp_path / "m.onnx", "--json").out)
+    assert result["parity"]["identical_top_10"] == 1.0
+    assert result["bytes"] == (tmp_path / "m.onnx").stat().st_size
+    assert result["metrics"]["test"]["n_users"] == 30
+
+
+def test_export_shows_parity_to_a_person(run, trained, tmp_path) -> None:
+    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
+    assert "100.00% of 30 users with the identical top 10" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        (["--quantize"], ["--quantize", "int8"]),
+        (["run", "--quantize", "--json"], ["run", "--quantize", "int8", "--json"]),
+        (["--quantize", "fp32", "run"], ["--quantize", "fp32", "run"]),
+        (["--quantize=fp32"], ["--quantize=fp32"]),
+        (["run"], ["run"]),
+    ],
+)
+def test_a_bare_quantize_means_int8(given, understood) -> None:
+    assert with_default_profile(given) == understood
+
+
+def test_an_unknown_profile_is_refused_with_those_that_exist(run, trained, tmp_path) -> None:
+    outcome = run("export", trained, "--quantize", "int7", "--out", tmp_path / "m.onnx")
+    assert outcome.code == 2
+    assert "'int7'" in outcome.err
+    assert "fp32" in outcome.err
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_evaluate_compares_several_files(run, trained, log, tmp_path) -> None:
+    other = tmp_path / "popularity"
+    run("train", log, "--model", "popularity", "--repeats", "--out", other)
+    run("export", other)
+    files = (trained / "model.onnx", other / "model.onnx")
+    models = json.loads(run("evaluate", *files, "--json").out)["models"]
+    assert [Path(m["file"]) for m in models] == list(files)
+    assert {"ndcg@10", "hit_rate@10", "n_users", "ndcg@10_interval"} <= models[0].keys()
+    assert "coverage@10" in run("evaluate", *files).out
+
+
+def test_evaluating_other_data_reads_it_as_in_training(run, trained, log, tmp_path) -> None:
+    copy = tmp_path / "model.onnx"
+    shutil.copy(trained / "model.onnx", copy)
+    own = json.loads(run("evaluate", trained / "model.onnx", "--json").out)
+    same = json.loads(run("evaluate", copy, "--data", log, "--json").out)
+    assert own.pop("file") != same.pop("file")
+    assert own == same
+
+
+def test_the_file_away_from_its_run_wants_data(run, trained, tmp_path) -> None:
+    shutil.copy(trained / "model.onnx", tmp_path)
+    outcome = run("evaluate", tmp_path / "model.onnx")
+    assert outcome.code == 2
+    assert "--data" in outcome.err
+
+
+def test_validation_figures_of_the_file_are_those_of_training(run, trained) -> None:
+    trained_valid = json.loads((trained / "metrics.json").read_text())["valid"]
+    result = json.loads(run("evaluate", trained / "model.onnx", "--split", "valid", "--json").out)
+    for name in ("ndcg@10", "hit_rate@10", "n_users"):
+        assert result[name] == pytest.approx(trained_valid[name])
+
+
+def test_recommend_shows_titles_as_they_are(run, trained) -> None:
+    outcome = run("recommend", trained / "model.onnx", "--history", "001,002", "-k", 3)
+    assert "[bold]" in outcome.out  # a title is not markup
+    assert len(outcome.out.splitlines()) == 4
+
+
+def test_recommend_follows_exclude_and_candidates(run, trained) -> None:
+    file = trained / "model.onnx"
+    answer = json.loads(
+        run(
+            "recommend", file, "--history", "001", "--candidates", "004,005,006",
+            "--exclude", "005", "--json",
+        ).out
+    )  # fmt: skip
+    assert sorted(answer["item_ids"]) == ["004", "006"]
+
+
+def test_a_newcomer_gets_an_answer_and_is_told(run, trained) -> None:
+    outcome = run("recommend", trained / "model.onnx", "--history", "")
+    assert outcome.code == 0
+    assert "newcomer" in outcome.err
+
+
+def test_json_lines_are_answered_one_by_one_past_a_bad_one(run, trained, monkeypatch) -> None:
+    lines = ['{"history": ["001"], "k": 2}', "nonsense", '{"history": [1]}', '{"k": 1}', ""]
+    lines += ['{"history": [], "colour": 1}', '{"history": [], "k": 0}', '{"history": [], "k": 1}']
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines) + "\n"))
+    outcome = run("recommend", trained / "model.onnx")
+    answers = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [answer.get("line") for answer in answers] == [None, 2, 3, 4, 6, 7, None]
+    assert len(answers[0]["item_ids"]) == 2
+    assert "write it as '1'" in answers[2]["error"]
+    assert "colour" in answers[4]["error"]
+    assert outcome.code == 2
+    assert "5 of 7 lines" in outcome.err
+
+
+def test_a_reader_that_leaves_early_is_no_error_message(trained) -> None:
+    line = '{"history": ["001"]}\n'
+    pipe = subprocess.Popen(
+        [console_script("attnrec-recommend"), trained / "model.onnx"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert pipe.stdin and pipe.stdout and pipe.stderr
+    pipe.stdin.write(line)
+    pipe.stdin.flush()
+    pipe.stdout.readline()
+    pipe.stdout.close()
+    pipe.stdin.write(line * 2000)
+    pipe.stdin.close()
+    assert pipe.stderr.read() == ""
+    pipe.stderr.close()
+    pipe.wait(timeout=30)

@@ -1,0 +1,131 @@
+"""Wrong input: exit code 2, one message that says what to do, no traceback, nothing lost."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from attnrec.runtime import Recommender
+
+
+def test_messages_name_the_mistake_and_the_remedy(run, log, trained, tmp_path) -> None:
+    file = trained / "model.onnx"
+    text = tmp_path / "text.onnx"
+    text.write_text("not a model")
+    cases = [
+        (("train", "missing.csv"), ["missing.csv"]),
+        (("train", log, "--model", "transformer"), ["transformer", "sasrec"]),
+        (("train", log, "--model", "popularity", "--hidden-dim", 8), ["hidden_dim", "popularity"]),
+        (("train", log, "--hidden-dim", 15), ["15"]),
+        (("train", log, "--epochs", 0), ["epochs", "0"]),
+        (("train", log, "--user-col", "who"), ["who", "--user-col"]),
+        (("train", log, "--id-type", "int64"), ["--id-type"]),
+        (("train", log, "--id-type", "float"), ["float", "int64"]),
+        (("train", log, "-v", "-q"), ["-v", "-q"]),
+        (("train", log, "--out", log), ["--out"]),
+        (("train", log, "--out", tmp_path / "no" / "such" / "run"), ["does not exist"]),
+        (("export", tmp_path / "nothing"), ["attnrec-train"]),
+        (("evaluate", tmp_path / "nothing.onnx"), ["attnrec-export"]),
+        (("evaluate", text), ["text.onnx", "seal"]),
+        (("recommend", text, "--history", "1"), ["text.onnx", "seal"]),
+        (("recommend", file, "--history", "001", "-k", 0), ["k must be at least 1"]),
+        (("recommend", file, "--histry", "001"), ["--histry"]),
+    ]
+    for arguments, expected in cases:
+        outcome = run(*arguments)
+        assert outcome.code == 2, arguments
+        assert outcome.out == "", arguments
+        assert "Traceback" not in outcome.err, arguments
+        for part in expected:
+            assert part in outcome.err, (arguments, outcome.err)
+
+
+def test_a_directory_with_other_files_is_left_alone(run, log, tmp_path) -> None:
+    precious = tmp_path / "holidays" / "beach.jpg"
+    precious.parent.mkdir()
+    precious.write_bytes(b"sand")
+    outcome = run("train", log, "--model", "popularity", "--out", precious.parent)
+    assert outcome.code == 2
+    assert [p.name for p in precious.parent.iterdir()] == ["beach.jpg"]
+
+
+def test_string_ids_for_a_file_of_numbers_are_explained(run, tmp_path) -> None:
+    log = tmp_path / "log.csv"
+    rows = [f"{user},{10 + (user + step) % 7},{step}" for user in range(9) for step in range(5)]
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    assert run("train", log, "--model", "popularity", "--out", tmp_path / "run").code == 0
+    assert run("export", tmp_path / "run").code == 0
+    outcome = run("recommend", tmp_path / "run" / "model.onnx", "--history", "10,abc")
+    assert outcome.code == 2
+    assert "'abc'" in outcome.err
+
+
+def test_a_full_disk_leaves_the_old_file(run, trained, monkeypatch) -> None:
+    file = trained / "model.onnx"
+    before = file.read_bytes()
+
+    def no_space(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", no_space)
+    outcome = run("export", trained)
+    assert outcome.code == 2
+    assert "No space left" in outcome.err
+    assert file.read_bytes() == before
+    assert not [p for p in trained.iterdir() if p.name.startswith(".")]
+
+
+def test_ctrl_c_leaves_the_old_run(log, trained, tmp_path) -> None:
+    before = {p.name: p.read_bytes() for p in trained.iterdir()}
+    process = subprocess.Popen(
+        [
+            Path(sys.executable).with_name("attnrec-train"), log, "--out", trained,
+            "--epochs", "100000", "--hidden-dim", "16",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith("epoch   1"):
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    message = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 130
+    assert "interrupted" in message
+    assert "Traceback" not in message
+    assert {p.name: p.read_bytes() for p in trained.iterdir()} == before
+    assert not [p for p in trained.parent.iterdir() if p.name.startswith(".")]
+    assert Recommender.load(trained / "model.onnx").selftest() > 0
+
+
+def test_a_missing_extra_prints_the_install_line(tmp_path) -> None:
+    code = (
+        "import sys; sys.modules['typer'] = None\n"
+        "from attnrec.cli.entry import recommend\n"
+        "recommend()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "pip install 'attnrec[cli]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("export", "export")])
+def test_each_command_names_its_own_extra(command, extra) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        f"from attnrec.cli.entry import {command}\n"
+        f"{command}()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert f"pip install 'attnrec[{extra}]'" in result.stderr
