@@ -39,7 +39,7 @@ def check_catalogue(catalogue: Catalogue) -> None:
     """`ValueError` for a catalogue that would answer wrongly: reserved, repeated or broken ids."""
     ids = catalogue.item_ids.tolist()
     if not ids:
-        raise ValueError("the catalogue is empty")
+        raise ValueError("the catalogue is empty; train on a log with events")
     id_type = id_type_of(catalogue)
     padding = names.PADDING[id_type]
     if padding in ids:
@@ -48,11 +48,16 @@ def check_catalogue(catalogue: Catalogue) -> None:
         )
     if len(set(ids)) != len(ids):
         twice = next(item_id for i, item_id in enumerate(ids) if item_id in ids[:i])
-        raise ValueError(f"the catalogue holds the item id {twice!r} twice")
-    if id_type == "string":
-        for item_id in ids:
-            # A lone surrogate cannot be written as UTF-8; onnxruntime would fail on it later.
-            item_id.encode()
+        raise ValueError(f"the catalogue holds the item id {twice!r} twice; rename one of them")
+    titles = [] if catalogue.titles is None else catalogue.titles.tolist()
+    for text in (*ids, *titles) if id_type == "string" else titles:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            # A lone surrogate has no UTF-8; the file could not hold it.
+            raise ValueError(
+                f"the catalogue holds {text!r}, which is not valid Unicode; rename it"
+            ) from error
 
 
 def assemble(

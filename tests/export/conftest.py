@@ -1,0 +1,91 @@
+"""Four small trained runs and their files: both shapes of a model, both types of ids."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pandas as pd
+import pytest
+import torch
+from hypothesis import settings
+
+from attnrec.export import ParityReport, export
+from attnrec.export.body import export_body
+from attnrec.train import Run, TrainConfig, train
+
+# One thread: sums of floats come out in the same order, so equal seeds give equal bits.
+torch.set_num_threads(1)
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+N_ITEMS = 40
+STRING_IDS = ["é", "товар", "00123", "123", "NA", "a,b", *(f"sku {n}" for n in range(6, N_ITEMS))]
+# Beyond 2^53 two neighbours are one number for everything that computes in float64.
+INT64_IDS = [0, -2, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), *range(100, 94 + N_ITEMS)]
+CONFIGS = {
+    "sasrec-string": TrainConfig(
+        settings={"hidden_dim": 16, "max_len": 10}, epochs=2, batch_events=100
+    ),
+    "sasrec-int64": TrainConfig(
+        settings={"hidden_dim": 16, "max_len": 7, "n_blocks": 1, "logits": "dot"},
+        epochs=2,
+        batch_events=100,
+        learning_rate=0.01,
+    ),
+    "markov-chain-int64": TrainConfig("markov-chain", settings={"max_len": 8}),
+    "popularity-string": TrainConfig("popularity"),
+}
+
+
+def shop_log(ids: list[int] | list[str]) -> pd.DataFrame:
+    """60 customers who buy their way around a circle of items, a few steps at a time."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(60):
+        item = int(rng.integers(len(ids)))
+        for time in range(int(rng.integers(1, 26))):
+            rows.append((f"user {user}", ids[item], 1000 * user + time))
+            item = (item + int(rng.choice([1, 1, 1, 2, 3, 7]))) % len(ids)
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """By name; every log is read from a file, the first run has titles."""
+    directory = tmp_path_factory.mktemp("private-place")
+    made = {}
+    for name, config in CONFIGS.items():
+        ids = INT64_IDS if name.endswith("int64") else STRING_IDS
+        log, items = directory / f"{name}.csv", None
+        shop_log(ids).to_csv(log, index=False)
+        if name == "sasrec-string":
+            items = pd.DataFrame({"item_id": ids, "title": [f"Title of {i}" for i in ids]})
+            items = items[items["item_id"] != "sku 9"]  # one item has no title
+        made[name] = train(log, config, items=items, out=directory / name)
+    return made
+
+
+@pytest.fixture(scope="session")
+def exported(
+    runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, ParityReport]]:
+    """The file of every run, with the report of its gate."""
+    directory = tmp_path_factory.mktemp("files")
+    return {
+        name: (directory / f"{name}.onnx", export(run, directory / f"{name}.onnx"))
+        for name, run in runs.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def body_of(runs: dict[str, Run]) -> Callable[[str], ir.Model]:
+    """The exported body of a run, made once: it is the slow part of an export."""
+    bodies: dict[str, ir.Model] = {}
+
+    def get(name: str) -> ir.Model:
+        if name not in bodies:
+            bodies[name] = export_body(runs[name].model)
+        return bodies[name].clone()
+
+    return get

@@ -1,0 +1,125 @@
+"""What can be exported, what is refused with a remedy, and what becomes of a final run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attnrec.export import export
+from attnrec.export.contract import check_catalogue
+from attnrec.runtime import Recommender
+from attnrec.train import Run, train_final
+from attnrec.train.split import Catalogue
+
+
+def catalogue_of(ids: list[Any]) -> Catalogue:
+    dtype = object if ids and isinstance(ids[0], str) else np.int64
+    return Catalogue(np.array(ids, dtype=dtype), np.ones(len(ids), dtype=np.int64), None)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([3, -1, 4], r"holds the item id -1, which stands for padding; rename it"),
+        (["a", "", "b"], r"holds the item id '', which stands for padding; rename it"),
+        ([3, 4, 3], r"holds the item id 3 twice; rename one"),
+        (["a", "b", "a"], r"holds the item id 'a' twice; rename one"),
+        (["a", "b\ud800"], r"'b\\ud800', which is not valid Unicode; rename it"),
+        ([], r"the catalogue is empty; train on"),
+    ],
+)
+def test_a_catalogue_that_would_answer_wrongly_is_refused(ids: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_catalogue(catalogue_of(ids))
+
+
+@pytest.mark.parametrize("ids", [["-1", " ", "b"], [0, -2, 2**63 - 1, -(2**63)]])
+def test_ids_that_only_look_reserved_are_fine(ids: list[Any]) -> None:
+    check_catalogue(catalogue_of(ids))
+
+
+def test_a_reserved_id_stops_an_export_before_anything_is_written(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    run = runs["popularity-string"]
+    ids = run.split.catalogue.item_ids.copy()
+    ids[3] = ""
+    catalogue = replace(run.split.catalogue, item_ids=ids)
+    broken = replace(run, split=replace(run.split, catalogue=catalogue))
+    with pytest.raises(ValueError, match="stands for padding"):
+        export(broken, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("sasrec-string", "blocks.0.expand.weight"), ("popularity-string", "log_count")],
+)
+def test_a_weight_that_is_no_number_is_refused_by_name(
+    name: str, weight: str, value: float, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    broken = Run.load(runs[name].directory)
+    with torch.no_grad():
+        broken.model.state_dict()[weight].view(-1)[1] = value
+    with pytest.raises(ValueError, match=rf"weight {weight} of .* NaN or infinity; train again"):
+        export(broken, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_profile_is_refused_with_those_there_are(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no profile 'int3'; there are: fp32"):
+        export(runs["popularity-string"], tmp_path / "model.onnx", profile="int3")
+
+
+def test_a_directory_that_does_not_exist_leaves_nothing_behind(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="No such file or directory"):
+        export(runs["popularity-string"], tmp_path / "missing" / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_counts_the_users_that_were_compared(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    run = runs["popularity-string"]
+    export(run, tmp_path / "model.onnx", tick=lambda done, total: told.append((done, total)))
+    n_users = len(run.split.held_out("test").histories)
+    assert told[-1] == (n_users, n_users)
+
+
+@pytest.mark.parametrize("name", ["popularity-string", "sasrec-int64"])
+def test_the_file_of_a_final_run_keeps_the_held_out_figures_and_says_so(
+    name: str, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    run = runs[name]
+    final = train_final(run, out=tmp_path / "final")
+    report = export(final, tmp_path / "final.onnx")
+    info = Recommender.load(tmp_path / "final.onnx").info
+    assert info.final
+    assert info.metrics["valid"] == run.metrics["valid"]
+    assert "before the held-out events" in info.metrics["of"]
+    assert "test" not in info.metrics
+    # Nothing is held back, so the gate asks every user.
+    assert report.n_test_users == report.n_identical == run.split.interactions.n_users
+
+
+def test_exporting_again_in_one_process_gives_the_same_bytes(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        export(runs["sasrec-int64"], tmp_path / name)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_a_title_that_is_no_unicode_is_refused_as_well() -> None:
+    titles = np.array(["fine", "\udc00"], dtype=object)
+    with pytest.raises(ValueError, match="not valid Unicode; rename it"):
+        check_catalogue(replace(catalogue_of([1, 2]), titles=titles))

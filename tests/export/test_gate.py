@@ -1,0 +1,40 @@
+"""How fine the gate is, and how it counts."""
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import pytest
+
+from attnrec.export import ParityReport, exporting
+from attnrec.export.describe import describe
+from attnrec.export.parity import check_parity
+from attnrec.train import Run
+
+
+def test_no_weight_can_be_off_by_a_thousandth(
+    runs: dict[str, Run], body_of: Callable[[str], ir.Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "sasrec-int64"
+    run, original = runs[name], body_of(name)
+    unnoticed = []
+    for key, weight in original.graph.initializers.items():
+        if not key.startswith("model."):
+            continue  # shapes and axes
+        assert weight.const_value is not None
+        changed = weight.const_value.numpy().copy()
+        changed.reshape(-1)[-1] += 1e-3  # of the keys' and values' bias, a value's
+        body = original.clone()
+        body.graph.initializers[key].const_value = ir.tensor(changed, name=key)
+        monkeypatch.setattr(exporting, "export_body", lambda _, body=body: body)
+        file = exporting._finish(exporting.build_graph(run), describe(run, {}, None, "fp32"))
+        if not check_parity(file, run).n_faults:
+            unnoticed.append(key)
+    assert unnoticed == []
+
+
+def test_a_row_with_several_faults_counts_once() -> None:
+    report = ParityReport()
+    for row, what in [(0, "a score"), (0, "alone"), (1, "a score"), (0, "another call")]:
+        report.add_fault("64 rows" if what != "another call" else "k = 3", row, what)
+    assert report.n_faults == 3
+    assert len(report.faults) == 4
