@@ -59,7 +59,8 @@ def _check_seal(content: bytes) -> None:
         )
     if not names.seal_is_intact(content):
         raise ModelFileError(
-            "altered since export: its sha256 is not the one at its end; copy or export it again"
+            "altered since export, or cut short: its sha256 is not the one at its end; "
+            "copy or export it again"
         )
 
 

@@ -1,0 +1,241 @@
+"""One recommender in many threads and processes; what a process that uses it does not do."""
+
+import importlib.resources
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+import attnrec.runtime
+from attnrec.runtime import ModelFileError, Recommender
+
+# A child that hangs is ended by its own alarm, also where it is a child's child.
+START = "import os, signal, sys; signal.alarm(60) if hasattr(signal, 'alarm') else None\n"
+
+
+def run(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script on its own: without this directory, where every warning is an error."""
+    home = cwd / "home"
+    home.mkdir()
+    kept = {
+        name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "LANG") if name in os.environ
+    }
+    script = cwd / "script.py"
+    script.write_text(START + code, encoding="utf-8")
+    # Python 3.12 and later warn of every fork beside threads, whatever these do.
+    warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    result = subprocess.run(
+        [sys.executable, "-P", *warnings, str(script), *map(str, arguments)],
+        cwd=cwd,
+        env=kept | {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_threads_share_a_recommender(recommender: Recommender, expected: dict[str, Any]) -> None:
+    questions = [call["recommend"] for call in expected["calls"]] * 10
+    alone = [recommender.recommend(**question) for question in questions]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda question: recommender.recommend(**question), questions))
+    assert together == alone
+
+
+def test_a_pickled_recommender_is_loaded_again(path: Path, recommender: Recommender) -> None:
+    copy = pickle.loads(pickle.dumps(recommender))
+    assert copy.info == recommender.info
+    assert copy.recommend([], k=100) == recommender.recommend([], k=100)
+
+
+def test_a_pickle_keeps_the_way_to_its_file_and_no_copy_of_it(
+    string_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(string_path.parent)
+    pickled = pickle.dumps(Recommender.load(string_path.name, n_threads=2))
+    monkeypatch.chdir(tmp_path)
+    assert len(pickled) < 1000 < string_path.stat().st_size
+    assert pickle.loads(pickled).recommend(["NA"]).n_known == 1
+
+
+def test_a_pickle_is_refused_when_its_file_was_replaced_or_removed(
+    string_path: Path, int64_path: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(string_path, path)
+    pickled = pickle.dumps(Recommender.load(path))
+    shutil.copy(int64_path, path)
+    with pytest.raises(ModelFileError, match="replaced by another model"):
+        pickle.loads(pickled)
+    path.unlink()
+    with pytest.raises(ModelFileError, match="does not exist"):
+        pickle.loads(pickled)
+
+
+def test_a_session_of_the_application_answers_but_has_no_file_to_load_again(
+    path: Path, recommender: Recommender
+) -> None:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    own = Recommender.from_session(session)
+    assert own.recommend([], k=100).item_ids == recommender.recommend([], k=100).item_ids
+    assert own.selftest() == recommender.selftest()
+    with pytest.raises(TypeError, match="made from a session has no file to load again"):
+        pickle.dumps(own)
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+def test_a_recommender_works_in_processes_started_by(
+    method: str, string_path: Path, tmp_path: Path
+) -> None:
+    code = """
+import multiprocessing
+from attnrec.runtime import Recommender
+
+def answer(recommender, connection):
+    connection.send(recommender.recommend(["NA"], k=5))
+    connection.close()
+
+if __name__ == "__main__" and sys.argv[2] in multiprocessing.get_all_start_methods():
+    recommender = Recommender.load(sys.argv[1])
+    context = multiprocessing.get_context(sys.argv[2])
+    for _ in range(2):
+        here, there = context.Pipe(duplex=False)
+        child = context.Process(target=answer, args=(recommender, there))
+        child.start()
+        assert here.recv() == recommender.recommend(["NA"], k=5)
+        child.join()
+        assert child.exitcode == 0
+        here.close()
+        there.close()
+"""
+    run(code, string_path, method, cwd=tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("asked_in_child", [True, False])
+def test_a_forked_child_answers_and_ends_while_the_parent_goes_on(
+    n_threads: int, asked_in_child: bool, string_path: Path, tmp_path: Path
+) -> None:
+    code = """
+from attnrec.runtime import Recommender
+
+recommender = Recommender.load(sys.argv[1], n_threads=int(sys.argv[2]))
+before = recommender.recommend(["NA"], k=5)
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # a fork has no alarm of its own
+        if sys.argv[3] == "True":
+            assert recommender.recommend(["NA"], k=5) == before
+            grandchild = os.fork()
+            if grandchild == 0:
+                signal.alarm(10)
+                assert recommender.recommend(["NA"], k=5) == before
+                sys.exit(0)
+            assert os.waitpid(grandchild, 0)[1] == 0
+        sys.exit(0)  # the ordinary way, which destroys what the child inherited
+    assert os.waitpid(child, 0)[1] == 0
+    assert recommender.recommend(["NA"], k=5) == before
+"""
+    run(code, string_path, n_threads, asked_in_child, cwd=tmp_path)
+
+
+def test_loading_answering_and_failing_print_nothing(string_path: Path, tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+from attnrec.runtime import ModelFileError, Recommender
+
+recommender = Recommender.load(sys.argv[1])
+recommender.recommend(["NA"])
+recommender.recommend_batch([["NA"], []])
+recommender.score(["NA"], ["no such item"])
+recommender.selftest()
+content = Path(sys.argv[1]).read_bytes()
+for broken in (b"", content[:-100], content.replace(b"TopK", b"TopQ")):
+    Path("broken.onnx").write_bytes(broken)
+    for verify in (True, False):
+        try:
+            Recommender.load("broken.onnx", verify=verify)
+        except ModelFileError:
+            continue
+        raise SystemExit(f"loaded with verify={verify}")
+try:
+    recommender.recommend([None])
+except ValueError:
+    pass
+"""
+    result = run(code, string_path, cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_no_socket_is_opened_and_nothing_is_left_in_the_home_directory(
+    string_path: Path, tmp_path: Path
+) -> None:
+    code = """
+import time
+seen = []
+sys.addaudithook(lambda event, arguments: event.startswith("socket.") and seen.append(event))
+from attnrec.runtime import Recommender
+
+recommender = Recommender.load(sys.argv[1])
+recommender.recommend(["NA"])
+recommender.selftest()
+time.sleep(0.2)
+assert not seen, seen
+"""
+    run(code, string_path, cwd=tmp_path)
+    # onnxruntime keeps what it reports to its maker in a cache below the home directory.
+    assert list((tmp_path / "home").rglob("*")) == []
+
+
+def test_reporting_is_off_unless_the_environment_says_otherwise(tmp_path: Path) -> None:
+    code = """
+os.environ.update(dict([sys.argv[1].split("=")] if len(sys.argv) > 1 else []))
+import attnrec.runtime
+print(os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert run(code, cwd=tmp_path / "a").stdout == "1\n"
+    assert run(code, "ORT_DISABLE_TELEMETRY=0", cwd=tmp_path / "b").stdout == "0\n"
+
+
+def test_the_runtime_imports_numpy_and_onnxruntime_and_no_other_library(tmp_path: Path) -> None:
+    code = """
+import attnrec.runtime
+heavy = {"torch", "onnx", "onnx_ir", "pandas", "pyarrow", "typer", "rich", "starlette"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+ours = {name for name in sys.modules if name.startswith("attnrec.")}
+assert all(name.startswith("attnrec.runtime") for name in ours), ours
+"""
+    run(code, cwd=tmp_path)
+
+
+def test_a_read_only_directory_is_enough(string_path: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "read-only"
+    directory.mkdir()
+    path = shutil.copy(string_path, directory)
+    os.chmod(path, 0o444)
+    os.chmod(directory, 0o555)
+    try:
+        assert Recommender.load(path).selftest() >= 4
+        assert [file.name for file in directory.iterdir()] == [string_path.name]
+    finally:
+        os.chmod(directory, 0o755)
+
+
+def test_the_package_states_its_types_and_its_version() -> None:
+    assert importlib.resources.files("attnrec.runtime").joinpath("py.typed").is_file()
+    assert attnrec.runtime.__version__ == version("attnrec")
+    assert all(hasattr(attnrec.runtime, name) for name in attnrec.runtime.__all__)
