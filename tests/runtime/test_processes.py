@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 import attnrec.runtime
 from attnrec.runtime import ModelFileError, Recommender
+from attnrec.runtime.format import seal
 
 # A child that hangs is ended by its own alarm, also where it is a child's child.
 START = "import os, signal, sys; signal.alarm(60) if hasattr(signal, 'alarm') else None\n"
@@ -138,6 +140,8 @@ for _ in range(3):
         signal.alarm(10)  # a fork has no alarm of its own
         if sys.argv[3] == "True":
             assert recommender.recommend(["NA"], k=5) == before
+            if os.path.isdir("/proc/self/task"):  # its own threads, as many as asked for
+                assert len(os.listdir("/proc/self/task")) == int(sys.argv[2])
             grandchild = os.fork()
             if grandchild == 0:
                 signal.alarm(10)
@@ -151,11 +155,18 @@ for _ in range(3):
     run(code, string_path, n_threads, asked_in_child, cwd=tmp_path)
 
 
-def test_loading_answering_and_failing_print_nothing(string_path: Path, tmp_path: Path) -> None:
+def test_loading_answering_and_failing_print_nothing(
+    string_path: Path, unsealed: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    # One more part of the graph with a tensor that no node uses: onnxruntime warns of it.
+    unused = b"\x3a\x14\x2a\x12\x08\x01\x10\x01\x42\x06unused\x4a\x04" + bytes(4)
+    content = seal(unsealed(string_path.read_bytes()) + unused)
+    (tmp_path / "unused.onnx").write_bytes(content)
     code = """
 from pathlib import Path
 from attnrec.runtime import ModelFileError, Recommender
 
+Recommender.load("unused.onnx").recommend(["NA"])
 recommender = Recommender.load(sys.argv[1])
 recommender.recommend(["NA"])
 recommender.recommend_batch([["NA"], []])
