@@ -116,6 +116,19 @@ def test_a_batch_holds_histories_of_similar_length() -> None:
 
 
 def test_batches_come_in_another_order_each_epoch() -> None:
+    sequences = numbered_events(list(range(1, 9)))  # one batch for each length
+    orders = {
+        tuple(targets.shape[1] for _, targets in one_epoch(sequences, 8, 8, seed))
+        for seed in range(10)
+    }
+    assert len(orders) > 5
+
+
+def test_histories_of_one_length_meet_others_each_epoch() -> None:
     sequences = numbered_events([3] * 20)
-    firsts = {one_epoch(sequences, 3, 6, seed)[0][1][0, 0].item() for seed in range(10)}
-    assert len(firsts) > 3
+    batches = [
+        frozenset(targets[:, 0].tolist())
+        for seed in range(10)
+        for _, targets in one_epoch(sequences, 3, 6, seed)
+    ]
+    assert len(set(batches)) > 50

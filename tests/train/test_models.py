@@ -117,8 +117,19 @@ def test_an_empty_history_has_one_state_wherever_it_stands() -> None:
     model = small_sasrec(0)
     alone = states_of(model, torch.zeros(1, 1, dtype=torch.int64))[0, -1]
     beside = states_of(model, left_pad([np.array([]), np.array([3, 4, 5])], MAX_LEN))[0, -1]
+    learned = states_of(model, torch.tensor([[0, 3, 4, 5]]))[0, 0]  # before a first event
     assert alone.isfinite().all()
     torch.testing.assert_close(beside, alone)
+    torch.testing.assert_close(learned, alone)
+
+
+def test_an_empty_history_attends_to_itself() -> None:
+    # An empty softmax would be NaN in one runtime and zero in another.
+    model, empty = small_sasrec(0), torch.zeros(1, 1, dtype=torch.int64)
+    before = states_of(model, empty)
+    with torch.no_grad():
+        model.blocks[0].key_value.bias[8:] += torch.linspace(-1, 1, 8)  # of the values
+    assert (states_of(model, empty) - before).abs().max() > 0.01
 
 
 def test_the_order_of_events_counts() -> None:
@@ -186,7 +197,7 @@ def transition_weights(
 def test_the_markov_chain_follows_its_formula(
     histories: list[list[int]], asked: list[int]
 ) -> None:
-    config = MarkovChainConfig(N_ITEMS, max_len=6, window=4)
+    config = MarkovChainConfig(N_ITEMS, max_len=6, window=4, history_decay=0.8)
     model = MarkovChain(config)
     model.fit(sequences_of(histories))
     weights = transition_weights(histories, config)
@@ -237,3 +248,13 @@ def test_equally_strong_followers_are_kept_by_row() -> None:
 def test_a_shape_that_heads_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match="hidden_dim 16 is not divisible by n_heads 3"):
         SASRecConfig(n_items=5, hidden_dim=16, n_heads=3)
+
+
+def test_the_markov_chain_chooses_its_decay_by_validation_unless_it_is_given() -> None:
+    quality = {0.4: 0.1, 0.5: 0.3, 0.6: 0.2, 0.7: 0.1, 0.8: 0.1, 0.9: 0.0}
+    model = MarkovChain(MarkovChainConfig(N_ITEMS))
+    model.tune(lambda: quality[model.config.history_decay or 0])
+    assert model.config.history_decay == 0.5
+    given = MarkovChain(MarkovChainConfig(N_ITEMS, history_decay=0.8))
+    given.tune(lambda: 1.0)
+    assert given.config.history_decay == 0.8

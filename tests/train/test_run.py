@@ -1,6 +1,7 @@
 """A run directory: complete, replaced as a whole, and never a bare exception."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,23 @@ def test_a_failure_while_saving_leaves_the_old_run(
     monkeypatch.setattr("attnrec.train.run.draw_learning_curve", full_disk)
     with pytest.raises(OSError, match="no space left"):
         train(shop_log, replace(SMALL, seed=1), out=copy)
+    assert [path.name for path in copy.parent.iterdir()] == ["run"]
+    assert same_weights(Run.load(copy), run)
+
+
+def test_a_failure_at_the_last_step_leaves_the_old_run(
+    copy: Path, run: Run, shop_log: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.replace
+
+    def busy(source: Path, target: Path) -> None:
+        if Path(target) == copy and ".old." not in Path(source).name:
+            raise PermissionError("the directory is in use")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", busy)
+    with pytest.raises(PermissionError, match="in use"):
+        train(shop_log, TrainConfig("popularity"), out=copy)
     assert [path.name for path in copy.parent.iterdir()] == ["run"]
     assert same_weights(Run.load(copy), run)
 
