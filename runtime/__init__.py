@@ -2,8 +2,9 @@
 
 import os
 
-# From 1.29 on onnxruntime reports every model to its maker unless it is told not to before its
-# import; its uploading thread also keeps a forked child from ever ending. Set to 0, it may.
+# From 1.29 on onnxruntime reports its use to its maker unless it is told not to before its own
+# import; the thread that does so also keeps forked children from ending. A value that is set
+# already stays. An application that imports onnxruntime before attnrec has to set it itself.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from attnrec.runtime.errors import (

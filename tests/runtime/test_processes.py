@@ -206,7 +206,7 @@ time.sleep(0.2)
 assert not seen, seen
 """
     run(code, string_path, cwd=tmp_path)
-    # onnxruntime keeps what it reports to its maker in a cache below the home directory.
+    # Where onnxruntime reports to its maker, it leaves a queue below the home directory.
     assert list((tmp_path / "home").rglob("*")) == []
 
 
