@@ -1,24 +1,29 @@
 """From a log to a run: read, split, fit, keep."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from attnrec.runtime import Recommender, RunError
 from attnrec.train.config import TrainConfig
 from attnrec.train.datasets import online_retail
 from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import Source, load_interactions
 from attnrec.train.loop import EpochRecord, Progress, fit_by_gradient
-from attnrec.train.models import MODELS
+from attnrec.train.models import MODELS, ModelConfig
 from attnrec.train.models.protocol import RecommenderModel, TableModel
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
 from attnrec.train.run import Run, check_target
 from attnrec.train.split import PROTOCOL, Split, all_events, leave_one_out, same_time_share
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_CONFIG = TrainConfig()
 _DEFAULT_RECIPE = DataRecipe()
@@ -63,7 +68,7 @@ def train_log(
     """`train` on a log that was read already."""
     check_target(Path(out))
     split = leave_one_out(log)
-    model = _new_model(config, split)
+    model = _new_model(config, config.model_config(split.catalogue.n_items))
 
     def validate() -> Metrics:
         return evaluate_answers(
@@ -97,14 +102,15 @@ def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None
         raise ValueError(f"{held_out_run.directory} is a final run already")
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)
-    model = _new_model(config, split)
+    # The settings of the model, not of the command: validation may have chosen some of them.
+    settings = vars(held_out_run.model.config) | {"n_items": split.catalogue.n_items}
+    model = _new_model(config, MODELS[config.model].config(**settings))
     epochs = held_out_run.metrics["best_epoch"]
     records = _fit(model, split, replace(config, max_minutes=None), None, progress, epochs)
     metrics = {
-        "protocol": PROTOCOL,
+        **held_out_run.metrics,
         "of": "the same recipe before the held-out events were added to the training",
-        "valid": held_out_run.metrics["valid"],
-        "best_epoch": epochs,
+        **_test_figures(held_out_run),
         "epochs": [record.to_json() for record in records],
     }
     run = Run(Path(out), config, held_out_run.recipe, held_out_run.data, split, model, metrics)
@@ -112,11 +118,24 @@ def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None
     return run
 
 
-def _new_model(config: TrainConfig, split: Split) -> RecommenderModel:
+def _test_figures(run: Run) -> dict[str, Any]:
+    """Test figures of the file that `run` was exported to, if it was: training makes none."""
+    file = run.directory / "model.onnx"
+    if not file.is_file():
+        logger.warning("%s was not exported, so there are no test figures to keep", run.directory)
+        return {}
+    info = Recommender.load(file).info
+    is_of_run = info.config == vars(run.model.config) and not info.final
+    if not is_of_run or info.data["fingerprint"] != run.data["fingerprint"]:
+        raise RunError(f"{file} is of another run; export {run.directory} again")
+    return {"test": info.metrics["test"]}
+
+
+def _new_model(config: TrainConfig, model_config: ModelConfig) -> RecommenderModel:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    return MODELS[config.model].model(config.model_config(split.catalogue.n_items))
+    return MODELS[config.model].model(model_config)
 
 
 def _fit(
@@ -132,4 +151,6 @@ def _fit(
         return fit_by_gradient(model, split.sequences, config, validate, progress, stop_after)
     model.fit(split.sequences)
     model.eval()
+    if validate is not None:
+        model.tune(lambda: validate().values["ndcg@10"])
     return []

@@ -234,3 +234,15 @@ def test_a_reader_that_leaves_early_is_no_error_message(trained) -> None:
     assert pipe.stderr.read() == ""
     pipe.stderr.close()
     pipe.wait(timeout=30)
+
+
+def test_final_keeps_what_validation_chose_and_the_test_figures(run, log, tmp_path) -> None:
+    before, final = tmp_path / "run", tmp_path / "final"
+    run("train", log, "--model", "markov-chain", "--out", before)
+    run("export", before)
+    run("train", "--final", before, "--out", final)
+    run("export", final)
+    infos = [Recommender.load(folder / "model.onnx").info for folder in (before, final)]
+    assert infos[0].config["history_decay"] == infos[1].config["history_decay"]
+    assert infos[0].metrics["test"] == infos[1].metrics["test"]
+    assert "before the held-out events" in infos[1].metrics["of"]

@@ -5,6 +5,7 @@ which is padding and the start token in one. A history (B, T) of rows is left-pa
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -55,6 +56,9 @@ class ScoreModel(nn.Module):
     @abstractmethod
     def fit(self, sequences: Sequences) -> None:
         """Set the buffers from the training events, in one pass."""
+
+    def tune(self, validate: Callable[[], float]) -> None:
+        """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
 
     @abstractmethod
     def scores(self, history_index: Tensor) -> Tensor:
