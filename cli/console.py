@@ -67,11 +67,6 @@ def clean_errors() -> Iterator[None]:
         fail("interrupted; earlier files are as they were", code=130)
 
 
-def say(text: str) -> None:
-    """Print a line of a result as it is: no markup, no line breaks of our own."""
-    print(text)
-
-
 def fail(message: str, *, code: int = 2) -> None:
     """Print the message and exit."""
     print(f"error: {message}", file=sys.stderr)

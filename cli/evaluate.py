@@ -54,7 +54,7 @@ def evaluate(
     out.print(table)
     first = results[0]
     low, high = first["ndcg@10_interval"]
-    say(
+    print(
         f"{first['n_users']:,} users, {split} events; 95 % interval of the first NDCG@10: "
         f"{low:.4f} to {high:.4f}; {first['missing_targets']:.1%} of the targets are unknown items"
     )

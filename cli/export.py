@@ -19,7 +19,6 @@ from attnrec.cli.console import (
     err,
     fail,
     run_command,
-    say,
     set_verbosity,
 )
 from attnrec.export import ParityFailure, ParityReport
@@ -95,21 +94,21 @@ def _print_success(target: Path, report: ParityReport, seconds: float, as_json: 
         }
         print(json.dumps(result, ensure_ascii=False))
         return
-    say(f"file     {target}  {size / 1e6:.2f} MB, {info.profile}")
-    say(
+    print(f"file     {target}  {size / 1e6:.2f} MB, {info.profile}")
+    print(
         f"model    {info.model}, {info.n_items:,} items, {info.id_type} ids, "
         f"newest {info.max_len} events count"
     )
-    say(
+    print(
         f"parity   {parity['identical_top_10']:.2%} of {parity['test_users']:,} users with the "
         f"identical top 10; largest score difference {parity['largest_difference']:.1e}, "
         f"{parity['largest_share_of_tolerance']:.0%} of what is tolerated"
     )
     test = info.metrics.get("test")
     if test:
-        say(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
+        print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
     elif info.final:
-        say("test     none: trained on every event; the file keeps the figures before that")
+        print("test     none: trained on every event; the file keeps the figures before that")
     err.print(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command, say, set_verbosity
+from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command, set_verbosity
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.train.config import TrainConfig
 from attnrec.train.models import MODELS
@@ -181,13 +181,13 @@ def _print_result(run: Run, as_json: bool) -> None:
         return
     valid = metrics["valid"]
     whose = "before the held-out events were added" if run.split.final else "validation"
-    say(
+    print(
         f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
         f"{valid['hit_rate@10']:.4f} ({whose}, {valid['n_users']:,} users)"
     )
     share = metrics.get("same_time_targets")
     if share is not None and share > 0.5:
-        say(
+        print(
             f"note: {share:.0%} of the held-out events have the time of the event before: here "
             "the task is to complete a basket"
         )

@@ -131,11 +131,11 @@ class Recommender:
 
     def recommend_batch(
         self,
-        histories: Sequence[Ids],
+        histories: Sequence[Ids] | NDArray[Any],
         k: int = 10,
         *,
-        exclude: Sequence[Ids] | None = None,
-        candidates: Sequence[Ids | None] | None = None,
+        exclude: Sequence[Ids] | NDArray[Any] | None = None,
+        candidates: Sequence[Ids | None] | NDArray[Any] | None = None,
         exclude_seen: bool | None = None,
     ) -> list[Recommendations]:
         """`recommend` for many histories, faster; `exclude` and `candidates` are per history."""

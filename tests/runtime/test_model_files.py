@@ -138,7 +138,8 @@ def test_more_threads_give_the_same_answers(
     path: Path, recommender: Recommender, expected: dict[str, Any]
 ) -> None:
     two = Recommender.load(path, n_threads=2)
-    for history in ([], expected["catalogue"][:3], expected["catalogue"]):
+    catalogue = expected["catalogue"]
+    for history in (catalogue[:0], catalogue[:3], catalogue):
         one_answer, other_answer = recommender.recommend(history), two.recommend(history)
         assert other_answer.item_ids == one_answer.item_ids
         assert other_answer.scores == pytest.approx(one_answer.scores, abs=1e-5)
@@ -153,6 +154,7 @@ def test_a_provider_that_is_not_here_is_refused(providers: list[Any], string_pat
 def test_providers_are_a_list(string_path: Path, strings: Recommender) -> None:
     with pytest.raises(ValueError, match="must be a list, not 'CPUExecutionProvider'"):
         Recommender.load(string_path, providers="CPUExecutionProvider")
-    for providers in (None, [], ["CPUExecutionProvider"], [("CPUExecutionProvider", {})]):
+    some: list[Any] = [None, [], ["CPUExecutionProvider"], [("CPUExecutionProvider", {})]]
+    for providers in some:
         recommender = Recommender.load(string_path, providers=providers)
         assert recommender.recommend(["NA"]) == strings.recommend(["NA"])
