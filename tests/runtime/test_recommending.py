@@ -31,7 +31,8 @@ def test_k_beyond_the_catalogue_returns_what_there_is(strings: Recommender) -> N
 
 
 def test_k_may_be_a_numpy_integer(strings: Recommender) -> None:
-    assert len(strings.recommend([], k=np.int8(3))) == 3
+    k: Any = np.int8(3)
+    assert len(strings.recommend([], k=k)) == 3
 
 
 def test_no_candidates_at_all_is_no_restriction_and_an_empty_list_is_nothing(
