@@ -1,5 +1,6 @@
 """What can be exported, what is refused with a remedy, and what becomes of a final run."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from attnrec.export import export
+from attnrec.export import ParityReport, export
 from attnrec.export.contract import check_catalogue
-from attnrec.runtime import Recommender
+from attnrec.runtime import Recommender, RunError
 from attnrec.train import Run, train_final
 from attnrec.train.split import Catalogue
 
@@ -123,3 +124,28 @@ def test_a_title_that_is_no_unicode_is_refused_as_well() -> None:
     titles = np.array(["fine", "\udc00"], dtype=object)
     with pytest.raises(ValueError, match="not valid Unicode; rename it"):
         check_catalogue(replace(catalogue_of([1, 2]), titles=titles))
+
+
+def test_a_final_run_keeps_the_test_figures_of_the_file_before(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    run = replace(runs["popularity-string"], directory=tmp_path / "run")
+    run.save()
+    export(run, tmp_path / "run" / "model.onnx")
+    measured = Recommender.load(tmp_path / "run" / "model.onnx").info.metrics["test"]
+    final = train_final(run, out=tmp_path / "final")
+    export(final, tmp_path / "final.onnx")
+    info = Recommender.load(tmp_path / "final.onnx").info
+    assert info.metrics["test"] == measured
+    assert info.final and "before the held-out events" in info.metrics["of"]
+
+
+def test_a_final_run_takes_no_figures_from_the_file_of_another_run(
+    runs: dict[str, Run], exported: dict[str, tuple[Path, ParityReport]], tmp_path: Path
+) -> None:
+    run = replace(runs["popularity-string"], directory=tmp_path / "run")
+    run.save()
+    shutil.copy(exported["sasrec-string"][0], tmp_path / "run" / "model.onnx")
+    with pytest.raises(RunError, match="is of another run; export .* again"):
+        train_final(run, out=tmp_path / "final")
+    assert not (tmp_path / "final").exists()
