@@ -146,6 +146,6 @@ def test_a_final_run_takes_no_figures_from_the_file_of_another_run(
     run = replace(runs["popularity-string"], directory=tmp_path / "run")
     run.save()
     shutil.copy(exported["sasrec-string"][0], tmp_path / "run" / "model.onnx")
-    with pytest.raises(RunError, match="is of another run; export .* again"):
+    with pytest.raises(RunError, match=r"is of another run; export .* again"):
         train_final(run, out=tmp_path / "final")
     assert not (tmp_path / "final").exists()

@@ -52,6 +52,11 @@ def test_top_rows_are_the_head_of_a_full_sort(levels: list[int], random: Any, k:
     assert top_rows(scores, admissible, k).tolist() == expected
 
 
+def test_equals_of_the_last_place_are_chosen_by_row() -> None:
+    scores = np.array([0, 1, 1, 5, *[1] * 40], dtype=np.float32)
+    assert top_rows(scores, scores > 0, 3).tolist() == [3, 1, 2]
+
+
 def test_rows_of_known_ids_keep_their_order(reference: Reference) -> None:
     assert reference.rows(["c", "?", "a", "", "c"]).tolist() == [3, 1, 3]
     assert reference.rows([]).tolist() == []
