@@ -62,7 +62,7 @@ def clean_errors() -> Iterator[None]:
         fail(str(error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}; nothing was left half-written")
+        fail(f"{where}{error.strerror or error}; earlier files are as they were")
     except KeyboardInterrupt:
         fail("interrupted; earlier files are as they were", code=130)
 

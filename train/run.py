@@ -97,7 +97,8 @@ class Run:
             _write_json(path / _METRICS, self.metrics)
             self.split.interactions.save(path)
             _save_catalogue(self.split.catalogue, path / _CATALOGUE)
-            safetensors.torch.save_file(self.model.state_dict(), path / _WEIGHTS)
+            # Not save_file: a full disk is then the OSError that it is, not a SafetensorError.
+            (path / _WEIGHTS).write_bytes(safetensors.torch.save(self.model.state_dict()))
             if len(self.metrics.get("epochs", ())) > 1:
                 draw_learning_curve(self.metrics["epochs"], path / _CURVE)
 
