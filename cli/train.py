@@ -11,6 +11,7 @@ from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command,
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.train.config import TrainConfig
 from attnrec.train.models import MODELS
+from attnrec.train.models.sasrec import SASRecConfig
 from attnrec.train.recipe import DataRecipe, IdType, TimeUnit
 from attnrec.train.run import Run, check_target
 from attnrec.train.training import read_log, train_final, train_log
@@ -18,6 +19,10 @@ from attnrec.train.training import read_log, train_final, train_log
 _MODEL = "Model"
 _READ = "Reading the log"
 _FILTER = "Which events count"
+
+
+def _default(setting: str) -> str:
+    return f"Default for sasrec: {getattr(SASRecConfig, setting)}"
 
 
 def train(
@@ -39,22 +44,34 @@ def train(
         str, typer.Option(help=f"One of: {', '.join(MODELS)}.", rich_help_panel=_MODEL)
     ] = "sasrec",
     max_len: Annotated[
-        int | None, typer.Option(help="Newest events that count.", rich_help_panel=_MODEL)
+        int | None,
+        typer.Option(
+            help=f"Newest events that count. {_default('max_len')}", rich_help_panel=_MODEL
+        ),
     ] = None,
     hidden_dim: Annotated[
-        int | None, typer.Option(help="Width of the item vectors.", rich_help_panel=_MODEL)
+        int | None,
+        typer.Option(
+            help=f"Width of the item vectors. {_default('hidden_dim')}", rich_help_panel=_MODEL
+        ),
     ] = None,
     n_blocks: Annotated[
-        int | None, typer.Option(help="Transformer blocks.", rich_help_panel=_MODEL)
+        int | None,
+        typer.Option(help=f"Transformer blocks. {_default('n_blocks')}", rich_help_panel=_MODEL),
     ] = None,
     n_heads: Annotated[
-        int | None, typer.Option(help="Attention heads.", rich_help_panel=_MODEL)
+        int | None,
+        typer.Option(help=f"Attention heads. {_default('n_heads')}", rich_help_panel=_MODEL),
     ] = None,
     dropout: Annotated[
-        float | None, typer.Option(help="More for sparse logs.", rich_help_panel=_MODEL)
+        float | None,
+        typer.Option(help=f"More for sparse logs. {_default('dropout')}", rich_help_panel=_MODEL),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Most passes over the log.", rich_help_panel=_MODEL)
+        int | None,
+        typer.Option(
+            help=f"Most passes over the log. Default: {TrainConfig.epochs}", rich_help_panel=_MODEL
+        ),
     ] = None,
     max_minutes: Annotated[
         float | None,
