@@ -1,6 +1,6 @@
 """Show customers of a shop what to buy next. Needs numpy and onnxruntime, no training code.
 
-    python shop.py model.onnx < customers.jsonl
+python shop.py model.onnx < customers.jsonl
 """
 
 import json
