@@ -10,7 +10,7 @@ from rich.table import Table
 from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
 from attnrec.train.evaluate_file import evaluate as evaluate_file
 
-_COLUMNS = ("ndcg@10", "hit_rate@10", "ndcg@5", "hit_rate@5", "mrr@10", "coverage@10")
+_COLUMNS = ("ndcg@10", "hit_rate@10", "mrr@10", "coverage@10")
 
 
 def evaluate(

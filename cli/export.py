@@ -25,6 +25,7 @@ from attnrec.export import ParityFailure, ParityReport
 from attnrec.export import export as export_run
 from attnrec.runtime import Recommender
 from attnrec.train import Run
+from attnrec.train.run import MODEL_FILE
 
 _DEFAULT_PROFILE = "int8"  # what a bare --quantize means
 
@@ -53,7 +54,7 @@ def export(
     does not answer alike, the exit code is 1, a table says where, and no file is written.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    target = run / "model.onnx" if file is None else file
+    target = run / MODEL_FILE if file is None else file
     started = time.monotonic()
     trained = Run.load(run)
     with Progress(console=err, transient=True, disable=quiet) as progress:

@@ -150,6 +150,8 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     loop = {name: given[name] for name in names if given[name] is not None}
     config = TrainConfig(settings=settings, **loop)
     check_target(target)
+    if (target / "config.json").is_file():
+        err.print(f"{target} holds a run, which this one replaces when it is done", markup=False)
     with err.status("reading the log"):
         log, report = read_log(given["data"], recipe, items=given["items"])
     for line in report.lines():
@@ -164,7 +166,8 @@ def _train_final(final: Path, target: Path | None, threads: int | None, quiet: b
         before = replace(before, config=replace(before.config, threads=threads))
     epochs = before.metrics["best_epoch"] or 1
     with TrainingProgress(epochs, quiet=quiet) as progress:
-        named = target or final.with_name(f"{final.name}-final")
+        whole = final.absolute()
+        named = target or whole.with_name(f"{whole.name}-final")
         return train_final(before, out=named, progress=progress)
 
 

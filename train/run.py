@@ -18,7 +18,7 @@ import safetensors.torch
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.version import __version__
 from attnrec.train.config import TrainConfig
-from attnrec.train.interactions import Interactions
+from attnrec.train.interactions import EVENTS_FILE, ITEMS_FILE, Interactions
 from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import RecommenderModel
@@ -27,6 +27,11 @@ from attnrec.train.split import Catalogue, Split, all_events, leave_one_out
 
 _CONFIG, _DATA, _METRICS = "config.json", "data.json", "metrics.json"
 _WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "learning_curve.png"
+MODEL_FILE = "model.onnx"
+"""Where a run is exported to unless told otherwise."""
+_OWN_FILES = {
+    _CONFIG, _DATA, _METRICS, _WEIGHTS, _CATALOGUE, _CURVE, EVENTS_FILE, ITEMS_FILE, MODEL_FILE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,11 +112,13 @@ def check_target(directory: Path) -> None:
     """Refuse, before hours of training, a target that holds something else than a run."""
     if directory.exists() and not directory.is_dir():
         raise RunError(f"{directory} is a file; name a directory for the run with --out")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / _CONFIG).is_file():
-        raise RunError(
-            f"{directory} holds other files and no run; it is left as it is. "
-            "Name an empty or a new directory with --out"
-        )
+    if directory.is_dir():
+        foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES)
+        if foreign:
+            raise RunError(
+                f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
+                "move it away, or name another directory with --out"
+            )
     parent = directory.absolute().parent
     if not parent.is_dir():
         raise RunError(f"{parent} does not exist; make it first, or name another --out")
@@ -122,6 +129,7 @@ def check_target(directory: Path) -> None:
 @contextmanager
 def _replace_directory(target: Path) -> Iterator[Path]:
     """Yield a new directory beside `target` that takes its name when the block succeeds."""
+    target = target.absolute()
     token = secrets.token_hex(4)
     fresh = target.with_name(f".{token}.{target.name}")
     old = target.with_name(f".{token}.old.{target.name}")

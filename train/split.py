@@ -93,12 +93,12 @@ def leave_one_out_targets(log: Interactions, part: Part) -> HeldOut:
 
 
 def same_time_share(log: Interactions) -> float:
-    """Share of the test events that have the time of the event before.
+    """Share of the validation events that have the time of the event before.
 
     Near 1, the task is to complete a basket rather than to foresee the next visit.
     """
-    last = log.offsets[1:][np.diff(log.offsets) >= 3] - 1
-    return float(np.mean(log.timestamps[last] == log.timestamps[last - 1]))
+    target = log.offsets[1:][np.diff(log.offsets) >= 3] - 2
+    return float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
 
 
 def leave_one_out(log: Interactions) -> Split:

@@ -20,7 +20,7 @@ from attnrec.train.models.protocol import RecommenderModel, TableModel
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
-from attnrec.train.run import Run, check_target
+from attnrec.train.run import MODEL_FILE, Run, check_target
 from attnrec.train.split import PROTOCOL, Split, all_events, leave_one_out, same_time_share
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None
     check_target(Path(out))
     if held_out_run.split.final:
         raise ValueError(f"{held_out_run.directory} is a final run already")
+    test_figures = _test_figures(held_out_run)
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)
     # The settings of the model, not of the command: validation may have chosen some of them.
@@ -110,7 +111,7 @@ def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None
     metrics = {
         **held_out_run.metrics,
         "of": "the same recipe before the held-out events were added to the training",
-        **_test_figures(held_out_run),
+        **test_figures,
         "epochs": [record.to_json() for record in records],
     }
     run = Run(Path(out), config, held_out_run.recipe, held_out_run.data, split, model, metrics)
@@ -120,7 +121,7 @@ def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None
 
 def _test_figures(run: Run) -> dict[str, Any]:
     """Test figures of the file that `run` was exported to, if it was: training makes none."""
-    file = run.directory / "model.onnx"
+    file = run.directory / MODEL_FILE
     if not file.is_file():
         logger.warning("%s was not exported, so there are no test figures to keep", run.directory)
         return {}

@@ -246,3 +246,25 @@ def test_final_keeps_what_validation_chose_and_the_test_figures(run, log, tmp_pa
     assert infos[0].config["history_decay"] == infos[1].config["history_decay"]
     assert infos[0].metrics["test"] == infos[1].metrics["test"]
     assert "before the held-out events" in infos[1].metrics["of"]
+
+
+def test_a_run_directory_with_a_file_of_yours_is_not_replaced(run, log, tmp_path) -> None:
+    directory = tmp_path / "run"
+    run("train", log, "--model", "popularity", "--out", directory)
+    (directory / "notes.txt").write_text("the good one")
+    outcome = run("train", log, "--model", "popularity", "--out", directory)
+    assert outcome.code == 2
+    assert "notes.txt" in outcome.err
+    assert (directory / "notes.txt").read_text() == "the good one"
+
+
+def test_replacing_a_run_is_announced(run, log, tmp_path) -> None:
+    run("train", log, "--model", "popularity", "--out", tmp_path / "run")
+    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run")
+    assert "replaces" in outcome.err
+
+
+def test_final_of_the_current_directory_lands_beside_it(run, trained, monkeypatch) -> None:
+    monkeypatch.chdir(trained)
+    assert run("train", "--final", ".", "--threads", 1).code == 0
+    assert Run.load(trained.with_name("run-final")).split.final
