@@ -58,7 +58,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlim(right=axes.get_xlim()[1] * 1.08)
     axes.set_xlabel("held-out last event of every user, whole catalogue ranked")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
 
