@@ -27,7 +27,7 @@ def recommend() -> None:
 
 def _start(command: str, *, extra: str) -> None:
     # torch's threads wait for each other in busy loops unless told before its import. Asleep they
-    # cost a tenth on an idle machine; beside one other busy process they are 2.3 times as fast.
+    # cost a seventh on an idle machine; beside one busy process they are 2.3 times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         module = importlib.import_module(f"attnrec.cli.{command}")
