@@ -4,8 +4,8 @@
     T[i, j]  = sum over distances s = 1..10  0.7^(s - 1) * #(j comes s events after i)
 
 with n_i + 1 for n_i. One pass over the log, no learning; on small logs it beats most networks. How
-fast a history fades, d, differs most between logs (0.4 for baskets, 0.7 or 0.8 for films), so validation
-chooses it.
+fast a history fades, d, differs most between logs (0.4 for baskets, 0.7 or 0.8 for films), so
+validation chooses it.
 """
 
 from collections.abc import Callable
