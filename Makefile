@@ -12,6 +12,7 @@ LISTING := $(shell echo $(SOURCES) pyproject.toml constraints.txt | cksum | cut 
 help:
 	@echo "make demo   train on a real shop's log, export, prove, and recommend (SEED=1: other customers)"
 	@echo "make test   all tests (under 8 minutes)"
+	@echo "make soak   the tests that take minutes"
 	@echo "make check  ruff and mypy"
 
 .venv/requirements: pyproject.toml constraints.txt
@@ -48,6 +49,9 @@ demo: install .venv-device/installed
 
 test: install
 	$(VENV)/python -m pytest -q
+
+soak: install
+	$(VENV)/python -m pytest -q -m soak
 
 check: install
 	$(VENV)/ruff check .

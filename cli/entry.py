@@ -25,6 +25,16 @@ def recommend() -> None:
     _start("recommend", extra="cli")
 
 
+def bench() -> None:
+    """`attnrec-bench`."""
+    _start("bench", extra="cli")
+
+
+def serve() -> None:
+    """`attnrec-serve`."""
+    _start("serve", extra="serve")
+
+
 def _start(command: str, *, extra: str) -> None:
     # torch's threads wait for each other in busy loops unless told before its import. Asleep they
     # cost a seventh on an idle machine; beside one busy process they are 2.3 times as fast.

@@ -1,0 +1,1 @@
+"""A model file behind HTTP. Needs the extra `attnrec[serve]`."""
