@@ -23,6 +23,7 @@ from attnrec.export.body import ITEM_VECTORS, KNOWN, OPSET, export_body
 from attnrec.export.contract import assemble
 from attnrec.export.describe import describe
 from attnrec.export.graph import GraphBuilder
+from attnrec.export.item_table import FloatTable
 from attnrec.runtime import Recommender
 from attnrec.runtime import format as names
 from attnrec.runtime.session import make_session
@@ -78,7 +79,7 @@ def sealed_file(run: Run) -> bytes:
     """The file of `run` without the gate, which `attnrec-export` has run."""
     model, catalogue = run.model, run.split.catalogue
     table = np.ascontiguousarray(model.item_table().detach().numpy())
-    graph = assemble(export_body(model), table, catalogue, model.config.max_len)
+    graph = assemble(export_body(model), FloatTable(table), catalogue, model.config.max_len)
     entries = describe(run, {}, {}, "fp32").to_metadata()
     facts = b"".join(names.metadata_entry(key, value) for key, value in entries.items())
     data: bytes = names.seal(ir.serde.serialize_model(graph).SerializeToString() + facts)

@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -21,7 +21,7 @@ from attnrec.cli.console import (
     run_command,
     set_verbosity,
 )
-from attnrec.export import ParityFailure, ParityReport
+from attnrec.export import Limits, ParityFailure, ParityReport, PriceTooHigh
 from attnrec.export import export as export_run
 from attnrec.runtime import Recommender
 from attnrec.train import Run
@@ -43,6 +43,14 @@ def export(
             "--quantize", metavar="[PROFILE]", help="Make the file smaller; alone it means int8."
         ),
     ] = "fp32",
+    min_overlap: Annotated[
+        float,
+        typer.Option(help="Least share of the exact top 10 that a smaller file must keep."),
+    ] = Limits.min_overlap,
+    max_ndcg_loss: Annotated[
+        float,
+        typer.Option(help="Largest relative loss of test NDCG@10 of a smaller file."),
+    ] = Limits.max_ndcg_loss,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -51,10 +59,13 @@ def export(
     """Export a run to one self-contained ONNX file that speaks your own item ids.
 
     The file is compared with the torch model on every test user and on made-up histories. If it
-    does not answer alike, the exit code is 1, a table says where, and no file is written.
+    does not answer alike, the exit code is 1, a table says where, and no file is written. A
+    quantized file is compared with the model that has the rounded item vectors, and its answers
+    with those of the exact file: beyond the limits, the exit code is 1 and no file is written.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     target = run / MODEL_FILE if file is None else file
+    limits = Limits(min_overlap, max_ndcg_loss)
     started = time.monotonic()
     trained = Run.load(run)
     with Progress(console=err, transient=True, disable=quiet) as progress:
@@ -64,12 +75,15 @@ def export(
             progress.update(task, description="comparing users", completed=done, total=total)
 
         try:
-            report = export_run(trained, target, profile, tick=tick)
+            export_run(trained, target, profile, limits=limits, tick=tick)
         except ParityFailure as failure:
             progress.stop()
             _print_faults(failure.report)
             fail(str(failure), code=1)
-    _print_success(target, report, time.monotonic() - started, as_json)
+        except PriceTooHigh as failure:
+            progress.stop()
+            fail(f"{failure} with --min-overlap and --max-ndcg-loss", code=1)
+    _print_success(target, time.monotonic() - started, as_json)
 
 
 def _print_faults(report: ParityReport) -> None:
@@ -79,10 +93,10 @@ def _print_faults(report: ParityReport) -> None:
     err.print(table)
 
 
-def _print_success(target: Path, report: ParityReport, seconds: float, as_json: bool) -> None:
+def _print_success(target: Path, seconds: float, as_json: bool) -> None:
     info = Recommender.load(target).info
     size = target.stat().st_size
-    parity = report.to_json()
+    parity = dict(info.parity or {})
     if as_json:
         result = {
             "file": str(target),
@@ -105,12 +119,30 @@ def _print_success(target: Path, report: ParityReport, seconds: float, as_json: 
         f"identical top 10; largest score difference {parity['largest_difference']:.1e}, "
         f"{parity['largest_share_of_tolerance']:.0%} of what is tolerated"
     )
+    if "against_fp32" in parity:
+        _print_price(parity["against_fp32"])
     test = info.metrics.get("test")
     if test:
         print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
-    err.print(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
+    err.print(
+        f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C",
+        soft_wrap=True,
+    )
+
+
+def _print_price(price: Mapping[str, Any]) -> None:
+    print(
+        f"price    {price['size']:.2f} of the size of fp32; overlap@10 {price['overlap@10']:.4f}, "
+        f"first item the same for {price['same_first']:.1%} of {price['users']:,} users"
+    )
+    if price["ndcg@10_change"] is not None:
+        low, high = price["ndcg@10_change_interval"]
+        print(
+            f"         NDCG@10 {price['ndcg@10_change']:+.2%} against fp32, paired 95 % interval "
+            f"{low:+.2%} to {high:+.2%}"
+        )
 
 
 def with_default_profile(arguments: Sequence[str]) -> list[str]:
@@ -119,7 +151,9 @@ def with_default_profile(arguments: Sequence[str]) -> list[str]:
     for place, argument in enumerate(arguments):
         completed.append(argument)
         following = arguments[place + 1 : place + 2]
-        if argument == "--quantize" and (not following or following[0].startswith("-")):
+        if argument == "--quantize" and (
+            not following or following[0].startswith("-") or Path(following[0]).is_dir()
+        ):
             completed.append(_DEFAULT_PROFILE)
     return completed
 

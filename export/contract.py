@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from attnrec.export.body import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
 from attnrec.export.graph import GraphBuilder
+from attnrec.export.item_table import CONTRIB, ItemTable
 from attnrec.runtime import format as names
 from attnrec.train.split import Catalogue
 
 _ML = "ai.onnx.ml"
+_OPSETS = {"": OPSET, _ML: 4, CONTRIB: 1}
 _IR_VERSION = 10
 _END = np.iinfo(np.int64).max
 
@@ -61,12 +62,11 @@ def check_catalogue(catalogue: Catalogue) -> None:
 
 
 def assemble(
-    body: ir.Model, table: NDArray[np.float32] | None, catalogue: Catalogue, max_len: int
+    body: ir.Model, table: ItemTable | None, catalogue: Catalogue, max_len: int
 ) -> ir.Model:
-    """The self-contained graph around `body`.
+    """The self-contained graph around `body`, which is used up.
 
-    table: item vectors (N + 1, D) of a table model, None for a score model. Afterwards the only
-    uses of the table are one gather and one projection.
+    table: the item vectors of a table model in the form of the profile, None for a score model.
     """
     g = GraphBuilder()
     inputs = _inputs(id_type_of(catalogue))
@@ -76,11 +76,11 @@ def assemble(
         (every_score,) = g.inline(body, **{HISTORY_INDEX: seq})
         scores = choose_scored(g, every_score, rows, catalogue.n_items)
     else:
-        item_table = g.initializer("item_table", table)
-        vectors = g.Gather(item_table, seq, axis=0)  # (B, W, D)
+        table.declare(g)
+        vectors = table.gather(g, seq)  # (B, W, D)
         known = g.Greater(seq, 0)  # (B, W)
         (state,) = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known})
-        scores = score_table(g, state, item_table, rows, catalogue.n_items)
+        scores = score_table(g, state, table, rows, catalogue.n_items)
     allowed = ban(g, scores, rows.exclude)
     best_scores, best_rows = best(g, allowed, inputs[names.K], catalogue.n_items)
     outputs = {
@@ -147,17 +147,16 @@ def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir
 
 
 def score_table(
-    g: GraphBuilder, state: ir.Value, table: ir.Value, rows: _Rows, n_items: int
+    g: GraphBuilder, state: ir.Value, table: ItemTable, rows: _Rows, n_items: int
 ) -> ir.Value:
     """Scores (B, N + 1): of every item, or of the candidates with -inf for the rest."""
     no_item = _minus_inf_at_row_0(g, n_items)
 
     def every_item(g: GraphBuilder) -> ir.Value:
-        scores: ir.Value = g.Gemm(state, table, no_item, transB=1)
-        return scores
+        return table.project(g, state, no_item)
 
     def candidates_only(g: GraphBuilder) -> ir.Value:
-        vectors = g.Gather(table, rows.candidates, axis=0)  # (B, C, D)
+        vectors = table.gather(g, rows.candidates)  # (B, C, D)
         scores = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])  # (B, C)
         listed: ir.Value = g.Add(_scatter_into_minus_inf(g, rows, scores, n_items), no_item)
         return listed
@@ -250,7 +249,8 @@ def _model(g: GraphBuilder, inputs: dict[str, ir.Value], outputs: dict[str, ir.V
         list(outputs.values()),
         nodes=g.nodes,
         initializers=list(g.initializers.values()),
-        opset_imports={"": OPSET, _ML: 4},
         name="attnrec",
     )
+    domains = sorted({node.domain for node in graph.all_nodes()})
+    graph.opset_imports.update({domain: _OPSETS[domain] for domain in domains})
     return ir.Model(graph, ir_version=_IR_VERSION, producer_name="attnrec")

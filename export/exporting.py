@@ -1,16 +1,19 @@
 """From a run directory to one sealed file that has proved itself."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from attnrec.export.body import export_body
 from attnrec.export.contract import assemble, check_catalogue
 from attnrec.export.describe import describe, golden_vectors
+from attnrec.export.item_table import BlockTable, FloatTable, ItemTable
 from attnrec.export.parity import ParityReport, Tick, check_parity
+from attnrec.export.price import Limits, Price, price
+from attnrec.export.quantize import int8_table
 from attnrec.runtime import format as names
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
@@ -23,8 +26,22 @@ from attnrec.train.run import Run
 
 logger = logging.getLogger(__name__)
 
-PROFILES = ("fp32",)
+PROFILES = ("fp32", "int8")
 _LARGEST_FILE = 10**9
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A file that still has to prove itself."""
+
+    table: ItemTable | None
+    graph: bytes
+    file: bytes
+    """The graph with what is known of it so far, sealed."""
+
+    def recommender(self) -> Recommender:
+        return Recommender.from_session(make_session(self.file))
 
 
 class ParityFailure(ParityError):
@@ -38,28 +55,57 @@ class ParityFailure(ParityError):
         self.report = report
 
 
+class PriceTooHigh(ParityError):
+    """A smaller file would recommend too differently; `price` says how. Nothing was written."""
+
+    def __init__(self, profile: str, price: Price, reason: str) -> None:
+        super().__init__(
+            f"{profile} changes the answers too much: {reason}, measured on {price.n_users:,} "
+            "users; nothing was written. Export fp32, or allow more"
+        )
+        self.price = price
+
+
 def export(
-    run: Run, path: str | Path, profile: str = "fp32", *, tick: Tick | None = None
+    run: Run,
+    path: str | Path,
+    profile: str = "fp32",
+    *,
+    limits: Limits = _DEFAULT_LIMITS,
+    tick: Tick | None = None,
 ) -> ParityReport:
     """Write `run` as one self-contained file and return how it compares with the torch model.
 
-    Raises `ParityFailure` where the file does not answer like the model, `ValueError` for a
-    profile or a catalogue that cannot be exported; then nothing is written and an earlier file
-    at `path` stays. The same run gives the same bytes.
+    profile: "fp32", or "int8" with the item vectors rounded to 8 bits; limits: what that may cost.
+    Raises `ParityFailure` where the file does not answer like the model, `PriceTooHigh` where a
+    limit is passed, `ValueError` for a profile or a catalogue that cannot be exported; then
+    nothing is written and an earlier file at `path` stays. The same run gives the same bytes.
     """
     if profile not in PROFILES:
         raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
-    graph = build_graph(run)
-    metrics = dict(run.metrics)
-    metrics.pop("epochs", None)
-    draft = _finish(graph, describe(run, metrics, None, profile))
-    report = check_parity(draft, run, tick)
-    if report.n_faults:
-        raise ParityFailure(report)
+    _check_run(run)
+    # First of all: a model without item vectors has nothing to quantize.
+    table = int8_table(run) if profile == "int8" else _exact_table(run)
+    body = export_body(run.model)
+    metrics = {name: value for name, value in run.metrics.items() if name != "epochs"}
+
+    def draft_with(table: ItemTable | None) -> _Draft:
+        graph = build_graph(run, body, table)
+        return _Draft(table, graph, _finish(graph, describe(run, metrics, None, profile)))
+
+    if isinstance(table, BlockTable):
+        # Its codes have to pass where nothing but the codes is rounded.
+        _gate(draft_with(table.with_exact_states()), run, tick)
+    draft = draft_with(table)
+    report = _gate(draft, run, tick)
+    parity = report.to_json()
+    if profile != "fp32":
+        exact = draft_with(_exact_table(run))
+        parity["against_fp32"] = _acceptable_price(exact, draft, run, profile, limits).to_json()
     if not run.split.final:
         metrics["test"] = _test_metrics(draft, run)
-    info = describe(run, metrics, report.to_json(), profile)
-    file = _finish(graph, info, golden=golden_vectors(draft, run))
+    info = describe(run, metrics, parity, profile)
+    file = _finish(draft.graph, info, golden=golden_vectors(draft.file, run))
     with replace_file(path) as temporary:
         temporary.write_bytes(file)
         # The last word belongs to the file as it lies on the disk.
@@ -68,32 +114,60 @@ def export(
     return report
 
 
-def build_graph(run: Run) -> bytes:
+def build_graph(run: Run, body: ir.Model, table: ItemTable | None) -> bytes:
     """The self-contained graph without any facts, as the bytes of an ONNX model."""
-    catalogue = run.split.catalogue
-    check_catalogue(catalogue)
-    table = _item_table(run)
+    max_len = run.model.config.max_len
+    model = assemble(body.clone(), table, run.split.catalogue, max_len)
+    serialized: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+    return serialized
+
+
+def _check_run(run: Run) -> None:
+    check_catalogue(run.split.catalogue)
     for name, weight in run.model.state_dict().items():
         if not weight.isfinite().all():
             raise ValueError(
                 f"weight {name} of {run.directory} holds NaN or infinity; train again"
             )
-    size = 0 if table is None else table.nbytes
+    table = _exact_table(run)
+    size = 0 if table is None else table.values.nbytes
     if size > _LARGEST_FILE:
         raise ValueError(
             f"the item table takes {size / 1e9:.1f} GB, above the limit of 1 GB for one file; "
             "train with a smaller --hidden-dim or a higher --min-item-events"
         )
-    model = assemble(export_body(run.model), table, catalogue, run.model.config.max_len)
-    serialized: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
-    return serialized
 
 
-def _item_table(run: Run) -> NDArray[np.float32] | None:
+def _exact_table(run: Run) -> FloatTable | None:
     if not isinstance(run.model, TableModel):
         return None
-    table: NDArray[np.float32] = run.model.item_table().detach().numpy()
-    return np.ascontiguousarray(table)
+    return FloatTable(np.ascontiguousarray(run.model.item_table().detach().numpy()))
+
+
+def _gate(draft: _Draft, run: Run, tick: Tick | None) -> ParityReport:
+    """The report of a draft that answers like the torch model with the draft's table."""
+    table = draft.table
+    report = check_parity(
+        draft.file,
+        run,
+        tick,
+        item_table=None if table is None or table.is_exact else table.values,
+        is_coarse=table is not None and table.rounds_states,
+    )
+    if report.n_faults:
+        raise ParityFailure(report)
+    return report
+
+
+def _acceptable_price(
+    exact: _Draft, draft: _Draft, run: Run, profile: str, limits: Limits
+) -> Price:
+    size = len(draft.file) / len(exact.file)
+    cost = price(exact.recommender(), draft.recommender(), run, size=size)
+    reason = cost.too_high(limits)
+    if reason is not None:
+        raise PriceTooHigh(profile, cost, reason)
+    return cost
 
 
 def _finish(graph: bytes, info: ModelInfo, golden: str | None = None) -> bytes:
@@ -105,10 +179,10 @@ def _finish(graph: bytes, info: ModelInfo, golden: str | None = None) -> bytes:
     return names.seal(graph + facts)
 
 
-def _test_metrics(file: bytes, run: Run) -> dict[str, object]:
+def _test_metrics(draft: _Draft, run: Run) -> dict[str, object]:
     """What is measured is what is shipped: the file, through the runtime."""
     metrics = evaluate_answers(
-        Recommender.from_session(make_session(file)),
+        draft.recommender(),
         run.split.held_out("test"),
         run.split.catalogue.item_ids,
         exclude_seen=not run.recipe.repeats,

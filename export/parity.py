@@ -19,6 +19,7 @@ from attnrec.train.run import Run
 _BATCH = 64
 _TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10
 _MOST_FAULTS = 20
+_COARSE = 0.02  # of the largest score: what rounding the state to 8 bits may cost at most
 
 Tick = Callable[[int, int], None]
 
@@ -55,13 +56,19 @@ class ParityReport:
     """Rows with a fault; 0 in every file that exists."""
     faults: list[Fault] = field(default_factory=list)
     """The first of them."""
+    item_table: str = "as trained"
+    """Which table the reference computed with."""
+    is_coarse: bool = False
+    """The file rounds more than its table: `largest_difference` becomes its tolerance."""
     _last_fault: tuple[str, int] | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The figures that are stored in the file."""
-        return {
+        share = _COARSE if self.is_coarse else 1e-5
+        figures = {
             "reference": "torch training module in eval mode; ids, exclusion, top-k in numpy",
-            "tolerance": "1e-5 x max(1, largest absolute score of the row)",
+            "item_table": self.item_table,
+            "tolerance": f"{share} x max(1, largest absolute score of the row)",
             "test_users": self.n_test_users,
             "identical_top_10": self.n_identical / max(1, self.n_test_users),
             "made_up_rows": self.n_made_up_rows,
@@ -69,6 +76,9 @@ class ParityReport:
             "largest_share_of_tolerance": float(f"{self.largest_share:.3g}"),
             "largest_batch_difference": float(f"{self.largest_batch_difference:.3g}"),
         }
+        if self.is_coarse:
+            figures[names.SCORE_TOLERANCE] = figures["largest_difference"]
+        return figures
 
     def add_fault(self, call: str, row: int, what: str) -> None:
         """Note what does not hold; a row with several faults counts once."""
@@ -78,13 +88,22 @@ class ParityReport:
             self.faults.append(Fault(call, row, what))
 
 
-def check_parity(file: bytes, run: Run, tick: Tick | None = None) -> ParityReport:
+def check_parity(
+    file: bytes,
+    run: Run,
+    tick: Tick | None = None,
+    *,
+    item_table: NDArray[np.float32] | None = None,
+    is_coarse: bool = False,
+) -> ParityReport:
     """Ask the file and the torch model the same questions: made-up calls, and every test user.
 
     The file is run by plain onnxruntime, as any application would. In a final run, which holds
     nothing back, every user counts as a test user. tick: called with (users done, users in all).
+    item_table: the table of a quantized file (N + 1, D), for the torch model to compute with.
+    is_coarse: the file rounds the state as well; the report says how much that moves a score.
     """
-    gate = _Gate(file, run)
+    gate = _Gate(file, run, item_table, is_coarse)
     for call in made_up_calls(run.split.catalogue, gate.id_type, run.model.config.max_len):
         gate.check(call, alone=True)
         gate.report.n_made_up_rows += len(call.histories)
@@ -106,12 +125,16 @@ def check_parity(file: bytes, run: Run, tick: Tick | None = None) -> ParityRepor
 class _Gate:
     """A file and a reference that are asked the same."""
 
-    def __init__(self, file: bytes, run: Run) -> None:
+    def __init__(
+        self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_coarse: bool
+    ) -> None:
         self._session = make_session(file)
         self._catalogue = run.split.catalogue
-        self._reference = Reference(run.model, self._catalogue)
+        self._reference = Reference(run.model, self._catalogue, item_table)
         self.id_type = id_type_of(self._catalogue)
-        self.report = ParityReport()
+        self.report = ParityReport(is_coarse=is_coarse)
+        if item_table is not None:
+            self.report.item_table = "quantized"
 
     def check(self, call: Call, *, alone: bool) -> int:
         """Compare every row of a call; returns how many have the same top 10.
@@ -201,12 +224,16 @@ class _Gate:
         for row, history in enumerate(call.histories):
             candidates = self._reference.rows(call.candidates[row]) if call.candidates else None
             exclude = self._reference.rows(call.exclude[row] if call.exclude else [])
+            largest = float(np.abs(scores[row, 1:]).max())
             truths.append(
                 Truth(
                     scores=scores[row],
                     admissible=self._reference.admissible(exclude, candidates),
                     n_known=len(self._reference.rows(history)),
                     k=min(max(call.k, 0), n_items),
+                    tolerance=_COARSE * max(1.0, largest)
+                    if self.report.is_coarse
+                    else names.score_tolerance(largest),
                 )
             )
         return truths

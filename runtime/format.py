@@ -27,6 +27,9 @@ GOLDEN_KEY = "attnrec.golden"
 VERSIONS_KEY = "attnrec.versions"
 SEAL_KEY = "attnrec.sha256"
 
+SCORE_TOLERANCE = "score_tolerance"
+"""Entry of the parity report of a file that computes with rounded states."""
+
 SEAL_LENGTH = 64
 """The file ends in this many hex digits: the sha256 of everything before them."""
 

@@ -34,7 +34,7 @@ class ModelInfo:
     repeats: bool
     """Whether an item may be recommended again to who had it: the policy of the training run."""
     profile: str
-    """"fp32": exact."""
+    """"fp32": exact. "int8": the item vectors are rounded to 8 bits."""
     final: bool
     """True: trained on every event, so `metrics` were measured on the run before."""
     data: Mapping[str, Any]
@@ -45,6 +45,11 @@ class ModelInfo:
     """Report of the comparison with the torch model; None only while a file is being made."""
     versions: Mapping[str, str]
     """Libraries that made the file, and "lowest_onnxruntime" that can run it."""
+
+    @property
+    def score_tolerance(self) -> float:
+        """How far rounding inside the file was seen to move a score; 0: it does not round."""
+        return float((self.parity or {}).get(names.SCORE_TOLERANCE, 0.0))
 
     def to_metadata(self) -> dict[str, str]:
         """Metadata entries of a model file, as JSON texts."""

@@ -184,7 +184,9 @@ class Recommender:
 
         `SelfTestError` names the first that comes out differently.
         """
-        return check_golden(self._golden, self._info.id_type, self._run)
+        return check_golden(
+            self._golden, self._info.id_type, self._run, self._info.score_tolerance
+        )
 
     def _refuse_undeclared(self, **values: object) -> None:
         given = next(name for name, value in values.items() if value is not None)

@@ -62,7 +62,7 @@ def evaluate_answers(
         held_out.histories, max(_CUTOFFS) + 1, exclude_seen=exclude_seen
     )
     targets = held_out.targets.tolist()
-    ranks = np.array([_rank(a, t) for a, t in zip(lists, targets, strict=True)])
+    ranks = target_ranks(lists, targets)
     shown = {item_id for answer in lists for item_id in answer.item_ids[:10]}
     known = set(catalogue_ids.tolist())
     values, intervals = ranking_metrics(ranks)
@@ -73,6 +73,13 @@ def evaluate_answers(
         n_users=len(ranks),
         missing_targets=sum(target not in known for target in targets) / len(targets),
     )
+
+
+def target_ranks(
+    lists: Sequence[Recommendations], targets: Sequence[int | str]
+) -> NDArray[np.float64]:
+    """Rank of each target in its list of 21 or more, (n_users,) from 1; inf: beyond 20."""
+    return np.array([_rank(a, t) for a, t in zip(lists, targets, strict=True)])
 
 
 def _rank(answer: Recommendations, target: int | str) -> float:
@@ -98,11 +105,11 @@ def ranking_metrics(
         gains[f"hit_rate@{cutoff}"] = inside.astype(float)
     gains["mrr@10"] = (ranks <= 10) / ranks
     values = {name: float(gain.mean()) for name, gain in gains.items()}
-    intervals = {name: _bootstrap(gains[name]) for name in ("ndcg@10", "hit_rate@10")}
+    intervals = {name: bootstrap_interval(gains[name]) for name in ("ndcg@10", "hit_rate@10")}
     return values, intervals
 
 
-def _bootstrap(gain: NDArray[np.float64]) -> tuple[float, float]:
+def bootstrap_interval(gain: NDArray[np.float64]) -> tuple[float, float]:
     """Where 95 % of the means lie when users are drawn again; seeded, so figures repeat."""
     rng = np.random.default_rng(0)
     means = [gain[rng.integers(0, len(gain), len(gain))].mean() for _ in range(_BOOTSTRAP_SAMPLES)]

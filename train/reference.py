@@ -23,9 +23,18 @@ _BATCH = 64
 class Reference:
     """Answers like a `Recommender`, straight from a torch model."""
 
-    def __init__(self, model: RecommenderModel, catalogue: Catalogue) -> None:
-        """`model` is used as it is: put it in eval mode first."""
+    def __init__(
+        self,
+        model: RecommenderModel,
+        catalogue: Catalogue,
+        item_table: NDArray[np.float32] | None = None,
+    ) -> None:
+        """`model` is used as it is: put it in eval mode first.
+
+        item_table: another table (N + 1, D) for it, such as a quantized one.
+        """
         self._model = model
+        self._item_table = None if item_table is None else torch.from_numpy(item_table)
         self._max_len = model.config.max_len
         self._ids = catalogue.item_ids.tolist()
         self._titles = None if catalogue.titles is None else catalogue.titles.tolist()
@@ -45,8 +54,9 @@ class Reference:
         """Scores of every item, (B, N + 1); column 0 belongs to no item."""
         padded = left_pad([self.rows(history) for history in histories], self._max_len)
         with torch.inference_mode():
-            scores: NDArray[np.float32] = catalogue_scores(self._model, padded).numpy()
-        return scores
+            scores = catalogue_scores(self._model, padded, self._item_table)
+        found: NDArray[np.float32] = scores.numpy()
+        return found
 
     def admissible(
         self, exclude: NDArray[np.int64], candidates: NDArray[np.int64] | None = None

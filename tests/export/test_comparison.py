@@ -13,6 +13,7 @@ TRUTH = Truth(
     admissible=np.array([False, True, True, True, True, False]),
     n_known=7,
     k=5,
+    tolerance=50e-5,
 )
 
 

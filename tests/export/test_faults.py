@@ -21,6 +21,7 @@ from attnrec.cli import export as cli_export
 from attnrec.export import ParityFailure, contract, export, exporting
 from attnrec.export.body import export_body
 from attnrec.export.graph import GraphBuilder
+from attnrec.export.item_table import FloatTable
 from attnrec.train import Run
 from attnrec.train.models.sasrec import SASRec
 
@@ -184,9 +185,10 @@ def titles_of_others(patch: Patch) -> None:
 
 
 def table_as_it_was_learned(patch: Patch) -> None:
-    patch.setattr(
-        exporting, "_item_table", lambda run: run.model.item_embedding.weight.detach().numpy()
-    )
+    def learned(run: Run) -> FloatTable:
+        return FloatTable(run.model.get_parameter("item_embedding.weight").detach().numpy())
+
+    patch.setattr(exporting, "_exact_table", learned)
 
 
 def later_rows_first(patch: Patch) -> None:

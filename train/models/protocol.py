@@ -68,10 +68,15 @@ class ScoreModel(nn.Module):
 RecommenderModel = TableModel | ScoreModel
 
 
-def catalogue_scores(model: RecommenderModel, history_index: Tensor) -> Tensor:
-    """Scores (B, N + 1) by the training path, every position computed: the truth of parity."""
+def catalogue_scores(
+    model: RecommenderModel, history_index: Tensor, item_table: Tensor | None = None
+) -> Tensor:
+    """Scores (B, N + 1) by the training path, every position computed: the truth of parity.
+
+    item_table: another table (N + 1, D) for the same model, such as a quantized one.
+    """
     if isinstance(model, ScoreModel):
         return model.scores(history_index)
-    table = model.item_table()  # (N + 1, D)
+    table = model.item_table() if item_table is None else item_table  # (N + 1, D)
     vectors = torch.nn.functional.embedding(history_index, table)  # (B, T, D)
     return model.states(vectors, history_index > 0)[:, -1] @ table.T

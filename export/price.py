@@ -1,0 +1,113 @@
+"""What a smaller file costs: its answers beside those of the exact one, for the same users."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from attnrec.runtime.recommendations import Recommendations
+from attnrec.train.evaluation import Answers, bootstrap_interval, target_ranks
+from attnrec.train.run import Run
+
+_K = 10
+_LIST_LENGTH = 21  # what `target_ranks` wants
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a price is too high and no file is written."""
+
+    min_overlap: float = 0.98
+    """Least mean share of the exact top 10 that is still in the top 10."""
+    max_ndcg_loss: float = 0.005
+    """Largest relative loss of test NDCG@10. A larger one counts where its paired 95 % interval
+    excludes 0: what chance alone explains is no loss."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must be a share from 0 to 1, not {value}")
+
+
+@dataclass(frozen=True)
+class Price:
+    """The difference to the exact file."""
+
+    n_users: int
+    """Users whose answers were compared."""
+    overlap_10: float
+    """Mean share of the exact top 10 that is in the top 10, in any order."""
+    same_first: float
+    """Share of users with the same first item."""
+    size: float
+    """Bytes as a share of the exact file's."""
+    ndcg_change: float | None
+    """Relative change of test NDCG@10, negative for a loss; None: a final run has no test."""
+    ndcg_interval: tuple[float, float] | None
+    """Paired 95 % bootstrap interval of that change, over users."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures that are stored in the file."""
+        return {
+            "users": self.n_users,
+            "overlap@10": round(self.overlap_10, 5),
+            "same_first": round(self.same_first, 5),
+            "size": round(self.size, 4),
+            "ndcg@10_change": _rounded(self.ndcg_change),
+            "ndcg@10_change_interval": self.ndcg_interval and [*map(_rounded, self.ndcg_interval)],
+        }
+
+    def too_high(self, limits: Limits) -> str | None:
+        """What is beyond the limits, with both numbers; None: nothing is."""
+        if self.overlap_10 < limits.min_overlap:
+            return f"overlap@10 is {self.overlap_10:.4f}, below the limit {limits.min_overlap:g}"
+        if self.ndcg_change is None or self.ndcg_interval is None:
+            return None
+        if self.ndcg_change < -limits.max_ndcg_loss and self.ndcg_interval[1] < 0:
+            low, high = self.ndcg_interval
+            return (
+                f"NDCG@10 changes by {self.ndcg_change:+.2%} (95 % interval {low:+.2%} to "
+                f"{high:+.2%}), a loss above the limit {limits.max_ndcg_loss:.2%}"
+            )
+        return None
+
+
+def price(exact: Answers, smaller: Answers, run: Run, *, size: float) -> Price:
+    """Ask both for every test user of `run`, or for every user of a final run."""
+    split = run.split
+    held_out = None if split.final else split.held_out("test")
+    histories = split.full_histories() if held_out is None else held_out.histories
+    before, after = (
+        answers.recommend_batch(histories, _LIST_LENGTH, exclude_seen=not run.recipe.repeats)
+        for answers in (exact, smaller)
+    )
+    pairs = [(a.item_ids[:_K], b.item_ids[:_K]) for a, b in zip(before, after, strict=True)]
+    change = None if held_out is None else _ndcg_change(before, after, held_out.targets.tolist())
+    return Price(
+        n_users=len(pairs),
+        overlap_10=float(np.mean([len({*a} & {*b}) / max(1, len(a)) for a, b in pairs if a])),
+        same_first=float(np.mean([a[:1] == b[:1] for a, b in pairs])),
+        size=size,
+        ndcg_change=change and change[0],
+        ndcg_interval=change and change[1],
+    )
+
+
+def _ndcg_change(
+    before: Sequence[Recommendations],
+    after: Sequence[Recommendations],
+    targets: Sequence[int | str],
+) -> tuple[float, tuple[float, float]]:
+    """Mean difference of NDCG@10 over users and its interval, relative to the mean before."""
+    gains = []
+    for lists in (before, after):
+        ranks = target_ranks(lists, targets)
+        gains.append((ranks <= _K) / np.log2(ranks + 1))
+    mean = float(gains[0].mean()) or 1.0  # nothing found before: nothing to lose
+    low, high = bootstrap_interval(gains[1] - gains[0])
+    return float((gains[1] - gains[0]).mean()) / mean, (low / mean, high / mean)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
