@@ -64,7 +64,7 @@ class ParityReport:
 
     def to_json(self) -> dict[str, Any]:
         """The figures that are stored in the file."""
-        share = _COARSE if self.is_coarse else 1e-5
+        share = str(_COARSE) if self.is_coarse else "1e-5"
         figures = {
             "reference": "torch training module in eval mode; ids, exclusion, top-k in numpy",
             "item_table": self.item_table,

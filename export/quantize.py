@@ -15,6 +15,7 @@ BLOCKS_FROM = 100_000
 
 _SMALLEST_BLOCK, _LARGEST_BLOCK = 16, 256  # what onnxruntime's operators take
 _LARGEST_CODE = 127
+_NOTHING = 1e-30  # where float32 ends, a scale would become 0
 _N_STATES = 20_000
 _DAMPING = 0.01  # of the mean variance, as in the paper
 _CHUNK = 8192  # rows that stay in the processor's cache
@@ -53,8 +54,8 @@ def quantize(values: NDArray[np.float32], states: NDArray[np.float32], block: in
     """
     n_rows, dim = values.shape
     largest = np.abs(values.reshape(n_rows, -1, block)).max(axis=2, keepdims=True)
-    # A block of zeros has no scale; any will do.
-    scales = np.where(largest > 0, largest / _LARGEST_CODE, 1).astype(np.float32)
+    # A block of nothing has no scale; any will do.
+    scales = np.where(largest > _NOTHING, largest / _LARGEST_CODE, 1).astype(np.float32)
     together = states.T.astype(np.float64) @ states  # (D, D)
     together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)
     give_back = np.linalg.cholesky(np.linalg.inv(together)).T  # (D, D), upper triangle

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attnrec.export import export
+from attnrec.export import Limits, export, quantize
 from attnrec.train.config import TrainConfig
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference, top_rows
@@ -55,6 +55,10 @@ class Tiny:
     """Whether items have titles; every fifth has none all the same."""
     repeats: bool = False
     """The policy of the run."""
+    profile: str = "fp32"
+    """Of the file."""
+    blocks_from: int = quantize.BLOCKS_FROM
+    """Catalogue size from which on `int8` computes with the codes."""
 
 
 TINY = (
@@ -62,6 +66,8 @@ TINY = (
     Tiny("tiny-int64", INT64_IDS, settings=SASREC, repeats=True),
     Tiny("tiny-markov-chain", STRING_IDS, "markov-chain", {"max_len": 4}, repeats=True),
     Tiny("tiny-popularity", INT64_IDS, "popularity", titles=True),
+    Tiny("tiny-int8", STRING_IDS, settings=SASREC, titles=True, profile="int8"),
+    Tiny("tiny-int8-blocks", INT64_IDS, settings=SASREC, profile="int8", blocks_from=0),
 )
 
 
@@ -124,10 +130,9 @@ def made_up_questions(ids: list[Id], unknown: list[Id], seed: int) -> list[dict[
     return questions
 
 
-def expect(run: Run, question: dict[str, Any]) -> dict[str, Any]:
+def expect(run: Run, reference: Reference, question: dict[str, Any]) -> dict[str, Any]:
     """What the torch model answers, and how it scores every item."""
     catalogue = run.split.catalogue
-    reference = Reference(run.model, catalogue)
     seen = reference.rows(question["history"])
     exclude = reference.rows(question.get("exclude", []))
     exclude_seen = question.get("exclude_seen")
@@ -152,9 +157,11 @@ def expect(run: Run, question: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def expectations(run: Run) -> dict[str, Any]:
-    """The content of `NAME.expected.json`."""
+def expectations(run: Run, profile: str) -> dict[str, Any]:
+    """The content of `NAME.expected.json`; a rounded file is compared with the rounded model."""
     catalogue = run.split.catalogue
+    table = quantize.int8_table(run).values if profile == "int8" else None
+    reference = Reference(run.model, catalogue, table)
     ids = catalogue.item_ids.tolist()
     text = isinstance(ids[0], str)
     unknown: list[Id] = ["no such item", "00124", "E\u0301", "-2"] if text else [99, -3, 2**62]
@@ -166,7 +173,9 @@ def expectations(run: Run) -> dict[str, Any]:
         "unknown_ids": unknown,
         "max_len": run.model.config.max_len,
         "repeats": run.recipe.repeats,
-        "calls": [expect(run, question) for question in made_up_questions(ids, unknown, 2)],
+        "calls": [
+            expect(run, reference, question) for question in made_up_questions(ids, unknown, 2)
+        ],
     }
 
 
@@ -178,8 +187,10 @@ def main(directory: Path) -> None:
             continue
         with tempfile.TemporaryDirectory() as temporary:
             run = train_tiny(tiny, Path(temporary) / "run")
-            export(run, path)
-        lines = json.dumps(expectations(run), ensure_ascii=False).replace(
+            quantize.BLOCKS_FROM = tiny.blocks_from
+            # Of so few items ten are a third: their order says little.
+            export(run, path, tiny.profile, limits=Limits(min_overlap=0.9, max_ndcg_loss=1))
+        lines = json.dumps(expectations(run, tiny.profile), ensure_ascii=False).replace(
             '{"recommend', '\n{"recommend'
         )
         path.with_suffix(".expected.json").write_text(lines + "\n", encoding="utf-8")

@@ -136,7 +136,7 @@ def altered(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Any
 @pytest.mark.parametrize(
     "change",
     [
-        lambda vector: {"scores": [vector["scores"][0] + 0.01, *vector["scores"][1:]]},
+        lambda vector: {"scores": [vector["scores"][0] + 0.5, *vector["scores"][1:]]},
         lambda vector: {"scores": [*vector["scores"][:-1], None]},
         lambda vector: {"scores": vector["scores"][:-1]},
         lambda vector: {"items": vector["items"][::-1]},

@@ -1,0 +1,282 @@
+"""The profile int8: the same file with rounded item vectors, and the price of rounding."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize
+from attnrec.export.item_table import Codes
+from attnrec.runtime import Recommender
+from attnrec.train import Run
+from attnrec.train.reference import Reference
+
+# Ten of forty items are a quarter of them: what is a near tie here is far apart in a shop.
+LOOSE = Limits(min_overlap=0.95, max_ndcg_loss=1)
+FORMS = {"unfolded": 10**9, "blocks": 0}
+RUNS = ("sasrec-string", "sasrec-int64")
+
+
+@pytest.fixture(scope="module")
+def int8_files(
+    runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Path]:
+    """Both runs in both forms, by (run, form)."""
+    directory = tmp_path_factory.mktemp("int8")
+    files = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for form, blocks_from in FORMS.items():
+            patch.setattr(quantize, "BLOCKS_FROM", blocks_from)
+            for name in RUNS:
+                files[name, form] = directory / f"{name}-{form}.onnx"
+                export(runs[name], files[name, form], "int8", limits=LOOSE)
+    return files
+
+
+@pytest.fixture(params=[(run, form) for run in RUNS for form in FORMS], ids="-".join)
+def made(
+    request: pytest.FixtureRequest,
+    int8_files: dict[tuple[str, str], Path],
+    runs: dict[str, Run],
+) -> tuple[Run, Path]:
+    """A run and its int8 file, in turn."""
+    return runs[request.param[0]], int8_files[request.param]
+
+
+def operators(file: Path) -> set[str]:
+    model = onnx.load(file)
+    branches = [attribute.g.node for node in model.graph.node for attribute in node.attribute]
+    return {node.op_type for nodes in (model.graph.node, *branches) for node in nodes}
+
+
+# --- rounding
+
+
+@settings(max_examples=60)
+@given(
+    values=arrays(np.float32, (5, 16), elements=st.floats(-1e6, 1e6, width=32)),
+    block=st.sampled_from([4, 16]),
+)
+def test_without_states_every_value_goes_to_the_nearest_code(
+    values: NDArray[np.float32], block: int
+) -> None:
+    codes = quantize.quantize(values, np.empty((0, 16), np.float32), block)
+    assert np.abs(codes.codes).max() <= 127
+    half_a_step = np.repeat(codes.scales[..., 0], block, axis=1) / 2
+    assert (np.abs(codes.values() - values) <= half_a_step * 1.0001 + 1e-30).all()
+
+
+def test_states_that_are_alike_keep_their_scores_better_than_nearest_codes() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 32)).astype(np.float32)
+    states = (rng.normal(size=(2000, 4)) @ rng.normal(size=(4, 32))).astype(np.float32)
+    later = (rng.normal(size=(500, 4)) @ np.eye(4, 32)).astype(np.float32)
+    nearest = quantize.quantize(values, np.empty((0, 32), np.float32), 32).values()
+    chosen = quantize.quantize(values, states, 32).values()
+
+    def score_error(rounded: NDArray[np.float32], of: NDArray[np.float32]) -> float:
+        return float(np.square(of @ (rounded - values).T).mean())
+
+    assert score_error(chosen, states) < score_error(nearest, states) / 4
+    assert score_error(chosen, later) < 10 * score_error(nearest, later)  # others are not ruined
+
+
+@pytest.mark.parametrize(
+    ("hidden_dim", "block"),
+    [(8, None), (16, 16), (24, None), (48, 16), (64, 64), (96, 32), (256, 256), (512, 256)],
+)
+def test_blocks_are_the_largest_that_onnxruntime_takes(hidden_dim: int, block: int | None) -> None:
+    assert quantize.block_size(hidden_dim) == block
+
+
+# --- the file
+
+
+def test_a_large_catalogue_is_computed_with_codes_and_a_small_one_is_not(
+    int8_files: dict[tuple[str, str], Path],
+) -> None:
+    contrib = {"GatherBlockQuantized", "MatMulNBits"}
+    assert contrib <= operators(int8_files["sasrec-string", "blocks"])
+    assert not contrib & operators(int8_files["sasrec-string", "unfolded"])
+
+
+def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
+    made: tuple[Run, Path],
+) -> None:
+    run, file = made
+    recommender = Recommender.load(file)
+    reference = Reference(run.model, run.split.catalogue, quantize.int8_table(run).values)
+    histories = run.split.held_out("test").histories
+    answers = recommender.recommend_batch(histories, 5, exclude_seen=True)
+    truths = reference.recommend_batch(histories, 5)
+    tolerance = max(2e-4, recommender.info.score_tolerance)
+    for answer, truth in zip(answers, truths, strict=True):
+        assert np.allclose(answer.scores, truth.scores, rtol=0, atol=tolerance)
+
+
+def test_the_file_says_what_it_costs(made: tuple[Run, Path]) -> None:
+    run, file = made
+    info = Recommender.load(file).info
+    assert info.profile == "int8" and info.parity is not None
+    cost = info.parity["against_fp32"]
+    assert cost["users"] == info.parity["test_users"] == len(run.split.held_out("test").histories)
+    assert 0.95 <= cost["overlap@10"] <= 1
+    low, high = cost["ndcg@10_change_interval"]
+    assert low <= cost["ndcg@10_change"] <= high
+    assert info.metrics["test"]["ndcg@10"] > 0
+
+
+def test_only_a_file_that_rounds_states_has_a_tolerance_of_its_own(
+    int8_files: dict[tuple[str, str], Path],
+) -> None:
+    for (_, form), file in int8_files.items():
+        tolerance = Recommender.load(file).info.score_tolerance
+        assert (tolerance > 1e-4) == (form == "blocks"), file
+
+
+def test_the_same_run_gives_the_same_bytes(
+    runs: dict[str, Run], int8_files: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    export(runs["sasrec-int64"], tmp_path / "again.onnx", "int8", limits=LOOSE)
+    first = int8_files["sasrec-int64", "unfolded"].read_bytes()
+    assert (tmp_path / "again.onnx").read_bytes() == first
+
+
+def test_candidates_and_catalogue_score_alike_within_the_tolerance(
+    made: tuple[Run, Path],
+) -> None:
+    run, file = made
+    recommender = Recommender.load(file)
+    tolerance = max(2e-4, 2 * recommender.info.score_tolerance)
+    for history in run.split.held_out("test").histories[:10]:
+        answer = recommender.recommend(history, 40)
+        listed = recommender.score(history, answer.item_ids)
+        assert np.allclose(answer.scores, listed, rtol=0, atol=tolerance)
+
+
+def refusal(session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> str:
+    try:
+        session.run(None, feed)
+    except Exception as error:
+        return type(error).__name__
+    return "answered"
+
+
+def test_every_profile_refuses_the_same_calls(
+    int8_files: dict[tuple[str, str], Path],
+    exported: dict[str, tuple[Path, Any]],
+    runs: dict[str, Run],
+) -> None:
+    for name in RUNS:
+        files = [exported[name][0], *(int8_files[name, form] for form in FORMS)]
+        sessions = [onnxruntime.InferenceSession(file.read_bytes()) for file in files]
+        ids = runs[name].split.catalogue.item_ids[None, :3]
+        right = {"history": ids, "exclude": ids[:, :0], "candidates": ids[:, :0]}
+        right["k"] = np.array([3])
+        calls = {
+            "right": right,
+            "floats": right | {"history": np.ones((1, 2), np.float32)},
+            "one dimension": right | {"history": ids[0]},
+            "rows of two sizes": right | {"exclude": np.repeat(ids, 2, axis=0)},
+            "k is a float": right | {"k": np.array([3.0])},
+            "k is a scalar": right | {"k": np.array(3)},
+            "no history": {key: value for key, value in right.items() if key != "history"},
+        }
+        if name.endswith("int64"):
+            calls["int32"] = right | {"history": np.array([[1, 2]], np.int32)}
+            # As rows of the table these would be out of range, which not every operator refuses.
+            calls["huge ids"] = right | {"history": np.array([[10**6, -(10**12), 2**62]])}
+        for label, feed in calls.items():
+            outcomes = {refusal(session, feed) for session in sessions}
+            assert len(outcomes) == 1, (name, label, outcomes)
+            assert (outcomes == {"answered"}) == (label in ("right", "huge ids")), (
+                label,
+                outcomes,
+            )
+
+
+# --- limits
+
+
+def test_a_price_above_the_limit_writes_nothing_and_keeps_the_older_file(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "_LARGEST_CODE", 2)  # five levels instead of 255
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"an older file")
+    with pytest.raises(
+        PriceTooHigh, match=r"overlap@10 is 0\.\d+, below the limit 0\.98"
+    ) as error:
+        export(runs["sasrec-string"], target, "int8")
+    assert error.value.price.overlap_10 < 0.98
+    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == b"an older file"
+
+
+def test_codes_that_are_not_those_of_the_table_do_not_pass_the_gate(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Codes.values
+    for form, blocks_from in FORMS.items():
+        monkeypatch.setattr(quantize, "BLOCKS_FROM", blocks_from)
+        # The file gets codes whose scales are off by a hundredth from what the gate is told.
+        monkeypatch.setattr(Codes, "values", lambda self: real(self) * np.float32(1.01))
+        with pytest.raises(ParityFailure):
+            export(runs["sasrec-string"], tmp_path / f"{form}.onnx", "int8", limits=LOOSE)
+    assert list(tmp_path.iterdir()) == []
+
+
+PRICE = Price(1000, 0.99, 0.99, 0.5, ndcg_change=-0.01, ndcg_interval=(-0.02, -0.001))
+
+
+@pytest.mark.parametrize(
+    ("price", "reason"),
+    [
+        (PRICE, "a loss above the limit 0.50%"),
+        (replace(PRICE, ndcg_interval=(-0.02, 0.001)), None),  # chance alone explains it
+        (replace(PRICE, ndcg_change=-0.004), None),
+        (replace(PRICE, ndcg_change=0.05, ndcg_interval=(0.01, 0.09)), None),
+        (replace(PRICE, overlap_10=0.9799), "overlap@10 is 0.9799, below the limit 0.98"),
+        (replace(PRICE, ndcg_change=None, ndcg_interval=None), None),  # a final run
+    ],
+)
+def test_a_loss_counts_where_it_is_large_and_not_chance(price: Price, reason: str | None) -> None:
+    found = price.too_high(Limits())
+    assert (found is None) == (reason is None)
+    assert reason is None or reason in str(found)
+
+
+@pytest.mark.parametrize("values", [{"min_overlap": 98}, {"max_ndcg_loss": -0.1}])
+def test_limits_are_shares(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be a share from 0 to 1"):
+        Limits(**values)
+
+
+@pytest.mark.parametrize("name", ["markov-chain-int64", "popularity-string"])
+def test_a_model_without_item_vectors_has_nothing_to_quantize(
+    name: str, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="nothing to quantize"):
+        export(runs[name], tmp_path / "model.onnx", "int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the command
+
+
+def test_the_command_takes_quantize_with_and_without_a_profile() -> None:
+    from attnrec.cli.export import with_default_profile
+
+    here = str(Path(__file__).parent)
+    assert with_default_profile(["--quantize"]) == ["--quantize", "int8"]
+    assert with_default_profile(["--quantize", here]) == ["--quantize", "int8", here]
+    assert with_default_profile([here, "--quantize", "-q"]) == [here, "--quantize", "int8", "-q"]
+    assert with_default_profile(["--quantize", "fp32"]) == ["--quantize", "fp32"]
