@@ -144,6 +144,37 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(run, trained, tmp_p
     assert not (tmp_path / "m.onnx").exists()
 
 
+def test_quantizing_prints_and_keeps_its_price(run, trained, tmp_path) -> None:
+    # The fixture has 25 items: ten of them are no top 10 of a shop.
+    arguments = ("--min-overlap", 0.5, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
+    outcome = run("export", "--quantize", trained, *arguments)
+    assert outcome.code == 0, outcome.err
+    assert "of the size of fp32; overlap@10" in outcome.out
+    assert "paired 95 % interval" in outcome.out
+    result = json.loads(run("export", trained, "--quantize", "int8", *arguments, "--json").out)
+    assert result["profile"] == "int8"
+    assert result["parity"]["against_fp32"]["users"] == 30
+
+
+def test_a_price_above_a_limit_ends_with_1_and_says_how_to_allow_it(
+    run, trained, tmp_path
+) -> None:
+    outcome = run(
+        "export", trained, "--quantize", "--min-overlap", 1, "--out", tmp_path / "m.onnx"
+    )
+    assert outcome.code == 1
+    assert "below the limit 1" in outcome.err and "--min-overlap" in outcome.err
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_model_without_item_vectors_has_nothing_to_quantize(run, log, tmp_path) -> None:
+    run("train", log, "--model", "popularity", "--out", tmp_path / "run")
+    outcome = run("export", tmp_path / "run", "--quantize")
+    assert outcome.code == 2
+    assert "nothing to quantize" in outcome.err
+    assert not (tmp_path / "run" / "model.onnx").exists()
+
+
 def test_evaluate_compares_several_files(run, trained, log, tmp_path) -> None:
     other = tmp_path / "popularity"
     run("train", log, "--model", "popularity", "--repeats", "--out", other)
