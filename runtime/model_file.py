@@ -6,17 +6,21 @@ import onnxruntime
 
 from attnrec.runtime import format as names
 from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.graph_check import check_graph
 from attnrec.runtime.model_info import ModelInfo, format_version
+from attnrec.runtime.protobuf import BYTES, LIST, Message, Reader
 
 _LARGEST_FILE = 2**31 - 1  # protobuf can express no larger message
-_MOST_FIELDS = 10_000  # of the outermost message; an attnrec file has about 15
+_METADATA = Message("the model", {14: LIST}, {}, open=True)
+_ENTRY = Message("a metadata entry", {1: BYTES, 2: BYTES}, {})
 
 
 def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
     """The bytes of an attnrec file. `ModelFileError` says what is wrong and what to do.
 
-    verify: compare the seal, which notices any altered byte; False still checks that this is an
-    attnrec file of a format and for an onnxruntime that this machine has.
+    verify: compare the seal, which notices any altered byte, and check what the graph is made of;
+    False still checks that this is an attnrec file of a format and for an onnxruntime that this
+    machine has.
     """
     try:
         size = os.path.getsize(path)
@@ -35,7 +39,10 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
             _check_seal(content)
         metadata = _metadata(content)
         format_version(metadata)
-        check_onnxruntime(ModelInfo.from_metadata(metadata))
+        info = ModelInfo.from_metadata(metadata)
+        check_onnxruntime(info)
+        if verify:
+            check_graph(content, info)
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from error
     return content
@@ -65,61 +72,26 @@ def _check_seal(content: bytes) -> None:
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """Metadata entries (field 14 of ModelProto), without reading the graph.
+    """Metadata entries, without reading the graph.
 
     Each key stands once: of two, onnxruntime would read the later one, others the earlier one.
     """
+    reader = Reader()
     metadata: dict[str, str] = {}
-    try:
-        for number, value in _fields(content):
-            if number == 14:
-                entry = dict(_fields(value))
-                key = entry[1].decode()
-                if key in metadata:
-                    raise ModelFileError(
-                        f"two metadata entries {key[:40]!r}: changed since export; export it again"
-                    )
-                metadata[key] = entry[2].decode()
-    except (IndexError, KeyError, UnicodeDecodeError, ValueError) as error:
-        raise ModelFileError(
-            "not an ONNX model, or a damaged one; copy or export it again"
-        ) from error
+    for value in reader.read(memoryview(content), _METADATA).get(14, ()):
+        entry = reader.read(value, _ENTRY)
+        try:
+            key, text = (str(bytes(entry[number][0]), "utf-8") for number in (1, 2))
+        except (KeyError, UnicodeDecodeError) as error:
+            raise ModelFileError(
+                "a damaged metadata entry in the file; copy or export it again"
+            ) from error
+        if key in metadata:
+            raise ModelFileError(
+                f"two metadata entries {key[:40]!r}: changed since export; export it again"
+            )
+        metadata[key] = text
     return metadata
-
-
-def _fields(message: bytes) -> list[tuple[int, bytes]]:
-    """(number, content) of the length-delimited fields of a protobuf message."""
-    fields: list[tuple[int, bytes]] = []
-    position = 0
-    for _ in range(_MOST_FIELDS):
-        if position == len(message):
-            return fields
-        tag, position = _varint(message, position)
-        wire_type = tag & 7
-        if wire_type == 2:
-            length, position = _varint(message, position)
-            if position + length > len(message):
-                raise ValueError("field beyond the end")
-            # The graph is most of the file: it is passed over, not copied.
-            if tag >> 3 != 7:
-                fields.append((tag >> 3, message[position : position + length]))
-            position += length
-        elif wire_type == 0:
-            _, position = _varint(message, position)
-        else:
-            raise ValueError(f"wire type {wire_type}")
-    raise ValueError("too many fields")
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 64, 7):
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("number too long")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -77,7 +77,7 @@ class ModelInfo:
         version = format_version(metadata)
         try:
             model = json.loads(metadata[names.MODEL_KEY])
-            model["inputs"] = tuple(model["inputs"])
+            model["inputs"] = tuple(map(str, model["inputs"]))
             versions = json.loads(metadata[names.VERSIONS_KEY])
             if model["id_type"] not in names.PADDING or not isinstance(versions, dict):
                 raise ValueError(f"id_type {model['id_type']!r}, versions {versions!r}")

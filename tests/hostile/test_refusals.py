@@ -1,0 +1,117 @@
+"""Files that lie: each is refused before onnxruntime sees it, soon, and in words that say why."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus import FORMAT_1, STRING, Case, in_branch, in_graph, in_model, unsealed
+from hypothesis import example, given
+from hypothesis import strategies as st
+from writer import edited
+
+from attnrec.runtime import ModelFileError, Recommender
+from attnrec.runtime import format as names
+from attnrec.runtime.model_file import read_model_file
+
+Crafted = list[tuple[Case, Path]]
+Load = Callable[..., list[dict[str, Any]]]
+SOUND = sorted(FORMAT_1.glob("*.onnx"))
+
+
+def test_every_crafted_file_is_refused_by_the_check_that_is_for_it(crafted: Crafted) -> None:
+    for case, path in crafted:
+        assert names.seal_is_intact(case.file), "the seal is not what refuses it"
+        with pytest.raises(ModelFileError) as error:
+            Recommender.load(path)
+        message = str(error.value)
+        assert case.words in message, f"{case.name}: {message}"
+        assert message.startswith(str(path))
+        assert "export" in message, f"{case.name}: no remedy in {message}"
+        assert len(message) < 1500
+
+
+def test_a_refusal_takes_less_than_a_second_and_300_mb(crafted: Crafted, load: Load) -> None:
+    results = load("verified", 10, *(path for _, path in crafted))
+    for (case, _), result in zip(crafted, results, strict=True):
+        assert result["outcome"] == "ModelFileError", f"{case.name}: {result}"
+        assert result["seconds"] < 1 and result["peak_mb"] < 300, f"{case.name}: {result}"
+
+
+def test_onnxruntime_by_itself_is_harmed_by_some(crafted: Crafted, load: Load) -> None:
+    outcomes = {
+        "an endless loop": "SIGALRM",
+        "functions that double 30 times": "SIGALRM",
+        "huge: ConstantOfShape": "Fail",  # of the allocation: here memory is limited
+        "huge: Range": "Fail",
+        "an If inside an If": "answers",
+        "com.microsoft.Gelu": "answers",
+        "two graphs": "answers",
+        "facts of fewer items": "answers",
+        "a newer format": "answers",
+    }
+    paths = {case.name: path for case, path in crafted}
+    results = load("alone", 1.5, *(paths[name] for name in outcomes))
+    assert [result["outcome"] for result in results] == list(outcomes.values())
+
+
+@pytest.mark.parametrize("path", SOUND, ids=lambda path: path.stem)
+def test_the_same_files_unchanged_are_sound(path: Path) -> None:
+    content = path.read_bytes()
+    assert in_graph(lambda graph: graph, path) == content == names.seal(unsealed(path))
+    assert read_model_file(path, verify=True) == content
+
+
+def test_files_are_taken_apart_and_put_together_faithfully() -> None:
+    content = STRING.read_bytes()
+    assert in_branch(lambda branch: branch) == in_model(lambda model: model) == content
+
+
+def test_500_altered_bytes_are_all_noticed(tmp_path: Path) -> None:
+    choose, path = random.Random(3), tmp_path / "model.onnx"
+    for content in (sound.read_bytes() for sound in SOUND):
+        n = 500 // len(SOUND)
+        for place in choose.sample(range(len(content)), n):
+            altered = bytearray(content)
+            altered[place] ^= choose.randrange(1, 256)
+            path.write_bytes(altered)
+            with pytest.raises(ModelFileError, match=r"export it again"):
+                Recommender.load(path)
+
+
+edits = st.lists(
+    st.tuples(
+        st.floats(0, 1, exclude_max=True),
+        st.integers(0, 12),
+        st.binary(max_size=12) | st.sampled_from([b"\x80" * 12, b"\xff" * 9 + b"\x01", b"\0" * 9]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(edits=edits, in_the_graph=st.booleans(), path=st.sampled_from(SOUND))
+@example(edits=[(0.0, 10**6, b"")], in_the_graph=False, path=STRING)
+@example(edits=[(0.0, 10**6, b"")], in_the_graph=True, path=STRING)
+def test_whatever_the_bytes_are_a_file_is_read_or_refused(
+    edits: list[tuple[float, int, bytes]],
+    in_the_graph: bool,
+    path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    def edit(message: bytes) -> bytes:
+        for place, n_replaced, new in edits:
+            at = int(place * len(message))
+            message = message[:at] + new + message[at + n_replaced :]
+        return message
+
+    model = unsealed(path)
+    model = edited(model, 7, edit) if in_the_graph else edit(model)
+    file = tmp_path_factory.getbasetemp() / "edited.onnx"
+    file.write_bytes(names.seal(model))
+    for verify in (True, False):
+        try:
+            read_model_file(file, verify=verify)
+        except ModelFileError as error:
+            assert "export" in str(error)
