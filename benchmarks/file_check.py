@@ -2,7 +2,8 @@
 
     python benchmarks/file_check.py [attnrec-run/model.onnx ...]
 
-Made-up files are enlarged from files of the tests; they can be checked, not run. Best of `--repeat`.
+Made-up files are enlarged from files of the tests; they can be checked, not run. Best of
+`--repeat`.
 """
 
 import argparse

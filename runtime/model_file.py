@@ -5,14 +5,13 @@ import os
 import onnxruntime
 
 from attnrec.runtime import format as names
+from attnrec.runtime import onnx_messages as onnx
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.graph_check import check_graph
 from attnrec.runtime.model_info import ModelInfo, format_version
-from attnrec.runtime.protobuf import BYTES, LIST, Message, Reader
+from attnrec.runtime.protobuf import Reader
 
 _LARGEST_FILE = 2**31 - 1  # protobuf can express no larger message
-_METADATA = Message("the model", {14: LIST}, {}, open=True)
-_ENTRY = Message("a metadata entry", {1: BYTES, 2: BYTES}, {})
 
 
 def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
@@ -78,13 +77,13 @@ def _metadata(content: bytes) -> dict[str, str]:
     """
     reader = Reader()
     metadata: dict[str, str] = {}
-    for value in reader.read(memoryview(content), _METADATA).get(14, ()):
-        entry = reader.read(value, _ENTRY)
+    for value in reader.read(memoryview(content), onnx.ANY_MODEL)["metadata_props"]:
+        entry = reader.read(value, onnx.ENTRY)
         try:
-            key, text = (str(bytes(entry[number][0]), "utf-8") for number in (1, 2))
-        except (KeyError, UnicodeDecodeError) as error:
+            key, text = str(entry["key"], "utf-8"), str(entry["value"], "utf-8")
+        except UnicodeDecodeError as error:
             raise ModelFileError(
-                "a damaged metadata entry in the file; copy or export it again"
+                f"a metadata entry that is no text ({error}); copy or export it again"
             ) from error
         if key in metadata:
             raise ModelFileError(

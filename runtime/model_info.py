@@ -79,8 +79,11 @@ class ModelInfo:
             model = json.loads(metadata[names.MODEL_KEY])
             model["inputs"] = tuple(map(str, model["inputs"]))
             versions = json.loads(metadata[names.VERSIONS_KEY])
+            n_items = model["n_items"]
             if model["id_type"] not in names.PADDING or not isinstance(versions, dict):
                 raise ValueError(f"id_type {model['id_type']!r}, versions {versions!r}")
+            if type(n_items) is not int or n_items < 1:
+                raise ValueError(f"n_items {n_items!r}")
             return cls(
                 format_version=version,
                 **{name: model[name] for name in cls.__dataclass_fields__ if name in model},

@@ -4,7 +4,6 @@ A protobuf message is a row of fields, each a tag (number and wire type) and a v
 a message again.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +12,10 @@ from attnrec.runtime.errors import ModelFileError
 
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # wire types
 _MOST_FIELDS = 100_000  # of a whole file; a model of 5,000 nodes has about 65,000
+_NOTHING = memoryview(b"")
 
 
-class Field(NamedTuple):
+class Kind(NamedTuple):
     """How a field is written. counted: only how many there are matters; it may be millions."""
 
     wire: int
@@ -23,18 +23,30 @@ class Field(NamedTuple):
     counted: bool = False
 
 
-NUMBER, NUMBERS, N_NUMBERS = (Field(_VARINT), Field(_VARINT, True), Field(_VARINT, True, True))
-BYTES, LIST, N_BYTES = (Field(_LENGTH), Field(_LENGTH, True), Field(_LENGTH, True, True))
-FLOAT, FLOATS = Field(_FOUR_BYTES), Field(_FOUR_BYTES, True)
+NUMBER, NUMBERS, N_NUMBERS = Kind(_VARINT), Kind(_VARINT, True), Kind(_VARINT, True, True)
+BYTES, LIST, N_BYTES = Kind(_LENGTH), Kind(_LENGTH, True), Kind(_LENGTH, True, True)
+FLOAT, FLOATS = Kind(_FOUR_BYTES), Kind(_FOUR_BYTES, True)
+REFUSED = Kind(-1)  # known by name, so that errors can tell what is refused
+
+Fields = dict[str, Any]
+"""Values by name, 0 or empty if missing: int, memoryview, a list of these, or how many."""
 
 
-class Message(NamedTuple):
-    """A kind of message: its fields by number; names of others for errors; open: skip others."""
+class Message:
+    """A kind of message, with its fields as name=(number, kind)."""
 
-    name: str
-    fields: Mapping[int, Field]
-    refused: Mapping[int, str] = {}
-    open: bool = False
+    def __init__(self, label: str, others: bool = False, /, **fields: tuple[int, Kind]) -> None:
+        """label: what errors call it. others: whether more fields may be there, passed over."""
+        self.label = label
+        self.others = others
+        self.fields = {number: (name, kind) for name, (number, kind) in fields.items()}
+
+    def empty(self) -> Fields:
+        """What a message without any field holds."""
+        return {
+            name: 0 if kind.counted else [] if kind.repeated else _NOTHING if kind.wire else 0
+            for name, kind in self.fields.values()
+        }
 
 
 class Reader:
@@ -43,12 +55,9 @@ class Reader:
     def __init__(self) -> None:
         self._left = _MOST_FIELDS
 
-    def read(self, message: memoryview, kind: Message) -> dict[int, list[Any]]:
-        """The values of each field that is there: int, or a part of `message`, not a copy.
-
-        `ModelFileError` for bytes that are no message, and for a field of another kind.
-        """
-        found: dict[int, list[Any]] = {}
+    def read(self, message: memoryview, kind: Message) -> Fields:
+        """The fields, as parts of `message`, not copies. `ModelFileError` for any other field."""
+        found, seen = kind.empty(), set()
         position, end = 0, len(message)
         value: int | memoryview
         try:
@@ -56,35 +65,43 @@ class Reader:
                 start = position
                 tag, position = _varint(message, position)
                 number, wire = tag >> 3, tag & 7
-                field = kind.fields.get(number)
+                name, field = kind.fields.get(number, ("unknown content", REFUSED))
                 self._left -= 1
                 if self._left < 0:
                     raise ValueError(f"more than {_MOST_FIELDS} fields in the file")
-                if field is None or field.wire != wire:
-                    if not kind.open:
-                        raise _unexpected(kind, number, f"as wire type {wire}")
+                if field.wire != wire:
+                    if not kind.others:
+                        raise _unexpected(kind, name, f"field {number}, wire type {wire}")
                     _, position = _value(message, position, wire)
-                    continue
-                if number in found and not field.repeated:
-                    # Protobuf would join the two, or take the last: read must be what runs.
-                    raise _unexpected(kind, number, "twice")
-                if field.counted:
+                elif field.counted:
                     value, position = _run(message, start)
+                    found[name] += value
                 else:
                     value, position = _value(message, position, wire)
-                found.setdefault(number, []).append(value)
+                    if field.repeated:
+                        found[name].append(value)
+                    elif number in seen:
+                        # Protobuf would join the two, or take the last: read must be what runs.
+                        raise _unexpected(kind, name, "twice")
+                    else:
+                        found[name] = value
+                        seen.add(number)
         except (IndexError, ValueError) as error:
             raise ModelFileError(
-                f"not an ONNX model, or a damaged one ({kind.name}: {error}); "
+                f"not an ONNX model, or a damaged one ({kind.label}: {error}); "
                 "copy or export it again"
             ) from error
         return found
 
 
-def _unexpected(kind: Message, number: int, how: str) -> ModelFileError:
-    what = kind.refused.get(number, "unexpected content")
+def text(content: memoryview) -> str:
+    """Text; what is no UTF-8 is shown as it is."""
+    return str(content, "utf-8", "backslashreplace")
+
+
+def _unexpected(kind: Message, name: str, how: str) -> ModelFileError:
     return ModelFileError(
-        f"{kind.name} has {what} (field {number} {how}): attnrec never writes that; export it again"
+        f"{kind.label} has {name} ({how}): attnrec never writes that; export it again"
     )
 
 
@@ -105,26 +122,23 @@ def _value(message: memoryview, position: int, wire: int) -> tuple[int | memoryv
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = message[position]
-    if value < 0x80:
-        return value, position + 1
-    value &= 0x7F
-    for shift in range(7, 64, 7):
-        position += 1
+    value = 0
+    for shift in range(0, 70, 7):
         byte = message[position]
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80 and value < 2**64:
-            return value, position + 1
+            return value, position
     raise ValueError("a number beyond 64 bits")
 
 
 def _run(message: memoryview, position: int) -> tuple[int, int]:
     """How many fields with the tag at `position` follow each other, and where they end."""
     tag, count = message[position], 0
-    if tag & 7 == _VARINT:
-        return _run_of_numbers(message, position)
     if tag >= 0x80:
         raise ValueError("a tag of two bytes")
+    if tag & 7 == _VARINT:
+        return _run_of_numbers(message, position)
     try:  # a tight loop: twice for every text id
         while message[position] == tag:
             length = message[position + 1]
@@ -147,6 +161,6 @@ def _run_of_numbers(message: memoryview, start: int) -> tuple[int, int]:
     belongs = (data[tags] == data[0]) & (numbers - tags <= 10)
     belongs[1:] &= tags[1:] == numbers[:-1] + 1
     count = len(tags) if belongs.all() else int(belongs.argmin())
-    if not count or tags[0]:
+    if not count:
         raise ValueError("a number beyond the end, or beyond 64 bits")
     return count, start + int(numbers[count - 1]) + 1

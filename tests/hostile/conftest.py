@@ -1,4 +1,4 @@
-"""The crafted files and the loader of this directory; numpy, onnxruntime and hypothesis suffice."""
+"""The crafted files and their loader: numpy, onnxruntime and hypothesis are enough."""
 
 import json
 import os
@@ -13,7 +13,8 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from corpus import Case, cases
+from corpus import cases
+from edits import Case
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")

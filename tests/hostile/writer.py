@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 FLOAT, INT, TEXT, BOOL = 1, 7, 8, 9  # TensorProto.DataType
 Edit = Callable[[bytes], bytes]
+Axes = list[str | int]
 
 
 # --- protobuf, written by hand
@@ -154,7 +155,7 @@ def scalar(name: str, value: float) -> bytes:
     return block(5, tensor(name, INT if isinstance(value, int) else FLOAT, [], raw))
 
 
-def value(name: str, kind: int, axes: list[str | int]) -> bytes:
+def value(name: str, kind: int, axes: Axes) -> bytes:
     """The declaration of an input or output."""
     dims = [block(2, axis) if isinstance(axis, str) else number(1, axis) for axis in axes]
     shape = b"".join(block(1, dim) for dim in dims)

@@ -107,7 +107,7 @@ def test_a_graph_with_an_input_that_the_facts_conceal_is_refused(
     content = names.seal(unsealed(string_path.read_bytes()) + one_more)
     inputs = [value.name for value in onnxruntime.InferenceSession(content).get_inputs()]
     assert inputs == ["history", "exclude", "candidates", "k", "basket"]
-    refused(content, "(field 7 twice)", "export it again")
+    refused(content, "graph (twice)", "export it again")
     refused(content, "['basket']", "upgrade attnrec", verify=False)
 
 
