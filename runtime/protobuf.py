@@ -122,13 +122,16 @@ def _value(message: memoryview, position: int, wire: int) -> tuple[int | memoryv
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[position]
+    value = message[position]
+    if value < 0x80:  # nearly always
+        return value, position + 1
+    value &= 0x7F
+    for shift in range(7, 70, 7):
         position += 1
+        byte = message[position]
         value |= (byte & 0x7F) << shift
         if byte < 0x80 and value < 2**64:
-            return value, position
+            return value, position + 1
     raise ValueError("a number beyond 64 bits")
 
 

@@ -65,7 +65,8 @@ class Recommender:
 
         n_threads: threads of one answer; at catalogues below 100,000 items 1 is fastest.
         providers: onnxruntime execution providers, by default the CPU.
-        verify: compare the sha256 at the end of the file, which notices any altered byte.
+        verify: compare the sha256 at the end of the file, which notices any altered byte, and
+        refuse graphs that attnrec never writes: endless, huge, or reaching outside the file.
         """
         if isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1:
             raise ValueError(f"n_threads must be a whole number from 1, not {n_threads!r}")

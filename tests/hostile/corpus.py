@@ -21,7 +21,7 @@ from edits import (
     in_node,
     in_tensor,
     with_attribute,
-)  # fmt: skip
+)
 from sizes import huge_shapes, too_much, wrong_sizes
 from writer import (
     BOOL,
@@ -42,7 +42,7 @@ from writer import (
     with_graph,
     with_tensor,
     without,
-)  # fmt: skip
+)
 
 from attnrec.runtime import format as names
 

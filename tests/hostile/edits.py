@@ -9,6 +9,7 @@ from attnrec.runtime import format as names
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 STRING, INT64 = FORMAT_1 / "tiny-string.onnx", FORMAT_1 / "tiny-int64.onnx"
+INT8 = FORMAT_1 / "tiny-int8-blocks.onnx"  # 30 items
 N_ROWS, WIDTH = 33, 16  # of the table of tiny-string: 32 items and row 0
 
 
@@ -50,9 +51,9 @@ def with_attribute(attribute: bytes) -> bytes:
     return adding(node("Identity", ["n_known"], ["more"], attribute))
 
 
-def in_tensor(name: str, edit: Edit) -> bytes:
+def in_tensor(name: str, edit: Edit, path: Path = STRING) -> bytes:
     """The file with a changed initializer."""
-    return in_graph(lambda graph: edited(graph, 5, edit, block(8, name)))
+    return in_graph(lambda graph: edited(graph, 5, edit, block(8, name)), path)
 
 
 def in_node(op_type: str, edit: Edit, path: Path = STRING) -> bytes:

@@ -3,6 +3,7 @@
 import struct
 
 from edits import (
+    INT8,
     INT64,
     N_ROWS,
     WIDTH,
@@ -15,9 +16,10 @@ from edits import (
     in_graph,
     in_model,
     in_tensor,
-)  # fmt: skip
+)
 from writer import (
     BOOL,
+    BYTE,
     FLOAT,
     INT,
     TEXT,
@@ -34,7 +36,7 @@ from writer import (
     with_graph,
     with_tensor,
     without,
-)  # fmt: skip
+)
 
 from attnrec.runtime import format as names
 
@@ -159,11 +161,17 @@ def wrong_sizes() -> list[Case]:
 
     key, row = in_dictionary("keys_strings", another(block(9, "one more"))), another(number(8, 33))
     ids, facts = "ids and rows for 32 items", '"string", "n_items": 32'
+    codes = tensor("item_codes", BYTE, [30, 1, WIDTH], bytes(30 * WIDTH))
     unnamed = in_graph(lambda graph: graph.replace(b"item_ids", b"item_idz"))
     return [
         *misfits(),
         Case("a row less", table_of(N_ROWS - 1), "'item_table' of shape [32, 16] for 32 items"),
         Case("a row more", table_of(N_ROWS + 1), "'item_table' of shape [34, 16] for 32 items"),
+        Case(
+            "a row of codes less",
+            in_tensor("item_codes", lambda _: codes, INT8),
+            "'item_codes' of shape [30, 1, 16] for 30 items",
+        ),
         Case("an id less", without_text("item_ids", "sku-11"), "'item_ids' of shape [32] for"),
         Case("a title less", without_text("item_titles", "sku-11"), "'item_titles' of shape [32]"),
         Case("no ids", unnamed, "no tensor 'item_ids' of element type 8"),

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable, Iterator
 
-FLOAT, INT, TEXT, BOOL = 1, 7, 8, 9  # TensorProto.DataType
+FLOAT, BYTE, INT, TEXT, BOOL = 1, 2, 7, 8, 9  # TensorProto.DataType
 Edit = Callable[[bytes], bytes]
 Axes = list[str | int]
 
