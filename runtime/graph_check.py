@@ -179,9 +179,11 @@ class _Graph:
         powers = [sum(self.power.get(name, 0) for name in asked)]
         powers += [_power([one["i"], *one["ints"]]) for one in attributes]  # like pads
         if not all(power <= self.limit for power in powers):
+            power = max(powers)
+            size = f"up to 2^{power:.0f} numbers" if power < math.inf else "a size unknown"
             raise _refusal(
-                f"{op_type} for a tensor of up to 2^{max(powers):.0f} numbers, above the limit "
-                f"of 2^{self.limit:.0f}, 16 times the largest stored tensor"
+                f"{op_type} for a tensor of {size}, above the limit of 2^{self.limit:.0f}, "
+                "16 times the largest stored tensor"
             )
 
     def power_of(self, op_type: str, inputs: list[str], attributes: list[Fields]) -> float:
