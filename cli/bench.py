@@ -1,0 +1,228 @@
+"""`attnrec-bench`: what model files cost on this machine. Runs on a device: needs no torch."""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any
+
+import onnxruntime
+import typer
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
+from attnrec.runtime.files import replace_file
+from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
+from attnrec.runtime.version import __version__
+
+_LABEL = "batch {batch}, n_threads {n_threads}, {askers} asking"
+Timings = Mapping[str, list[Timing]]
+"""By file, and of torch under its own name; the first file comes first."""
+
+
+def bench(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Model files. Default: attnrec-run/model.onnx"),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Time the torch model of this run beside the files."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long to measure a file, about.")] = 15,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw latency and throughput.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    version: Version = False,
+) -> None:
+    """Measure speed, cold start, memory and size of model files on this machine.
+
+    The files are asked for 10 items after made-up histories, through the Python library, on one
+    thread unless told otherwise. Several files, and torch, take turns, so that a busy machine
+    favours none of them. Ratios repeat; times belong to the machine.
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"--seconds must be above 0, not {seconds}")
+    draw = None if plot is None else _drawing(plot)
+    paths = dict.fromkeys(files or [Path("attnrec-run/model.onnx")])
+    subjects = [Subject.of_file(path) for path in paths]
+    everyone = subjects if against is None else [*subjects, _torch_model(against, subjects)]
+    with _progress(seconds * len(everyone), quiet) as tick:
+        found = measure(everyone, 0.75 * seconds * len(everyone), tick)
+        starts = cold_starts(subjects, 0.25 * seconds * len(everyone), tick)
+    timings = {subject.name: rows for subject, rows in zip(everyone, found, strict=True)}
+    facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
+    advice = _advice(timings)
+    if draw is not None:
+        draw(timings)
+    if as_json:
+        as_dicts = {name: [asdict(timing) for timing in rows] for name, rows in timings.items()}
+        result = {"machine": _machine(), "files": facts, "timings": as_dicts, "advice": advice}
+        print(json.dumps(result))
+    else:
+        out.print(_table(facts, timings))
+        print(advice)
+
+
+@contextmanager
+def _progress(seconds: float, quiet: bool) -> Iterator[Call]:
+    # Without the thread that would redraw the bar in the midst of what is timed.
+    with Progress(console=err, transient=True, auto_refresh=False, disable=quiet) as progress:
+        task = progress.add_task("measuring", total=seconds)
+        started = time.monotonic()
+        yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)
+
+
+@contextmanager
+def _extra(option: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{option} needs {error.name}, which is not installed: pip install 'attnrec[train]'"
+        ) from error
+
+
+def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
+    with _extra("--against"):
+        import torch
+
+        from attnrec.train import Run
+        from attnrec.train.reference import Reference
+    torch.set_num_threads(1)
+    run = Run.load(directory)
+    ids = sorted(run.split.catalogue.item_ids.tolist())
+    for subject in subjects:
+        if subject.item_ids != ids:
+            raise ValueError(
+                f"{directory} has another catalogue ({len(ids):,} items) than {subject.name} "
+                f"({len(subject.item_ids):,} items); name the run that the file comes from"
+            )
+    # Without exclusion and top-k, which the files do as well: the ratio is a lower bound.
+    reference = Reference(run.model, run.split.catalogue)
+    return replace(subjects[0], name="torch eager, only scores", ask={1: reference.scores})
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "system": platform.platform(), "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__, "attnrec": __version__,
+    }  # fmt: skip
+
+
+def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any]:
+    return {
+        "file": subject.name, "profile": subject.info.profile, "n_items": subject.info.n_items,
+        "file_mb": os.path.getsize(subject.name) / 1e6, **start,
+    }  # fmt: skip
+
+
+def _table(facts: Sequence[Mapping[str, Any]], timings: Timings) -> Table:
+    """A column for each file, and for torch where it was timed."""
+    table = Table(box=None, header_style="bold")
+    for name in ("", *timings):
+        table.add_column(Text(name), justify="right" if name else "left", overflow="fold")
+    for name in list(facts[0])[1:]:
+        values = [fact[name] for fact in facts]
+        cells = [f"{value:,.1f}" if isinstance(value, float) else str(value) for value in values]
+        table.add_row(
+            name.replace("_", " "), *("not measured" if c == "None" else c for c in cells)
+        )
+    table.add_row("\n[bold]microseconds, median / 99th percentile")
+    kinds = list(zip_longest(*timings.values()))  # torch lacks the last kinds, with threads
+    for same in kinds:
+        if _is_single(same[0]):
+            cells = [f"{timing.p50_us:,.0f} / {timing.p99_us:,.0f}" for timing in same]
+            table.add_row(f"history of {same[0].history}", *cells)
+    table.add_row(f"\n[bold]histories of {kinds[-1][0].history} per second")
+    for same in kinds:
+        if same[0].history == kinds[-1][0].history:
+            cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in same]
+            table.add_row(_LABEL.format(**asdict(same[0])), *cells)
+    return table
+
+
+def _is_single(timing: Timing) -> bool:
+    return timing.batch == timing.n_threads == timing.askers == 1
+
+
+def _rates(rows: Sequence[Timing]) -> dict[tuple[int, int, int], float]:
+    """Histories per second by batch, n_threads and askers, at the length of the last timing."""
+    usual = [timing for timing in rows if timing.history == rows[-1].history]
+    return {(t.batch, t.n_threads, t.askers): t.histories_per_second for t in usual}
+
+
+def _advice(timings: Timings) -> str:
+    """One line, of what was measured and of nothing else; threads and batches: the first file."""
+    first, *others = timings
+    rates = _rates(timings[first])
+    said = []
+    for batch in (1, max(BATCHES)):
+        gain = {
+            n: rate / rates[batch, 1, 1]
+            for (b, n, a), rate in rates.items()
+            if (b, a) == (batch, 1)
+        }
+        more = max([n for n in gain if n > 1], key=gain.__getitem__, default=1)
+        wanted = more if gain[more] > 1.1 else 1
+        said.append(f"n_threads={wanted} for batches of {batch} ({more}: {gain[more]:.2f} times)")
+    askers = max(a for _, _, a in rates)
+    said.append(
+        f"{askers} Python threads get {rates[1, 1, askers] / rates[1, 1, 1]:.2f} times as much"
+    )
+    batch = max(BATCHES[1:], key=lambda batch: rates[batch, 1, 1])
+    said.append(f"batches of {batch}: {rates[batch, 1, 1] / rates[1, 1, 1]:.2f} times")
+    for name in others:
+        theirs = _rates(timings[name])
+        one, many = (theirs[key] / rates[key] for key in ((1, 1, 1), (max(BATCHES), 1, 1)))
+        said.append(f"{name} has {one:.2f} times the speed, {many:.2f} times in batches of 64")
+    return f"{first}: {'; '.join(said)}"
+
+
+def _drawing(path: Path) -> Callable[[Timings], None]:
+    """A function that draws; what hinders it is said before anything is measured."""
+    with _extra("--plot"):
+        from matplotlib.figure import Figure
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise ValueError(f"--plot {path}: name a .png file in a directory that exists")
+
+    def draw(timings: Timings) -> None:
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        by_length, by_batch = figure.subplots(1, 2)
+        for name, rows in timings.items():
+            single = [timing for timing in rows if _is_single(timing)]
+            lengths = [str(timing.history) for timing in single]
+            (line,) = by_length.plot(lengths, [t.p50_us for t in single], marker="o")
+            by_length.plot(lengths, [t.p99_us for t in single], ":", color=line.get_color())
+            rates = [_rates(rows)[batch, 1, 1] for batch in BATCHES]
+            by_batch.plot([str(batch) for batch in BATCHES], rates, marker="o", label=name)
+        by_length.set_title("microseconds of an answer: median, dotted 99th percentile")
+        by_length.set_xlabel("events of the history")
+        by_batch.set_title("histories per second, one thread")
+        by_batch.set_xlabel("histories of a call")
+        for axes in (by_length, by_batch):
+            axes.set_ylim(bottom=0)
+            axes.grid(axis="y", alpha=0.3)
+            axes.spines[["top", "right"]].set_visible(False)
+        by_batch.legend(frameon=False)
+        with replace_file(path) as temporary:
+            figure.savefig(temporary, dpi=120)
+
+    return draw
+
+
+def main() -> None:
+    """Entry point."""
+    run_command(bench)
