@@ -23,7 +23,7 @@ from attnrec.runtime.files import replace_file
 from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
 from attnrec.runtime.version import __version__
 
-_LABEL = "batch {batch}, n_threads {n_threads}, {askers} asking"
+_BUSY = "Times and threads look worse than they are; ratios on one thread hold"
 Timings = Mapping[str, list[Timing]]
 """By file, and of torch under its own name; the first file comes first."""
 
@@ -60,8 +60,12 @@ def bench(
     subjects = [Subject.of_file(path) for path in paths]
     everyone = subjects if against is None else [*subjects, _torch_model(against, subjects)]
     with _progress(seconds * len(everyone), quiet) as tick:
-        found = measure(everyone, 0.75 * seconds * len(everyone), tick)
         starts = cold_starts(subjects, 0.25 * seconds * len(everyone), tick)
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = measure(everyone, 0.75 * seconds * len(everyone), tick)
+        share = (time.process_time() - cpu) / (time.perf_counter() - wall)
+    if share < 0.9:
+        err.print(f"this machine is busy: {share:.0%} of a core for the measurement. {_BUSY}")
     timings = {subject.name: rows for subject, rows in zip(everyone, found, strict=True)}
     facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
     advice = _advice(timings)
@@ -69,7 +73,12 @@ def bench(
         draw(timings)
     if as_json:
         as_dicts = {name: [asdict(timing) for timing in rows] for name, rows in timings.items()}
-        result = {"machine": _machine(), "files": facts, "timings": as_dicts, "advice": advice}
+        result = {
+            "machine": {**_machine(), "core_share": share},
+            "files": facts,
+            "timings": as_dicts,
+            "advice": advice,
+        }
         print(json.dumps(result))
     else:
         out.print(_table(facts, timings))
@@ -125,7 +134,7 @@ def _machine() -> dict[str, str]:
 def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any]:
     return {
         "file": subject.name, "profile": subject.info.profile, "n_items": subject.info.n_items,
-        "file_mb": os.path.getsize(subject.name) / 1e6, **start,
+        "file_mb": os.path.getsize(subject.name) / 1e6, "cold_start": start,
     }  # fmt: skip
 
 
@@ -133,25 +142,41 @@ def _table(facts: Sequence[Mapping[str, Any]], timings: Timings) -> Table:
     """A column for each file, and for torch where it was timed."""
     table = Table(box=None, header_style="bold")
     for name in ("", *timings):
-        table.add_column(Text(name), justify="right" if name else "left", overflow="fold")
-    for name in list(facts[0])[1:]:
-        values = [fact[name] for fact in facts]
-        cells = [f"{value:,.1f}" if isinstance(value, float) else str(value) for value in values]
-        table.add_row(
-            name.replace("_", " "), *("not measured" if c == "None" else c for c in cells)
+        table.add_column(
+            Text(name), justify="right" if name else "left", overflow="fold", no_wrap=not name
         )
-    table.add_row("\n[bold]microseconds, median / 99th percentile")
+    for name in ("profile", "n_items", "file_mb"):
+        table.add_row(name.replace("_", " "), *(_cell(fact[name]) for fact in facts))
+    table.add_row("\n[bold]fresh process: ms, resident MB")
+    for name in facts[0]["cold_start"]:
+        cells = [_cell(fact["cold_start"][name]) for fact in facts]
+        table.add_row(name.replace("_", " "), *cells)
+    table.add_row("\n[bold]microseconds: median / p99")
     kinds = list(zip_longest(*timings.values()))  # torch lacks the last kinds, with threads
     for same in kinds:
         if _is_single(same[0]):
             cells = [f"{timing.p50_us:,.0f} / {timing.p99_us:,.0f}" for timing in same]
             table.add_row(f"history of {same[0].history}", *cells)
-    table.add_row(f"\n[bold]histories of {kinds[-1][0].history} per second")
+    table.add_row(f"\n[bold]histories of {kinds[-1][0].history} a second")
     for same in kinds:
         if same[0].history == kinds[-1][0].history:
             cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in same]
-            table.add_row(_LABEL.format(**asdict(same[0])), *cells)
+            table.add_row(_label(same[0]), *cells)
     return table
+
+
+def _cell(value: float | str | None) -> str:
+    if value is None:
+        return "not measured"
+    if isinstance(value, float):
+        return f"{value:.2f}" if value < 10 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _label(timing: Timing) -> str:
+    label = "one at a time" if timing.batch == 1 else f"batches of {timing.batch}"
+    label += f", n_threads={timing.n_threads}" if timing.n_threads > 1 else ""
+    return label + (f", {timing.askers} Python threads" if timing.askers > 1 else "")
 
 
 def _is_single(timing: Timing) -> bool:
@@ -167,27 +192,25 @@ def _rates(rows: Sequence[Timing]) -> dict[tuple[int, int, int], float]:
 def _advice(timings: Timings) -> str:
     """One line, of what was measured and of nothing else; threads and batches: the first file."""
     first, *others = timings
-    rates = _rates(timings[first])
+    rates, largest = _rates(timings[first]), max(BATCHES)
     said = []
-    for batch in (1, max(BATCHES)):
-        gain = {
-            n: rate / rates[batch, 1, 1]
-            for (b, n, a), rate in rates.items()
-            if (b, a) == (batch, 1)
-        }
-        more = max([n for n in gain if n > 1], key=gain.__getitem__, default=1)
-        wanted = more if gain[more] > 1.1 else 1
-        said.append(f"n_threads={wanted} for batches of {batch} ({more}: {gain[more]:.2f} times)")
+    for batch, what in ((1, "single histories"), (largest, f"batches of {largest}")):
+        rate = {n: rates[b, n, a] for b, n, a in rates if b == batch and a == 1}
+        if len(rate) > 1:
+            more = max(list(rate)[1:], key=rate.__getitem__)
+            gain = rate[more] / rate[1]
+            best = more if gain > 1.1 else 1
+            said.append(f"n_threads={best} for {what} (n_threads={more}: {gain:.2f} times)")
     askers = max(a for _, _, a in rates)
-    said.append(
-        f"{askers} Python threads get {rates[1, 1, askers] / rates[1, 1, 1]:.2f} times as much"
-    )
+    if askers > 1:
+        gain = rates[1, 1, askers] / rates[1, 1, 1]
+        said.append(f"{askers} Python threads sharing it answer {gain:.2f} times as much")
     batch = max(BATCHES[1:], key=lambda batch: rates[batch, 1, 1])
     said.append(f"batches of {batch}: {rates[batch, 1, 1] / rates[1, 1, 1]:.2f} times")
     for name in others:
         theirs = _rates(timings[name])
-        one, many = (theirs[key] / rates[key] for key in ((1, 1, 1), (max(BATCHES), 1, 1)))
-        said.append(f"{name} has {one:.2f} times the speed, {many:.2f} times in batches of 64")
+        one, many = (theirs[batch, 1, 1] / rates[batch, 1, 1] for batch in (1, largest))
+        said.append(f"{name}: {one:.2f} times the speed, in batches of {largest} {many:.2f} times")
     return f"{first}: {'; '.join(said)}"
 
 
@@ -204,11 +227,10 @@ def _drawing(path: Path) -> Callable[[Timings], None]:
         for name, rows in timings.items():
             single = [timing for timing in rows if _is_single(timing)]
             lengths = [str(timing.history) for timing in single]
-            (line,) = by_length.plot(lengths, [t.p50_us for t in single], marker="o")
-            by_length.plot(lengths, [t.p99_us for t in single], ":", color=line.get_color())
+            by_length.plot(lengths, [t.p50_us for t in single], marker="o")
             rates = [_rates(rows)[batch, 1, 1] for batch in BATCHES]
             by_batch.plot([str(batch) for batch in BATCHES], rates, marker="o", label=name)
-        by_length.set_title("microseconds of an answer: median, dotted 99th percentile")
+        by_length.set_title("microseconds of an answer, median")
         by_length.set_xlabel("events of the history")
         by_batch.set_title("histories per second, one thread")
         by_batch.set_xlabel("histories of a call")

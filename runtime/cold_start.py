@@ -16,7 +16,7 @@ def main() -> None:
     file, history, started = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
     import_module("numpy")
     # One clock for all processes of a machine, on Linux, macOS and Windows alike.
-    figures: dict[str, float | None] = {"numpy_ms": 1e3 * (time.perf_counter() - started)}
+    figures: dict[str, float | None] = {"python_numpy_ms": 1e3 * (time.perf_counter() - started)}
 
     def timed(step: str, call: Callable[[], Any]) -> Any:
         start = time.perf_counter()
@@ -34,7 +34,7 @@ def main() -> None:
     figures |= {"imports_mb": imports_mb, "load_mb": load_mb, "answer_mb": resident_mb()}
     # The part of the load that reads and checks the file, once more and by itself.
     model_file = import_module("attnrec.runtime.model_file")
-    timed("check", lambda: model_file.read_model_file(file, verify=True))
+    timed("load_check", lambda: model_file.read_model_file(file, verify=True))
     sys.stdout.write(json.dumps(figures))
 
 

@@ -28,7 +28,7 @@ from attnrec.runtime.recommender import Recommender
 BATCHES = (1, 8, 64)
 _LENGTHS = (0, 1, 10, 50, 200)
 _BLOCK_NS = 5_000_000
-_IN_A_ROW = 16  # answers of an asking thread between two meetings with the others
+_IN_A_ROW = 8  # answers of an asking thread between two meetings with the others
 
 Ask = Callable[[list[list[int | str]]], Any]
 Call = Callable[[], Any]
@@ -162,9 +162,9 @@ def cold_starts(
 ) -> list[Figures]:
     """Medians over fresh processes, at least 3 for each file, in turn.
 
-    Milliseconds: numpy_ms (with the interpreter), onnxruntime_ms, attnrec_ms (imports), load_ms,
-    first_answer_ms, total_ms; check_ms, the part of the load that reads and checks the file, once
-    more. Resident megabytes: imports_mb, load_mb, answer_mb, None where the system does not tell.
+    Milliseconds: python_numpy_ms (interpreter and import), onnxruntime_ms, attnrec_ms (imports),
+    load_ms, first_answer_ms, total_ms; load_check_ms: reading and checking the file, once more.
+    Resident megabytes: imports_mb, load_mb, answer_mb; None where the system does not tell.
     """
     found: list[list[Figures]] = [[] for _ in files]
     end = time.perf_counter() + seconds

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from attnrec.cli.bench import bench
 from attnrec.cli.console import run_command
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export, with_default_profile
 from attnrec.cli.recommend import recommend
 from attnrec.cli.train import train
 
-COMMANDS = {"train": train, "export": export, "evaluate": evaluate, "recommend": recommend}
+COMMANDS = {
+    "train": train, "export": export, "evaluate": evaluate, "recommend": recommend, "bench": bench,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
