@@ -2,14 +2,13 @@
 
     attnrec-train --out run && python benchmarks/speed.py run
 
-All on one thread and in one process. Variants take turns in blocks of 16 calls, and the 10th
-percentile of the single calls is reported: neighbours on the machine disturb it least. Ratios
-repeat, microseconds belong to the machine.
+All on one thread and in one process. Variants take turns in short blocks, and the 10th percentile
+of the single calls is reported: neighbours on the machine disturb it least. Ratios repeat,
+microseconds belong to the machine.
 """
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,28 +25,19 @@ from attnrec.export.graph import GraphBuilder
 from attnrec.export.item_table import FloatTable
 from attnrec.runtime import Recommender
 from attnrec.runtime import format as names
+from attnrec.runtime.measuring import take_turns
 from attnrec.runtime.session import make_session
 from attnrec.train import Run
 from attnrec.train.models.protocol import TableModel, catalogue_scores
 from attnrec.train.models.sasrec import SASRec
 
-_BLOCK = 16
 _K = 10
 
 
-def p10_microseconds(variants: dict[str, Callable[[], Any]], n_blocks: int) -> dict[str, float]:
+def p10_microseconds(variants: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
     """Time the variants in turn."""
-    for call in variants.values():
-        for _ in range(2 * _BLOCK):
-            call()
-    times: dict[str, list[int]] = {name: [] for name in variants}
-    for _ in range(n_blocks):
-        for name, call in variants.items():
-            for _ in range(_BLOCK):
-                start = time.perf_counter_ns()
-                call()
-                times[name].append(time.perf_counter_ns() - start)
-    return {name: float(np.percentile(t, 10)) / 1000 for name, t in times.items()}
+    times = take_turns(variants, seconds)
+    return {name: float(np.percentile(us, 10)) for name, us in times.items()}
 
 
 def rows_graph(model: TableModel) -> bytes:
@@ -105,7 +95,7 @@ def feed(history: np.ndarray, id_type: str) -> dict[str, np.ndarray]:
     }
 
 
-def against_torch_and_rows(run: Run, n_blocks: int) -> dict[str, float]:
+def against_torch_and_rows(run: Run, seconds: float) -> dict[str, float]:
     """History of 50: torch eager, the file with string and int64 ids, and rows in, rows out."""
     model = run.model
     assert isinstance(model, TableModel)
@@ -138,11 +128,11 @@ def against_torch_and_rows(run: Run, n_blocks: int) -> dict[str, float]:
             "recommend_string": lambda: string_recommender.recommend(string_list, _K),
             "recommend_int64": lambda: int_recommender.recommend(int_list, _K),
         },
-        n_blocks,
+        seconds,
     )
 
 
-def by_history_length(run: Run, n_blocks: int) -> dict[str, float]:
+def by_history_length(run: Run, seconds: float) -> dict[str, float]:
     """10 and 200 events, with a model of max_len 200 (random weights: only time is measured)."""
     torch.manual_seed(0)
     model = SASRec(replace(run.model.config, max_len=200)).eval()
@@ -152,19 +142,19 @@ def by_history_length(run: Run, n_blocks: int) -> dict[str, float]:
     variants: dict[str, Callable[[], Any]] = {
         name: (lambda inputs=inputs: session.run(None, inputs)) for name, inputs in feeds.items()
     }
-    return p10_microseconds(variants, n_blocks)
+    return p10_microseconds(variants, seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run directory of sasrec, from attnrec-train")
-    parser.add_argument("--blocks", type=int, default=60, help="blocks of 16 calls per variant")
+    parser.add_argument("--seconds", type=float, default=5, help="of each of two comparisons")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     run = Run.load(arguments.run)
-    main_times = against_torch_and_rows(run, arguments.blocks)
-    lengths = by_history_length(run, arguments.blocks)
+    main_times = against_torch_and_rows(run, arguments.seconds)
+    lengths = by_history_length(run, arguments.seconds)
     t = main_times
     ratios = {
         "torch eager / file, string": (t["torch_eager"] / t["string"], ">= 3.0"),

@@ -27,7 +27,7 @@ from attnrec.runtime.recommender import Recommender
 
 BATCHES = (1, 8, 64)
 _LENGTHS = (0, 1, 10, 50, 200)
-_BLOCK_NS = 5_000_000
+_BLOCK_NS = 20_000_000
 _IN_A_ROW = 8  # answers of an asking thread between two meetings with the others
 
 Ask = Callable[[list[list[int | str]]], Any]
@@ -140,7 +140,7 @@ def measure(
 def take_turns(
     calls: Mapping[_Key, Call], seconds: float, tick: Call = lambda: None
 ) -> dict[_Key, NDArray[np.float64]]:
-    """Microseconds of the single calls of each kind, in blocks of 5 ms, at least one of each."""
+    """Microseconds of the single calls of each kind, in blocks of 20 ms, at least one of each."""
     times: dict[_Key, list[int]] = {key: [] for key in calls}
     end = time.perf_counter() + seconds
     while not all(times.values()) or time.perf_counter() < end:
