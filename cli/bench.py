@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,29 +59,30 @@ def bench(
     subjects = [Subject.of_file(path) for path in paths]
     everyone = subjects if against is None else [*subjects, _torch_model(against, subjects)]
     with _progress(seconds * len(everyone), quiet) as tick:
-        starts = cold_starts(subjects, 0.25 * seconds * len(everyone), tick)
+        starts = cold_starts(subjects, 0.25 * seconds * len(subjects), tick)
         wall, cpu = time.perf_counter(), time.process_time()
         found = measure(everyone, 0.75 * seconds * len(everyone), tick)
         share = (time.process_time() - cpu) / (time.perf_counter() - wall)
     if share < 0.9:
         err.print(f"this machine is busy: {share:.0%} of a core for the measurement. {_BUSY}")
     timings = {subject.name: rows for subject, rows in zip(everyone, found, strict=True)}
-    facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
-    advice = _advice(timings)
     if draw is not None:
         draw(timings)
-    if as_json:
-        as_dicts = {name: [asdict(timing) for timing in rows] for name, rows in timings.items()}
-        result = {
-            "machine": {**_machine(), "core_share": share},
-            "files": facts,
-            "timings": as_dicts,
-            "advice": advice,
-        }
-        print(json.dumps(result))
-    else:
+    facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
+    if not as_json:
         out.print(_table(facts, timings))
-        print(advice)
+        print(_advice(timings))
+        return
+    result = {
+        "machine": {
+            "system": platform.platform(), "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__, "attnrec": __version__, "core_share": share,
+        },
+        "files": facts,
+        "timings": {name: [asdict(timing) for timing in rows] for name, rows in timings.items()},
+        "advice": _advice(timings),
+    }  # fmt: skip
+    print(json.dumps(result))
 
 
 @contextmanager
@@ -124,13 +124,6 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
     return replace(subjects[0], name="torch eager, only scores", ask={1: reference.scores})
 
 
-def _machine() -> dict[str, str]:
-    return {
-        "system": platform.platform(), "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__, "attnrec": __version__,
-    }  # fmt: skip
-
-
 def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any]:
     return {
         "file": subject.name, "profile": subject.info.profile, "n_items": subject.info.n_items,
@@ -152,16 +145,16 @@ def _table(facts: Sequence[Mapping[str, Any]], timings: Timings) -> Table:
         cells = [_cell(fact["cold_start"][name]) for fact in facts]
         table.add_row(name.replace("_", " "), *cells)
     table.add_row("\n[bold]microseconds: median / p99")
-    kinds = list(zip_longest(*timings.values()))  # torch lacks the last kinds, with threads
-    for same in kinds:
-        if _is_single(same[0]):
-            cells = [f"{timing.p50_us:,.0f} / {timing.p99_us:,.0f}" for timing in same]
-            table.add_row(f"history of {same[0].history}", *cells)
-    table.add_row(f"\n[bold]histories of {kinds[-1][0].history} a second")
-    for same in kinds:
-        if same[0].history == kinds[-1][0].history:
-            cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in same]
-            table.add_row(_label(same[0]), *cells)
+    rows = next(iter(timings.values()))
+    by_length = {t.history: [_one_by_one(r)[t.history] for r in timings.values()] for t in rows}
+    for history, same in by_length.items():
+        cells = [f"{timing.p50_us:,.0f} / {timing.p99_us:,.0f}" for timing in same]
+        table.add_row(f"history of {history}", *cells)
+    table.add_row(f"\n[bold]histories of {rows[-1].history} a second")
+    for kind in _usual(rows):
+        speeds = [_usual(r).get(kind) for r in timings.values()]  # of torch only on one thread
+        cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in speeds]
+        table.add_row(_label(*kind), *cells)
     return table
 
 
@@ -173,44 +166,42 @@ def _cell(value: float | str | None) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _label(timing: Timing) -> str:
-    label = "one at a time" if timing.batch == 1 else f"batches of {timing.batch}"
-    label += f", n_threads={timing.n_threads}" if timing.n_threads > 1 else ""
-    return label + (f", {timing.askers} Python threads" if timing.askers > 1 else "")
+def _label(batch: int, n_threads: int, askers: int) -> str:
+    label = "one at a time" if batch == 1 else f"batches of {batch}"
+    label += f", n_threads={n_threads}" if n_threads > 1 else ""
+    return label + (f", {askers} Python threads" if askers > 1 else "")
 
 
-def _is_single(timing: Timing) -> bool:
-    return timing.batch == timing.n_threads == timing.askers == 1
+def _one_by_one(rows: Sequence[Timing]) -> dict[int, Timing]:
+    """Single histories on one thread, by length."""
+    return {t.history: t for t in rows if t.batch == t.n_threads == t.askers == 1}
 
 
-def _rates(rows: Sequence[Timing]) -> dict[tuple[int, int, int], float]:
-    """Histories per second by batch, n_threads and askers, at the length of the last timing."""
-    usual = [timing for timing in rows if timing.history == rows[-1].history]
-    return {(t.batch, t.n_threads, t.askers): t.histories_per_second for t in usual}
+def _usual(rows: Sequence[Timing]) -> dict[tuple[int, int, int], Timing]:
+    """Batches and threads, at the length of the last timing."""
+    usual = rows[-1].history
+    return {(t.batch, t.n_threads, t.askers): t for t in rows if t.history == usual}
 
 
 def _advice(timings: Timings) -> str:
     """One line, of what was measured and of nothing else; threads and batches: the first file."""
     first, *others = timings
-    rates, largest = _rates(timings[first]), max(BATCHES)
-    said = []
-    for batch, what in ((1, "single histories"), (largest, f"batches of {largest}")):
-        rate = {n: rates[b, n, a] for b, n, a in rates if b == batch and a == 1}
-        if len(rate) > 1:
-            more = max(list(rate)[1:], key=rate.__getitem__)
-            gain = rate[more] / rate[1]
-            best = more if gain > 1.1 else 1
-            said.append(f"n_threads={best} for {what} (n_threads={more}: {gain:.2f} times)")
-    askers = max(a for _, _, a in rates)
-    if askers > 1:
-        gain = rates[1, 1, askers] / rates[1, 1, 1]
-        said.append(f"{askers} Python threads sharing it answer {gain:.2f} times as much")
-    batch = max(BATCHES[1:], key=lambda batch: rates[batch, 1, 1])
-    said.append(f"batches of {batch}: {rates[batch, 1, 1] / rates[1, 1, 1]:.2f} times")
+    speed = {kind: t.histories_per_second for kind, t in _usual(timings[first]).items()}
+    single = {n: speed[b, n, a] for b, n, a in speed if b == a == 1}
+    wanted = max(single, key=lambda n: single[n] / (1 if n == 1 else 1.1))  # more is not free
+    said = [f"n_threads={wanted} for single histories"]
+    said += [f"{n} threads: {single[n] / single[1]:.2f} times the speed" for n in list(single)[1:]]
+    most = max(speed, key=speed.__getitem__)
+    said.append(
+        f"most a second: {_label(*most)}, {speed[most] / single[1]:.2f} times one at a time"
+    )
     for name in others:
-        theirs = _rates(timings[name])
-        one, many = (theirs[batch, 1, 1] / rates[batch, 1, 1] for batch in (1, largest))
-        said.append(f"{name}: {one:.2f} times the speed, in batches of {largest} {many:.2f} times")
+        theirs = _usual(timings[name])
+        one, many = (
+            theirs[batch, 1, 1].histories_per_second / speed[batch, 1, 1]
+            for batch in (1, max(BATCHES))
+        )
+        said.append(f"{name}: {one:.2f} times the speed, {many:.2f} in batches of {max(BATCHES)}")
     return f"{first}: {'; '.join(said)}"
 
 
@@ -225,11 +216,10 @@ def _drawing(path: Path) -> Callable[[Timings], None]:
         figure = Figure(figsize=(10, 4), layout="constrained")
         by_length, by_batch = figure.subplots(1, 2)
         for name, rows in timings.items():
-            single = [timing for timing in rows if _is_single(timing)]
-            lengths = [str(timing.history) for timing in single]
-            by_length.plot(lengths, [t.p50_us for t in single], marker="o")
-            rates = [_rates(rows)[batch, 1, 1] for batch in BATCHES]
-            by_batch.plot([str(batch) for batch in BATCHES], rates, marker="o", label=name)
+            lengths = {str(n): timing.p50_us for n, timing in _one_by_one(rows).items()}
+            by_length.plot(lengths.keys(), lengths.values(), marker="o")
+            speed = [_usual(rows)[batch, 1, 1].histories_per_second for batch in BATCHES]
+            by_batch.plot([str(batch) for batch in BATCHES], speed, marker="o", label=name)
         by_length.set_title("microseconds of an answer, median")
         by_length.set_xlabel("events of the history")
         by_batch.set_title("histories per second, one thread")
