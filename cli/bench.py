@@ -22,7 +22,7 @@ from attnrec.runtime.files import replace_file
 from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
 from attnrec.runtime.version import __version__
 
-_BUSY = "Times and threads look worse than they are; ratios on one thread hold"
+_BUSY = "Trust ratios one at a time; times, threads and large batches look worse than they are"
 Timings = Mapping[str, list[Timing]]
 """By file, and of torch under its own name; the first file comes first."""
 
@@ -71,7 +71,7 @@ def bench(
     facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
     if not as_json:
         out.print(_table(facts, timings))
-        print(_advice(timings))
+        print(_advice(facts, timings))
         return
     result = {
         "machine": {
@@ -80,7 +80,7 @@ def bench(
         },
         "files": facts,
         "timings": {name: [asdict(timing) for timing in rows] for name, rows in timings.items()},
-        "advice": _advice(timings),
+        "advice": _advice(facts, timings),
     }  # fmt: skip
     print(json.dumps(result))
 
@@ -183,7 +183,7 @@ def _usual(rows: Sequence[Timing]) -> dict[tuple[int, int, int], Timing]:
     return {(t.batch, t.n_threads, t.askers): t for t in rows if t.history == usual}
 
 
-def _advice(timings: Timings) -> str:
+def _advice(facts: Sequence[Mapping[str, Any]], timings: Timings) -> str:
     """One line, of what was measured and of nothing else; threads and batches: the first file."""
     first, *others = timings
     speed = {kind: t.histories_per_second for kind, t in _usual(timings[first]).items()}
@@ -195,13 +195,14 @@ def _advice(timings: Timings) -> str:
     said.append(
         f"most a second: {_label(*most)}, {speed[most] / single[1]:.2f} times one at a time"
     )
+    size = {fact["file"]: fact["file_mb"] for fact in facts}
     for name in others:
-        theirs = _usual(timings[name])
+        theirs, largest = _usual(timings[name]), max(BATCHES)
         one, many = (
-            theirs[batch, 1, 1].histories_per_second / speed[batch, 1, 1]
-            for batch in (1, max(BATCHES))
+            theirs[batch, 1, 1].histories_per_second / speed[batch, 1, 1] for batch in (1, largest)
         )
-        said.append(f"{name}: {one:.2f} times the speed, {many:.2f} in batches of {max(BATCHES)}")
+        said.append(f"{name}: {one:.2f} times the speed, {many:.2f} in batches of {largest}")
+        said[-1] += f", {size[name] / size[first]:.2f} times the size" if name in size else ""
     return f"{first}: {'; '.join(said)}"
 
 

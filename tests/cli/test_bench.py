@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
+from attnrec.runtime import cold_start
+
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 STRING, INT64 = FORMAT_1 / "tiny-string.onnx", FORMAT_1 / "tiny-int64.onnx"
 STEPS = ["python_numpy_ms", "onnxruntime_ms", "attnrec_ms", "load_ms", "first_answer_ms"]
@@ -64,7 +66,8 @@ def test_a_fresh_process_is_split_into_its_steps(two_files) -> None:
 def test_the_advice_is_one_line_that_names_the_files(two_files) -> None:
     advice = two_files[0]["advice"]
     assert advice.startswith(f"{STRING}: ")
-    assert str(INT64) in advice
+    ratio = INT64.stat().st_size / STRING.stat().st_size
+    assert advice.endswith(f", {ratio:.2f} times the size")
     assert "\n" not in advice
 
 
@@ -112,6 +115,21 @@ def test_wrong_input_is_refused_before_anything_is_measured(run, trained, tmp_pa
         assert (outcome.code, outcome.out) == (2, ""), arguments
         for part in expected:
             assert part in outcome.err, (arguments, outcome.err)
+
+
+def test_memory_is_asked_of_the_system_in_its_own_way_or_not_told(monkeypatch) -> None:
+    def no_proc(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    here = cold_start.resident_mb()
+    monkeypatch.setattr(cold_start, "open", no_proc, raising=False)
+    peak = cold_start.resident_mb()
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert cold_start.resident_mb() is None
+    if sys.platform == "linux":
+        assert here is not None
+        assert peak is not None
+        assert 10 < here <= peak + 1
 
 
 def on_a_device(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
