@@ -45,6 +45,8 @@ class ModelInfo:
     """Report of the comparison with the torch model; None only while a file is being made."""
     versions: Mapping[str, str]
     """Libraries that made the file, and "lowest_onnxruntime" that can run it."""
+    sha256: str | None = None
+    """The seal of the file; None only while it is being made."""
 
     @property
     def score_tolerance(self) -> float:
@@ -91,6 +93,7 @@ class ModelInfo:
                 metrics=json.loads(metadata[names.METRICS_KEY]),
                 parity=json.loads(metadata.get(names.PARITY_KEY, "null")),
                 versions=versions,
+                sha256=metadata.get(names.SEAL_KEY),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelFileError(

@@ -45,7 +45,6 @@ class Recommender:
             )
         self._session = session
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
-        self._seal = metadata.get(names.SEAL_KEY)
         self._padding = names.PADDING[self._info.id_type]
         self._nothing = stack([np.empty(0)], self._info.id_type, self._padding)  # (1, 0)
         self._source: dict[str, Any] | None = None
@@ -266,13 +265,13 @@ class Recommender:
         with self._reload_lock:
             if self._process == os.getpid() or self._source is None:
                 return
-            self._session = _load_again(self._source, self._seal)._session
+            self._session = _load_again(self._source, self._info.sha256)._session
             self._process = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._source is None:
             raise TypeError("a Recommender made from a session has no file to load again")
-        return _load_again, (self._source, self._seal)
+        return _load_again, (self._source, self._info.sha256)
 
     def __repr__(self) -> str:
         info = self._info
@@ -282,6 +281,6 @@ class Recommender:
 def _load_again(source: Mapping[str, Any], seal: str | None) -> Recommender:
     """Load the file of another process, and only if it is still the same file."""
     recommender = Recommender.load(**source)
-    if recommender._seal != seal:
+    if recommender.info.sha256 != seal:
         raise ModelFileError(f"{source['path']} was replaced by another model in the meantime")
     return recommender

@@ -1,0 +1,73 @@
+"""A loaded file and how a body is answered from it: bytes in, bytes out, no HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attnrec.runtime.errors import SelfTestError
+from attnrec.runtime.recommender import Recommender
+from attnrec.runtime.serving import messages
+from attnrec.runtime.serving.messages import Answer, Decode, Question, Refused
+
+
+@dataclass(frozen=True)
+class Served:
+    """A file as it is served; a server changes files by changing this one reference."""
+
+    recommender: Recommender
+    version: str
+    """First digits of the sha256 of the file."""
+    facts: bytes
+    """What the file says of itself, as JSON."""
+    fault: str | None
+    """Why it must not be used on this machine; None: it reproduces its golden vectors."""
+    decode: Decode
+
+    @classmethod
+    def of(cls, recommender: Recommender) -> "Served":
+        """Prepare a file, and test it with its golden vectors."""
+        info = recommender.info
+        try:
+            recommender.selftest()
+            fault = None
+        except SelfTestError as error:
+            fault = str(error)
+        version = (info.sha256 or "unsealed")[:12]
+        facts = messages.encode(info)
+        return cls(recommender, version, facts, fault, messages.decoder(info.id_type))
+
+    def answer(self, body: bytes) -> bytes:
+        """The answer to one question, or to a list of them. `Refused` if it cannot be asked."""
+        asked = self.decode(body)
+        try:
+            if isinstance(asked, list):
+                return messages.encode(self._answer_many(asked))
+            found = self.recommender.recommend(
+                asked.history,
+                asked.k,
+                exclude=asked.exclude,
+                candidates=asked.candidates,
+                exclude_seen=asked.exclude_seen,
+            )
+        except ValueError as error:  # of the arguments, and it says which
+            raise Refused(422, str(error)) from error
+        return messages.encode(messages.answer_of(found, self.version))
+
+    def _answer_many(self, asked: Sequence[Question[Any]]) -> list[Answer]:
+        """Questions with the same k and policy share a batch."""
+        groups: dict[tuple[int, bool | None], list[int]] = {}
+        for place, question in enumerate(asked):
+            groups.setdefault((question.k, question.exclude_seen), []).append(place)
+        answers: dict[int, Answer] = {}
+        for (k, exclude_seen), places in groups.items():
+            rows = [asked[place] for place in places]
+            found = self.recommender.recommend_batch(
+                [row.history for row in rows],
+                k,
+                exclude=[row.exclude for row in rows],
+                candidates=[row.candidates for row in rows],
+                exclude_seen=exclude_seen,
+            )
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = messages.answer_of(answer, self.version)
+        return [answers[place] for place in range(len(asked))]
