@@ -29,6 +29,8 @@ async def app(scope, receive, send):
                 "headers": [(b"content-length", length)]})
     await send({"type": "http.response.body", "body": body})
 listener = socket.create_server(("127.0.0.1", 0))
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP,
+                         fileno=listener.detach())
 print("at http://127.0.0.1:%d" % listener.getsockname()[1], file=sys.stderr, flush=True)
 config = uvicorn.Config(app, http="httptools", ws="none", lifespan="off", log_config=None,
                         access_log=False, proxy_headers=False)

@@ -31,7 +31,14 @@ def listen(host: str, port: int, *, insecure: bool = False) -> socket.socket:
                 "anyone there could ask the model. Listen on 127.0.0.1 behind a proxy that checks "
                 "who asks, or allow it with --insecure"
             )
-        return socket.create_server(address[:2], family=family, backlog=_MOST_WAITING_CONNECTIONS)
+        listener = socket.create_server(
+            address[:2], family=family, backlog=_MOST_WAITING_CONNECTIONS
+        )
+        # asyncio sends at once (TCP_NODELAY) only on sockets that say that they are TCP; else
+        # every answer waits 40 ms for the client to confirm its head.
+        return socket.socket(
+            family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach()
+        )
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
