@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -54,16 +55,25 @@ def serve(
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
     recommender = Recommender.load(file)
     listener = listen(host, port, insecure=insecure)
-    name, bound = listener.getsockname()[:2]
-    address = f"[{name}]:{bound}" if ":" in name else f"{name}:{bound}"
-    info = recommender.info
-    err.print(
-        f"{info.model}, {info.n_items:,} items, at http://{address}", markup=False, soft_wrap=True
-    )
     limits = Limits(threads=threads, queue=queue, max_body=max_body)
-    serve_until_stopped(recommender, listener, limits, grace=grace)
+    serve_until_stopped(
+        recommender,
+        listener,
+        limits,
+        grace=grace,
+        on_start=lambda: _announce(recommender, listener),
+    )
     # A computation that outlives the grace time cannot be interrupted: not waited for.
     os._exit(0)
+
+
+def _announce(recommender: Recommender, listener: socket.socket) -> None:
+    """One line with the address, whose port was perhaps chosen by the system."""
+    host, port = listener.getsockname()[:2]
+    info = recommender.info
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    line = f"{info.model}, {info.n_items:,} items, at {address}"
+    err.print(line, markup=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import signal
 import socket
+from collections.abc import Callable
 
 import uvicorn
 
@@ -47,11 +48,17 @@ def listen(host: str, port: int, *, insecure: bool = False) -> socket.socket:
 
 
 def serve(
-    recommender: Recommender, listener: socket.socket, limits: Limits, *, grace: int = 10
+    recommender: Recommender,
+    listener: socket.socket,
+    limits: Limits,
+    *,
+    grace: int = 10,
+    on_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C, then finish what was asked, at most `grace` seconds long.
 
-    Only in the main thread, which alone receives signals.
+    on_start: called when requests will be answered and a signal ends this in good order. Only in
+    the main thread, which alone receives signals.
     """
     served = Served.of(recommender)
     if served.fault is not None:
@@ -73,5 +80,6 @@ def serve(
     # the process goes on to its end, and a signal that comes early is not lost.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
+    on_start()
     server.run(sockets=[listener])
     service.close()

@@ -1,0 +1,124 @@
+"""Real server processes (`attnrec-serve`) on the committed files, and real clients."""
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
+COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def problem(self, status: int) -> dict[str, Any]:
+        """The problem document, which must be one of RFC 9457 with this status."""
+        assert (self.status, self.headers["content-type"]) == (status, "application/problem+json")
+        problem: dict[str, Any] = self.json
+        assert problem["status"] == status
+        assert problem["type"] == "about:blank"
+        assert problem["title"] and problem["detail"]
+        return problem
+
+
+@dataclass(frozen=True)
+class Server:
+    process: subprocess.Popen[str]
+    port: int
+
+    def client(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def send(self, method: str, path: str, body: Any = None, headers: Any = JSON) -> Reply:
+        """One request over a connection of its own; a body that is no bytes is sent as JSON."""
+        if body is not None and not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        connection = self.client()
+        try:
+            connection.request(method, path, body, headers)
+            return reply_of(connection)
+        finally:
+            connection.close()
+
+    def ask(self, question: Any) -> Reply:
+        return self.send("POST", "/v1/recommend", question)
+
+    def raw(self, sent: bytes) -> socket.socket:
+        """A connection on which these bytes were sent and nothing else."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection.sendall(sent)
+        return connection
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM; the exit code and what stood on standard error since the start."""
+        self.process.terminate()
+        _, errors = self.process.communicate(timeout=30)
+        return self.process.returncode, errors
+
+
+def reply_of(connection: http.client.HTTPConnection) -> Reply:
+    response = connection.getresponse()
+    return Reply(response.status, response.headers, response.read())
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The committed files of format 1."""
+    return FORMAT_1
+
+
+@pytest.fixture(scope="session")
+def start() -> Iterator[Start]:
+    """Start a server on a free port: start("tiny-string", "--queue", 1)."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def call(file: str | Path, *options: object) -> Server:
+        path = FORMAT_1 / f"{file}.onnx" if isinstance(file, str) else file
+        process = subprocess.Popen(
+            [COMMAND, str(path), "--port", "0", *map(str, options)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        processes.append(process)
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        address = re.search(r"http://[\d.]+:(\d+)", line)
+        assert address, line + process.stderr.read()
+        return Server(process, int(address[1]))
+
+    yield call
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def strings(start: Start) -> Server:
+    """String ids, titles, policy no-repeats."""
+    return start("tiny-string")
+
+
+@pytest.fixture(scope="session")
+def numbers(start: Start) -> Server:
+    """int64 ids, no titles, policy repeats."""
+    return start("tiny-int64")
