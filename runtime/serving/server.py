@@ -61,8 +61,6 @@ def serve(
     the main thread, which alone receives signals.
     """
     served = Served.of(recommender)
-    if served.fault is not None:
-        logger.error("not ready: %s", served.fault)
     service = Service(served, limits)
     config = uvicorn.Config(
         make_app(service),
@@ -81,5 +79,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     on_start()
+    if served.fault is not None:
+        logger.error("not ready: %s", served.fault)
     server.run(sockets=[listener])
     service.close()
