@@ -38,7 +38,7 @@ install: .venv/linked-$(LISTING)
 
 demo: install .venv-device/installed
 	@echo "--- 1/4 train on a year of a shop's purchases (about 2 minutes on 2 cores)"
-	$(VENV)/attnrec-train --out demo-run
+	$(VENV)/attnrec-train --out demo-run --resume
 	@echo "--- 2/4 export to one file, and prove it against the torch model"
 	$(VENV)/attnrec-export demo-run
 	@echo "--- 3/4 measure the file on the purchases that were held back"
@@ -59,4 +59,4 @@ check: install
 	$(VENV)/mypy
 
 clean:
-	rm -rf .venv .venv-device build dist demo-run attnrec-run
+	rm -rf .venv .venv-device build dist demo-run demo-run.unfinished attnrec-run

@@ -59,12 +59,18 @@ def clean_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except (AttnrecError, ValueError) as error:
-        fail(str(error))
+        fail(_with_notes(str(error), error))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}; earlier files are as they were")
-    except KeyboardInterrupt:
-        fail("interrupted; earlier files are as they were", code=130)
+        message = f"{where}{error.strerror or error}; earlier files are as they were"
+        fail(_with_notes(message, error))
+    except KeyboardInterrupt as error:
+        fail(_with_notes("interrupted; earlier files are as they were", error), code=130)
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    """What the library added to the error, such as how to go on, belongs to the message."""
+    return "\n".join([message, *getattr(error, "__notes__", ())])
 
 
 def fail(message: str, *, code: int = 2) -> None:

@@ -40,6 +40,14 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="Train as RUN did, but on every event, for shipping."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where the same command was interrupted, if it was. Bit for bit as without "
+            "interruption, with the same --threads and torch.",
+        ),
+    ] = False,
     model: Annotated[
         str, typer.Option(help=f"One of: {', '.join(MODELS)}.", rich_help_panel=_MODEL)
     ] = "sasrec",
@@ -131,7 +139,7 @@ def train(
     given = dict(locals())
     if final is not None:
         _check_alone_with_final(given)
-        run = _train_final(final, run_directory, threads, quiet)
+        run = _train_final(given, run_directory, quiet)
     else:
         run = _train_new(given, run_directory or Path("attnrec-run"), quiet)
     _print_result(run, as_json)
@@ -149,7 +157,7 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     names = ("model", "epochs", "max_minutes", "seed", "threads")
     loop = {name: given[name] for name in names if given[name] is not None}
     config = TrainConfig(settings=settings, **loop)
-    check_target(target)
+    check_target(target, resume=given["resume"])
     if (target / "config.json").is_file():
         err.print(f"{target} holds a run, which this one replaces when it is done", markup=False)
     with err.status("reading the log"):
@@ -157,10 +165,12 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     for line in report.lines():
         err.print(line, markup=False, soft_wrap=True)
     with TrainingProgress(config.epochs, quiet=quiet) as progress:
-        return train_log(log, report, recipe, config, out=target, progress=progress)
+        resume = given["resume"]
+        return train_log(log, report, recipe, config, out=target, progress=progress, resume=resume)
 
 
-def _train_final(final: Path, target: Path | None, threads: int | None, quiet: bool) -> Run:
+def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run:
+    final, threads = given["final"], given["threads"]
     before = Run.load(final)
     if threads is not None:
         before = replace(before, config=replace(before.config, threads=threads))
@@ -168,12 +178,13 @@ def _train_final(final: Path, target: Path | None, threads: int | None, quiet: b
     with TrainingProgress(epochs, quiet=quiet) as progress:
         whole = final.absolute()
         named = target or whole.with_name(f"{whole.name}-final")
-        return train_final(before, out=named, progress=progress)
+        return train_final(before, out=named, progress=progress, resume=given["resume"])
 
 
 def _check_alone_with_final(given: dict[str, Any]) -> None:
     """A final run repeats a recipe; options that would change it are a misunderstanding."""
-    free = {"final", "run_directory", "threads", "as_json", "verbose", "quiet", "version"}
+    free = {"final", "resume", "run_directory", "threads"}
+    free |= {"as_json", "verbose", "quiet", "version"}
     defaults = {
         "model": "sasrec", "seed": 0, "id_type": "auto", "time_unit": "auto", "repeats": False,
         **{f.name: f.default for f in fields(DataRecipe)}, "events": "",

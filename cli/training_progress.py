@@ -5,7 +5,7 @@ from types import TracebackType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attnrec.cli.console import err
-from attnrec.train.loop import EpochRecord
+from attnrec.train.training_state import EpochRecord
 
 
 class TrainingProgress:

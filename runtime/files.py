@@ -19,7 +19,7 @@ def replace_file(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
     try:
         yield temporary
-        _sync_file(temporary)
+        sync_file(temporary)
         os.replace(temporary, target)
     except BaseException:
         # Windows refuses to delete a file that the failed block left open: the block's own
@@ -27,16 +27,16 @@ def replace_file(path: str | Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Force the content to the disk: else a power cut may keep the new name with no content."""
     with open(path, "r+b") as file:
         os.fsync(file.fileno())
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Force the new name to the disk where the system can (Windows cannot open a directory)."""
     if os.name != "posix":
         return

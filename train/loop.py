@@ -1,21 +1,21 @@
 """The training loop of models that learn by gradient."""
 
 import logging
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from attnrec.train.batches import TrainingBatches
+from attnrec.train.checkpoint import Checkpoints
 from attnrec.train.config import TrainConfig
 from attnrec.train.evaluation import Metrics
 from attnrec.train.losses import catalogue_softmax
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.split import Sequences
+from attnrec.train.training_state import EpochRecord, TrainingState, best_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -29,26 +29,8 @@ class Progress(Protocol):
     def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
         """After each step; `step` counts from 1 within the epoch, `loss` is the mean so far."""
 
-    def on_epoch(self, record: "EpochRecord") -> None:
+    def on_epoch(self, record: EpochRecord) -> None:
         """After each epoch and its validation."""
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One point of the learning curve."""
-
-    epoch: int
-    """From 1."""
-    loss: float
-    """Mean training loss."""
-    valid: dict[str, Any] | None
-    """Validation figures; None in a final run, which has nothing to validate on."""
-    seconds: float
-    """Since the start of training."""
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return asdict(self)
 
 
 def fit_by_gradient(
@@ -58,60 +40,62 @@ def fit_by_gradient(
     validate: Callable[[], Metrics] | None,
     progress: Progress | None = None,
     stop_after: int | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[EpochRecord]:
     """Train `model` in place and leave it at its best epoch by validation NDCG@10, in eval mode.
 
     validate: asks the model as it is now; None for a final run, which keeps its last epoch.
     stop_after: end after this epoch of a schedule made for `config.epochs`.
+    checkpoints: where to keep the state on the way; what is there already is gone on from.
     """
     batches = TrainingBatches(sequences, model.config.max_len, config.batch_events)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    records: list[EpochRecord] = []
-    best: dict[str, Tensor] = {}
-    best_ndcg, best_epoch = -1.0, 0
-    started = time.monotonic()
-    for epoch in range(1, (stop_after or config.epochs) + 1):
-        loss = _train_epoch(model, batches, optimizer, config, epoch, progress)
+    state = TrainingState(model, config)
+    if checkpoints is not None:
+        checkpoints.restore(state)
+    while not _is_over(state.records, config, stop_after or config.epochs):
+        _train_epoch(state, batches, config, progress, checkpoints)
         model.eval()
         valid = None if validate is None else validate()
-        record = EpochRecord(
-            epoch, loss, valid.to_json() if valid else None, round(time.monotonic() - started, 2)
-        )
-        records.append(record)
+        state.end_epoch(valid.to_json() if valid else None)
+        if checkpoints is not None:
+            checkpoints.save(state)
         if progress is not None:
-            progress.on_epoch(record)
-        # By the figure as it is recorded, so that the kept epoch is the one a reader finds best.
-        if record.valid is not None and record.valid["ndcg@10"] > best_ndcg:
-            best_ndcg, best_epoch = record.valid["ndcg@10"], epoch
-            best = {name: value.clone() for name, value in model.state_dict().items()}
-        if valid is not None and epoch - best_epoch >= config.patience:
-            logger.info("no better validation NDCG@10 for %d epochs: stopping", config.patience)
-            break
-        if config.max_minutes is not None and record.seconds > config.max_minutes * 60:
-            logger.info("stopping after %.1f minutes, as asked", record.seconds / 60)
-            break
-    if best:
-        model.load_state_dict(best)
-    return records
+            progress.on_epoch(state.records[-1])
+    if state.best:
+        model.load_state_dict(state.best)
+    model.eval()
+    return state.records
+
+
+def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int) -> bool:
+    """Whether the last of the epochs so far was the last of all."""
+    if not records:
+        return False
+    last = records[-1]
+    if last.valid is not None and last.epoch - best_epoch(records) >= config.patience:
+        logger.info("no better validation NDCG@10 for %d epochs: stopping", config.patience)
+        return True
+    if config.max_minutes is not None and last.seconds > config.max_minutes * 60:
+        logger.info("stopping after %.1f minutes, as asked", last.seconds / 60)
+        return True
+    return last.epoch >= n_epochs
 
 
 def _train_epoch(
-    model: TableModel,
+    state: TrainingState,
     batches: TrainingBatches,
-    optimizer: torch.optim.Optimizer,
     config: TrainConfig,
-    epoch: int,
     progress: Progress | None,
-) -> float:
-    """One pass over the training events; returns the mean loss per event."""
+    checkpoints: Checkpoints | None,
+) -> None:
+    """One pass over the training events, or the rest of it where `state` is inside of one."""
+    model, optimizer = state.model, state.optimizer
     model.train()
-    rng = np.random.default_rng([config.seed, epoch])
-    epoch_batches = list(batches.epoch(rng))
-    total, n_events = 0.0, 0
+    epoch_batches = list(batches.epoch(np.random.default_rng([config.seed, state.epoch])))
     for step, (inputs, targets) in enumerate(epoch_batches, start=1):
-        done = (epoch - 1 + (step - 1) / len(epoch_batches)) / config.epochs
+        if step <= state.step:
+            continue
+        done = (state.epoch - 1 + (step - 1) / len(epoch_batches)) / config.epochs
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(done)
         loss = training_loss(model, inputs, targets)
@@ -119,10 +103,13 @@ def _train_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         n_targets = int((targets > 0).sum())
-        total, n_events = total + loss.item() * n_targets, n_events + n_targets
+        state.step, state.n_targets = step, state.n_targets + n_targets
+        state.loss_sum += loss.item() * n_targets
+        if checkpoints is not None and checkpoints.is_due():
+            checkpoints.save(state)
         if progress is not None:
-            progress.on_step(epoch, step, len(epoch_batches), total / n_events)
-    return total / n_events
+            mean = state.loss_sum / state.n_targets
+            progress.on_step(state.epoch, step, len(epoch_batches), mean)
 
 
 def training_loss(model: TableModel, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A run directory: everything about one trained model, complete by itself."""
 
+import glob
 import json
 import os
 import secrets
@@ -16,7 +17,9 @@ import safetensors
 import safetensors.torch
 
 from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import sync_directory, sync_file
 from attnrec.runtime.version import __version__
+from attnrec.train.checkpoint import checkpoint_files, unfinished_directory
 from attnrec.train.config import TrainConfig
 from attnrec.train.interactions import EVENTS_FILE, ITEMS_FILE, Interactions
 from attnrec.train.learning_curve import draw_learning_curve
@@ -108,10 +111,15 @@ class Run:
                 draw_learning_curve(self.metrics["epochs"], path / _CURVE)
 
 
-def check_target(directory: Path) -> None:
-    """Refuse, before hours of training, a target that holds something else than a run."""
-    if directory.exists() and not directory.is_dir():
-        raise RunError(f"{directory} is a file; name a directory for the run with --out")
+def check_target(directory: Path, *, resume: bool = False) -> None:
+    """Refuse, before hours of training, a target that holds something else than a run.
+
+    resume: it may have an unfinished training beside it.
+    """
+    parent, unfinished = directory.absolute().parent, unfinished_directory(directory)
+    for place in (directory, unfinished):
+        if place.exists() and not place.is_dir():
+            raise RunError(f"{place} is a file; name a directory for the run with --out")
     if directory.is_dir():
         foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES)
         if foreign:
@@ -119,11 +127,17 @@ def check_target(directory: Path) -> None:
                 f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
                 "move it away, or name another directory with --out"
             )
-    parent = directory.absolute().parent
     if not parent.is_dir():
         raise RunError(f"{parent} does not exist; make it first, or name another --out")
-    if not os.access(parent, os.W_OK):
-        raise RunError(f"{parent} is not writable; name another --out")
+    for place in (parent, unfinished):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise RunError(f"{place} is not writable; name another --out")
+    if not resume and checkpoint_files(unfinished):
+        raise RunError(
+            f"{unfinished} holds a training that was interrupted: go on with --resume "
+            "(resume=True), or delete that directory to train anew"
+        )
+    _tidy_after_kill(directory)
 
 
 @contextmanager
@@ -136,15 +150,33 @@ def _replace_directory(target: Path) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
+        # On the disk before the checkpoints go: a power cut must not take both.
+        for path in fresh.iterdir():
+            sync_file(path)
         if target.exists():
             os.replace(target, old)
+        # A process killed here leaves no run under its name: see _tidy_after_kill.
         os.replace(fresh, target)
+        sync_directory(target.parent)
     except BaseException:
         if old.exists() and not target.exists():
             os.replace(old, target)
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _tidy_after_kill(target: Path) -> None:
+    """Put right what a process left that was killed while it replaced `target`."""
+    target = target.absolute()
+    token, name = "." + 8 * "[0-9a-f]", glob.escape(target.name)
+    for old in target.parent.glob(f"{token}.old.{name}"):
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, target)  # the earlier run goes back; the new one can be resumed
+    for fresh in target.parent.glob(f"{token}.{name}"):
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _save_catalogue(catalogue: Catalogue, path: Path) -> None:

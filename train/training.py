@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from attnrec.runtime import Recommender, RunError
+from attnrec.runtime import Recommender, RunError, __version__
+from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.config import TrainConfig
 from attnrec.train.datasets import online_retail
 from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import Source, load_interactions
-from attnrec.train.loop import EpochRecord, Progress, fit_by_gradient
+from attnrec.train.loop import Progress, fit_by_gradient
 from attnrec.train.models import MODELS, ModelConfig
 from attnrec.train.models.protocol import RecommenderModel, TableModel
 from attnrec.train.recipe import DataRecipe
@@ -22,6 +23,7 @@ from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
 from attnrec.train.run import MODEL_FILE, Run, check_target
 from attnrec.train.split import PROTOCOL, Split, all_events, leave_one_out, same_time_share
+from attnrec.train.training_state import EpochRecord, best_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +48,18 @@ def train(
     recipe: DataRecipe = _DEFAULT_RECIPE,
     out: str | Path = "attnrec-run",
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> Run:
     """Train on a log and keep the run in the directory `out`; the test events are not looked at.
 
+    resume: go on where an interrupted training of the same log and settings stopped, or train
+    from the start if there is none. With as many threads and the same torch the weights are, bit
+    for bit, those of a training without interruption; with one thread certainly.
     Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
     """
-    check_target(Path(out))
+    check_target(Path(out), resume=resume)
     log, report = read_log(source, recipe, items=items)
-    return train_log(log, report, recipe, config, out=out, progress=progress)
+    return train_log(log, report, recipe, config, out=out, progress=progress, resume=resume)
 
 
 def train_log(
@@ -64,9 +70,10 @@ def train_log(
     *,
     out: str | Path,
     progress: Progress | None = None,
+    resume: bool = False,
 ) -> Run:
     """`train` on a log that was read already."""
-    check_target(Path(out))
+    check_target(Path(out), resume=resume)
     split = leave_one_out(log)
     model = _new_model(config, config.model_config(split.catalogue.n_items))
 
@@ -78,26 +85,30 @@ def train_log(
             exclude_seen=not recipe.repeats,
         )
 
-    records = _fit(model, split, config, validate, progress)
-    best = max(records, key=lambda r: r.valid["ndcg@10"] if r.valid else 0, default=None)
-    metrics = {
-        "protocol": PROTOCOL,
-        "same_time_targets": round(same_time_share(log), 4),
-        "valid": best.valid if best else validate().to_json(),
-        "best_epoch": best.epoch if best else None,
-        "epochs": [record.to_json() for record in records],
-    }
-    run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
-    run.save()
+    identity = _identity(config, recipe, split, model)
+    with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
+        records = _fit(model, split, config, validate, progress, checkpoints)
+        best = records[best_epoch(records) - 1] if records else None
+        metrics = {
+            "protocol": PROTOCOL,
+            "same_time_targets": round(same_time_share(log), 4),
+            "valid": best.valid if best else validate().to_json(),
+            "best_epoch": best.epoch if best else None,
+            "epochs": [record.to_json() for record in records],
+        }
+        run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
+        run.save()
     return run
 
 
-def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None = None) -> Run:
+def train_final(
+    held_out_run: Run, *, out: str | Path, progress: Progress | None = None, resume: bool = False
+) -> Run:
     """The same recipe and number of epochs on all events, to be shipped.
 
     Nothing is left to measure it with, so it keeps the figures of `held_out_run`.
     """
-    check_target(Path(out))
+    check_target(Path(out), resume=resume)
     if held_out_run.split.final:
         raise ValueError(f"{held_out_run.directory} is a final run already")
     test_figures = _test_figures(held_out_run)
@@ -107,16 +118,36 @@ def train_final(held_out_run: Run, *, out: str | Path, progress: Progress | None
     settings = vars(held_out_run.model.config) | {"n_items": split.catalogue.n_items}
     model = _new_model(config, MODELS[config.model].config(**settings))
     epochs = held_out_run.metrics["best_epoch"]
-    records = _fit(model, split, replace(config, max_minutes=None), None, progress, epochs)
-    metrics = {
-        **held_out_run.metrics,
-        "of": "the same recipe before the held-out events were added to the training",
-        **test_figures,
-        "epochs": [record.to_json() for record in records],
-    }
-    run = Run(Path(out), config, held_out_run.recipe, held_out_run.data, split, model, metrics)
-    run.save()
+    unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
+    identity = _identity(config, recipe, split, model) | {"best_epoch": epochs}
+    with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
+        records = _fit(model, split, unlimited, None, progress, checkpoints, epochs)
+        metrics = {
+            **held_out_run.metrics,
+            "of": "the same recipe before the held-out events were added to the training",
+            **test_figures,
+            "epochs": [record.to_json() for record in records],
+        }
+        run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
+        run.save()
     return run
+
+
+def _identity(
+    config: TrainConfig, recipe: DataRecipe, split: Split, model: RecommenderModel
+) -> dict[str, Any]:
+    """What decides the weights, by name. Not `max_minutes`: a resumed training may get more."""
+    own = {"settings", "max_minutes"}
+    return {
+        "attnrec": __version__,
+        "final": split.final,
+        **{f"recipe.{name}": value for name, value in recipe.to_json().items()},
+        "data": split.interactions.fingerprint(),
+        **{name: value for name, value in config.to_json().items() if name not in own},
+        **{f"settings.{name}": value for name, value in vars(model.config).items()},
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def _test_figures(run: Run) -> dict[str, Any]:
@@ -145,11 +176,14 @@ def _fit(
     config: TrainConfig,
     validate: Callable[[], Metrics] | None,
     progress: Progress | None,
+    checkpoints: Checkpoints,
     stop_after: int | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
     if isinstance(model, TableModel):
-        return fit_by_gradient(model, split.sequences, config, validate, progress, stop_after)
+        return fit_by_gradient(
+            model, split.sequences, config, validate, progress, stop_after, checkpoints
+        )
     model.fit(split.sequences)
     model.eval()
     if validate is not None:

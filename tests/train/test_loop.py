@@ -9,10 +9,11 @@ from torch import Tensor
 from attnrec.train.config import TrainConfig
 from attnrec.train.evaluation import Metrics
 from attnrec.train.interactions import Interactions
-from attnrec.train.loop import EpochRecord, fit_by_gradient, learning_rate_factor
+from attnrec.train.loop import fit_by_gradient, learning_rate_factor
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.split import Split, leave_one_out
+from attnrec.train.training_state import EpochRecord
 
 SMALL = TrainConfig(settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100)
 

@@ -1,0 +1,212 @@
+"""`attnrec-train` killed at any moment: `--resume` ends with the weights of an unbroken training.
+
+Every training here is a process of its own, with real signals and a real limit on the disk. The
+processes are forked from one that has imported torch already; apart from that they are what a
+shell would start.
+"""
+
+import json
+import multiprocessing
+import time
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+SETTINGS = ["--hidden-dim", "64", "--max-len", "20", "--epochs", "3", "--threads", "1", "-q"]
+FIRST_STEP, LAST_STEP = 1, 7
+"""Of an epoch of the log below."""
+NEVER = (0, 0)
+
+# The real command, with somebody watching the training who may kill it or fill the disk.
+COMMAND = """
+import os, resource, signal, sys
+from attnrec.cli import train as command
+from attnrec.cli.console import run_command
+from attnrec.train import checkpoint
+
+sys.stderr = open(messages, "w", buffering=1)
+checkpoint.SECONDS_APART = 0 if often_until > (1, 0) else 300
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Watched(command.TrainingProgress):
+    def on_step(self, epoch, step, n_steps, loss):
+        if (epoch, step) == often_until:
+            checkpoint.SECONDS_APART = 300
+        if (epoch, step) == die_at:
+            die()
+
+    def on_epoch(self, record):
+        if record.epoch == disk_full_after:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+rename = os.replace
+
+def watched_rename(source, target):
+    rename(source, target)
+    if die_after_rename_to and str(target).endswith(die_after_rename_to):
+        die()
+
+os.replace = watched_rename
+command.TrainingProgress = Watched
+if unprivileged and os.geteuid() == 0:
+    os.setuid(65534)
+run_command(command.train, arguments)
+"""
+
+
+@dataclass
+class Shop:
+    """A log, and trainings on it into `out`."""
+
+    folder: Path
+    log: Path
+    options: list[str] = field(default_factory=lambda: SETTINGS)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "run"
+
+    @property
+    def unfinished(self) -> Path:
+        return self.folder / "run.unfinished"
+
+    @property
+    def messages(self) -> str:
+        return (self.folder / "messages").read_text()
+
+    def start(self, *more: str, **watch: Any) -> BaseProcess:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["attnrec.cli.train"])
+        quiet = {
+            "often_until": NEVER, "die_at": NEVER, "disk_full_after": 0,
+            "die_after_rename_to": "", "unprivileged": False,
+            "messages": str(self.folder / "messages"),
+            "arguments": [str(self.log), "--out", str(self.out), *self.options, *more],
+        }  # fmt: skip
+        process = context.Process(target=exec, args=(COMMAND, quiet | watch))
+        process.start()
+        return process
+
+    def train(self, *more: str, **watch: Any) -> int:
+        """Returns the exit code, negative where a signal ended it."""
+        process = self.start(*more, **watch)
+        process.join(60)
+        assert process.exitcode is not None
+        return process.exitcode
+
+    def checkpoints(self) -> list[str]:
+        return sorted(path.stem for path in self.unfinished.glob("epoch-*"))
+
+    def half_written(self) -> list[Path]:
+        return list(self.unfinished.glob(".*"))
+
+    def result(self) -> tuple[bytes, Any]:
+        """Weights and figures of the run; the seconds are different every time."""
+        metrics = json.loads((self.out / "metrics.json").read_text())
+        for record in metrics["epochs"]:
+            del record["seconds"]
+        return (self.out / "weights.safetensors").read_bytes(), metrics
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """5,000 events of people who walk around a ring of 300 items."""
+    rng = np.random.default_rng(0)
+    lines = ["user_id,item_id,timestamp"]
+    for user in range(250):
+        place = int(rng.integers(300))
+        for step in range(22):
+            lines.append(f"{user},{place},{step}")
+            place = (place + int(rng.choice([1, 1, 2, 5]))) % 300
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def shop(log: Path, tmp_path: Path) -> Shop:
+    return Shop(tmp_path, log)
+
+
+@pytest.fixture(scope="module")
+def unbroken(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Any]:
+    """What every training below has to end with."""
+    shop = Shop(tmp_path_factory.mktemp("unbroken"), log)
+    assert shop.train() == 0, shop.messages
+    assert not shop.unfinished.exists()
+    return shop.result()
+
+
+def assert_resumes(shop: Shop, unbroken: tuple[bytes, Any]) -> None:
+    assert shop.train("--resume") == 0, shop.messages
+    assert shop.result() == unbroken
+    left = {"run", "messages"}
+    assert {path.name for path in shop.folder.iterdir()} == left
+
+
+KILLS = {
+    # before there is a checkpoint
+    "at the first step": ({"die_at": (1, FIRST_STEP)}, []),
+    "inside the first epoch": ({"die_at": (1, 4)}, []),
+    "after the last step of the first epoch": ({"die_at": (1, LAST_STEP)}, []),
+    # after the first checkpoint
+    "at the first step of the second epoch": (
+        {"die_at": (2, FIRST_STEP)},
+        ["epoch-000002-step-000000000"],
+    ),
+    "after the last step of all": (
+        {"die_at": (3, LAST_STEP)},
+        ["epoch-000002-step-000000000", "epoch-000003-step-000000000"],
+    ),
+    # three steps after a checkpoint inside an epoch
+    "inside the first epoch, after checkpoints there": (
+        {"often_until": (1, 3), "die_at": (1, 6)},
+        ["epoch-000001-step-000000002", "epoch-000001-step-000000003"],
+    ),
+    "inside the third epoch, after checkpoints there": (
+        {"often_until": (3, 2), "die_at": (3, 5)},
+        ["epoch-000003-step-000000001", "epoch-000003-step-000000002"],
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_killed_training_is_resumed_bit_for_bit(
+    moment: str, shop: Shop, unbroken: tuple[bytes, Any]
+) -> None:
+    watch, checkpoints = KILLS[moment]
+    assert shop.train(**watch) == -9
+    assert shop.checkpoints() == checkpoints
+    assert not shop.out.exists()
+    assert_resumes(shop, unbroken)
+
+
+def test_a_training_killed_while_it_starts_is_resumed(
+    shop: Shop, unbroken: tuple[bytes, Any]
+) -> None:
+    process = shop.start()
+    process.kill()
+    process.join()
+    assert shop.checkpoints() == []
+    assert_resumes(shop, unbroken)
+
+
+@pytest.mark.parametrize("often_until", [NEVER, (3, LAST_STEP)], ids=["epoch's end", "inside"])
+def test_a_training_killed_while_it_writes_a_checkpoint_is_resumed(
+    often_until: tuple[int, int], shop: Shop, unbroken: tuple[bytes, Any]
+) -> None:
+    while not shop.half_written():
+        # Where the signal came after the write, this goes on, or trains anew, and tries again.
+        process = shop.start("--resume", often_until=often_until)
+        while process.is_alive() and not (shop.checkpoints() and shop.half_written()):
+            time.sleep(0)
+        process.kill()
+        process.join()
+    assert shop.checkpoints()
+    assert_resumes(shop, unbroken)
