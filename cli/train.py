@@ -44,8 +44,8 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on where the same command was interrupted, if it was. Bit for bit as without "
-            "interruption, with the same --threads and torch.",
+            help="Go on where this command was interrupted, if it was. With --threads 1 and the "
+            "same torch to the same weights, bit for bit.",
         ),
     ] = False,
     model: Annotated[

@@ -150,12 +150,13 @@ def _replace_directory(target: Path) -> Iterator[Path]:
     fresh.mkdir()
     try:
         yield fresh
-        # On the disk before the checkpoints go: a power cut must not take both.
+        # On the disk before the checkpoints of its training go: a power cut must not take both.
         for path in fresh.iterdir():
             sync_file(path)
+        sync_directory(fresh)
         if target.exists():
             os.replace(target, old)
-        # A process killed here leaves no run under its name: see _tidy_after_kill.
+        # Killed here, a process leaves no run under this name: see _tidy_after_kill.
         os.replace(fresh, target)
         sync_directory(target.parent)
     except BaseException:
@@ -171,10 +172,9 @@ def _tidy_after_kill(target: Path) -> None:
     target = target.absolute()
     token, name = "." + 8 * "[0-9a-f]", glob.escape(target.name)
     for old in target.parent.glob(f"{token}.old.{name}"):
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(old, target)  # the earlier run goes back; the new one can be resumed
+        if not target.exists():
+            os.replace(old, target)  # the new run is made again from its last checkpoint
+        shutil.rmtree(old, ignore_errors=True)
     for fresh in target.parent.glob(f"{token}.{name}"):
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -52,9 +52,8 @@ def train(
 ) -> Run:
     """Train on a log and keep the run in the directory `out`; the test events are not looked at.
 
-    resume: go on where an interrupted training of the same log and settings stopped, or train
-    from the start if there is none. With as many threads and the same torch the weights are, bit
-    for bit, those of a training without interruption; with one thread certainly.
+    resume: go on where an interrupted training with the same arguments stopped, if there is one;
+    with one thread and the same torch to the same weights, bit for bit, as without interruption.
     Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
     """
     check_target(Path(out), resume=resume)

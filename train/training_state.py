@@ -24,7 +24,7 @@ class EpochRecord:
     valid: dict[str, Any] | None
     """Validation figures; None in a final run, which has nothing to validate on."""
     seconds: float
-    """Spent on training so far, before an interruption included."""
+    """Spent on training so far, also before an interruption."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -38,57 +38,45 @@ class TrainingState:
     """
 
     def __init__(self, model: TableModel, config: TrainConfig) -> None:
-        """The state before the first step."""
+        """Before the first step."""
         self.model = model
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.records: list[EpochRecord] = []
         self.best: dict[str, Tensor] = {}  # weights of the best epoch so far
-        self.start_epoch()
-        self._started = time.monotonic()
-
-    def start_epoch(self) -> None:
-        """Nothing is done yet of the epoch that follows those recorded."""
+        # Of the epoch under way: steps done, sum of their losses, targets they had.
         self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
+        self._started = time.monotonic()
 
     @property
     def epoch(self) -> int:
         """The epoch under way, from 1."""
         return len(self.records) + 1
 
-    @property
-    def seconds(self) -> float:
-        """Time spent so far."""
-        return time.monotonic() - self._started
-
     def end_epoch(self, valid: dict[str, Any] | None) -> None:
         """Record the epoch under way, and keep its weights if it is the best so far."""
+        seconds = round(time.monotonic() - self._started, 2)
         loss = self.loss_sum / self.n_targets
-        self.records.append(EpochRecord(self.epoch, loss, valid, round(self.seconds, 2)))
+        self.records.append(EpochRecord(self.epoch, loss, valid, seconds))
+        self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
         if best_epoch(self.records) == len(self.records):
             self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.start_epoch()
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, optimizer and random numbers, named "part/name"."""
-        parts: dict[str, Mapping[str, Tensor]] = {
-            "model": self.model.state_dict(),
-            "best": self.best,
-            "random": {"state": torch.get_rng_state()},
-        }
-        for number, moments in self.optimizer.state_dict()["state"].items():
-            parts[f"optimizer {number}"] = moments
+        parts = {"model": self.model.state_dict(), "best": self.best}
+        parts["random"] = {"state": torch.get_rng_state()}
+        # By the number of the parameter.
+        parts |= {str(number): m for number, m in self.optimizer.state_dict()["state"].items()}
         return {f"{p}/{name}": value for p, part in parts.items() for name, value in part.items()}
 
     def facts(self) -> dict[str, Any]:
         """The rest, for JSON, which keeps every bit of a float."""
         return {
             "records": [record.to_json() for record in self.records],
-            "step": self.step,
-            "loss_sum": self.loss_sum,
-            "n_targets": self.n_targets,
-            "seconds": self.seconds,
+            "epoch": [self.step, self.loss_sum, self.n_targets],
+            "seconds": time.monotonic() - self._started,
         }
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -96,18 +84,14 @@ class TrainingState:
         parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for path, value in tensors.items():
             part, name = path.split("/", 1)
-            # A copy in torch's own aligned memory, as it was before.
-            parts[part][name] = value.clone()
+            parts[part][name] = value.clone()  # in torch's own, aligned memory, as before
         self.model.load_state_dict(parts.pop("model"))
         self.best = parts.pop("best", {})
         torch.set_rng_state(parts.pop("random")["state"])
-        moments = {
-            int(part.removeprefix("optimizer ")): part_of for part, part_of in parts.items()
-        }
+        moments = {int(number): part for number, part in parts.items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.records = [EpochRecord(**record) for record in facts["records"]]
-        self.step, self.loss_sum = facts["step"], facts["loss_sum"]
-        self.n_targets = facts["n_targets"]
+        self.step, self.loss_sum, self.n_targets = facts["epoch"]
         self._started = time.monotonic() - facts["seconds"]
 
 

@@ -7,6 +7,7 @@ shell would start.
 
 import json
 import multiprocessing
+import tempfile
 import time
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -82,7 +83,8 @@ class Shop:
 
     def start(self, *more: str, **watch: Any) -> BaseProcess:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["attnrec.cli.train"])
+        # torch's optimizers import the second one when they are first made: 4 s otherwise.
+        context.set_forkserver_preload(["attnrec.cli.train", "torch._dynamo"])
         quiet = {
             "often_until": NEVER, "die_at": NEVER, "disk_full_after": 0,
             "die_after_rename_to": "", "unprivileged": False,
@@ -210,3 +212,51 @@ def test_a_training_killed_while_it_writes_a_checkpoint_is_resumed(
         process.join()
     assert shop.checkpoints()
     assert_resumes(shop, unbroken)
+
+
+@pytest.mark.parametrize("last_rename", [".old.run", "/run"])
+def test_a_kill_while_the_run_takes_its_place_loses_neither_run(
+    last_rename: str, shop: Shop, unbroken: tuple[bytes, Any]
+) -> None:
+    assert shop.train("--seed", "1", "--epochs", "1") == 0
+    earlier = shop.result()
+    assert shop.train(die_after_rename_to=last_rename) == -9
+    # The next start puts things right even where it refuses to go on.
+    assert shop.train("--resume", "--seed", "2") == 2
+    assert shop.result() == (earlier if last_rename == ".old.run" else unbroken)
+    assert_resumes(shop, unbroken)
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(
+    shop: Shop, unbroken: tuple[bytes, Any]
+) -> None:
+    assert shop.train(disk_full_after=1) == 2
+    first = "epoch-000002-step-000000000"
+    assert shop.checkpoints() == [first] and not shop.half_written()
+    assert "epoch-000003-step-000000000.checkpoint: File too large" in shop.messages
+    assert f"{first}.checkpoint: the same command with --resume goes on" in shop.messages
+    assert "Traceback" not in shop.messages
+    assert_resumes(shop, unbroken)
+
+
+def test_a_full_disk_at_the_end_costs_no_training(shop: Shop, unbroken: tuple[bytes, Any]) -> None:
+    assert shop.train(disk_full_after=3) == 2
+    assert "File too large" in shop.messages and "--resume goes on" in shop.messages
+    assert sorted(path.name for path in shop.folder.iterdir()) == ["messages", "run.unfinished"]
+    # A step would kill it.
+    assert shop.train("--resume", die_at=(3, FIRST_STEP)) == 0, shop.messages
+    assert shop.result() == unbroken
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_the_log_is_read(log: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
+        folder = Path(name)
+        shop = Shop(folder, folder / "no such log")
+        (folder / "messages").write_text("")
+        (folder / "messages").chmod(0o666)
+        folder.chmod(0o555)
+        assert shop.train(unprivileged=True) == 2
+        assert f"{folder} is not writable; name another --out" in shop.messages
+        folder.chmod(0o755)
+        assert shop.train("--resume") == 2
+        assert "no such log" in shop.messages
