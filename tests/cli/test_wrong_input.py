@@ -1,5 +1,6 @@
 """Wrong input: exit code 2, one message that says what to do, no traceback, nothing lost."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnrec.runtime import Recommender
+from attnrec.train import Run
 
 
 def test_messages_name_the_mistake_and_the_remedy(run, log, trained, tmp_path) -> None:
@@ -82,12 +84,13 @@ def test_a_file_that_cannot_be_written_leaves_the_old_ones(command, log, trained
     assert not [p for p in trained.parent.iterdir() if p.name.startswith(".")]
 
 
-def test_ctrl_c_leaves_the_old_run(log, trained, tmp_path) -> None:
+def test_ctrl_c_leaves_the_old_run_and_says_how_to_go_on(run, log, trained, tmp_path) -> None:
+    trained = shutil.copytree(trained, tmp_path / "run")
     before = {p.name: p.read_bytes() for p in trained.iterdir()}
+    settings = ["--epochs", "100000", "--hidden-dim", "16"]
     process = subprocess.Popen(
         [
-            Path(sys.executable).with_name("attnrec-train"), log, "--out", trained,
-            "--epochs", "100000", "--hidden-dim", "16",
+            Path(sys.executable).with_name("attnrec-train"), log, "--out", trained, *settings,
         ],
         stderr=subprocess.PIPE,
         text=True,
@@ -106,6 +109,16 @@ def test_ctrl_c_leaves_the_old_run(log, trained, tmp_path) -> None:
     assert {p.name: p.read_bytes() for p in trained.iterdir()} == before
     assert not [p for p in trained.parent.iterdir() if p.name.startswith(".")]
     assert Recommender.load(trained / "model.onnx").selftest() > 0
+
+    assert "the same command with --resume goes on" in message
+    refused = run("train", log, "--out", trained, *settings)
+    assert refused.code == 2
+    assert "--resume" in refused.err
+    resumed = run("train", log, "--out", trained, *settings, "--resume", "--max-minutes", 1e-4)
+    assert resumed.code == 0, resumed.err
+    assert "going on from" in resumed.err
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    assert len(Run.load(trained).metrics["epochs"]) > 1
 
 
 def test_a_missing_extra_prints_the_install_line(tmp_path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-SETTINGS = ["--hidden-dim", "64", "--max-len", "20", "--epochs", "3", "--threads", "1", "-q"]
+SETTINGS = ["--hidden-dim", "32", "--max-len", "20", "--epochs", "3", "--threads", "1", "-q"]
 FIRST_STEP, LAST_STEP = 1, 7
 """Of an epoch of the log below."""
 NEVER = (0, 0)
