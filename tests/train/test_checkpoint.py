@@ -192,7 +192,7 @@ def test_a_training_on_other_data_is_refused(shop_log: pd.DataFrame, out: Path) 
 def test_another_number_of_threads_is_allowed_with_a_warning(
     shop_log: pd.DataFrame, out: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    interrupt(shop_log, out, 2)
+    interrupt(shop_log, out, 3)  # trained, not saved
     try:
         resumed = train(shop_log, replace(SMALL, threads=2), out=out, resume=True)
     finally:

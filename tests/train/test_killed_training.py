@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-SETTINGS = ["--hidden-dim", "32", "--max-len", "20", "--epochs", "3", "--threads", "1", "-q"]
-FIRST_STEP, LAST_STEP = 1, 7
+SETTINGS = ["--hidden-dim", "32", "--max-len", "20", "--epochs", "2", "--threads", "1", "-q"]
+FIRST_STEP, LAST_STEP = 1, 4
 """Of an epoch of the log below."""
 NEVER = (0, 0)
 
@@ -118,10 +118,10 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """5,000 events of people who walk around a ring of 300 items."""
+    """3,000 training events of people who walk around a ring of 300 items."""
     rng = np.random.default_rng(0)
     lines = ["user_id,item_id,timestamp"]
-    for user in range(250):
+    for user in range(150):
         place = int(rng.integers(300))
         for step in range(22):
             lines.append(f"{user},{place},{step}")
@@ -152,28 +152,23 @@ def assert_resumes(shop: Shop, unbroken: tuple[bytes, Any]) -> None:
     assert {path.name for path in shop.folder.iterdir()} == left
 
 
-KILLS = {
-    # before there is a checkpoint
+FIRST = "epoch-000002-step-000000000"
+"""The checkpoint at the end of the first epoch."""
+
+# What is done to a training, and the checkpoints it leaves.
+KILLS: dict[str, tuple[dict[str, tuple[int, int]], list[str]]] = {
     "at the first step": ({"die_at": (1, FIRST_STEP)}, []),
-    "inside the first epoch": ({"die_at": (1, 4)}, []),
+    "inside the first epoch": ({"die_at": (1, 2)}, []),
     "after the last step of the first epoch": ({"die_at": (1, LAST_STEP)}, []),
-    # after the first checkpoint
-    "at the first step of the second epoch": (
-        {"die_at": (2, FIRST_STEP)},
-        ["epoch-000002-step-000000000"],
+    "at the first step of the second epoch": ({"die_at": (2, FIRST_STEP)}, [FIRST]),
+    "after the last step of all": ({"die_at": (2, LAST_STEP)}, [FIRST]),
+    "inside the first epoch, two steps after a checkpoint": (
+        {"often_until": (1, 2), "die_at": (1, 4)},
+        ["epoch-000001-step-000000001", "epoch-000001-step-000000002"],
     ),
-    "after the last step of all": (
-        {"die_at": (3, LAST_STEP)},
-        ["epoch-000002-step-000000000", "epoch-000003-step-000000000"],
-    ),
-    # three steps after a checkpoint inside an epoch
-    "inside the first epoch, after checkpoints there": (
-        {"often_until": (1, 3), "die_at": (1, 6)},
-        ["epoch-000001-step-000000002", "epoch-000001-step-000000003"],
-    ),
-    "inside the third epoch, after checkpoints there": (
-        {"often_until": (3, 2), "die_at": (3, 5)},
-        ["epoch-000003-step-000000001", "epoch-000003-step-000000002"],
+    "inside the second epoch, two steps after a checkpoint": (
+        {"often_until": (2, 1), "die_at": (2, 3)},
+        [FIRST, "epoch-000002-step-000000001"],
     ),
 }
 
@@ -199,7 +194,7 @@ def test_a_training_killed_while_it_starts_is_resumed(
     assert_resumes(shop, unbroken)
 
 
-@pytest.mark.parametrize("often_until", [NEVER, (3, LAST_STEP)], ids=["epoch's end", "inside"])
+@pytest.mark.parametrize("often_until", [NEVER, (2, LAST_STEP)], ids=["epoch's end", "inside"])
 def test_a_training_killed_while_it_writes_a_checkpoint_is_resumed(
     often_until: tuple[int, int], shop: Shop, unbroken: tuple[bytes, Any]
 ) -> None:
@@ -231,20 +226,19 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(
     shop: Shop, unbroken: tuple[bytes, Any]
 ) -> None:
     assert shop.train(disk_full_after=1) == 2
-    first = "epoch-000002-step-000000000"
-    assert shop.checkpoints() == [first] and not shop.half_written()
+    assert shop.checkpoints() == [FIRST] and not shop.half_written()
     assert "epoch-000003-step-000000000.checkpoint: File too large" in shop.messages
-    assert f"{first}.checkpoint: the same command with --resume goes on" in shop.messages
+    assert f"{FIRST}.checkpoint: the same command with --resume goes on" in shop.messages
     assert "Traceback" not in shop.messages
     assert_resumes(shop, unbroken)
 
 
 def test_a_full_disk_at_the_end_costs_no_training(shop: Shop, unbroken: tuple[bytes, Any]) -> None:
-    assert shop.train(disk_full_after=3) == 2
+    assert shop.train(disk_full_after=2) == 2
     assert "File too large" in shop.messages and "--resume goes on" in shop.messages
     assert sorted(path.name for path in shop.folder.iterdir()) == ["messages", "run.unfinished"]
     # A step would kill it.
-    assert shop.train("--resume", die_at=(3, FIRST_STEP)) == 0, shop.messages
+    assert shop.train("--resume", die_at=(2, FIRST_STEP)) == 0, shop.messages
     assert shop.result() == unbroken
 
 
