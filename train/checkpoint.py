@@ -84,7 +84,7 @@ class Checkpoints:
             header = content[8 : 8 + int.from_bytes(content[:8], "little")]
             facts = json.loads(header)["__metadata__"]
             self._check_identity(json.loads(facts["identity"]))
-            logger.warning("going on from %s", path)
+            logger.warning("going on from %s", path.name)
             return safetensors.torch.load(content), json.loads(facts["state"])
         return None
 

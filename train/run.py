@@ -132,12 +132,12 @@ def check_target(directory: Path, *, resume: bool = False) -> None:
     for place in (parent, unfinished):
         if place.exists() and not os.access(place, os.W_OK):
             raise RunError(f"{place} is not writable; name another --out")
+    _tidy_after_kill(directory)
     if not resume and checkpoint_files(unfinished):
         raise RunError(
             f"{unfinished} holds a training that was interrupted: go on with --resume "
             "(resume=True), or delete that directory to train anew"
         )
-    _tidy_after_kill(directory)
 
 
 @contextmanager

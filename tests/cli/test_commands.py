@@ -297,5 +297,6 @@ def test_replacing_a_run_is_announced(run, log, tmp_path) -> None:
 
 def test_final_of_the_current_directory_lands_beside_it(run, trained, monkeypatch) -> None:
     monkeypatch.chdir(trained)
-    assert run("train", "--final", ".", "--threads", 1).code == 0
+    outcome = run("train", "--final", ".", "--threads", 1, "--resume")
+    assert outcome.code == 0 and "nothing to resume" in outcome.err
     assert Run.load(trained.with_name("run-final")).split.final

@@ -248,7 +248,7 @@ def test_the_checkpoint_before_a_damaged_one_serves(
     watcher = Watcher()
     resumed = train(shop_log, SMALL, out=out, progress=watcher, resume=True)
     assert f"{newest} is damaged" in caplog.text
-    assert f"going on from {before}" in caplog.text
+    assert f"going on from {before.name}" in caplog.text
     assert watcher.steps[0] == (3, 1)
     assert result(resumed) == result(unbroken)
 
