@@ -62,7 +62,7 @@ class Asker:
         self.repeats = run.recipe.repeats
         self.rng = np.random.default_rng(seed)
         is_text = self.contract.padding == ""
-        unknown: Ids = ["no such item", *AWKWARD[:-2]] if is_text else EXTREME + [-3, 7]
+        unknown: Ids = ["no such item", *AWKWARD[:-2]] if is_text else [*EXTREME, -3, 7]
         unknown = [item_id for item_id in unknown if item_id not in prepared.catalogue]
         self._strange = [*unknown, *[self.contract.padding] * len(unknown)]
 
