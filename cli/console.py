@@ -1,5 +1,6 @@
 """What all commands share: how they start, speak and fail. Needs typer, no training stack."""
 
+import io
 import logging
 import os
 import sys
@@ -39,6 +40,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but resu
 
 def run_command(command: Callable[..., None], argv: Sequence[str] | None = None) -> None:
     """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130."""
+    _accept_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     # Inside of typer's own handling, which ends an interrupted program without a word.
     app.command()(clean_errors()(command))
@@ -49,6 +51,17 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def _accept_any_text() -> None:
+    """Titles hold any character, the encoding of the system may not (Windows, a C locale).
+
+    JSON lines are UTF-8 everywhere; a byte that is not becomes an id that is refused.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

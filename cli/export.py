@@ -107,7 +107,7 @@ def _print_success(target: Path, seconds: float, as_json: bool) -> None:
             "metrics": info.metrics,
             "seconds": round(seconds, 2),
         }
-        print(json.dumps(result, ensure_ascii=False))
+        print(json.dumps(result))
         return
     print(f"file     {target}  {size / 1e6:.2f} MB, {info.profile}")
     print(

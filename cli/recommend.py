@@ -65,7 +65,7 @@ def recommend(
         candidates=None if candidates is None else _ids(candidates, recommender),
     )
     if as_json:
-        print(json.dumps(_as_dict(answer), ensure_ascii=False))
+        print(json.dumps(_as_dict(answer)))
     else:
         out.print(_table(answer))
         if not answer.n_known:
@@ -103,7 +103,7 @@ def _answer_lines(recommender: Recommender, lines: Iterable[str], default_k: int
         except (ValueError, TypeError) as error:
             n_bad += 1
             answer = {"line": number, "error": str(error)}
-        print(json.dumps(answer, ensure_ascii=False), flush=True)
+        print(json.dumps(answer), flush=True)
     if n_bad:
         fail(f"{n_bad} of {n_lines} lines could not be answered")
 
