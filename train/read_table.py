@@ -37,6 +37,11 @@ def read_table(
         if suffix == ".parquet":
             return RawTable(path.name, _read_parquet(path, wanted, set(coded)))
         return RawTable(path.name, _read_csv(path, wanted, set(coded)), csv_path=path)
+    except UnicodeEncodeError as error:
+        # Arrow opens files by names in UTF-8, and the name has to fit into the report.
+        raise DataError(
+            f"{path.name!a}: the file's name is not valid Unicode; rename it"
+        ) from error
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{path.name}: the file cannot be read: {error}") from error
 

@@ -129,6 +129,10 @@ def check_target(directory: Path, *, resume: bool = False) -> None:
             )
     if not parent.is_dir():
         raise RunError(f"{parent} does not exist; make it first, or name another --out")
+    try:
+        str(directory.absolute()).encode()
+    except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
+        raise RunError(f"{str(directory)!a} is not valid Unicode; name another --out") from error
     for place in (parent, unfinished):
         if place.exists() and not os.access(place, os.W_OK):
             raise RunError(f"{place} is not writable; name another --out")

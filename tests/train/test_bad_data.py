@@ -1,6 +1,7 @@
 """A log that cannot be used is refused with the file, the place and the remedy."""
 
 import gzip
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -181,6 +182,12 @@ def test_a_column_that_is_not_used_may_be_in_any_encoding(log: Path) -> None:
 def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "log.csv")
     assert "is a directory" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_a_name_that_is_no_unicode_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    assert "name is not valid Unicode; rename it" in refused(write(path, GOOD))
 
 
 @pytest.mark.parametrize("name", ["log.tsv", "log.json", "log", "log.parquet.gz", "log.csv.zip"])

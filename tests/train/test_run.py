@@ -17,6 +17,7 @@ from attnrec.train import Run, TrainConfig, train, train_final
 from attnrec.train.interactions import Interactions
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
+from attnrec.train.run import check_target
 from attnrec.train.training import read_log, train_log
 
 SMALL = TrainConfig(
@@ -219,6 +220,11 @@ def test_a_target_that_cannot_be_is_refused(
     (tmp_path / "a file").write_text("")
     with pytest.raises(RunError, match=message):
         train(shop_log, SMALL, out=tmp_path / out)
+
+
+def test_a_target_whose_name_is_no_unicode_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not valid Unicode; name another --out"):
+        check_target(tmp_path / os.fsdecode(b"caf\xe9"))
 
 
 def test_an_empty_directory_may_become_a_run(shop_log: pd.DataFrame, tmp_path: Path) -> None:
