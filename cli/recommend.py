@@ -1,6 +1,7 @@
 """`attnrec-recommend`: ask a model file. Runs on a device: needs no training stack."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -77,11 +78,14 @@ def _ids(text: str, recommender: Recommender) -> list[int | str]:
     parts = text.split(",") if text else []
     if recommender.info.id_type == "string":
         return list(parts)
-    try:
-        return [int(part) for part in parts]
-    except ValueError:
-        wrong = next(p for p in parts if not p.strip().lstrip("-").isdecimal())
-        raise ValueError(f"{wrong!r} is no number; item ids of this file are int64") from None
+    return [_number(part.strip()) for part in parts]
+
+
+def _number(text: str) -> int:
+    # Not any text that int() takes: "1_0" is no way to write 10.
+    if not re.fullmatch("-?[0-9]{1,19}", text):
+        raise ValueError(f"{text[:60]!r} is no number; item ids of this file are int64")
+    return int(text)
 
 
 def _as_dict(answer: Recommendations) -> dict[str, Any]:
@@ -111,7 +115,7 @@ def _answer_lines(recommender: Recommender, lines: Iterable[str], default_k: int
 def _answer_line(recommender: Recommender, line: str, default_k: int) -> Recommendations:
     try:
         request = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     if not isinstance(request, dict) or "history" not in request:
         raise ValueError(

@@ -60,9 +60,14 @@ def test_string_ids_for_a_file_of_numbers_are_explained(run, tmp_path) -> None:
     log.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
     assert run("train", log, "--model", "popularity", "--out", tmp_path / "run").code == 0
     assert run("export", tmp_path / "run").code == 0
-    outcome = run("recommend", tmp_path / "run" / "model.onnx", "--history", "10,abc")
-    assert outcome.code == 2
-    assert "'abc'" in outcome.err
+    for wrong in ("abc", "--1", "1_0", "1.0", "", "1" * 5000):
+        outcome = run("recommend", tmp_path / "run" / "model.onnx", f"--history=10,{wrong}")
+        assert outcome.code == 2
+        assert f"error: {wrong[:60]!r} is no number" in outcome.err
+    outcome = run("recommend", tmp_path / "run" / "model.onnx", f"--history={2**63}")
+    assert "9223372036854775808, which is no int64" in outcome.err
+    outcome = run("recommend", tmp_path / "run" / "model.onnx", "--history= 10, 11")
+    assert outcome.code == 0
 
 
 @pytest.mark.parametrize(
