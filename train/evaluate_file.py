@@ -1,5 +1,6 @@
 """Measure an exported file through the runtime: what is measured is what is shipped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,9 @@ def _log_of_run(path: Path) -> Interactions:
 def _read_as_in_training(recommender: Recommender, data: Source) -> Interactions:
     recipe = DataRecipe.from_json(recommender.info.data["recipe"])
     log, _ = load_interactions(data, recipe)
+    if recommender.info.id_type == "string" and log.item_ids.dtype == np.int64:
+        # Among text ids, another log may hold those alone that look like numbers.
+        return replace(log, item_ids=log.item_ids.astype(str).astype(object))
     return log
 
 

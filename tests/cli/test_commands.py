@@ -195,6 +195,20 @@ def test_evaluating_other_data_reads_it_as_in_training(run, trained, log, tmp_pa
     assert own == same
 
 
+def test_other_data_may_hold_those_text_ids_alone_that_look_like_numbers(run, tmp_path) -> None:
+    for name, ids in (("log", ["7", "8", "9", "x9"]), ("other", ["7", "8", "9"])):
+        rows = [f"{user},{item},{i}" for user in range(9) for i, item in enumerate(ids)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+    arguments = ["--model", "popularity", "--out", tmp_path / "run"]
+    assert run("train", tmp_path / "log.csv", *arguments).code == 0
+    assert run("export", tmp_path / "run").code == 0
+    file = tmp_path / "run" / "model.onnx"
+    outcome = run("evaluate", file, "--data", tmp_path / "other.csv", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["n_users"] == 9
+    assert json.loads(outcome.out)["missing_targets"] == 1.0  # 9 was held back in training
+
+
 def test_the_file_away_from_its_run_wants_data(run, trained, tmp_path) -> None:
     shutil.copy(trained / "model.onnx", tmp_path)
     outcome = run("evaluate", tmp_path / "model.onnx")
@@ -244,6 +258,16 @@ def test_json_lines_are_answered_one_by_one_past_a_bad_one(run, trained, monkeyp
     assert "colour" in answers[4]["error"]
     assert outcome.code == 2
     assert "5 of 7 lines" in outcome.err
+
+
+def test_a_line_that_is_too_deep_for_a_parser_is_a_bad_line(run, trained, monkeypatch) -> None:
+    lines = ["[" * 100_000, '{"history": [], "exclude_seen": "false"}', '{"history": []}']
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))
+    answers = [
+        json.loads(line) for line in run("recommend", trained / "model.onnx").out.splitlines()
+    ]
+    assert "not JSON" in answers[0]["error"] and "exclude_seen" in answers[1]["error"]
+    assert len(answers[2]["item_ids"]) == 10
 
 
 def test_a_reader_that_leaves_early_is_no_error_message(trained) -> None:
