@@ -62,12 +62,15 @@ def stack(rows: Sequence[IdArray], id_type: str, padding: int | str) -> IdArray:
     return stacked
 
 
-def check_k(k: int) -> None:
-    """`ValueError` unless k is a whole number from 1."""
+def check_options(k: int, exclude_seen: bool | None) -> None:
+    """`ValueError` unless k is a whole number from 1 and exclude_seen True, False or None."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
         raise ValueError(f"k must be a whole number, not {_show(k)}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
+    if exclude_seen is not None and not isinstance(exclude_seen, (bool, np.bool_)):
+        # The text "false" would count as true.
+        raise ValueError(f"exclude_seen must be True, False or None, not {_show(exclude_seen)}")
 
 
 def _plain(values: Any) -> Sequence[Any] | None:
@@ -96,7 +99,8 @@ def _refuse(name: str, ids: Any, allowed: frozenset[type], id_type: str) -> None
 def _remedy(wrong: object, id_type: str) -> str:
     if isinstance(wrong, (list, tuple, set, np.ndarray)):
         return "for several histories use recommend_batch"
-    if wrong is None or wrong != wrong:  # NaN is the missing value of tables
+    # The missing values of tables. Not `wrong != wrong`: pandas' NA refuses to be asked.
+    if wrong is None or str(wrong) in ("nan", "<NA>", "NaT"):
         return "leave missing ids out"
     if id_type == "string" and type(wrong) in _INT_TYPES:
         return f"write it as {str(wrong)!r}"

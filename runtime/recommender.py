@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
-from attnrec.runtime.arguments import IdArray, Ids, check_k, id_lists, id_row, stack
+from attnrec.runtime.arguments import IdArray, Ids, check_options, id_lists, id_row, stack
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.golden import check_golden
 from attnrec.runtime.model_file import check_onnxruntime, read_model_file
@@ -118,7 +118,7 @@ class Recommender:
         """
         if user is not None or timestamps is not None or request_time is not None:
             self._refuse_undeclared(user=user, timestamps=timestamps, request_time=request_time)
-        check_k(k)
+        check_options(k, exclude_seen)
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
         banned = self._banned(seen, exclude, exclude_seen)
@@ -139,7 +139,7 @@ class Recommender:
         exclude_seen: bool | None = None,
     ) -> list[Recommendations]:
         """`recommend` for many histories, faster; `exclude` and `candidates` are per history."""
-        check_k(k)
+        check_options(k, exclude_seen)
         id_type = self._info.id_type
         histories = id_lists("histories", histories)
         seen = [id_row(f"histories[{i}]", h, id_type) for i, h in enumerate(histories)]

@@ -123,6 +123,36 @@ def test_k_is_a_whole_number_from_1(k: Any, words: str, strings: Recommender) ->
         assert refusal(error).startswith("k must be") and words in str(error.value)
 
 
+@pytest.mark.parametrize("exclude_seen", ["false", "", 0, 1, []])
+def test_exclude_seen_is_true_false_or_none(exclude_seen: Any, strings: Recommender) -> None:
+    for call in (strings.recommend, strings.recommend_batch):
+        with pytest.raises(ValueError) as error:
+            call([], exclude_seen=exclude_seen)
+        assert refusal(error) == (
+            f"exclude_seen must be True, False or None, not {exclude_seen!r}"
+        )
+
+
+class NotToBeAsked:
+    """Like the missing value of pandas, which is neither equal nor unequal to anything."""
+
+    def __ne__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __repr__(self) -> str:
+        return "<NA>"
+
+
+def test_a_missing_value_that_refuses_comparison_is_refused(strings: Recommender) -> None:
+    missing: Any = NotToBeAsked()
+    with pytest.raises(ValueError) as error:
+        strings.recommend(["NA", missing])
+    assert "history[1] is <NA>" in refusal(error) and "leave missing ids out" in refusal(error)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("user", "u1"), ("timestamps", [1, 2]), ("request_time", 0)]
 )
