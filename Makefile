@@ -37,15 +37,18 @@ install: .venv/linked-$(LISTING)
 	touch $@
 
 demo: install .venv-device/installed
-	@echo "--- 1/4 train on a year of a shop's purchases (about 2 minutes on 2 cores)"
+	@echo "--- 1/5 train on a year of a shop's purchases (about 2 minutes on 2 cores)"
 	$(VENV)/attnrec-train --out demo-run --resume
-	@echo "--- 2/4 export to one file, and prove it against the torch model"
-	$(VENV)/attnrec-export demo-run
-	@echo "--- 3/4 measure the file on the purchases that were held back"
+	@echo "--- 2/5 export to one small file, and prove it against the torch model"
+	$(VENV)/attnrec-export demo-run --quantize
+	@echo "--- 3/5 measure the file on the purchases that were held back"
 	$(VENV)/attnrec-evaluate demo-run/model.onnx
-	@echo "--- 4/4 recommend, with nothing but numpy and onnxruntime"
-	$(VENV)/python examples/pick_customers.py demo-run --seed $(SEED) \
-		| $(DEVICE)/python examples/shop.py demo-run/model.onnx
+	@echo "--- 4/5 recommend, with nothing but numpy and onnxruntime"
+	$(VENV)/python examples/pick_customers.py demo-run --seed $(SEED) > demo-run.customers.jsonl
+	$(DEVICE)/python examples/shop.py demo-run/model.onnx < demo-run.customers.jsonl
+	@echo "--- 5/5 serve it over HTTP, and ask once"
+	$(VENV)/python examples/ask_server.py demo-run/model.onnx < demo-run.customers.jsonl
+	rm demo-run.customers.jsonl
 
 test: install
 	$(VENV)/python -m pytest -q

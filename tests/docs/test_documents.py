@@ -1,5 +1,6 @@
 """What README and docs tell people to type works as printed."""
 
+import json
 import os
 import re
 import shlex
@@ -70,3 +71,18 @@ def test_every_command_of_the_readme_names_a_file_that_exists() -> None:
         r"python ((?:benchmarks|examples)/\w+\.py)", Path(ROOT / "README.md").read_text()
     ):
         assert (ROOT / path).is_file()
+
+
+def test_the_server_answers_the_request_of_its_page(shop) -> None:
+    (start,) = blocks("docs/serving.md", "", "attnrec-serve attnrec-run")
+    (ask,) = blocks("docs/serving.md", "", "curl")
+    command = [str(Path(sys.executable).with_name("attnrec-serve")), *shlex.split(start)[1:]]
+    with subprocess.Popen(
+        [*command, "--port", "0"], cwd=shop, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        address = server.stderr.readline().split()[-1]
+        answer = json.loads(run_shell(ask.replace("http://127.0.0.1:8000", address), shop))
+        server.terminate()
+    assert len(answer["items"]) == 3 and answer["n_known"] == 2
+    assert server.returncode == 0

@@ -85,8 +85,9 @@ def assert_follows(
     row_of = {item_id: row for row, item_id in enumerate(expected["catalogue"])}
     allowed = allowed_ids(call, expected)
     best = sorted(allowed, key=lambda item_id: -score_of[item_id])[: call.k]
-    # The scores are those of candidates, which are computed without rounding the state.
-    tolerance = max(rounding, tolerance_of(scores))
+    # The scores are those of candidates, which are computed without rounding the state. How far
+    # rounding moves a score was measured on the test users; these histories are any.
+    tolerance = max(2 * rounding, tolerance_of(scores))
     assert len(answer) == len(answer.scores) == len(best)
     assert set(answer.item_ids) <= set(allowed)
     assert len(set(answer.item_ids)) == len(answer)
