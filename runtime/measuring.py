@@ -102,7 +102,7 @@ class Timing:
     askers: int
     """Python threads that share the Recommender, each asking for one answer after the other."""
     p50_us: float
-    """Median of a call, microseconds."""
+    """Median of a call, microseconds; with several askers of the mean over a few in a row."""
     p99_us: float
     """99th percentile of a call."""
     histories_per_second: float
@@ -131,9 +131,10 @@ def measure(
     }
     timings: list[list[Timing]] = [[] for _ in subjects]
     for (kind, place), us in take_turns(calls, seconds, tick).items():
+        _, batch, _, askers = kind
+        us = us / (1 if askers == 1 else _IN_A_ROW)
         p10, p50, p99 = np.percentile(us, [10, 50, 99]).tolist()
-        n_histories = kind[1] if kind[3] == 1 else kind[3] * _IN_A_ROW
-        timings[place].append(Timing(*kind, p50, p99, 1e6 * n_histories / p10))
+        timings[place].append(Timing(*kind, p50, p99, 1e6 * batch * askers / p10))
     return timings
 
 
