@@ -47,19 +47,22 @@ class Log:
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> Log:
-    """Sizes and shapes are drawn one by one, the mass of events by a seeded generator."""
+def logs(draw: st.DrawFn, flaw: str = "") -> Log:
+    """Sizes and shapes are drawn one by one, the mass of events by a seeded generator.
+
+    Without a flaw the first user has three items at least, so that the log can be used.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    hopeless = draw(st.sampled_from([""] * 12 + ["one item", "short histories", "padding"]))
-    n_items = draw(st.one_of(st.integers(2, 8), st.integers(9, 60), st.integers(500, 2000)))
+    n_items = draw(st.one_of(st.integers(3, 8), st.integers(9, 60), st.integers(500, 2000)))
     n_users = draw(st.one_of(st.integers(3, 12), st.integers(13, 500)))
-    items = _ids(draw, rng, 1 if hopeless == "one item" else n_items)
-    if hopeless == "padding" and isinstance(items[0], int):
-        items.append(-1)
+    items = _ids(draw, rng, 1 if flaw == "one item" else n_items)
+    if flaw == "padding":
+        items = [-1, *(i for i in items if isinstance(i, int))]
     users = _ids(draw, rng, n_users)
-    longest = 2 if hopeless == "short histories" else draw(st.sampled_from([4, 8, 30, 150]))
+    longest = 2 if flaw == "short histories" else draw(st.sampled_from([4, 8, 30, 150]))
     shape = draw(st.sampled_from(["any", "any", "one item for all", "one long history", "runs"]))
     lengths = rng.integers(1, longest + 1, len(users))
+    lengths[0] = longest
     if shape == "one long history":
         lengths[1:] = 1
     times, unit = _times(draw, rng, int(lengths.sum()))
@@ -70,6 +73,10 @@ def logs(draw: st.DrawFn) -> Log:
             places[rng.integers(0, length)] = 0
         elif shape == "runs":
             places = (places[0] + np.arange(length) // 2) % len(items)
+        if user == users[0] and not flaw:
+            places[:3] = [0, 1, 2]
+        elif user == users[0]:
+            places[0] = 0
         events += [(user, items[place], times.pop()) for place in places]
     if draw(st.booleans()):
         events = [events[i] for i in rng.permutation(len(events))]
@@ -144,34 +151,25 @@ def _write(columns: list[str], rows: list[Any], form: str, directory: Path, name
 class Prepared:
     """What the documents say of a log: whose history is what, and which items are known."""
 
-    def __init__(self, log: Log, *, repeats: bool) -> None:
+    def __init__(self, log: Log, *, repeats: bool, final: bool = False) -> None:
         as_read = _reader([item for _, item, _ in log.events])
         self.histories: dict[Any, list[Any]] = {}
         for user, item, _ in sorted(log.events, key=lambda event: event[2]):
             history = self.histories.setdefault(user, [])
             if repeats or as_read(item) not in history:
                 history.append(as_read(item))
-        self.counts = Counter(item for h in self.histories.values() for item in _trained(h))
-        self.catalogue = sorted(self.counts, key=lambda item: (-self.counts[item], item))
+        # Of three events or more, the last two are held back.
+        n_held_back = 0 if final else 2
+        counts = Counter(
+            item
+            for history in self.histories.values()
+            for item in history[: len(history) - n_held_back * (len(history) >= 3)]
+        )
+        self.catalogue = sorted(counts, key=lambda item: (-counts[item], item))
         self.titles = None
         if log.titles is not None:
             title_of = {as_read(item): title for item, title in reversed(log.titles)}
             self.titles = [title_of.get(item, "") for item in self.catalogue]
-
-    def refusal(self) -> str | None:
-        """Words of the documented reason why the log cannot be used; None: it can."""
-        items = {item for history in self.histories.values() for item in history}
-        if -1 in items:
-            return "the id -1 is the padding value"
-        if len(items) < 2:
-            return "a recommender needs two items"
-        if max(map(len, self.histories.values())) < 3:
-            return "no user has 3 events"
-        return None
-
-
-def _trained(history: list[Any]) -> list[Any]:
-    return history[:-2] if len(history) >= 3 else history
 
 
 def _reader(ids: list[Any]) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contract_model import Call, ContractModel, Ids, Row
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from random_logs import AWKWARD, EXTREME, Log, Prepared, logs
@@ -16,16 +16,19 @@ from random_logs import AWKWARD, EXTREME, Log, Prepared, logs
 from attnrec.export import export
 from attnrec.runtime import DataError, Recommendations, Recommender
 from attnrec.runtime.session import make_session
-from attnrec.train import DataRecipe, Run, TrainConfig, train
+from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
+from attnrec.train.evaluate_file import evaluate
 from attnrec.train.reference import Reference
 
 torch.set_num_threads(1)
 
-# An example takes seconds: it trains, exports and passes the gate.
+# An example takes seconds: it trains, exports and passes the gate. To make a failing one smaller
+# would take minutes; what is drawn is printed.
 repeatable = settings(
     derandomize=True,
     database=None,
     deadline=None,
+    phases=[Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 soak = settings(repeatable, derandomize=False, max_examples=200)
@@ -33,6 +36,8 @@ soak = settings(repeatable, derandomize=False, max_examples=200)
 CONFIGS = {
     "sasrec": st.fixed_dictionaries(
         {
+            # Not less: a LayerNorm over two numbers magnifies the rounding of torch itself in
+            # float32 beyond the tolerance, and the gate refuses the file.
             "hidden_dim": st.just(8),
             "n_blocks": st.just(1),
             "max_len": st.integers(1, 12),
@@ -44,6 +49,7 @@ CONFIGS = {
             "max_len": st.integers(1, 12),
             "n_neighbours": st.sampled_from([1, 3, 200]),
             "history_decay": st.sampled_from([None, 0, 0.5, 1]),
+            "distance_decay": st.sampled_from([0.7, 0, 1]),
         }
     ),
     "popularity": st.just({}),
@@ -187,26 +193,30 @@ def strict_json(text: str) -> Any:
 
 
 def go_the_whole_path(
-    log: Log, model: str, settings: dict[str, Any], repeats: bool, seed: int, directory: Path
+    data: st.DataObject, log: Log, model: str, repeats: bool, seed: int, directory: Path
 ) -> None:
     """Train on `log`, export, and compare what the file answers with what it must."""
-    prepared = Prepared(log, repeats=repeats)
     source, items = log.sources(directory)
+    settings = data.draw(CONFIGS[model])
     config = TrainConfig(model, settings, epochs=1, batch_events=200, seed=seed, threads=1)
     recipe = DataRecipe(repeats=repeats, time_unit=log.time_unit)
-    reason = prepared.refusal()
-    if reason is not None:
-        event(f"refused: {reason}")
-        with pytest.raises(DataError, match=reason):
-            train(source, config, items=items, recipe=recipe, out=directory / "run")
-        return
-    event("trained")
+    prepared = Prepared(log, repeats=repeats)
     train(source, config, items=items, recipe=recipe, out=directory / "run")
-    run = Run.load(directory / "run")
-    assert run.split.catalogue.item_ids.tolist() == prepared.catalogue
-    path = directory / "model.onnx"
+    run, path = Run.load(directory / "run"), directory / "run" / "model.onnx"
     report = export(run, path)
     assert report.n_test_users == sum(len(h) >= 3 for h in prepared.histories.values())
+    assert evaluate(path, source).to_json() == Recommender.load(path).info.metrics["test"]
+    ask_much(run, path, prepared, seed)
+    if data.draw(st.sampled_from([False, False, True])):
+        train_final(run, out=directory / "final")
+        run, path = Run.load(directory / "final"), directory / "final.onnx"
+        assert export(run, path).n_test_users == len(prepared.histories)
+        ask_much(run, path, Prepared(log, repeats=repeats, final=True), seed)
+
+
+def ask_much(run: Run, path: Path, prepared: Prepared, seed: int) -> None:
+    """Compare the file at `path` with `run` and the contract on random calls."""
+    assert run.split.catalogue.item_ids.tolist() == prepared.catalogue
     asker = Asker(run, path, prepared, seed)
     assert asker.recommender.selftest() >= 4
     for entry, text in asker.session.get_modelmeta().custom_metadata_map.items():
@@ -222,7 +232,7 @@ whole_path = given(
 )
 
 
-@settings(repeatable, max_examples=8)
+@settings(repeatable, max_examples=6)
 @whole_path
 def test_any_log_goes_the_whole_path_with_sasrec(
     data: st.DataObject,
@@ -232,11 +242,11 @@ def test_any_log_goes_the_whole_path_with_sasrec(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     directory = tmp_path_factory.mktemp("sasrec")
-    go_the_whole_path(log, "sasrec", data.draw(CONFIGS["sasrec"]), repeats, seed, directory)
+    go_the_whole_path(data, log, "sasrec", repeats, seed, directory)
 
 
 @pytest.mark.parametrize("model", ["markov-chain", "popularity"])
-@settings(repeatable, max_examples=5)
+@settings(repeatable, max_examples=3)
 @whole_path
 def test_any_log_goes_the_whole_path_with_a_score_model(
     model: str,
@@ -247,7 +257,28 @@ def test_any_log_goes_the_whole_path_with_a_score_model(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     directory = tmp_path_factory.mktemp(model)
-    go_the_whole_path(log, model, data.draw(CONFIGS[model]), repeats, seed, directory)
+    go_the_whole_path(data, log, model, repeats, seed, directory)
+
+
+FLAWS = {
+    "one item": "a recommender needs two items",
+    "short histories": "no user has 3 events",
+    "padding": "the id -1 is the padding value",
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+@settings(repeatable, max_examples=10)
+@given(data=st.data(), repeats=st.booleans())
+def test_a_log_that_cannot_be_used_is_refused_for_a_reason_that_it_has(
+    flaw: str, data: st.DataObject, repeats: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    log, directory = data.draw(logs(flaw)), tmp_path_factory.mktemp("flaw")
+    source, items = log.sources(directory)
+    recipe = DataRecipe(repeats=repeats, time_unit=log.time_unit)
+    with pytest.raises(DataError, match=FLAWS[flaw]):
+        train(source, items=items, recipe=recipe, out=directory / "run")
+    assert not (directory / "run").exists()
 
 
 @pytest.mark.soak
@@ -263,4 +294,4 @@ def test_many_logs_go_the_whole_path(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     directory = tmp_path_factory.mktemp(model)
-    go_the_whole_path(log, model, data.draw(CONFIGS[model]), repeats, seed, directory)
+    go_the_whole_path(data, log, model, repeats, seed, directory)
