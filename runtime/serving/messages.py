@@ -109,41 +109,38 @@ def decoder(id_type: IdType) -> Decode:
     return decode
 
 
-_WORDS = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<field>.*)`)?", re.DOTALL)
+_WORDS = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
 _STEP = re.compile(r"\[(\d+)\]|(\w+)")
 
 
 def _wrong_value(error: str, body: bytes, id_type: IdType) -> Refused:
     """What msgspec says of a value, with the value, the limit and the remedy."""
     words = _WORDS.fullmatch(error)
-    what, field = (words["what"], words["field"] or "") if words else (error, "")
+    what, field = words.groups("") if words else (error, "")
     what = what.replace("`", "")[:200]
-    members: dict[str, Any] = {"field": field} if field else {}
-    value = _value_at(field, body)
-    if field and not isinstance(value, (list, dict)) and value is not UNSET:
-        # A long text or number would make the answer as large as the request.
-        plain = isinstance(value, (bool, float)) or value is None or len(str(value)) <= 60
-        members["value"] = value if plain and not _is_huge(value) else f"{str(value)[:60]}..."
-    if limit := re.search(r"[<>]= (-?\d+)$", what):
-        members["limit"] = int(limit[1])
-    detail = f"{field}: {what}" if field else what
+    if not field:
+        return Refused(422, what, **_limit(what))
+    detail = f"{field}: {what}"
     if field.endswith("]") and "field" not in what:
         kind = "whole numbers (int64)" if id_type == "int64" else "strings"
         detail += f"; item ids of this file are {kind}"
-    return Refused(422, detail, **members)
+    return Refused(422, detail, field=field, value=_value_at(field, body), **_limit(what))
+
+
+def _limit(what: str) -> dict[str, Any]:
+    found = re.search(r"[<>]= (-?\d+)$", what)
+    return {"limit": int(found[1])} if found else {}
 
 
 def _value_at(field: str, body: bytes) -> Any:
-    """The value that stands at a place such as "[3].history[0]"; UNSET where there is none."""
+    """The plain value that stands at a place such as "[3].history[0]", cut where it is long."""
     try:
         value = msgspec.json.decode(body)
         for index, name in _STEP.findall(field):
             value = value[int(index)] if index else value[name]
     except (msgspec.DecodeError, ValueError, RecursionError, LookupError, TypeError):
         return UNSET
-    return value
-
-
-def _is_huge(value: object) -> bool:
-    """Whether it is a number that the encoder cannot write."""
-    return isinstance(value, int) and not -(2**63) <= value < 2**64
+    if isinstance(value, (list, dict)):
+        return UNSET
+    # Up to 19 digits: larger numbers the encoder cannot write.
+    return value if isinstance(value, float) or len(str(value)) <= 19 else f"{value!s:.60}"

@@ -61,9 +61,8 @@ def serve(
     the main thread, which alone receives signals.
     """
     served = Served.of(recommender)
-    service = Service(served, limits)
     config = uvicorn.Config(
-        make_app(service),
+        make_app(Service(served, limits)),
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
@@ -82,4 +81,3 @@ def serve(
     if served.fault is not None:
         logger.error("not ready: %s", served.fault)
     server.run(sockets=[listener])
-    service.close()
