@@ -63,7 +63,8 @@ def serve(
         grace=grace,
         on_start=lambda: _announce(recommender, listener),
     )
-    # A computation that outlives the grace time cannot be interrupted: not waited for.
+    # A computation that outlives the grace time still runs, in a thread of onnxruntime's code: the
+    # interpreter is not taken down under it.
     os._exit(0)
 
 
