@@ -147,7 +147,7 @@ def test_any_body_is_answered_or_refused_and_never_an_error_of_the_server(which,
     connection = server.client()
     statuses = set()
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(body=bodies)
     def check(body: bytes) -> None:
         connection.request("POST", "/v1/recommend", body, {"Content-Type": "application/json"})
