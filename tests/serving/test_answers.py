@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -84,6 +85,16 @@ def test_a_connection_is_kept_and_nothing_is_allowed_to_other_origins(strings) -
         assert not [name for name in response.headers if name.lower().startswith("access-")]
         socket_of_first = connection.sock
         assert socket_of_first is not None
+    connection.close()
+
+
+def test_an_answer_is_not_held_back_until_the_client_confirms_its_head(strings) -> None:
+    connection = strings.client()
+    begun = time.monotonic()
+    for _ in range(150):  # held back, each takes 40 ms
+        connection.request("GET", "/v1/model")
+        assert connection.getresponse().read()
+    assert time.monotonic() - begun < 4
     connection.close()
 
 
