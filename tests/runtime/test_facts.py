@@ -1,6 +1,7 @@
 """What a file says of itself: which facts are needed, which are ignored, which are refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_unknown_entries_are_ignored(
     more += names.metadata_entry("note", "ein Gruß")
     (tmp_path / "model.onnx").write_bytes(names.seal(unsealed(string_path.read_bytes()) + more))
     recommender = Recommender.load(tmp_path / "model.onnx")
-    assert recommender.info == strings.info
+    assert replace(recommender.info, sha256=strings.info.sha256) == strings.info
     assert recommender.recommend(["NA"]) == strings.recommend(["NA"])
 
 
@@ -74,7 +75,8 @@ def test_unknown_facts_about_the_model_are_ignored(
 ) -> None:
     content = changed(string_path.read_bytes(), names.MODEL_KEY, lambda model: model | {"new": 1})
     (tmp_path / "model.onnx").write_bytes(content)
-    assert Recommender.load(tmp_path / "model.onnx").info == strings.info
+    info = Recommender.load(tmp_path / "model.onnx").info
+    assert replace(info, sha256=strings.info.sha256) == strings.info
 
 
 @pytest.mark.parametrize("key", [names.FORMAT_KEY, names.MODEL_KEY, names.GOLDEN_KEY])
