@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -255,7 +256,8 @@ def test_an_unknown_entry_is_ignored(name: str, exported: Exported, tmp_path: Pa
     entry = names.metadata_entry("attnrec.of_the_future", "[1, 2]")
     path = tmp_path / "newer.onnx"
     path.write_bytes(names.seal(content[:start] + entry))
-    assert Recommender.load(path).info == Recommender.load(exported[name][0]).info
+    info = Recommender.load(exported[name][0]).info
+    assert replace(Recommender.load(path).info, sha256=info.sha256) == info
 
 
 def test_answers_carry_the_titles_of_their_items(
