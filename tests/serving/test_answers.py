@@ -1,14 +1,15 @@
 """What the server says is what `Recommender` says."""
 
 import json
+import socket
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
 
 from attnrec.runtime import Recommendations, Recommender
+from attnrec.runtime.serving.server import listen
 
 FILES = ("tiny-string", "tiny-int64")
 
@@ -88,14 +89,10 @@ def test_a_connection_is_kept_and_nothing_is_allowed_to_other_origins(strings) -
     connection.close()
 
 
-def test_an_answer_is_not_held_back_until_the_client_confirms_its_head(strings) -> None:
-    connection = strings.client()
-    begun = time.monotonic()
-    for _ in range(150):  # held back, each takes 40 ms
-        connection.request("GET", "/v1/model")
-        assert connection.getresponse().read()
-    assert time.monotonic() - begun < 4
-    connection.close()
+def test_an_answer_is_not_held_back_until_the_client_confirms_its_head() -> None:
+    # asyncio sends at once only on sockets that say that they are TCP.
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_the_runtime_without_the_extra_knows_nothing_of_http() -> None:
