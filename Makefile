@@ -51,7 +51,7 @@ demo: install .venv-device/installed
 	rm demo-run.customers.jsonl
 
 test: install
-	$(VENV)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+	$(VENV)/python -m pytest -q -n auto --dist loadfile
 
 soak: install
 	$(VENV)/python -m pytest -q -m soak

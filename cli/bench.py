@@ -17,7 +17,17 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
+from attnrec.cli.console import (
+    Json,
+    Quiet,
+    Verbose,
+    Version,
+    err,
+    out,
+    run_command,
+    say,
+    set_verbosity,
+)
 from attnrec.runtime.files import replace_file
 from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
 from attnrec.runtime.version import __version__
@@ -64,7 +74,7 @@ def bench(
         found = measure(everyone, 0.75 * seconds * len(everyone), tick)
         share = (time.process_time() - cpu) / (time.perf_counter() - wall)
     if share < 0.9:
-        err.print(f"this machine is busy: {share:.0%} of a core for the measurement. {_BUSY}")
+        say(f"this machine is busy: {share:.0%} of a core for the measurement. {_BUSY}")
     timings = {subject.name: rows for subject, rows in zip(everyone, found, strict=True)}
     if draw is not None:
         draw(timings)
@@ -134,7 +144,8 @@ def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any
 def _table(facts: Sequence[Mapping[str, Any]], timings: Timings) -> Table:
     """A column for each file, and for torch where it was timed."""
     table = Table(box=None, header_style="bold")
-    for name in ("", *timings):
+    short = [Path(name).name for name in timings]
+    for name in ("", *(short if len({*short}) == len(short) else timings)):
         table.add_column(
             Text(name), justify="right" if name else "left", overflow="fold", no_wrap=not name
         )

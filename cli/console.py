@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
 from attnrec.runtime.errors import AttnrecError
 from attnrec.runtime.version import __version__
@@ -19,6 +18,18 @@ err = Console(stderr=True, highlight=False)
 """Progress and messages; standard output belongs to results."""
 out = Console(highlight=False)
 """Results for people."""
+
+
+def say(message: str) -> None:
+    """One line on standard error, as it is: not wrapped, so that paths in it can be copied."""
+    err.print(message, markup=False, soft_wrap=True)
+
+
+class _Said(logging.Handler):
+    """Log records as lines above a progress bar, not in the midst of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
 
 
 def _print_version(wanted: bool) -> None:
@@ -97,7 +108,6 @@ def set_verbosity(*, verbose: bool, quiet: bool) -> None:
     if verbose and quiet:
         raise ValueError("-v and -q exclude each other")
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    handler = RichHandler(console=err, show_time=False, show_level=False, show_path=False)
-    logging.basicConfig(format="%(message)s", handlers=[handler], force=True)
+    logging.basicConfig(format="%(message)s", handlers=[_Said()], force=True)
     logging.getLogger("attnrec").setLevel(level)
     err.quiet = quiet

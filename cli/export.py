@@ -19,6 +19,7 @@ from attnrec.cli.console import (
     err,
     fail,
     run_command,
+    say,
     set_verbosity,
 )
 from attnrec.export import Limits, ParityFailure, ParityReport, PriceTooHigh
@@ -126,10 +127,7 @@ def _print_success(target: Path, seconds: float, as_json: bool) -> None:
         print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
-    err.print(
-        f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C",
-        soft_wrap=True,
-    )
+    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
 
 
 def _print_price(price: Mapping[str, Any]) -> None:

@@ -17,10 +17,10 @@ from attnrec.cli.console import (
     Quiet,
     Verbose,
     Version,
-    err,
     fail,
     out,
     run_command,
+    say,
     set_verbosity,
 )
 from attnrec.runtime import Recommendations, Recommender
@@ -70,7 +70,7 @@ def recommend(
     else:
         out.print(_table(answer))
         if not answer.n_known:
-            err.print("no known item in the history: this is the answer to a newcomer")
+            say("no known item in the history: this is the answer to a newcomer")
 
 
 def _ids(text: str, recommender: Recommender) -> list[int | str]:

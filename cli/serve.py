@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Quiet, Verbose, Version, err, run_command, set_verbosity
+from attnrec.cli.console import Quiet, Verbose, Version, run_command, say, set_verbosity
 from attnrec.runtime import Recommender
 from attnrec.runtime.serving.app import Limits
 from attnrec.runtime.serving.server import listen
@@ -73,8 +73,7 @@ def _announce(recommender: Recommender, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     info = recommender.info
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    line = f"{info.model}, {info.n_items:,} items, at {address}"
-    err.print(line, markup=False, soft_wrap=True)
+    say(f"{info.model}, {info.n_items:,} items, at {address}")
 
 
 def main() -> None:

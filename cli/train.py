@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command, set_verbosity
+from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command, say, set_verbosity
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.train.config import TrainConfig
 from attnrec.train.models import MODELS
@@ -159,11 +159,11 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     config = TrainConfig(settings=settings, **loop)
     check_target(target, resume=given["resume"])
     if (target / "config.json").is_file():
-        err.print(f"{target} holds a run, which this one replaces when it is done", markup=False)
+        say(f"{target} holds a run, which this one replaces when it is done")
     with err.status("reading the log"):
         log, report = read_log(given["data"], recipe, items=given["items"])
     for line in report.lines():
-        err.print(line, markup=False, soft_wrap=True)
+        say(line)
     with TrainingProgress(config.epochs, quiet=quiet) as progress:
         resume = given["resume"]
         return train_log(log, report, recipe, config, out=target, progress=progress, resume=resume)
@@ -222,7 +222,7 @@ def _print_result(run: Run, as_json: bool) -> None:
             f"note: {share:.0%} of the held-out events have the time of the event before: here "
             "the task is to complete a basket"
         )
-    err.print(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
+    say(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
 
 
 def main() -> None:

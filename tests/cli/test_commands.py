@@ -324,3 +324,10 @@ def test_final_of_the_current_directory_lands_beside_it(run, trained, monkeypatc
     outcome = run("train", "--final", ".", "--threads", 1, "--resume")
     assert outcome.code == 0 and "nothing to resume" in outcome.err
     assert Run.load(trained.with_name("run-final")).split.final
+
+
+def test_messages_are_not_broken_and_paths_are_taken_literally(run, log, tmp_path) -> None:
+    target = tmp_path / ("[bold]" + "long" * 30)
+    outcome = run("train", log, "--model", "popularity", "--out", target, "--resume")
+    assert f"{target}.unfinished: nothing to resume" in outcome.err
+    assert f"run written to {target}. Next: attnrec-export {target}\n" in outcome.err
