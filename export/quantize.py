@@ -13,7 +13,9 @@ from attnrec.train.run import Run
 BLOCKS_FROM = 100_000
 """Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `BlockTable`."""
 
-_SMALLEST_BLOCK, _LARGEST_BLOCK = 16, 256  # what onnxruntime's operators take
+_BLOCK = 16
+"""Values that share a scale where states are rounded, too. Of what onnxruntime takes the smallest:
+with 64, lists change twice as much."""
 _LARGEST_CODE = 127
 _NOTHING = 1e-30  # where float32 ends, a scale would become 0
 _N_STATES = 20_000
@@ -32,16 +34,10 @@ def int8_table(run: Run) -> UnfoldedTable | BlockTable:
         )
     values: NDArray[np.float32] = run.model.item_table().detach().numpy()
     states = _training_states(run, run.model)
-    block = block_size(values.shape[1])
-    if run.split.catalogue.n_items >= BLOCKS_FROM and block is not None:
-        return BlockTable(quantize(values, states, block))
-    return UnfoldedTable(quantize(values, states, values.shape[1]))
-
-
-def block_size(hidden_dim: int) -> int | None:
-    """The largest block that divides a row and that onnxruntime takes; None: there is none."""
-    power_of_2 = min(hidden_dim & -hidden_dim, _LARGEST_BLOCK)
-    return power_of_2 if power_of_2 >= _SMALLEST_BLOCK else None
+    dim = values.shape[1]
+    if run.split.catalogue.n_items >= BLOCKS_FROM and dim % _BLOCK == 0:
+        return BlockTable(quantize(values, states, _BLOCK))
+    return UnfoldedTable(quantize(values, states, dim))
 
 
 def quantize(values: NDArray[np.float32], states: NDArray[np.float32], block: int) -> Codes:

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from attnrec.runtime.arguments import Ids
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.batches import left_pad
-from attnrec.train.models.protocol import RecommenderModel, catalogue_scores
+from attnrec.train.models.protocol import (
+    RecommenderModel,
+    TableModel,
+    catalogue_scores,
+    last_states,
+)
 from attnrec.train.split import Catalogue
 
 # Histories of one forward pass; their (64, N) scores stay small for any catalogue.
@@ -52,11 +57,27 @@ class Reference:
 
     def scores(self, histories: Sequence[Ids]) -> NDArray[np.float32]:
         """Scores of every item, (B, N + 1); column 0 belongs to no item."""
-        padded = left_pad([self.rows(history) for history in histories], self._max_len)
+        padded = self._padded(histories)
         with torch.inference_mode():
             scores = catalogue_scores(self._model, padded, self._item_table)
         found: NDArray[np.float32] = scores.numpy()
         return found
+
+    def rounding_bounds(self, histories: Sequence[Ids]) -> NDArray[np.float32]:
+        """How far rounding a state to 8 bits can move a score, (B,), of a model with a table.
+
+        Each value of the state moves by half a step at most, a step being the 127th part of the
+        largest; the scores move by that times the item vector.
+        """
+        assert isinstance(self._model, TableModel) and self._item_table is not None
+        with torch.inference_mode():
+            states = last_states(self._model, self._padded(histories), self._item_table)
+            largest_item = self._item_table.abs().sum(dim=1).max()
+            bounds: NDArray[np.float32] = (states.abs().amax(dim=1) / 254 * largest_item).numpy()
+        return bounds
+
+    def _padded(self, histories: Sequence[Ids]) -> torch.Tensor:
+        return left_pad([self.rows(history) for history in histories], self._max_len)
 
     def admissible(
         self, exclude: NDArray[np.int64], candidates: NDArray[np.int64] | None = None

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from attnrec.export import ParityReport, export
 from attnrec.export.contract import check_catalogue
 from attnrec.runtime import Recommender, RunError
-from attnrec.train import Run, train_final
+from attnrec.runtime.arguments import LONGEST
+from attnrec.train import Run, TrainConfig, train, train_final
 from attnrec.train.split import Catalogue
 
 
@@ -149,3 +151,17 @@ def test_a_final_run_takes_no_figures_from_the_file_of_another_run(
     with pytest.raises(RunError, match=r"is of another run; export .* again"):
         train_final(run, out=tmp_path / "final")
     assert not (tmp_path / "final").exists()
+
+
+def test_a_catalogue_larger_than_any_list_of_a_call_is_exported(tmp_path: Path) -> None:
+    n_items = LONGEST + 100
+    log = pd.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(20), n_items // 20),
+            "item_id": np.arange(n_items),
+            "timestamp": np.arange(n_items),
+        }
+    )
+    run = train(log, TrainConfig("popularity"), out=tmp_path / "run")
+    export(run, tmp_path / "model.onnx")
+    assert Recommender.load(tmp_path / "model.onnx").info.n_items == n_items - 40

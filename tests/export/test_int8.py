@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize
-from attnrec.export.item_table import Codes
+from attnrec.export.item_table import Codes, UnfoldedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.reference import Reference
@@ -89,14 +89,6 @@ def test_states_that_are_alike_keep_their_scores_better_than_nearest_codes() -> 
     assert score_error(chosen, later) < 10 * score_error(nearest, later)  # others are not ruined
 
 
-@pytest.mark.parametrize(
-    ("hidden_dim", "block"),
-    [(8, None), (16, 16), (24, None), (48, 16), (64, 64), (96, 32), (256, 256), (512, 256)],
-)
-def test_blocks_are_the_largest_that_onnxruntime_takes(hidden_dim: int, block: int | None) -> None:
-    assert quantize.block_size(hidden_dim) == block
-
-
 # --- the file
 
 
@@ -106,6 +98,14 @@ def test_a_large_catalogue_is_computed_with_codes_and_a_small_one_is_not(
     contrib = {"GatherBlockQuantized", "MatMulNBits"}
     assert contrib <= operators(int8_files["sasrec-string", "blocks"])
     assert not contrib & operators(int8_files["sasrec-string", "unfolded"])
+
+
+def test_vectors_that_are_no_blocks_of_16_are_unfolded_whatever_the_catalogue(
+    runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "BLOCKS_FROM", 0)
+    monkeypatch.setattr(quantize, "_BLOCK", 32)  # the vectors of these runs have 16 values
+    assert isinstance(quantize.int8_table(runs["sasrec-string"]), UnfoldedTable)
 
 
 def test_the_file_answers_like_the_torch_model_with_rounded_vectors(

@@ -78,5 +78,10 @@ def catalogue_scores(
     if isinstance(model, ScoreModel):
         return model.scores(history_index)
     table = model.item_table() if item_table is None else item_table  # (N + 1, D)
-    vectors = torch.nn.functional.embedding(history_index, table)  # (B, T, D)
-    return model.states(vectors, history_index > 0)[:, -1] @ table.T
+    return last_states(model, history_index, table) @ table.T
+
+
+def last_states(model: TableModel, history_index: Tensor, item_table: Tensor) -> Tensor:
+    """States (B, D) after the last event, by the training path."""
+    vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
+    return model.states(vectors, history_index > 0)[:, -1]
