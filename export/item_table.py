@@ -96,7 +96,8 @@ class BlockTable:
     """int8 for large catalogues: the codes stay codes in memory, and the projection reads them.
 
     A third of the bytes, also in memory, and about half the time of one answer; batches of many
-    rows are slower. The projection rounds the state to 8 bits as well, which moves scores a little, by more or less on other processors.
+    rows are slower. The projection rounds the state to 8 bits as well, which moves scores a
+    little, by more or less on other processors.
     """
 
     is_exact, rounds_states = False, True
