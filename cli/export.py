@@ -52,6 +52,13 @@ def export(
         float,
         typer.Option(help="Largest relative loss of test NDCG@10 of a smaller file."),
     ] = Limits.max_ndcg_loss,
+    allow_users: Annotated[
+        bool,
+        typer.Option(
+            "--allow-users",
+            help="Write a file that holds user ids, which models that look at the user need.",
+        ),
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -76,7 +83,7 @@ def export(
             progress.update(task, description="comparing users", completed=done, total=total)
 
         try:
-            export_run(trained, target, profile, limits=limits, tick=tick)
+            export_run(trained, target, profile, limits=limits, tick=tick, allow_users=allow_users)
         except ParityFailure as failure:
             progress.stop()
             _print_faults(failure.report)
@@ -104,6 +111,7 @@ def _print_success(target: Path, seconds: float, as_json: bool) -> None:
             "bytes": size,
             "profile": info.profile,
             "n_items": info.n_items,
+            "n_users": info.n_users,
             "parity": parity,
             "metrics": info.metrics,
             "seconds": round(seconds, 2),
@@ -115,6 +123,11 @@ def _print_success(target: Path, seconds: float, as_json: bool) -> None:
         f"model    {info.model}, {info.n_items:,} items, {info.id_type} ids, "
         f"newest {info.max_len} events count"
     )
+    if info.n_users:
+        print(
+            f"users    WARNING: this file holds {info.n_users:,} user ids ({info.user_id_type}) "
+            "and what the model learned of each; keep it as you keep the log"
+        )
     print(
         f"parity   {parity['identical_top_10']:.2%} of {parity['test_users']:,} users with the "
         f"identical top 10; largest score difference {parity['largest_difference']:.1e}, "

@@ -39,6 +39,13 @@ def recommend(
     candidates: Annotated[
         str | None, typer.Option(help="Item ids to choose from; default: the whole catalogue.")
     ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Who asks; only for files that know their users.")
+    ] = None,
+    user_tags: Annotated[
+        str | None,
+        typer.Option(help="What is known of the user, by commas; only for files that ask."),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -64,6 +71,8 @@ def recommend(
         k,
         exclude=_ids(exclude, recommender),
         candidates=None if candidates is None else _ids(candidates, recommender),
+        user=_user(user, recommender),
+        user_tags=None if user_tags is None else [tag for tag in user_tags.split(",") if tag],
     )
     if as_json:
         print(json.dumps(_as_dict(answer)))
@@ -81,10 +90,15 @@ def _ids(text: str, recommender: Recommender) -> list[int | str]:
     return [_number(part.strip()) for part in parts]
 
 
-def _number(text: str) -> int:
+def _user(text: str | None, recommender: Recommender) -> int | str | None:
+    is_number = text is not None and recommender.info.user_id_type == "int64"
+    return _number(text or "", "user") if is_number else text
+
+
+def _number(text: str, whose: str = "item") -> int:
     # Not any text that int() takes: "1_0" is no way to write 10.
     if not re.fullmatch("-?[0-9]{1,19}", text):
-        raise ValueError(f"{text[:60]!r} is no number; item ids of this file are int64")
+        raise ValueError(f"{text[:60]!r} is no number; {whose} ids of this file are int64")
     return int(text)
 
 
@@ -121,7 +135,7 @@ def _answer_line(recommender: Recommender, line: str, default_k: int) -> Recomme
         raise ValueError(
             'a line must be an object with "history", such as {"history": ["A", "B"]}'
         )
-    known = {"history", "k", "exclude", "candidates", "exclude_seen"}
+    known = {"history", "k", "exclude", "candidates", "exclude_seen", "user", "user_tags"}
     if unknown := sorted(request.keys() - known):
         raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     request.setdefault("k", default_k)

@@ -19,32 +19,35 @@ ITEM_VECTORS, KNOWN, HISTORY_INDEX = "item_vectors", "known", "history_index"
 
 
 class _StateBody(nn.Module):
-    """item_vectors (B, T, D), known (B, T) -> state (B, D)."""
+    """item_vectors (B, T, D), known (B, T), what the model declares -> state (B, D)."""
 
     def __init__(self, model: TableModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, item_vectors: Tensor, known: Tensor) -> Tensor:
-        return self.model.state(item_vectors, known)
+    def forward(self, item_vectors: Tensor, known: Tensor, *declared: Tensor) -> Tensor:
+        context = dict(zip(self.model.inputs, declared, strict=True))
+        return self.model.state(item_vectors, known, **context)
 
 
 class _ScoreBody(nn.Module):
-    """history_index (B, T) -> scores (B, N + 1)."""
+    """history_index (B, T), what the model declares -> scores (B, N + 1)."""
 
     def __init__(self, model: ScoreModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, history_index: Tensor) -> Tensor:
-        return self.model.scores(history_index)
+    def forward(self, history_index: Tensor, *declared: Tensor) -> Tensor:
+        context = dict(zip(self.model.inputs, declared, strict=True))
+        return self.model.scores(history_index, **context)
 
 
 def export_body(model: RecommenderModel) -> ir.Model:
     """The model's own computation as ONNX, free of ids, exclusion and top-k.
 
-    Inputs are `item_vectors` and `known` for a table model, `history_index` for a score model;
-    batch and length are dynamic. Nothing of the training machine is left in the graph.
+    Inputs are `item_vectors` and `known` for a table model, `history_index` for a score model,
+    then those that the model declares; batch and lengths are dynamic. Nothing of the training
+    machine is left in the graph.
     """
     # A batch of 1 would be taken for a constant without a word.
     batch, length = 2, 2
@@ -56,17 +59,24 @@ def export_body(model: RecommenderModel) -> ir.Model:
         body = _StateBody(model)
         example = (torch.zeros(batch, length, dim), history > 0)
         names = [ITEM_VECTORS, KNOWN]
-    else:
+    elif isinstance(model, ScoreModel):
         body, example, names = _ScoreBody(model), (history,), [HISTORY_INDEX]
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    else:
+        raise ValueError(f"{type(model).__name__} is neither a TableModel nor a ScoreModel")
+    in_batch = {0: torch.export.Dim("batch")}
+    axes = in_batch | {1: torch.export.Dim("length")}
+    # Of rows of users and of their tags.
+    declared = {"user": (history[:, 0], in_batch)}
+    declared["user_tags"] = (history.clone(), in_batch | {1: torch.export.Dim("tags")})
+    examples, shapes = (tuple(declared[name][part] for name in model.inputs) for part in (0, 1))
     with _quiet_exporter():
         program = torch.onnx.export(
             body.eval(),
-            example,
+            (*example, *examples),
             dynamo=True,
             opset_version=OPSET,
-            input_names=names,
-            dynamic_shapes=tuple(axes for _ in example),
+            input_names=[*names, *model.inputs],
+            dynamic_shapes=(*(axes for _ in example), *([shapes] if shapes else [])),
             verbose=False,
         )
     if program is None:

@@ -3,20 +3,21 @@
 Nothing here knows how a model computes; the body is inlined between `compact` and `score`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from attnrec.export.body import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
+from attnrec.export.callers import ML, caller_inputs, look_up, rows_of_caller
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.item_table import CONTRIB, ItemTable
 from attnrec.runtime import format as names
 from attnrec.train.split import Catalogue
+from attnrec.train.users import Users
 
-_ML = "ai.onnx.ml"
-_OPSETS = {"": OPSET, _ML: 4, CONTRIB: 1}
+_OPSETS = {"": OPSET, ML: 4, CONTRIB: 1}
 _IR_VERSION = 10
 _END = np.iinfo(np.int64).max
 
@@ -62,24 +63,35 @@ def check_catalogue(catalogue: Catalogue) -> None:
 
 
 def assemble(
-    body: ir.Model, table: ItemTable | None, catalogue: Catalogue, max_len: int
+    body: ir.Model,
+    table: ItemTable | None,
+    catalogue: Catalogue,
+    max_len: int,
+    users: Users | None = None,
+    declared: Sequence[str] = (),
 ) -> ir.Model:
     """The self-contained graph around `body`, which is used up.
 
     table: the item vectors of a table model in the form of the profile, None for a score model.
+    declared: what the model asks for beside the history, of `users`.
     """
     g = GraphBuilder()
     inputs = _inputs(id_type_of(catalogue))
     rows = rows_of_ids(g, inputs, catalogue)
     seq, n_known = compact(g, rows.history, max_len)
+    caller: dict[str, ir.Value] = {}
+    if declared:
+        assert users is not None
+        inputs |= caller_inputs(users, declared)
+        caller = rows_of_caller(g, inputs, users)
     if table is None:
-        (every_score,) = g.inline(body, **{HISTORY_INDEX: seq})
+        (every_score,) = g.inline(body, **{HISTORY_INDEX: seq}, **caller)
         scores = choose_scored(g, every_score, rows, catalogue.n_items)
     else:
         table.declare(g)
         vectors = table.gather(g, seq)  # (B, W, D)
         known = g.Greater(seq, 0)  # (B, W)
-        (state,) = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known})
+        (state,) = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known}, **caller)
         scores = score_table(g, state, table, rows, catalogue.n_items)
     allowed = ban(g, scores, rows.exclude)
     best_scores, best_rows = best(g, allowed, inputs[names.K], catalogue.n_items)
@@ -112,16 +124,7 @@ def _inputs(id_type: str) -> dict[str, ir.Value]:
 def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalogue) -> _Rows:
     """One dictionary for all three inputs: its set-up costs more than its look-ups."""
     parts = [inputs[name] for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)]
-    ids = catalogue.item_ids.tolist()
-    keys = {"keys_int64s" if id_type_of(catalogue) == "int64" else "keys_strings": ids}
-    rows = g.op(
-        "LabelEncoder",
-        g.Concat(*parts, axis=1),
-        domain=_ML,
-        **keys,
-        values_int64s=list(range(1, len(ids) + 1)),
-        default_int64=0,
-    )
+    rows = look_up(g, g.Concat(*parts, axis=1), catalogue.item_ids.tolist())
     widths = [g.Shape(part, start=1, end=2) for part in parts]
     history, exclude, candidates = g.Split(rows, g.Concat(*widths, axis=0), axis=1, outputs=3)
     return _Rows(history, exclude, candidates, n_candidates=widths[-1])

@@ -10,9 +10,10 @@ import onnxruntime
 
 from attnrec.export.body import OPSET
 from attnrec.export.contract import id_type_of
-from attnrec.export.made_up import Call, golden_calls
+from attnrec.export.made_up import Call, calls_of_callers, golden_calls
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import id_row, stack
+from attnrec.runtime.callers import caller_inputs
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.version import __version__
@@ -36,7 +37,7 @@ def describe(
         n_items=catalogue.n_items,
         catalogue_sha256=_catalogue_hash(catalogue),
         max_len=run.model.config.max_len,
-        inputs=names.REQUIRED_INPUTS,
+        inputs=(*names.REQUIRED_INPUTS, *run.model.inputs),
         has_titles=catalogue.titles is not None,
         repeats=run.recipe.repeats,
         profile=profile,
@@ -51,20 +52,33 @@ def describe(
             "opset": str(OPSET),
             "lowest_onnxruntime": LOWEST_ONNXRUNTIME,
         },
+        **_users(run),
     )
+
+
+def _users(run: Run) -> dict[str, Any]:
+    if names.USER not in run.model.inputs:
+        return {}
+    ids = run.split.users.ids
+    return {
+        "user_id_type": "int64" if ids.dtype == np.int64 else "string",
+        "n_users": len(ids),
+    }
 
 
 def golden_vectors(file: bytes, run: Run) -> str:
     """Made-up histories with the answers of the finished file, as the JSON text of the entry."""
     session = make_session(file)
-    id_type = id_type_of(run.split.catalogue)
-    calls = golden_calls(run.split.catalogue, id_type, run.model.config.max_len)
-    return json.dumps([_golden(session, call, id_type) for call in calls], ensure_ascii=False)
+    info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map)
+    calls = golden_calls(run.split.catalogue, info.id_type, run.model.config.max_len)
+    users, declared = run.split.users, run.model.inputs
+    of_callers = calls_of_callers(run.split.catalogue, users, declared, info.id_type)
+    calls += [call for call in of_callers if len(call.histories) == 1]
+    return json.dumps([_golden(session, call, info) for call in calls], ensure_ascii=False)
 
 
-def _golden(
-    session: onnxruntime.InferenceSession, call: Call, id_type: names.IdType
-) -> dict[str, Any]:
+def _golden(session: onnxruntime.InferenceSession, call: Call, info: ModelInfo) -> dict[str, Any]:
+    id_type = info.id_type
     question = {
         names.HISTORY: call.histories[0],
         names.EXCLUDE: call.exclude[0] if call.exclude else [],
@@ -74,9 +88,12 @@ def _golden(
         name: stack([id_row(name, ids, id_type)], id_type, names.PADDING[id_type])
         for name, ids in question.items()
     }
-    items, scores, n_known = session.run(None, {**feed, names.K: np.array([call.k])})[:3]
+    caller = caller_inputs(info, 1, call.users or None, call.user_tags or None)
+    who = {names.USER: call.users, names.USER_TAGS: call.user_tags}
+    items, scores, n_known = session.run(None, {**feed, names.K: np.array([call.k]), **caller})[:3]
     return {
         **question,
+        **{name: value for name, value in who.items() if value},
         names.K: call.k,
         names.ITEMS: items[0].tolist(),
         names.SCORES: [None if s == -np.inf else s for s in scores[0].tolist()],

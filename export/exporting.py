@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from attnrec.export.body import export_body
+from attnrec.export.callers import check_users
 from attnrec.export.contract import assemble, check_catalogue
 from attnrec.export.describe import describe, golden_vectors
 from attnrec.export.item_table import BlockTable, FloatTable, ItemTable
@@ -73,10 +74,12 @@ def export(
     *,
     limits: Limits = _DEFAULT_LIMITS,
     tick: Tick | None = None,
+    allow_users: bool = False,
 ) -> ParityReport:
     """Write `run` as one self-contained file and return how it compares with the torch model.
 
     profile: "fp32", or "int8" with the item vectors rounded to 8 bits; limits: what that may cost.
+    allow_users: write a file that holds user ids, which a model with the input "user" needs.
     Raises `ParityFailure` where the file does not answer like the model, `PriceTooHigh` where a
     limit is passed, `ValueError` for a profile or a catalogue that cannot be exported; then
     nothing is written and an earlier file at `path` stays. The same run gives the same bytes.
@@ -84,6 +87,7 @@ def export(
     if profile not in PROFILES:
         raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
     _check_run(run)
+    _check_users(run, allow_users=allow_users)
     # First of all: a model without item vectors has nothing to quantize.
     table = int8_table(run) if profile == "int8" else _exact_table(run)
     body = export_body(run.model)
@@ -117,7 +121,8 @@ def export(
 def build_graph(run: Run, body: ir.Model, table: ItemTable | None) -> bytes:
     """The self-contained graph without any facts, as the bytes of an ONNX model."""
     max_len = run.model.config.max_len
-    model = assemble(body.clone(), table, run.split.catalogue, max_len)
+    users, declared = run.split.users, run.model.inputs
+    model = assemble(body.clone(), table, run.split.catalogue, max_len, users, declared)
     serialized: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return serialized
 
@@ -135,6 +140,20 @@ def _check_run(run: Run) -> None:
         raise ValueError(
             f"the item table takes {size / 1e9:.1f} GB, above the limit of 1 GB for one file; "
             "train with a smaller --hidden-dim or a higher --min-item-events"
+        )
+
+
+def _check_users(run: Run, *, allow_users: bool) -> None:
+    """User ids are personal data: they leave the training machine only when somebody says so."""
+    if not run.model.inputs:
+        return
+    check_users(run.split.users)
+    if names.USER in run.model.inputs and not allow_users:
+        raise ValueError(
+            f"{run.config.model} knows its users, so the file would hold "
+            f"{len(run.split.users.ids):,} user ids, which anyone who has the file can read: "
+            "export with --allow-users (allow_users=True), or train a model that knows none, "
+            "such as sasrec"
         )
 
 
@@ -186,5 +205,6 @@ def _test_metrics(draft: _Draft, run: Run) -> dict[str, object]:
         run.split.held_out("test"),
         run.split.catalogue.item_ids,
         exclude_seen=not run.recipe.repeats,
+        inputs=run.model.inputs,
     )
     return metrics.to_json()

@@ -1,6 +1,6 @@
 """Made-up calls of the graph: every corner of the contract, and never a real history."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from attnrec.runtime import format as names
 from attnrec.train.split import Catalogue
+from attnrec.train.users import Users
 
 ItemId = int | str
 
@@ -26,6 +27,10 @@ class Call:
     """Ids not to return, a list a row, or none at all."""
     candidates: list[list[ItemId]] = field(default_factory=list)
     """Ids to choose from, a list a row; none at all: the whole catalogue."""
+    users: list[ItemId | None] = field(default_factory=list)
+    """Who asks, one a row; none at all: nobody."""
+    user_tags: list[list[str]] = field(default_factory=list)
+    """What is known of them, a list a row, or none at all."""
 
 
 class _Maker:
@@ -87,6 +92,36 @@ def made_up_calls(catalogue: Catalogue, id_type: str, max_len: int) -> Iterator[
     yield Call("candidates for a newcomer", [[]], 10, candidates=[listed])
     yield _crowd(make, max_len)
     yield _crowd(make, max_len, with_candidates=True)
+
+
+def calls_of_callers(
+    catalogue: Catalogue, users: Users, declared: Sequence[str], id_type: str
+) -> Iterator[Call]:
+    """The corners of what only models that look at who asks have; none for other models."""
+    make = _Maker(catalogue, id_type)
+    known: list[ItemId] = users.ids.tolist() if names.USER in declared else []
+    tags = list(users.tags) if names.USER_TAGS in declared else []
+    some, rng = make.draw(5), np.random.default_rng(len(known))
+    for user in dict.fromkeys([None, *known[:1], *known[-1:]]) if declared else ():
+        asking = [user] if known else []
+        yield Call(f"asked by {user!r}, without a history", [[]], 10, users=asking)
+        yield Call(f"asked by {user!r}", [some], 10, exclude=[some], users=asking)
+        if tags:
+            given = ["no such tag", tags[-1], "", tags[0]]
+            yield Call(f"tags of {user!r}", [some], 10, users=asking, user_tags=[given])
+            nothing = [given[:1]]
+            yield Call(f"unknown tags of {user!r}", [some], 10, users=asking, user_tags=nothing)
+    if declared:
+        histories = [make.draw(n % 9) for n in range(64)]
+        who = [known[i] if i % 3 else None for i in rng.integers(0, max(1, len(known)), 64)]
+        owned = [[tags[i] for i in rng.permutation(len(tags))[: n % 4]] for n in range(64)]
+        yield Call(
+            "64 rows, each asked by somebody else",
+            histories,
+            10,
+            users=who if known else [],
+            user_tags=owned if tags else [],
+        )
 
 
 def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Call:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from attnrec.export.comparison import Answer, Truth, compare, disagreement
 from attnrec.export.contract import id_type_of
-from attnrec.export.made_up import Call, ItemId, made_up_calls
+from attnrec.export.made_up import Call, ItemId, calls_of_callers, made_up_calls
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import stack
 from attnrec.runtime.session import make_session
@@ -103,21 +104,32 @@ def check_parity(
     is_coarse: the file rounds the state as well; the report says how much that moves a score.
     """
     gate = _Gate(file, run, item_table, is_coarse)
-    for call in made_up_calls(run.split.catalogue, gate.id_type, run.model.config.max_len):
+    split, declared = run.split, run.model.inputs
+    for call in chain(
+        made_up_calls(split.catalogue, gate.id_type, run.model.config.max_len),
+        calls_of_callers(split.catalogue, split.users, declared, gate.id_type),
+    ):
         gate.check(call, alone=True)
         gate.report.n_made_up_rows += len(call.histories)
-    split = run.split
-    histories = split.full_histories() if split.final else split.held_out("test").histories
-    ordered: list[list[ItemId]] = sorted((h.tolist() for h in histories), key=len)
-    for start in range(0, len(ordered), _BATCH):
-        batch = ordered[start : start + _BATCH]
-        exclude = [] if run.recipe.repeats else batch
-        call = Call(f"test users from {start}", batch, _TEST_K, exclude)
+    asked = split.everybody() if split.final else split.held_out("test")
+    pairs = sorted(
+        zip(asked.histories, asked.users.tolist(), strict=True), key=lambda pair: len(pair[0])
+    )
+    for start in range(0, len(pairs), _BATCH):
+        batch: list[list[ItemId]] = [h.tolist() for h, _ in pairs[start : start + _BATCH]]
+        users = [user for _, user in pairs[start : start + _BATCH]]
+        call = Call(
+            f"test users from {start}",
+            batch,
+            _TEST_K,
+            exclude=[] if run.recipe.repeats else batch,
+            users=users if names.USER in declared else [],
+        )
         # Every 16th batch also one by one: a row's answer may not depend on its mates.
         gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0)
         gate.report.n_test_users += len(batch)
         if tick is not None:
-            tick(start + len(batch), len(ordered))
+            tick(start + len(batch), len(pairs))
     return gate.report
 
 
@@ -129,7 +141,8 @@ class _Gate:
     ) -> None:
         self._session = make_session(file)
         self._catalogue = run.split.catalogue
-        self._reference = Reference(run.model, self._catalogue, item_table)
+        self._users, self._declared = run.split.users, run.model.inputs
+        self._reference = Reference(run.model, self._catalogue, item_table, self._users)
         self.id_type = id_type_of(self._catalogue)
         self.report = ParityReport(is_coarse=is_coarse)
         if item_table is not None:
@@ -166,7 +179,13 @@ class _Gate:
         if call.candidates and not call.candidates[row]:
             return  # alone it would ask for the whole catalogue
         single = Call(
-            call.name, only(call.histories), call.k, only(call.exclude), only(call.candidates)
+            call.name,
+            only(call.histories),
+            call.k,
+            only(call.exclude),
+            only(call.candidates),
+            call.users[row : row + 1],
+            call.user_tags[row : row + 1],
         )
         report = self.report
         for answer in self._ask(single, row):
@@ -183,6 +202,7 @@ class _Gate:
             names.EXCLUDE: self._array(call.exclude or none),
             names.CANDIDATES: self._array(call.candidates or none),
             names.K: np.array([call.k], dtype=np.int64),
+            **self._caller(call),
         }
         try:
             outputs = self._session.run(None, feed)
@@ -199,6 +219,19 @@ class _Gate:
             )
             for row in range(len(items))
         ]
+
+    def _caller(self, call: Call) -> dict[str, NDArray[Any]]:
+        """Who asks, where the model wants to know."""
+        found: dict[str, NDArray[Any]] = {}
+        n_rows, ids = len(call.histories), self._users.ids
+        if names.USER in self._declared:
+            nobody = names.PADDING["int64" if ids.dtype == np.int64 else "string"]
+            asking = [nobody if user is None else user for user in call.users]
+            found[names.USER] = np.array(asking or [nobody] * n_rows, dtype=ids.dtype)
+        if names.USER_TAGS in self._declared:
+            tags = [np.array(own, dtype=object) for own in call.user_tags or [[]] * n_rows]
+            found[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
+        return found
 
     def _array(self, rows: Sequence[Sequence[ItemId]]) -> NDArray[Any]:
         # Not `id_row`: its limit is one of the library, and the graph takes the whole catalogue.
@@ -219,11 +252,15 @@ class _Gate:
         return rows
 
     def _truths(self, call: Call) -> list[Truth]:
-        scores = self._reference.scores(call.histories)  # (B, N + 1)
+        scores = self._reference.scores(
+            call.histories, call.users or None, call.user_tags or None
+        )  # (B, N + 1)
         n_items = self._catalogue.n_items
         rounding = np.zeros(len(scores), dtype=np.float32)
         if self.report.is_coarse:
-            rounding = self._reference.rounding_bounds(call.histories)
+            rounding = self._reference.rounding_bounds(
+                call.histories, call.users or None, call.user_tags or None
+            )
         truths = []
         for row, history in enumerate(call.histories):
             candidates = self._reference.rows(call.candidates[row]) if call.candidates else None

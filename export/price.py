@@ -76,14 +76,16 @@ class Price:
 def price(exact: Answers, smaller: Answers, run: Run, *, size: float) -> Price:
     """Ask both for every test user of `run`, or for every user of a final run."""
     split = run.split
-    held_out = None if split.final else split.held_out("test")
-    histories = split.full_histories() if held_out is None else held_out.histories
+    asked = split.everybody() if split.final else split.held_out("test")
+    users = asked.users if "user" in run.model.inputs else None
     before, after = (
-        answers.recommend_batch(histories, _LIST_LENGTH, exclude_seen=not run.recipe.repeats)
+        answers.recommend_batch(
+            asked.histories, _LIST_LENGTH, exclude_seen=not run.recipe.repeats, users=users
+        )
         for answers in (exact, smaller)
     )
     pairs = [(a.item_ids[:_K], b.item_ids[:_K]) for a, b in zip(before, after, strict=True)]
-    change = None if held_out is None else _ndcg_change(before, after, held_out.targets.tolist())
+    change = None if split.final else _ndcg_change(before, after, asked.targets.tolist())
     return Price(
         n_users=len(pairs),
         overlap_10=float(np.mean([len({*a} & {*b}) / max(1, len(a)) for a, b in pairs if a])),

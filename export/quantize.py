@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.export.item_table import BlockTable, Codes, UnfoldedTable
-from attnrec.train.batches import TrainingBatches
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
@@ -70,14 +69,16 @@ def quantize(values: NDArray[np.float32], states: NDArray[np.float32], block: in
 
 def _training_states(run: Run, model: TableModel) -> NDArray[np.float32]:
     """States (n, D) after some of the training events, of users of every length."""
-    batches = TrainingBatches(run.split.sequences, model.config.max_len, batch_events=800)
+    batches = model.batches(run.split, batch_events=800)
     table = model.item_table()
     states: list[Tensor] = []
     with torch.inference_mode():
-        for inputs, targets in batches.epoch(np.random.default_rng(0)):
-            vectors = torch.nn.functional.embedding(inputs, table)  # (B, T, D)
-            states.append(model.states(vectors, inputs > 0)[targets > 0])
+        for batch in batches.epoch(np.random.default_rng(0)):
+            rows = batch.history_index
+            vectors = torch.nn.functional.embedding(rows, table)  # (B, T, D)
+            found = model.states(vectors, rows > 0, **batch.context(model.inputs))
+            states.append(found[batch.targets > 0])
             if sum(map(len, states)) >= _N_STATES:
                 break
-    found: NDArray[np.float32] = torch.cat(states).numpy()
-    return found
+    together: NDArray[np.float32] = torch.cat(states).numpy()
+    return together

@@ -12,6 +12,9 @@ FORMAT_VERSION = 1
 HISTORY, EXCLUDE, CANDIDATES, K = "history", "exclude", "candidates", "k"
 ITEMS, SCORES, N_KNOWN, TITLES = "items", "scores", "n_known", "titles"
 REQUIRED_INPUTS = (HISTORY, EXCLUDE, CANDIDATES, K)
+USER, USER_TAGS = "user", "user_tags"
+CALLER_INPUTS = (USER, USER_TAGS)
+"""Declared only in files of models that look at who asks."""
 
 IdType = Literal["int64", "string"]
 PADDING: dict[str, int | str] = {"int64": -1, "string": ""}

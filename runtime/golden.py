@@ -8,22 +8,23 @@ import numpy as np
 
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, id_row
+from attnrec.runtime.callers import caller_inputs
 from attnrec.runtime.errors import SelfTestError
+from attnrec.runtime.model_info import ModelInfo
 
-Run = Callable[[IdArray, IdArray, IdArray, int], list[Any]]
-"""history (1, T), exclude (1, X), candidates (1, C), k -> the outputs of the graph."""
+Run = Callable[[IdArray, IdArray, IdArray, int, dict[str, IdArray]], list[Any]]
+"""history (1, T), exclude (1, X), candidates (1, C), k, who asks -> the outputs of the graph."""
 
 
-def check_golden(text: str, id_type: names.IdType, run: Run, score_tolerance: float = 0.0) -> int:
+def check_golden(text: str, info: ModelInfo, run: Run) -> int:
     """Ask `run` what the file was asked when it was made; returns how many questions there are.
 
-    text: the metadata entry. score_tolerance: of a file that rounds, see `ModelInfo`.
-    `SelfTestError` names the first answer that comes out differently.
+    text: the metadata entry. `SelfTestError` names the first answer that comes out differently.
     """
     try:
         golden = json.loads(text)
         for number, vector in enumerate(golden, start=1):
-            _check_vector(f"{number} of {len(golden)}", vector, id_type, run, score_tolerance)
+            _check_vector(f"{number} of {len(golden)}", vector, info, run)
     except (KeyError, TypeError, ValueError) as error:
         raise SelfTestError(
             f"the golden vectors of the file cannot be asked ({error!r}); export it again"
@@ -31,14 +32,14 @@ def check_golden(text: str, id_type: names.IdType, run: Run, score_tolerance: fl
     return len(golden)
 
 
-def _check_vector(
-    label: str, vector: Mapping[str, Any], id_type: names.IdType, run: Run, rounding: float
-) -> None:
+def _check_vector(label: str, vector: Mapping[str, Any], info: ModelInfo, run: Run) -> None:
     history, exclude, candidates = (
-        id_row(name, vector[name], id_type)[None]
+        id_row(name, vector[name], info.id_type)[None]
         for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
     )
-    items, scores, n_known = run(history, exclude, candidates, vector[names.K])[:3]
+    caller = caller_inputs(info, 1, vector.get(names.USER), vector.get(names.USER_TAGS))
+    items, scores, n_known = run(history, exclude, candidates, vector[names.K], caller)[:3]
+    rounding = info.score_tolerance  # of a file that rounds its states
     expected = np.array(
         [-np.inf if score is None else score for score in vector[names.SCORES]], dtype=np.float32
     )

@@ -82,6 +82,10 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     """Inputs and outputs: names, element types and numbers of axes."""
     ids = onnx.INT64 if info.id_type == "int64" else onnx.STRING
     known = {name: (ids, 2) for name in names.REQUIRED_INPUTS} | {names.K: (onnx.INT64, 1)}
+    user = onnx.INT64 if info.user_id_type == "int64" else onnx.STRING
+    callers = {names.USER: (user, 1)} if info.user_id_type else {}
+    callers |= {names.USER_TAGS: (onnx.STRING, 2)}
+    known |= {name: callers[name] for name in info.inputs if name in callers}
     inputs = [_signature(reader, value) for value in graph["input"]]
     # What else a model declares, the `Recommender` knows or refuses.
     fitting = [given for given in inputs if known.get(given[0], given[1:]) == given[1:]]

@@ -45,6 +45,10 @@ class ModelInfo:
     """Report of the comparison with the torch model; None only while a file is being made."""
     versions: Mapping[str, str]
     """Libraries that made the file, and "lowest_onnxruntime" that can run it."""
+    user_id_type: names.IdType | None = None
+    """Type of user ids, "int64" or "string"; None: the file knows no users."""
+    n_users: int = 0
+    """User ids that the file holds: personal data."""
     sha256: str | None = None
     """The seal of the file; None only while it is being made."""
 
@@ -62,6 +66,8 @@ class ModelInfo:
                 "inputs", "has_titles", "repeats", "profile", "final",
             )
         }  # fmt: skip
+        if self.user_id_type is not None:
+            model |= {"user_id_type": self.user_id_type, "n_users": self.n_users}
         entries = {
             names.FORMAT_KEY: self.format_version,
             names.MODEL_KEY: model,
@@ -86,6 +92,8 @@ class ModelInfo:
                 raise ValueError(f"id_type {model['id_type']!r}, versions {versions!r}")
             if type(n_items) is not int or n_items < 1:
                 raise ValueError(f"n_items {n_items!r}")
+            if model.get("user_id_type") not in (None, *names.PADDING):
+                raise ValueError(f"user_id_type {model['user_id_type']!r}")
             return cls(
                 format_version=version,
                 **{name: model[name] for name in cls.__dataclass_fields__ if name in model},

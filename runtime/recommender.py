@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_lists, id_row, stack
+from attnrec.runtime.callers import Tags, UserIds, caller_inputs, undeclared
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.golden import check_golden
 from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
-from attnrec.runtime.recommendations import Recommendations
+from attnrec.runtime.recommendations import Recommendations, answers_of
 from attnrec.runtime.session import check_providers, make_session
 
-_NOTHING_LEFT = float("-inf")
 _BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
 
 
@@ -37,7 +37,8 @@ class Recommender:
         self._info = ModelInfo.from_metadata(metadata)
         check_onnxruntime(self._info)
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
-        unknown = declared - set(names.REQUIRED_INPUTS)
+        self._asks_who = not declared.isdisjoint(names.CALLER_INPUTS)
+        unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
         if unknown:
             raise ModelFileError(
                 f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "
@@ -106,18 +107,22 @@ class Recommender:
         candidates: Ids | None = None,
         exclude_seen: bool | None = None,
         user: int | str | None = None,
+        user_tags: Tags | None = None,
         timestamps: Sequence[int] | None = None,
         request_time: int | None = None,
     ) -> Recommendations:
         """The best `k` items after `history` (raw ids, oldest first); fewer if fewer are left.
 
         exclude: ids never to return. candidates: return only from these. exclude_seen: leave out
-        what is in the history; by default as the model was trained. user, timestamps,
-        request_time: only for files that declare them. Unknown ids are ignored; an empty history
-        gets the model's answer to a newcomer.
+        what is in the history; by default as the model was trained. user, user_tags (what is
+        known of the user, in place of what was in training), timestamps, request_time: only for
+        files that declare them. Unknown ids are ignored; an empty history gets the model's
+        answer to a newcomer, an unknown user that to a stranger.
         """
-        if user is not None or timestamps is not None or request_time is not None:
-            self._refuse_undeclared(user=user, timestamps=timestamps, request_time=request_time)
+        for name, value in (("timestamps", timestamps), ("request_time", request_time)):
+            if value is not None:
+                raise undeclared(self._info, name)
+        caller = self._caller(user, user_tags)
         check_options(k, exclude_seen)
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
@@ -127,7 +132,7 @@ class Recommender:
             allowed = id_row(names.CANDIDATES, candidates, id_type)[None]
             # In the graph no candidates means no restriction; to a caller [] means nothing.
             k = k if allowed.size else 0
-        return self._answers(self._run(seen[None], banned[None], allowed, k))[0]
+        return answers_of(self._run(seen[None], banned[None], allowed, k, caller))[0]
 
     def recommend_batch(
         self,
@@ -137,8 +142,10 @@ class Recommender:
         exclude: Sequence[Ids] | NDArray[Any] | None = None,
         candidates: Sequence[Ids | None] | NDArray[Any] | None = None,
         exclude_seen: bool | None = None,
+        users: UserIds | None = None,
+        user_tags: Sequence[Tags | None] | None = None,
     ) -> list[Recommendations]:
-        """`recommend` for many histories, faster; `exclude` and `candidates` are per history."""
+        """`recommend` for many histories, faster; every list has one entry for each of them."""
         check_options(k, exclude_seen)
         id_type = self._info.id_type
         histories = id_lists("histories", histories)
@@ -154,6 +161,7 @@ class Recommender:
             for i, ids in enumerate(id_lists(names.CANDIDATES, candidates, n_rows)):
                 if ids is not None:
                     allowed[i] = id_row(f"candidates[{i}]", ids, id_type)
+        callers = caller_inputs(self._info, n_rows, users, user_tags)
         answers: dict[int, Recommendations] = {}
         # Whether there are candidates belongs to a call of the graph; within one, rows of
         # similar length stand together, so that little padding is computed.
@@ -164,18 +172,27 @@ class Recommender:
             group.sort(key=lambda i: len(seen[i]))
             for start in range(0, len(group), _BATCH):
                 batch = group[start : start + _BATCH]
-                found = self._batch(batch, seen, banned, allowed, k)
+                found = self._batch(batch, seen, banned, allowed, k, callers)
                 answers.update(zip(batch, found, strict=True))
         return [answers[i] for i in range(n_rows)]
 
-    def score(self, history: Ids, item_ids: Ids) -> list[float]:
+    def score(
+        self,
+        history: Ids,
+        item_ids: Ids,
+        *,
+        user: int | str | None = None,
+        user_tags: Tags | None = None,
+    ) -> list[float]:
         """Score of each of `item_ids` after `history`, in the order given; NaN for unknown ids."""
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
         asked = id_row("item_ids", item_ids, id_type)
         if not len(asked):
             return []
-        answer = self._answers(self._run(seen[None], self._nothing, asked[None], len(asked)))[0]
+        caller = self._caller(user, user_tags)
+        outputs = self._run(seen[None], self._nothing, asked[None], len(asked), caller)
+        answer = answers_of(outputs)[0]
         score_of: dict[int | str, float] = dict(answer)
         return [score_of.get(item_id, float("nan")) for item_id in asked.tolist()]
 
@@ -184,15 +201,13 @@ class Recommender:
 
         `SelfTestError` names the first that comes out differently.
         """
-        return check_golden(
-            self._golden, self._info.id_type, self._run, self._info.score_tolerance
-        )
+        return check_golden(self._golden, self._info, self._run)
 
-    def _refuse_undeclared(self, **values: object) -> None:
-        given = next(name for name, value in values.items() if value is not None)
-        raise ValueError(
-            f"this file does not declare the input {given!r} "
-            f"(it declares: {', '.join(self._info.inputs)}); leave it out"
+    def _caller(self, user: int | str | None, tags: Tags | None) -> dict[str, IdArray]:
+        if not self._asks_who and user is None and tags is None:
+            return {}
+        return caller_inputs(
+            self._info, 1, None if user is None else [user], None if tags is None else [tags]
         )
 
     def _banned(
@@ -212,6 +227,7 @@ class Recommender:
         banned: list[IdArray],
         allowed: list[IdArray | None],
         k: int,
+        callers: dict[str, IdArray],
     ) -> list[Recommendations]:
         def stacked(rows: Sequence[IdArray]) -> IdArray:
             return stack(rows, self._info.id_type, self._padding)
@@ -224,10 +240,18 @@ class Recommender:
             stacked([banned[i] for i in batch]),
             stacked(candidates + width)[: len(batch)],
             k,
+            {name: rows[batch] for name, rows in callers.items()},
         )
-        return self._answers(outputs)
+        return answers_of(outputs)
 
-    def _run(self, history: IdArray, exclude: IdArray, candidates: IdArray, k: int) -> list[Any]:
+    def _run(
+        self,
+        history: IdArray,
+        exclude: IdArray,
+        candidates: IdArray,
+        k: int,
+        caller: dict[str, IdArray],
+    ) -> list[Any]:
         if self._process != os.getpid():
             self._reload()
         feed = {
@@ -235,6 +259,7 @@ class Recommender:
             names.EXCLUDE: exclude,
             names.CANDIDATES: candidates,
             names.K: np.array([min(k, self._info.n_items)], dtype=np.int64),
+            **caller,
         }
         try:
             outputs: list[Any] = self._session.run(None, feed)
@@ -243,22 +268,6 @@ class Recommender:
                 f"an item id is not valid Unicode: {error.object!r}; leave it out"
             ) from error
         return outputs
-
-    def _answers(self, outputs: list[NDArray[Any]]) -> list[Recommendations]:
-        items, scores, n_known = outputs[:3]
-        titles = outputs[3] if self._info.has_titles else None
-        # Lists from here on: after a run the numpy machinery is out of the processor's cache,
-        # and a comparison with its help costs more than all of this.
-        answers = []
-        for row, known in enumerate(n_known.tolist()):
-            ids, values = items[row].tolist(), scores[row].tolist()
-            names_of_items = None if titles is None else titles[row].tolist()
-            if values and values[-1] == _NOTHING_LEFT:  # they are sorted: cut the padding off
-                n = values.index(_NOTHING_LEFT)
-                ids, values = ids[:n], values[:n]
-                names_of_items = names_of_items and names_of_items[:n]
-            answers.append(Recommendations(ids, values, names_of_items, known))
-        return answers
 
     def _reload(self) -> None:
         """After a fork: the threads of the old session stayed in the parent."""

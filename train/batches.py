@@ -1,6 +1,8 @@
 """From sequences to tensors: windows over the whole past, batched by length, left-padded."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.train.split import Sequences
+from attnrec.train.users import Users
 
 
 def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int) -> Tensor:
@@ -23,10 +26,39 @@ def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int) -> Tensor:
     return torch.from_numpy(padded)
 
 
-class TrainingBatches:
+@dataclass(frozen=True)
+class Batch:
+    """What one step of training looks at."""
+
+    history_index: Tensor
+    """Row of the event before each target (B, T), left-padded; 0 at the start of a history."""
+    targets: Tensor
+    """Row of the event that came (B, T), 0 where there is none (padding)."""
+    weights: Tensor | None
+    """How much each target counts (B, T) float32; None: all alike."""
+    user: Tensor
+    """Row of each user (B,), from 1."""
+    user_tags: Tensor
+    """Rows of the tags of each user (B, A), 0 for none."""
+
+    def context(self, inputs: Sequence[str]) -> dict[str, Tensor]:
+        """The inputs that a model declares beside the history."""
+        return {name: getattr(self, name) for name in inputs}
+
+
+class Batches(Protocol):
+    """The training events as batches, in another order every epoch."""
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """All of them once; `rng` alone decides the order."""
+
+
+class SequenceBatches:
     """Every training event is a target once an epoch, after at most `max_len` events before it."""
 
-    def __init__(self, sequences: Sequences, max_len: int, batch_events: int) -> None:
+    def __init__(
+        self, sequences: Sequences, max_len: int, batch_events: int, users: Users | None = None
+    ) -> None:
         """batch_events: positions of a batch, padding included; constant work per step."""
         self._max_len = max_len
         self._batch_events = max(batch_events, max_len)
@@ -34,9 +66,13 @@ class TrainingBatches:
         self._targets = sequences.rows.astype(np.int64)  # (n_events,)
         self._inputs = np.roll(self._targets, 1)  # the event before each target
         self._inputs[sequences.offsets[:-1][np.diff(sequences.offsets) > 0]] = 0  # start token
+        self._weights = sequences.weights
+        n_users = len(sequences.offsets) - 1
+        self._user = np.repeat(np.arange(1, n_users + 1), np.diff(sequences.offsets))
+        self._tag_rows = np.zeros((n_users + 1, 0), np.int64) if users is None else users.tag_rows
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches in random order: inputs and targets (B, T) int64, left-padded with 0."""
+    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """Batches in random order, rows of similar length together."""
         starts, stops = self._windows(rng)
         lengths = stops - starts
         # Sorted by length, so that a batch holds next to no padding; equal lengths are shuffled.
@@ -71,13 +107,18 @@ class TrainingBatches:
                 yield order[start:stop]
                 start = stop
 
-    def _gather(
-        self, starts: NDArray[np.int64], stops: NDArray[np.int64]
-    ) -> tuple[Tensor, Tensor]:
+    def _gather(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Batch:
         width = int((stops - starts).max())
         at = stops[:, None] + np.arange(-width, 0)  # (B, T)
         inside = at >= starts[:, None]
         at = np.maximum(at, 0)
         inputs = np.where(inside, self._inputs[at], 0)
         targets = np.where(inside, self._targets[at], 0)
-        return torch.from_numpy(inputs), torch.from_numpy(targets)
+        user = self._user[starts]
+        return Batch(
+            history_index=torch.from_numpy(inputs),
+            targets=torch.from_numpy(targets),
+            weights=None if self._weights is None else torch.from_numpy(self._weights[at]),
+            user=torch.from_numpy(user),
+            user_tags=torch.from_numpy(self._tag_rows[user]),
+        )

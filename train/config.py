@@ -49,7 +49,8 @@ class TrainConfig:
         self._check_settings()
 
     def _check_settings(self) -> None:
-        known = {f.name for f in fields(MODELS[self.model].config)} - {"n_items"}
+        known = {f.name for f in fields(MODELS[self.model].config)}
+        known -= {"n_items", "n_users", "n_tags"}
         for name in self.settings:
             if name not in known:
                 raise ValueError(
@@ -57,9 +58,13 @@ class TrainConfig:
                 )
         self.model_config(n_items=1)  # wrong values are refused before a log is read
 
-    def model_config(self, n_items: int) -> ModelConfig:
-        """The model's own configuration for a catalogue of `n_items`."""
-        return MODELS[self.model].config(n_items=n_items, **self.settings)
+    def model_config(self, n_items: int, n_users: int = 0, n_tags: int = 0) -> ModelConfig:
+        """The model's own configuration for a log of that size."""
+        kind = MODELS[self.model].config
+        sizes = {"n_items": n_items, "n_users": n_users, "n_tags": n_tags}
+        asked = {f.name for f in fields(kind)}
+        values: dict[str, Any] = {name: n for name, n in sizes.items() if name in asked}
+        return kind(**values, **self.settings)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""

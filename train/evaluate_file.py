@@ -34,7 +34,11 @@ def evaluate(path: str | Path, data: Source | None = None, part: Part = "test") 
             "this is not the kind of log that the file was trained on"
         )
     return evaluate_answers(
-        recommender, held_out, _catalogue(recommender), exclude_seen=not info.repeats
+        recommender,
+        held_out,
+        _catalogue(recommender),
+        exclude_seen=not info.repeats,
+        inputs=info.inputs,
     )
 
 

@@ -19,9 +19,14 @@ class Answers(Protocol):
     """Whatever recommends: a file through `Recommender`, or a torch model through `Reference`."""
 
     def recommend_batch(
-        self, histories: Sequence[ItemIds], k: int = 10, *, exclude_seen: bool = True
+        self,
+        histories: Sequence[ItemIds],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        users: ItemIds | None = None,
     ) -> list[Recommendations]:
-        """Best `k` items for each history."""
+        """Best `k` items for each history; users: who asks, where that counts."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,24 @@ class Metrics:
 
 
 def evaluate_answers(
-    answers: Answers, held_out: HeldOut, catalogue_ids: ItemIds, *, exclude_seen: bool
+    answers: Answers,
+    held_out: HeldOut,
+    catalogue_ids: ItemIds,
+    *,
+    exclude_seen: bool,
+    inputs: Sequence[str] = (),
 ) -> Metrics:
     """Ask for every history and rank its target in the whole catalogue.
 
-    exclude_seen: the repeat policy of the run; it may not depend on the target.
+    exclude_seen: the repeat policy of the run; it may not depend on the target. inputs: what the
+    model declares; where "user" is among them, it is told who asks.
     """
     # One more than the longest cutoff: a target tied with place 21 has a rank beyond 20.
     lists = answers.recommend_batch(
-        held_out.histories, max(_CUTOFFS) + 1, exclude_seen=exclude_seen
+        held_out.histories,
+        max(_CUTOFFS) + 1,
+        exclude_seen=exclude_seen,
+        users=held_out.users if "user" in inputs else None,
     )
     targets = held_out.targets.tolist()
     ranks = target_ranks(lists, targets)

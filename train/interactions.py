@@ -37,6 +37,8 @@ class Interactions:
     """Unix seconds of each event (n_events,), or its place where the log has only an order."""
     titles: NDArray[np.object_] | None
     """What a person calls each item (n_items,); "" where unknown, None without titles."""
+    user_tags: NDArray[np.object_] | None = None
+    """Tags of each user (n_users,), tuples of texts; None without a users table."""
 
     @property
     def n_users(self) -> int:

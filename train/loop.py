@@ -5,16 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from attnrec.train.batches import TrainingBatches
+from attnrec.train.batches import Batches
 from attnrec.train.checkpoint import Checkpoints
 from attnrec.train.config import TrainConfig
 from attnrec.train.evaluation import Metrics
-from attnrec.train.losses import catalogue_softmax
-from attnrec.train.models.protocol import TableModel
-from attnrec.train.split import Sequences
+from attnrec.train.models.protocol import LearnedModel
+from attnrec.train.split import Split
 from attnrec.train.training_state import EpochRecord, TrainingState, best_epoch
 
 logger = logging.getLogger(__name__)
@@ -34,8 +31,8 @@ class Progress(Protocol):
 
 
 def fit_by_gradient(
-    model: TableModel,
-    sequences: Sequences,
+    model: LearnedModel,
+    split: Split,
     config: TrainConfig,
     validate: Callable[[], Metrics] | None,
     progress: Progress | None = None,
@@ -48,7 +45,7 @@ def fit_by_gradient(
     stop_after: end after this epoch of a schedule made for `config.epochs`.
     checkpoints: where to keep the state on the way; what is there already is gone on from.
     """
-    batches = TrainingBatches(sequences, model.config.max_len, config.batch_events)
+    batches = model.batches(split, config.batch_events)
     state = TrainingState(model, config)
     if checkpoints is not None:
         checkpoints.restore(state)
@@ -83,7 +80,7 @@ def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int)
 
 def _train_epoch(
     state: TrainingState,
-    batches: TrainingBatches,
+    batches: Batches,
     config: TrainConfig,
     progress: Progress | None,
     checkpoints: Checkpoints | None,
@@ -92,17 +89,17 @@ def _train_epoch(
     model, optimizer = state.model, state.optimizer
     model.train()
     epoch_batches = list(batches.epoch(np.random.default_rng([config.seed, state.epoch])))
-    for step, (inputs, targets) in enumerate(epoch_batches, start=1):
+    for step, batch in enumerate(epoch_batches, start=1):
         if step <= state.step:
             continue
         done = (state.epoch - 1 + (step - 1) / len(epoch_batches)) / config.epochs
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(done)
-        loss = training_loss(model, inputs, targets)
+        loss = model.training_loss(batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        n_targets = int((targets > 0).sum())
+        n_targets = int((batch.targets > 0).sum())
         state.step, state.n_targets = step, state.n_targets + n_targets
         state.loss_sum += loss.item() * n_targets
         if checkpoints is not None and checkpoints.is_due():
@@ -110,19 +107,6 @@ def _train_epoch(
         if progress is not None:
             mean = state.loss_sum / state.n_targets
             progress.on_step(state.epoch, step, len(epoch_batches), mean)
-
-
-def training_loss(model: TableModel, inputs: Tensor, targets: Tensor) -> Tensor:
-    """Softmax cross-entropy over the catalogue at every position that has a target.
-
-    inputs: the event before each target (B, T), row 0 at the start of a history; targets (B, T),
-    0 where there is none (padding): nothing is computed for those beyond the state.
-    """
-    table = model.item_table()  # (N + 1, D)
-    vectors = torch.nn.functional.embedding(inputs, table)  # (B, T, D)
-    states = model.states(vectors, inputs > 0)  # (B, T, D)
-    asked = targets > 0
-    return catalogue_softmax(states[asked], table[1:], targets[asked] - 1)
 
 
 def learning_rate_factor(done: float) -> float:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import Ids
+from attnrec.runtime.callers import Tags, UserIds
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.batches import left_pad
 from attnrec.train.models.protocol import (
@@ -20,6 +21,7 @@ from attnrec.train.models.protocol import (
     last_states,
 )
 from attnrec.train.split import Catalogue
+from attnrec.train.users import Users
 
 # Histories of one forward pass; their (64, N) scores stay small for any catalogue.
 _BATCH = 64
@@ -33,12 +35,20 @@ class Reference:
         model: RecommenderModel,
         catalogue: Catalogue,
         item_table: NDArray[np.float32] | None = None,
+        users: Users | None = None,
     ) -> None:
         """`model` is used as it is: put it in eval mode first.
 
-        item_table: another table (N + 1, D) for it, such as a quantized one.
+        item_table: another table (N + 1, D) for it, such as a quantized one. users: needed where
+        the model asks for the user or tags of the user.
         """
         self._model = model
+        if model.inputs:
+            if users is None:
+                raise ValueError(f"the model asks for {', '.join(model.inputs)}: give users")
+            self._users = users
+            self._user_row = {user: row for row, user in enumerate(users.ids.tolist(), start=1)}
+            self._tag_row = {tag: row for row, tag in enumerate(users.tags, start=1)}
         self._item_table = None if item_table is None else torch.from_numpy(item_table)
         self._max_len = model.config.max_len
         self._ids = catalogue.item_ids.tolist()
@@ -55,15 +65,52 @@ class Reference:
         """Catalogue row of an item, -1 for what is none."""
         return self._row.get(item_id, -1)
 
-    def scores(self, histories: Sequence[Ids]) -> NDArray[np.float32]:
-        """Scores of every item, (B, N + 1); column 0 belongs to no item."""
+    def scores(
+        self,
+        histories: Sequence[Ids],
+        users: UserIds | None = None,
+        user_tags: Sequence[Tags | None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Scores of every item, (B, N + 1); column 0 belongs to no item.
+
+        users: a raw id for each history; user_tags: a list of tags for each.
+        """
         padded = self._padded(histories)
+        context = self._context(len(histories), users, user_tags)
         with torch.inference_mode():
-            scores = catalogue_scores(self._model, padded, self._item_table)
+            scores = catalogue_scores(self._model, padded, self._item_table, **context)
         found: NDArray[np.float32] = scores.numpy()
         return found
 
-    def rounding_bounds(self, histories: Sequence[Ids]) -> NDArray[np.float32]:
+    def _context(
+        self, n_rows: int, users: UserIds | None, user_tags: Sequence[Tags | None] | None
+    ) -> dict[str, torch.Tensor]:
+        """The inputs that the model declares: rows of users, and of tags.
+
+        Tags that come with the call stand for the stored ones of a user.
+        """
+        if not self._model.inputs:
+            return {}
+        raw = [None] * n_rows if users is None else [*users]
+        user = [self._user_row.get(user_id, 0) for user_id in raw]
+        given = [[]] * n_rows if user_tags is None else user_tags
+        tags = [
+            [self._tag_row[tag] for tag in own or () if tag in self._tag_row]
+            or (self._users.tag_rows[row].tolist() if "user" in self._model.inputs else [])
+            for own, row in zip(given, user, strict=True)
+        ]
+        padded = torch.zeros(n_rows, max(map(len, tags), default=0), dtype=torch.int64)
+        for row, own in zip(padded, tags, strict=True):
+            row[: len(own)] = torch.tensor(own, dtype=torch.int64)
+        context = {"user": torch.tensor(user), "user_tags": padded}
+        return {name: context[name] for name in self._model.inputs}
+
+    def rounding_bounds(
+        self,
+        histories: Sequence[Ids],
+        users: UserIds | None = None,
+        user_tags: Sequence[Tags | None] | None = None,
+    ) -> NDArray[np.float32]:
         """How far rounding a state to 8 bits can move a score, (B,), of a model with a table.
 
         Each value of the state moves by half a step at most, a step being the 127th part of the
@@ -71,7 +118,9 @@ class Reference:
         """
         assert isinstance(self._model, TableModel) and self._item_table is not None
         with torch.inference_mode():
-            states = last_states(self._model, self._padded(histories), self._item_table)
+            context = self._context(len(histories), users, user_tags)
+            padded = self._padded(histories)
+            states = last_states(self._model, padded, self._item_table, **context)
             largest_item = self._item_table.abs().sum(dim=1).max()
             bounds: NDArray[np.float32] = (states.abs().amax(dim=1) / 254 * largest_item).numpy()
         return bounds
@@ -89,7 +138,12 @@ class Reference:
         return admissible
 
     def recommend_batch(
-        self, histories: Sequence[Ids], k: int = 10, *, exclude_seen: bool = True
+        self,
+        histories: Sequence[Ids],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        users: UserIds | None = None,
     ) -> list[Recommendations]:
         """Best `k` items for each history, best first, equal scores by row."""
         # By length, so that a batch computes next to no padding.
@@ -97,7 +151,8 @@ class Reference:
         answers: dict[int, Recommendations] = {}
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
-            scores = self.scores([histories[i] for i in batch])
+            asked = None if users is None else [users[i] for i in batch]
+            scores = self.scores([histories[i] for i in batch], asked)
             for i, row_scores in zip(batch, scores, strict=True):
                 seen = self.rows(histories[i])
                 admissible = self.admissible(seen if exclude_seen else seen[:0])

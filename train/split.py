@@ -1,6 +1,7 @@
 """Who is trained on and who is asked: leave-one-out, and the catalogue that follows from it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.train.interactions import Interactions
+from attnrec.train.users import Users
 
 ItemIds = NDArray[np.int64] | NDArray[np.object_]
 Part = Literal["valid", "test"]
@@ -43,6 +45,8 @@ class Sequences:
     """Start of each user's events and the total (n_users + 1,)."""
     rows: NDArray[np.int32]
     """Catalogue row of each event (n_events,), 1 to N, oldest first within a user."""
+    weights: NDArray[np.float32] | None = None
+    """How much each event counts as a target (n_events,); None: all alike."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class HeldOut:
     """Events before the target, oldest first, one array per user."""
     targets: ItemIds
     """The event that came next (n_users,)."""
+    users: ItemIds
+    """Who is asked: raw user ids (n_users,)."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +74,27 @@ class Split:
     final: bool
     """True: every event is trained on and nothing is left to evaluate with."""
 
+    def sizes(self) -> dict[str, int]:
+        """What decides the shapes of a model."""
+        n_users, n_tags = len(self.users.ids), len(self.users.tags)
+        return {"n_items": self.catalogue.n_items, "n_users": n_users, "n_tags": n_tags}
+
+    @cached_property
+    def users(self) -> Users:
+        """The users of the log, for models that ask for them."""
+        return Users.of(self.interactions)
+
     def held_out(self, part: Part) -> HeldOut:
         """Histories and targets of every user with at least 3 events."""
         if self.final:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
         return leave_one_out_targets(self.interactions, part)
 
-    def full_histories(self) -> list[ItemIds]:
-        """Every user's whole history in raw ids."""
+    def everybody(self) -> HeldOut:
+        """Every user with the whole history; nothing came next, so there are no targets."""
         log = self.interactions
         ids: ItemIds = log.item_ids[log.item_index]
-        return [ids[a:b] for a, b in pairwise(log.offsets)]
+        return HeldOut([ids[a:b] for a, b in pairwise(log.offsets)], ids[:0], log.user_ids)
 
 
 def leave_one_out_targets(log: Interactions, part: Part) -> HeldOut:
@@ -89,7 +105,7 @@ def leave_one_out_targets(log: Interactions, part: Part) -> HeldOut:
     targets = log.offsets[asked + 1] - held_back
     ids = log.item_ids[log.item_index]  # (n_events,) raw
     histories = [ids[a:b] for a, b in zip(starts, targets, strict=True)]
-    return HeldOut(histories, ids[targets])
+    return HeldOut(histories, ids[targets], log.user_ids[asked])
 
 
 def same_time_share(log: Interactions) -> float:

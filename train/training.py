@@ -17,7 +17,7 @@ from attnrec.train.interactions import Interactions
 from attnrec.train.loading import Source, load_interactions
 from attnrec.train.loop import Progress, fit_by_gradient
 from attnrec.train.models import MODELS, ModelConfig
-from attnrec.train.models.protocol import RecommenderModel, TableModel
+from attnrec.train.models.protocol import CountModel, LearnedModel, RecommenderModel
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
@@ -74,14 +74,15 @@ def train_log(
     """`train` on a log that was read already."""
     check_target(Path(out), resume=resume)
     split = leave_one_out(log)
-    model = _new_model(config, config.model_config(split.catalogue.n_items))
+    model = _new_model(config, config.model_config(**split.sizes()))
 
     def validate() -> Metrics:
         return evaluate_answers(
-            Reference(model, split.catalogue),
+            Reference(model, split.catalogue, users=split.users),
             split.held_out("valid"),
             split.catalogue.item_ids,
             exclude_seen=not recipe.repeats,
+            inputs=model.inputs,
         )
 
     identity = _identity(config, recipe, split, model)
@@ -114,7 +115,8 @@ def train_final(
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)
     # The settings of the model, not of the command: validation may have chosen some of them.
-    settings = vars(held_out_run.model.config) | {"n_items": split.catalogue.n_items}
+    settings = vars(held_out_run.model.config)
+    settings |= {name: n for name, n in split.sizes().items() if name in settings}
     model = _new_model(config, MODELS[config.model].config(**settings))
     epochs = held_out_run.metrics["best_epoch"]
     unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
@@ -179,11 +181,10 @@ def _fit(
     stop_after: int | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
-    if isinstance(model, TableModel):
-        return fit_by_gradient(
-            model, split.sequences, config, validate, progress, stop_after, checkpoints
-        )
-    model.fit(split.sequences)
+    if isinstance(model, LearnedModel):
+        return fit_by_gradient(model, split, config, validate, progress, stop_after, checkpoints)
+    assert isinstance(model, CountModel)
+    model.fit(split)
     model.eval()
     if validate is not None:
         model.tune(lambda: validate().values["ndcg@10"])

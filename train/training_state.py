@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnrec.train.config import TrainConfig
-from attnrec.train.models.protocol import TableModel
+from attnrec.train.models.protocol import LearnedModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrainingState:
     The order of the data is no part of it: that of an epoch follows from seed and epoch.
     """
 
-    def __init__(self, model: TableModel, config: TrainConfig) -> None:
+    def __init__(self, model: LearnedModel, config: TrainConfig) -> None:
         """Before the first step."""
         self.model = model
         self.optimizer = torch.optim.AdamW(

@@ -7,7 +7,7 @@ from typing import Any
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import messages
-from attnrec.runtime.serving.messages import Answer, Decode, Question, Refused
+from attnrec.runtime.serving.messages import Answer, Asked, Decode, Refused
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Served:
         except SelfTestError as error:
             fault = str(error)
         version = (info.sha256 or "unsealed")[:12]
-        facts = messages.encode(info)
-        return cls(recommender, version, facts, fault, messages.decoder(info.id_type))
+        decode = messages.decoder(info.id_type, info.user_id_type)
+        return cls(recommender, version, messages.encode(info), fault, decode)
 
     def answer(self, body: bytes) -> bytes:
         """The answer to one question, or to a list of them. `Refused` if it cannot be asked."""
@@ -48,12 +48,14 @@ class Served:
                 exclude=asked.exclude,
                 candidates=asked.candidates,
                 exclude_seen=asked.exclude_seen,
+                user=asked.user,
+                user_tags=asked.user_tags,
             )
         except ValueError as error:  # of the arguments, and it says which
             raise Refused(422, str(error)) from error
         return messages.encode(messages.answer_of(found, self.version))
 
-    def _answer_many(self, asked: Sequence[Question[Any]]) -> list[Answer]:
+    def _answer_many(self, asked: Sequence[Asked]) -> list[Answer]:
         """Questions with the same k and policy share a batch."""
         groups: dict[tuple[int, bool | None], list[int]] = {}
         for place, question in enumerate(asked):
@@ -67,7 +69,14 @@ class Served:
                 exclude=[row.exclude for row in rows],
                 candidates=[row.candidates for row in rows],
                 exclude_seen=exclude_seen,
+                users=_given([row.user for row in rows]),
+                user_tags=_given([row.user_tags for row in rows]),
             )
             for place, answer in zip(places, found, strict=True):
                 answers[place] = messages.answer_of(answer, self.version)
         return [answers[place] for place in range(len(asked))]
+
+
+def _given(values: list[Any]) -> list[Any] | None:
+    """What the rows say of who asks; None where no row says anything."""
+    return None if all(value is None for value in values) else values

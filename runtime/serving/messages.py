@@ -21,13 +21,17 @@ MOST_ROWS = 256
 MOST_ITEMS = 1000
 """Largest k: an answer is held in memory as a whole."""
 
+MOST_TAGS = 1000
+"""Tags of a user in one question."""
+
 Id = TypeVar("Id", int, str)
+User = TypeVar("User", int, str)
 # Both bounds: with one alone msgspec takes numbers of any size.
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Ids = Annotated[Sequence[Id], Meta(max_length=LONGEST)]
 
 
-class Question(Struct, Generic[Id], forbid_unknown_fields=True):
+class Question(Struct, Generic[Id, User], forbid_unknown_fields=True):
     """One row of a request: the arguments of `Recommender.recommend`."""
 
     history: _Ids[Id]
@@ -35,6 +39,8 @@ class Question(Struct, Generic[Id], forbid_unknown_fields=True):
     exclude: _Ids[Id] = ()
     candidates: _Ids[Id] | None = None
     exclude_seen: bool | None = None
+    user: User | None = None
+    user_tags: Annotated[Sequence[str], Meta(max_length=MOST_TAGS)] | None = None
 
 
 class Item(Struct):
@@ -76,7 +82,8 @@ class Refused(HTTPException):
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
-Decode = Callable[[bytes], Question[Any] | list[Question[Any]]]
+Asked = Question[Any, Any]
+Decode = Callable[[bytes], Asked | list[Asked]]
 
 
 def answer_of(found: Recommendations, version: str) -> Answer:
@@ -91,15 +98,16 @@ def problem_of(status: int, detail: str, **members: Any) -> bytes:
     return encode(Problem("about:blank", HTTPStatus(status).phrase, status, detail, **members))
 
 
-def decoder(id_type: IdType) -> Decode:
+def decoder(id_type: IdType, user_id_type: IdType | None = None) -> Decode:
     """From a body to its question, or to a list of them. `Refused` says what is wrong with it."""
-    row: Any = Question[_Int64] if id_type == "int64" else Question[str]
+    kinds: dict[str | None, Any] = {"int64": _Int64, "string": str, None: str}
+    row: Any = Question[kinds[id_type], kinds[user_id_type]]
     rows: Any = Annotated[list[row], Meta(max_length=MOST_ROWS)]
     parse = msgspec.json.Decoder(row | rows).decode
 
-    def decode(body: bytes) -> Question[Any] | list[Question[Any]]:
+    def decode(body: bytes) -> Asked | list[Asked]:
         try:
-            asked: Question[Any] | list[Question[Any]] = parse(body)
+            asked: Asked | list[Asked] = parse(body)
         except msgspec.ValidationError as error:
             raise _wrong_value(str(error), body, id_type) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -121,7 +129,7 @@ def _wrong_value(error: str, body: bytes, id_type: IdType) -> Refused:
     if not field:
         return Refused(422, what, **_limit(what))
     detail = f"{field}: {what}"
-    if field.endswith("]") and "field" not in what:
+    if field.endswith("]") and "field" not in what and "user" not in field:
         kind = "whole numbers (int64)" if id_type == "int64" else "strings"
         detail += f"; item ids of this file are {kind}"
     return Refused(422, detail, field=field, value=_value_at(field, body), **_limit(what))

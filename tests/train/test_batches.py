@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnrec.train.batches import TrainingBatches, left_pad
+from attnrec.train.batches import SequenceBatches, left_pad
 from attnrec.train.split import Sequences
 
 Batch = tuple[Tensor, Tensor]
@@ -23,8 +23,9 @@ def numbered_events(lengths: list[int]) -> Sequences:
 
 
 def one_epoch(sequences: Sequences, max_len: int, batch_events: int, seed: int) -> list[Batch]:
-    batches = TrainingBatches(sequences, max_len, batch_events)
-    return list(batches.epoch(np.random.default_rng(seed)))
+    batches = SequenceBatches(sequences, max_len, batch_events)
+    epoch = batches.epoch(np.random.default_rng(seed))
+    return [(batch.history_index, batch.targets) for batch in epoch]
 
 
 def windows(batches: list[Batch]) -> list[tuple[list[int], list[int]]]:

@@ -81,7 +81,7 @@ def test_checkpoints_change_nothing(unbroken: Run) -> None:
     model = MODELS["sasrec"].model(unbroken.model.config)
     best_epoch = unbroken.metrics["best_epoch"]
     assert best_epoch == 2  # so that the last weights are not the best, here and below
-    fit_by_gradient(model, split.sequences, SMALL, None, stop_after=best_epoch)
+    fit_by_gradient(model, split, SMALL, None, stop_after=best_epoch)
     for name, weight in unbroken.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight)
 

@@ -48,7 +48,9 @@ def evaluate(
     exclude_seen: bool = True,
 ) -> Metrics:
     seen = histories or [[] for _ in targets]
-    held_out = HeldOut([np.array(h, dtype=np.int64) for h in seen], np.array(targets))
+    held_out = HeldOut(
+        [np.array(h, dtype=np.int64) for h in seen], np.array(targets), np.arange(len(targets))
+    )
     table = ScoreTable(np.array(scores, dtype=float))
     return evaluate_answers(table, held_out, CATALOGUE, exclude_seen=exclude_seen)
 

@@ -56,12 +56,12 @@ def config(**changes: object) -> TrainConfig:
 
 def fit(split: Split, settings: TrainConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
     model = new_model(split, seed)
-    fit_by_gradient(model, split.sequences, settings, None)
+    fit_by_gradient(model, split, settings, None)
     return weights(model)
 
 
 def test_the_loss_falls(split: Split) -> None:
-    records = fit_by_gradient(new_model(split), split.sequences, config(epochs=4), None)
+    records = fit_by_gradient(new_model(split), split, config(epochs=4), None)
     losses = [record.loss for record in records]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.8 * losses[0]
@@ -70,7 +70,7 @@ def test_the_loss_falls(split: Split) -> None:
 def test_training_ends_with_the_weights_of_the_best_epoch(split: Split) -> None:
     model = new_model(split)
     judge = Judge(model, [0.1, 0.3, 0.2, 0.25])
-    records = fit_by_gradient(model, split.sequences, config(epochs=4), judge)
+    records = fit_by_gradient(model, split, config(epochs=4), judge)
     assert [r.valid and r.valid["ndcg@10"] for r in records] == judge.figures
     assert same(weights(model), judge.seen[1])
     assert not same(weights(model), judge.seen[3])
@@ -79,7 +79,7 @@ def test_training_ends_with_the_weights_of_the_best_epoch(split: Split) -> None:
 def test_training_stops_after_epochs_without_a_better_figure(split: Split) -> None:
     model = new_model(split)
     judge = Judge(model, [0.1, 0.3, 0.3, 0.2, 0.9])
-    records = fit_by_gradient(model, split.sequences, config(epochs=5, patience=2), judge)
+    records = fit_by_gradient(model, split, config(epochs=5, patience=2), judge)
     assert [record.epoch for record in records] == [1, 2, 3, 4]
     assert same(weights(model), judge.seen[1])
 
@@ -88,14 +88,14 @@ def test_figures_that_are_written_alike_keep_the_first_epoch(split: Split) -> No
     # A reader of the six places written down must find the epoch that was kept.
     model = new_model(split)
     judge = Judge(model, [0.1234561, 0.1234562])
-    records = fit_by_gradient(model, split.sequences, config(epochs=2), judge)
+    records = fit_by_gradient(model, split, config(epochs=2), judge)
     assert records[0].valid == records[1].valid
     assert same(weights(model), judge.seen[0])
 
 
 def test_without_validation_the_last_epoch_stays(split: Split) -> None:
     model = new_model(split)
-    records = fit_by_gradient(model, split.sequences, SMALL, None)
+    records = fit_by_gradient(model, split, SMALL, None)
     assert [record.valid for record in records] == [None, None, None]
     assert not model.training
 
@@ -112,16 +112,16 @@ def test_another_seed_gives_another_model(split: Split) -> None:
 
 def test_training_stops_when_the_time_is_over(split: Split) -> None:
     settings = config(epochs=50, max_minutes=1e-6)
-    assert len(fit_by_gradient(new_model(split), split.sequences, settings, None)) == 1
+    assert len(fit_by_gradient(new_model(split), split, settings, None)) == 1
 
 
 def test_a_shorter_training_follows_the_same_schedule(split: Split) -> None:
     # A final run ends at the best epoch of the run before: with the same weights up to there.
     model = new_model(split)
     judge = Judge(model, [0.1, 0.2, 0.3])
-    fit_by_gradient(model, split.sequences, SMALL, judge)
+    fit_by_gradient(model, split, SMALL, judge)
     shorter = new_model(split)
-    records = fit_by_gradient(shorter, split.sequences, SMALL, None, stop_after=2)
+    records = fit_by_gradient(shorter, split, SMALL, None, stop_after=2)
     assert len(records) == 2
     assert same(weights(shorter), judge.seen[1])
 
@@ -142,7 +142,7 @@ class Watcher:
 
 def test_whoever_watches_is_told_of_every_step_and_epoch(split: Split) -> None:
     watcher = Watcher()
-    records = fit_by_gradient(new_model(split), split.sequences, config(epochs=2), None, watcher)
+    records = fit_by_gradient(new_model(split), split, config(epochs=2), None, watcher)
     assert watcher.epochs == records
     n_steps = watcher.steps[0][2]
     assert n_steps > 1

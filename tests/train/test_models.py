@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnrec.train.batches import left_pad
+from attnrec.train.interactions import Interactions
 from attnrec.train.models import MODELS
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
-from attnrec.train.models.protocol import ScoreModel, catalogue_scores
+from attnrec.train.models.protocol import CountModel, catalogue_scores
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
-from attnrec.train.split import Sequences
+from attnrec.train.split import Catalogue, Sequences, Split
 
 N_ITEMS, MAX_LEN = 12, 8
 
@@ -54,9 +55,15 @@ def states_of(model: SASRec, rows: Tensor) -> Tensor:
     return model.states(vectors, rows > 0)
 
 
-def sequences_of(histories: list[list[int]]) -> Sequences:
+def split_of(histories: list[list[int]]) -> Split:
+    """Every event is trained on; item r stands in row r."""
+    ids = np.arange(1, N_ITEMS + 1)
     offsets = np.cumsum([0, *map(len, histories)]).astype(np.int64)
-    return Sequences(offsets, np.array([r for h in histories for r in h], dtype=np.int32))
+    rows = np.array([r for h in histories for r in h], dtype=np.int32)
+    users = np.arange(len(histories))
+    log = Interactions(users, ids, offsets, rows - 1, np.arange(len(rows)), None)
+    counts = np.bincount(rows, minlength=N_ITEMS + 1)[1:]
+    return Split(log, Catalogue(ids, counts, None), Sequences(offsets, rows), final=True)
 
 
 @given(seeds, sasrec_shapes, st.integers(1, 5), st.integers(1, MAX_LEN))
@@ -150,8 +157,8 @@ def test_cosine_logits_are_cosines_over_the_temperature() -> None:
 def test_every_model_scores_every_item_after_any_history(name: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name].model(MODELS[name].config(n_items=N_ITEMS)).eval()
-    if isinstance(model, ScoreModel):
-        model.fit(sequences_of([[1, 2, 3], [2, 3, 4, 5]]))
+    if isinstance(model, CountModel):
+        model.fit(split_of([[1, 2, 3], [2, 3, 4, 5]]))
     histories = [np.array(h, dtype=np.int64) for h in ([], [1], [2, 2, 3, 1])]
     with torch.no_grad():
         scores = catalogue_scores(model, left_pad(histories, model.config.max_len))
@@ -165,7 +172,7 @@ def test_every_model_scores_every_item_after_any_history(name: str) -> None:
 @given(item_logs)
 def test_popularity_is_the_log_of_the_count(histories: list[list[int]]) -> None:
     model = Popularity(PopularityConfig(N_ITEMS))
-    model.fit(sequences_of(histories))
+    model.fit(split_of(histories))
     scores = model.scores(torch.tensor([[0], [3]]))
     events = [item for history in histories for item in history]
     for item in range(1, N_ITEMS + 1):
@@ -199,7 +206,7 @@ def test_the_markov_chain_follows_its_formula(
 ) -> None:
     config = MarkovChainConfig(N_ITEMS, max_len=6, window=4, history_decay=0.8)
     model = MarkovChain(config)
-    model.fit(sequences_of(histories))
+    model.fit(split_of(histories))
     weights = transition_weights(histories, config)
     events = [item for history in histories for item in history]
     most = max((events.count(item) for item in events), default=1)
@@ -219,7 +226,7 @@ def test_the_markov_chain_keeps_the_strongest_neighbours(
 ) -> None:
     config = MarkovChainConfig(N_ITEMS, n_neighbours=n_neighbours)
     model = MarkovChain(config)
-    model.fit(sequences_of(histories))
+    model.fit(split_of(histories))
     weights = transition_weights(histories, config)
     for item in range(1, N_ITEMS + 1):
         leaving = sorted((w for (i, _), w in weights.items() if i == item), reverse=True)
@@ -229,7 +236,7 @@ def test_the_markov_chain_keeps_the_strongest_neighbours(
 
 def test_transitions_end_with_the_history_of_a_user() -> None:
     model = MarkovChain(MarkovChainConfig(3))
-    model.fit(sequences_of([[1, 2], [3, 1]]))
+    model.fit(split_of([[1, 2], [3, 1]]))
     followers = {
         (item, int(follower))
         for item in range(1, 4)
@@ -241,7 +248,7 @@ def test_transitions_end_with_the_history_of_a_user() -> None:
 
 def test_equally_strong_followers_are_kept_by_row() -> None:
     model = MarkovChain(MarkovChainConfig(4, n_neighbours=2))
-    model.fit(sequences_of([[1, 4], [1, 3], [1, 2]]))
+    model.fit(split_of([[1, 4], [1, 3], [1, 2]]))
     assert model.neighbour[1].tolist() == [2, 3]
 
 

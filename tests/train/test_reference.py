@@ -12,7 +12,7 @@ from torch import Tensor
 from attnrec.train.models.popularity import PopularityConfig
 from attnrec.train.models.protocol import ScoreModel
 from attnrec.train.reference import Reference, top_rows
-from attnrec.train.split import Catalogue, Sequences
+from attnrec.train.split import Catalogue
 
 IDS = ["a", "b", "c", "d", "e"]
 
@@ -23,9 +23,6 @@ class NewestTwice(ScoreModel):
     def __init__(self) -> None:
         super().__init__()
         self.config = PopularityConfig(n_items=5, max_len=3)
-
-    def fit(self, sequences: Sequences) -> None:
-        raise NotImplementedError
 
     def scores(self, history_index: Tensor) -> Tensor:
         scores = torch.zeros(len(history_index), 6)

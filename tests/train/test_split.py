@@ -117,7 +117,7 @@ def test_integer_ids_are_ordered_as_numbers() -> None:
 def test_a_final_run_trains_on_everything(histories: list[list[str]]) -> None:
     split = all_events(interactions_of(histories))
     assert trained_histories(split) == histories
-    assert [h.tolist() for h in split.full_histories()] == histories
+    assert [h.tolist() for h in split.everybody().histories] == histories
 
 
 def test_a_final_run_has_nothing_held_out() -> None:

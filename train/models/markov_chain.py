@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.train.checks import check_number, check_whole
-from attnrec.train.models.protocol import ScoreModel
-from attnrec.train.split import Sequences
+from attnrec.train.models.protocol import CountModel
+from attnrec.train.split import Sequences, Split
 
 _DECAYS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -50,7 +50,7 @@ class MarkovChainConfig:
                 check_number(name, getattr(self, name), lowest=0)
 
 
-class MarkovChain(ScoreModel):
+class MarkovChain(CountModel):
     """Transitions kept as the top M neighbours of each item."""
 
     config: MarkovChainConfig
@@ -66,8 +66,9 @@ class MarkovChain(ScoreModel):
         self.register_buffer("weight", torch.zeros(shape))
         self.register_buffer("prior", torch.zeros(config.n_items + 1))
 
-    def fit(self, sequences: Sequences) -> None:
+    def fit(self, split: Split) -> None:
         """Count the transitions of every user."""
+        sequences = split.sequences
         counts = np.bincount(sequences.rows, minlength=self.config.n_items + 1)
         source, target, weight = _transitions(sequences, self.config)
         discount = (counts + 1.0) ** -self.config.popularity_discount
@@ -93,7 +94,7 @@ class MarkovChain(ScoreModel):
             quality[decay] = validate()
         self.config = replace(self.config, history_decay=max(_DECAYS, key=quality.__getitem__))
 
-    def scores(self, history_index: Tensor) -> Tensor:
+    def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Decayed sum of the neighbours of the newest events: (B, T) -> (B, N + 1)."""
         batch, length = history_index.shape
         age = torch.arange(length - 1, -1, -1, device=history_index.device)  # (T,)

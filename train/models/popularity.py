@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from attnrec.train.checks import check_whole
-from attnrec.train.models.protocol import ScoreModel
-from attnrec.train.split import Sequences
+from attnrec.train.models.protocol import CountModel
+from attnrec.train.split import Split
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PopularityConfig:
         check_whole("max_len", self.max_len)
 
 
-class Popularity(ScoreModel):
+class Popularity(CountModel):
     """score(j) = log(1 + number of training events of j)."""
 
     config: PopularityConfig
@@ -35,13 +35,13 @@ class Popularity(ScoreModel):
         self.log_count: Tensor
         self.register_buffer("log_count", torch.zeros(config.n_items + 1))
 
-    def fit(self, sequences: Sequences) -> None:
+    def fit(self, split: Split) -> None:
         """Count the events of every item."""
         counts = torch.bincount(
-            torch.from_numpy(sequences.rows).long(), minlength=self.config.n_items + 1
+            torch.from_numpy(split.sequences.rows).long(), minlength=self.config.n_items + 1
         )
         self.log_count.copy_(counts.double().log1p())
 
-    def scores(self, history_index: Tensor) -> Tensor:
+    def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """The counts for every row of the batch: (B, N + 1)."""
         return self.log_count.expand(history_index.shape[0], -1)

@@ -1,17 +1,32 @@
 """The two shapes of a recommender. Export, evaluation and serving know only these.
 
-Inside attnrec an item is its row in the catalogue: rows 1 to N, with row 0 for "nothing here",
-which is padding and the start token in one. A history (B, T) of rows is left-padded.
+    TableModel   one vector per item, one state per history: score = item_table @ state
+    ScoreModel   scores of all items at once, straight from the history
+
+and two ways to get there: a `LearnedModel` (every TableModel is one) descends a gradient, a
+`CountModel` is set in one pass. Inside attnrec an item is its row in the catalogue: rows 1 to N,
+with row 0 for "nothing here", which is padding and the start token in one. A history (B, T) of
+rows is left-padded.
+
+A model may ask for more than the history by naming `inputs`; they reach it as keyword arguments:
+
+    user        (B,) row of the user, 0 for an unknown one
+    user_tags   (B, A) rows of what is known of the user, 0 for none
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.split import Sequences
+from attnrec.train.batches import Batch, Batches, SequenceBatches
+from attnrec.train.losses import catalogue_softmax
+from attnrec.train.split import Split
+
+Context = Mapping[str, Tensor]
+"""The declared inputs of a batch, by name."""
 
 
 class HistoryConfig(Protocol):
@@ -26,62 +41,104 @@ class HistoryConfig(Protocol):
         """Newest events of a history that count."""
 
 
-class TableModel(nn.Module):
-    """One vector per item, one state per history: score = item_table @ state."""
+class RecommenderModel(nn.Module):
+    """What both shapes have."""
 
     config: HistoryConfig
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What it asks for beside the history: "user", "user_tags", or both in this order."""
+        return ()
+
+
+class LearnedModel(RecommenderModel):
+    """Trained by gradient, batch by batch."""
+
+    @abstractmethod
+    def batches(self, split: Split, batch_events: int) -> Batches:
+        """What one step of training looks at."""
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The scalar to descend, the mean over the targets of a batch."""
+
+
+class TableModel(LearnedModel):
+    """One vector per item, one state per history: score = item_table @ state."""
 
     @abstractmethod
     def item_table(self) -> Tensor:
         """Vectors of row 0 and of every item: (N + 1, D)."""
 
     @abstractmethod
-    def states(self, item_vectors: Tensor, known: Tensor) -> Tensor:
+    def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after each event, (B, T, D): column t has seen columns 0..t. For training.
 
         item_vectors: rows of the table (B, T, D), oldest first; known: bool (B, T), False at
-        row 0, that is at the start token and at padding.
+        row 0, that is at the start token and at padding; context: the declared `inputs`.
         """
 
     @abstractmethod
-    def state(self, item_vectors: Tensor, known: Tensor) -> Tensor:
+    def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): equals `states[:, -1]`. For the exported file."""
 
+    def batches(self, split: Split, batch_events: int) -> Batches:
+        """Windows of histories: every event is a target after the events before it."""
+        return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
 
-class ScoreModel(nn.Module):
-    """Scores straight from the history: counts, neighbours, closed forms."""
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Softmax cross-entropy over the catalogue at every position that has a target.
 
-    config: HistoryConfig
+        Nothing beyond the state is computed for the positions without one (padding).
+        """
+        table = self.item_table()  # (N + 1, D)
+        vectors = torch.nn.functional.embedding(batch.history_index, table)  # (B, T, D)
+        states = self.states(vectors, batch.history_index > 0, **batch.context(self.inputs))
+        asked = batch.targets > 0  # (B, T)
+        weights = None if batch.weights is None else batch.weights[asked]
+        return catalogue_softmax(states[asked], table[1:], batch.targets[asked] - 1, weights)
+
+
+class ScoreModel(RecommenderModel):
+    """Scores straight from the history: counts, neighbours, closed forms, pairs."""
 
     @abstractmethod
-    def fit(self, sequences: Sequences) -> None:
-        """Set the buffers from the training events, in one pass."""
+    def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
+        """Scores of row 0 and of every item, (B, N + 1), after a history of rows (B, T)."""
+
+
+class CountModel(ScoreModel):
+    """Set in one pass over the log."""
+
+    @abstractmethod
+    def fit(self, split: Split) -> None:
+        """Set the buffers from the training events."""
 
     def tune(self, validate: Callable[[], float]) -> None:
         """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
 
-    @abstractmethod
-    def scores(self, history_index: Tensor) -> Tensor:
-        """Scores of row 0 and of every item, (B, N + 1), after a history of rows (B, T)."""
-
-
-RecommenderModel = TableModel | ScoreModel
-
 
 def catalogue_scores(
-    model: RecommenderModel, history_index: Tensor, item_table: Tensor | None = None
+    model: RecommenderModel,
+    history_index: Tensor,
+    item_table: Tensor | None = None,
+    **context: Tensor,
 ) -> Tensor:
     """Scores (B, N + 1) by the training path, every position computed: the truth of parity.
 
     item_table: another table (N + 1, D) for the same model, such as a quantized one.
     """
     if isinstance(model, ScoreModel):
-        return model.scores(history_index)
+        return model.scores(history_index, **context)
+    assert isinstance(model, TableModel)
     table = model.item_table() if item_table is None else item_table  # (N + 1, D)
-    return last_states(model, history_index, table) @ table.T
+    return last_states(model, history_index, table, **context) @ table.T
 
 
-def last_states(model: TableModel, history_index: Tensor, item_table: Tensor) -> Tensor:
+def last_states(
+    model: TableModel, history_index: Tensor, item_table: Tensor, **context: Tensor
+) -> Tensor:
     """States (B, D) after the last event, by the training path."""
     vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
-    return model.states(vectors, history_index > 0)[:, -1]
+    return model.states(vectors, history_index > 0, **context)[:, -1]

@@ -81,14 +81,14 @@ class SASRec(TableModel):
         table = self.item_embedding.weight
         return F.normalize(table, dim=-1) if self.config.logits == "cosine" else table
 
-    def states(self, item_vectors: Tensor, known: Tensor) -> Tensor:
+    def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after each event, (B, T, D); see `TableModel.states`."""
         x, visible = self._embed(item_vectors, known)
         for block in self.blocks:
             x = block(x, visible)  # (B, T, D)
         return self._to_state(x)
 
-    def state(self, item_vectors: Tensor, known: Tensor) -> Tensor:
+    def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): the last block computes one position, not T."""
         x, visible = self._embed(item_vectors, known)
         for i, block in enumerate(self.blocks):
