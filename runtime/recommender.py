@@ -38,7 +38,8 @@ class Recommender:
         check_onnxruntime(self._info)
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
         self._asks_who = not declared.isdisjoint(names.CALLER_INPUTS)
-        unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
+        unknown = declared - {*names.REQUIRED_INPUTS, names.USER_TAGS}
+        unknown -= {names.USER} if self._info.user_id_type else set()
         if unknown:
             raise ModelFileError(
                 f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "

@@ -100,8 +100,13 @@ def problem_of(status: int, detail: str, **members: Any) -> bytes:
 
 def decoder(id_type: IdType, user_id_type: IdType | None = None) -> Decode:
     """From a body to its question, or to a list of them. `Refused` says what is wrong with it."""
-    kinds: dict[str | None, Any] = {"int64": _Int64, "string": str, None: str}
-    row: Any = Question[kinds[id_type], kinds[user_id_type]]
+    shapes: dict[tuple[bool, bool], Any] = {
+        (True, True): Question[_Int64, _Int64],
+        (True, False): Question[_Int64, str],
+        (False, True): Question[str, _Int64],
+        (False, False): Question[str, str],
+    }
+    row = shapes[id_type == "int64", user_id_type == "int64"]
     rows: Any = Annotated[list[row], Meta(max_length=MOST_ROWS)]
     parse = msgspec.json.Decoder(row | rows).decode
 

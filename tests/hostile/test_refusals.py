@@ -75,19 +75,19 @@ def test_files_are_taken_apart_and_put_together_faithfully() -> None:
 
 
 def test_an_input_that_facts_and_graph_agree_on_is_for_a_later_attnrec(tmp_path: Path) -> None:
-    declared = block(11, value("user", TEXT, ["B"]))
+    declared = block(11, value("mood", TEXT, ["B"]))
 
     def edit(model: bytes) -> bytes:
         model = edited(model, 7, lambda graph: graph + declared)
         return edited(model, 14, tell, block(1, names.MODEL_KEY))
 
     def tell(entry: bytes) -> bytes:
-        return edited(entry, 2, lambda text: text.replace(b'"k"]', b'"k", "user"]'))
+        return edited(entry, 2, lambda text: text.replace(b'"k"]', b'"k", "mood"]'))
 
     path = tmp_path / "model.onnx"
     path.write_bytes(in_model(edit))
     read_model_file(path, verify=True)
-    with pytest.raises(ModelFileError, match=r"wants the inputs \['user'\], .*: upgrade attnrec"):
+    with pytest.raises(ModelFileError, match=r"wants the inputs \['mood'\], .*: upgrade attnrec"):
         Recommender.load(path)
 
 

@@ -24,7 +24,12 @@ class ScoreTable:
         self.scores = scores
 
     def recommend_batch(
-        self, histories: Sequence[ItemIds], k: int = 10, *, exclude_seen: bool = True
+        self,
+        histories: Sequence[ItemIds],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        users: ItemIds | None = None,
     ) -> list[Recommendations]:
         answers = []
         for scores, history in zip(self.scores, histories, strict=True):
