@@ -19,6 +19,7 @@ from attnrec.train.training import read_log, train_final, train_log
 _MODEL = "Model"
 _READ = "Reading the log"
 _FILTER = "Which events count"
+_LISTS = ("events", "attribute_cols", "tag_cols")
 
 
 def _default(setting: str) -> str:
@@ -92,12 +93,21 @@ def train(
     items: Annotated[
         Path | None, typer.Option(help="Table with item ids and titles.", rich_help_panel=_READ)
     ] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="Table with user ids and tags.", rich_help_panel=_READ)
+    ] = None,
     user_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "user_id",
     item_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "item_id",
     time_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "timestamp",
     event_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "event",
     rating_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "rating",
     title_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "title",
+    attribute_cols: Annotated[
+        str, typer.Option(help="Columns of --items that describe them.", rich_help_panel=_READ)
+    ] = "",
+    tag_cols: Annotated[
+        str, typer.Option(help="Columns of --users that describe them.", rich_help_panel=_READ)
+    ] = "",
     id_type: Annotated[
         IdType, typer.Option(help="auto: int64 if every id is one.", rich_help_panel=_READ)
     ] = "auto",
@@ -117,6 +127,13 @@ def train(
     ] = None,
     events: Annotated[
         str, typer.Option(help="Event types that count, by commas.", rich_help_panel=_FILTER)
+    ] = "",
+    event_weights: Annotated[
+        str,
+        typer.Option(
+            help="Weight of event types in the loss, such as cart=2,purchase=4. Others: 1.",
+            rich_help_panel=_FILTER,
+        ),
     ] = "",
     min_item_events: Annotated[
         int, typer.Option(help="Drop rarer items.", rich_help_panel=_FILTER)
@@ -147,8 +164,9 @@ def train(
 
 def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     recipe_values = {f.name: given[f.name] for f in fields(DataRecipe)}
-    event_types = tuple(name for name in given["events"].split(",") if name)
-    recipe = DataRecipe(**{**recipe_values, "events": event_types})
+    lists = {name: tuple(part for part in given[name].split(",") if part) for name in _LISTS}
+    weights = _event_weights(given["event_weights"])
+    recipe = DataRecipe(**{**recipe_values, **lists, "event_weights": weights})
     settings = {
         name: given[name]
         for name in ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout")
@@ -161,12 +179,28 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     if (target / "config.json").is_file():
         say(f"{target} holds a run, which this one replaces when it is done")
     with err.status("reading the log"):
-        log, report = read_log(given["data"], recipe, items=given["items"])
+        log, report = read_log(given["data"], recipe, items=given["items"], users=given["users"])
     for line in report.lines():
         say(line)
     with TrainingProgress(config.epochs, quiet=quiet) as progress:
         resume = given["resume"]
         return train_log(log, report, recipe, config, out=target, progress=progress, resume=resume)
+
+
+def _event_weights(text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        kind, _, weight = part.rpartition("=")
+        if kind in weights:
+            raise ValueError(f"--event-weights names {kind!r} twice")
+        try:
+            weights[kind] = float(weight)
+        except ValueError:
+            raise ValueError(
+                f"--event-weights {part!r} is not a type with a weight; write for example "
+                "cart=2,purchase=4"
+            ) from None
+    return weights
 
 
 def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run:
@@ -187,7 +221,8 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
     free |= {"as_json", "verbose", "quiet", "version"}
     defaults = {
         "model": "sasrec", "seed": 0, "id_type": "auto", "time_unit": "auto", "repeats": False,
-        **{f.name: f.default for f in fields(DataRecipe)}, "events": "",
+        **{f.name: f.default for f in fields(DataRecipe)},
+        **dict.fromkeys((*_LISTS, "event_weights"), ""),
     }  # fmt: skip
     for name, value in given.items():
         if name not in free and value != defaults.get(name):

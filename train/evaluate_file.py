@@ -8,7 +8,8 @@ import numpy as np
 from attnrec.runtime import Recommender, RunError
 from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import EVENTS_FILE, Interactions
-from attnrec.train.loading import Source, load_interactions
+from attnrec.train.loading import load_interactions
+from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.split import ItemIds, Part, leave_one_out_targets
 
@@ -54,7 +55,8 @@ def _log_of_run(path: Path) -> Interactions:
 
 def _read_as_in_training(recommender: Recommender, data: Source) -> Interactions:
     recipe = DataRecipe.from_json(recommender.info.data["recipe"])
-    log, _ = load_interactions(data, recipe)
+    # Weights only matter for learning: another log need not have every type of event.
+    log, _ = load_interactions(data, replace(recipe, event_weights={}))
     if recommender.info.id_type == "string" and log.item_ids.dtype == np.int64:
         # Among text ids, another log may hold those alone that look like numbers.
         return replace(log, item_ids=log.item_ids.astype(str).astype(object))

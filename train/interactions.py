@@ -1,8 +1,11 @@
 """The interaction log in memory: flat arrays, one slice per user."""
 
 import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +19,7 @@ from attnrec.train.ids import number_by_first_row
 
 EVENTS_FILE = "interactions.parquet"
 ITEMS_FILE = "items.parquet"
+USERS_FILE = "users.parquet"
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,12 @@ class Interactions:
     """Unix seconds of each event (n_events,), or its place where the log has only an order."""
     titles: NDArray[np.object_] | None
     """What a person calls each item (n_items,); "" where unknown, None without titles."""
+    item_attributes: NDArray[np.object_] | None = None
+    """What describes each item (n_items,), a tuple of texts, empty where unknown; or None."""
     user_tags: NDArray[np.object_] | None = None
-    """Tags of each user (n_users,), tuples of texts; None without a users table."""
+    """What describes each user (n_users,), a tuple of texts, empty where unknown; or None."""
+    weights: NDArray[np.float32] | None = None
+    """Weight of each event in the loss (n_events,), above 0; None: all weigh 1."""
 
     @property
     def n_users(self) -> int:
@@ -63,8 +71,12 @@ class Interactions:
         """The same log with `titles` (n_items,)."""
         return replace(self, titles=titles)
 
-    def fingerprint(self) -> str:
-        """sha256 (hex) of ids, order and times; titles do not count: they change no event."""
+    def fingerprint(self, *, extras: bool = False) -> str:
+        """sha256 (hex) of ids, order and times: it tells whether two logs hold the same events.
+
+        extras: of weights and tags too, which decide what is learned of the same events. Titles
+        and attributes never count.
+        """
         digest = hashlib.sha256(b"attnrec interactions 1")
         for ids in (self.user_ids, self.item_ids):
             digest.update(_id_bytes(ids))
@@ -72,10 +84,16 @@ class Interactions:
         digest.update(np.ascontiguousarray(self.offsets, "<i8").data)
         digest.update(np.ascontiguousarray(self.item_index, "<i4").data)
         digest.update(np.ascontiguousarray(self.timestamps, "<i8").data)
+        if extras and self.weights is not None:
+            digest.update(b"weights" + self.weights.astype("<f4").tobytes())
+        if extras and self.user_tags is not None:
+            digest.update(b"tags" + json.dumps(self.user_tags.tolist()).encode())
         return digest.hexdigest()
 
     def save(self, directory: Path) -> None:
         """Write `interactions.parquet` and `items.parquet` into an existing directory.
+
+        Where users have tags, `users.parquet` too.
 
         Each file is replaced as a whole. ``ValueError`` if a user has no event: the files could
         not tell of that user.
@@ -84,24 +102,23 @@ class Interactions:
         if (lengths < 1).any():
             raise ValueError("every user must have an event to be saved")
         user = np.repeat(np.arange(self.n_users, dtype=np.int32), lengths)
-        events = pa.table(
-            {
-                "user_id": pa.DictionaryArray.from_arrays(user, _id_array(self.user_ids)),
-                "item_id": pa.DictionaryArray.from_arrays(
-                    self.item_index, _id_array(self.item_ids)
-                ),
-                "timestamp": self.timestamps,
-            }
-        )
-        items = {"item_id": _id_array(self.item_ids)}
-        if self.titles is not None:
-            items["title"] = pa.array(self.titles, pa.string())
-        with (
-            replace_file(directory / EVENTS_FILE) as events_path,
-            replace_file(directory / ITEMS_FILE) as items_path,
-        ):
-            pyarrow.parquet.write_table(events, events_path)
-            pyarrow.parquet.write_table(pa.table(items), items_path)
+        item_ids, user_ids = _id_array(self.item_ids), _id_array(self.user_ids)
+        events = {
+            "user_id": pa.DictionaryArray.from_arrays(user, user_ids),
+            "item_id": pa.DictionaryArray.from_arrays(self.item_index, item_ids),
+            "timestamp": self.timestamps,
+            "weight": self.weights,
+        }
+        titles = None if self.titles is None else pa.array(self.titles, pa.string())
+        attributes = _tuple_array(self.item_attributes)
+        items = {"item_id": item_ids, "title": titles, "attributes": attributes}
+        users = {"user_id": user_ids, "tags": _tuple_array(self.user_tags)}
+        _write(directory / EVENTS_FILE, events)
+        _write(directory / ITEMS_FILE, items)
+        if self.user_tags is not None:
+            _write(directory / USERS_FILE, users)
+        else:
+            (directory / USERS_FILE).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, directory: Path) -> "Interactions":
@@ -121,17 +138,47 @@ class Interactions:
                 "the files are of different runs; train again"
             )
         lengths = np.bincount(user, minlength=len(user_ids))
-        titles = None
-        if "title" in items.column_names:
-            titles = _text_values(items["title"].combine_chunks())
+        titles = _optional(items, "title")
+        weights = _optional(events, "weight")
         return cls(
             user_ids=_id_values(user_ids),
             item_ids=_id_values(item_ids),
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             item_index=place.to_numpy().astype(np.int32)[item],
             timestamps=_int_values(events["timestamp"].combine_chunks()),
-            titles=titles,
+            titles=None if titles is None else _text_values(titles),
+            item_attributes=_tuple_values(_optional(items, "attributes")),
+            user_tags=_load_tags(directory, user_ids),
+            weights=None if weights is None else np.array(weights.to_numpy(), np.float32),
         )
+
+
+def text_tuples(values: Iterable[Iterable[str]], count: int) -> NDArray[np.object_]:
+    """An array (count,) of tuples; numpy alone would make tuples of one length a matrix."""
+    return np.fromiter((tuple(texts) for texts in values), object, count)
+
+
+def _load_tags(directory: Path, user_ids: pa.Array) -> NDArray[np.object_] | None:
+    if not (directory / USERS_FILE).is_file():
+        return None
+    users = _read(directory / USERS_FILE, ("user_id", "tags"))
+    if not users["user_id"].combine_chunks().equals(user_ids):
+        raise RunError(
+            f"{directory}: {USERS_FILE} holds other users than {EVENTS_FILE}: "
+            "the files are of different runs; train again"
+        )
+    return _tuple_values(users["tags"].combine_chunks())
+
+
+def _write(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write the columns that are there."""
+    present = {name: values for name, values in columns.items() if values is not None}
+    with replace_file(path) as fresh:
+        pyarrow.parquet.write_table(pa.table(present), fresh)
+
+
+def _optional(table: pa.Table, column: str) -> Any:
+    return table[column].combine_chunks() if column in table.column_names else None
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
@@ -165,6 +212,14 @@ def _id_values(ids: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
     if ids.type == pa.int64():
         return _int_values(ids)
     return _text_values(ids)
+
+
+def _tuple_array(tuples: NDArray[np.object_] | None) -> Any:
+    return None if tuples is None else pa.array(tuples.tolist(), pa.list_(pa.string()))
+
+
+def _tuple_values(lists: Any) -> NDArray[np.object_] | None:
+    return None if lists is None else text_tuples(lists.to_pylist(), len(lists))
 
 
 def _int_values(numbers: pa.Array) -> NDArray[np.int64]:

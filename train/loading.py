@@ -1,13 +1,9 @@
 """From a log in a file or a DataFrame to `Interactions`, with a report of what was done."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
@@ -18,15 +14,14 @@ from attnrec.train.filters import (
     keep_event_types,
     keep_min_rating,
 )
-from attnrec.train.ids import CodedIds, IdArray, code_ids, id_texts
+from attnrec.train.ids import CodedIds, IdArray, code_ids
 from attnrec.train.interactions import Interactions
 from attnrec.train.raw_table import RawTable
-from attnrec.train.read_table import read_table
+from attnrec.train.read_table import Source, read_table
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
+from attnrec.train.side_tables import with_items, with_users
 from attnrec.train.timestamps import Times, read_times
-
-Source = str | Path | pd.DataFrame
 
 
 class _Events(NamedTuple):
@@ -44,15 +39,20 @@ _DEFAULT_RECIPE = DataRecipe()
 
 
 def load_interactions(
-    source: Source, recipe: DataRecipe = _DEFAULT_RECIPE, *, items: Source | None = None
+    source: Source,
+    recipe: DataRecipe = _DEFAULT_RECIPE,
+    *,
+    items: Source | None = None,
+    users: Source | None = None,
 ) -> tuple[Interactions, DataReport]:
     """Read a log (CSV, CSV.gz, Parquet or a DataFrame) and prepare it as `recipe` says.
 
     `items`: a table of the same kinds with an item and a title column; the first row of an item
-    counts, an item without a row gets the title "". Users and items are numbered by their first
-    row in the log. The events of a user are ordered by time in full precision, events of the
-    same time stay in the order of the log. Rows of other event types and low ratings go before
-    their ids and times are looked at. Raises `DataError`, naming file, column, row and remedy.
+    counts, an item without a row gets the title "". `users`: likewise, with a user column and
+    the columns of the tags. Users and items are numbered by their first row in the log. The
+    events of a user are ordered by time in full precision, events of the same time stay in the
+    order of the log. Rows of other event types and low ratings go before their ids and times are
+    looked at. Raises `DataError`, naming file, column, row and remedy.
     """
     raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col))
     if raw.n_rows == 0:
@@ -61,7 +61,9 @@ def load_interactions(
     rated = keep_min_rating(typed, recipe)
     data, times, dropped = _prepare(rated, recipe)
     if items is not None:
-        data = _with_titles(data, items, recipe)
+        data = with_items(data, items, recipe)
+    if users is not None:
+        data = with_users(data, users, recipe)
     dropped["dropped_event_type"] = raw.n_rows - typed.n_rows
     dropped["dropped_rating"] = typed.n_rows - rated.n_rows
     return data, _report(raw, data, times, dropped)
@@ -104,7 +106,13 @@ def _report(
         last_time=_iso(times.unit, int(data.timestamps.max())),
         n_titles=None if data.titles is None else int(np.count_nonzero(data.titles != "")),
         fingerprint=data.fingerprint(),
+        n_described=_n_filled(data.item_attributes),
+        n_tagged=_n_filled(data.user_tags),
     )
+
+
+def _n_filled(tuples: NDArray[np.object_] | None) -> int | None:
+    return None if tuples is None else int(np.count_nonzero(tuples))
 
 
 def _wanted(recipe: DataRecipe) -> dict[str, str]:
@@ -142,26 +150,6 @@ def _assemble(name: str, events: _Events, user_ids: IdArray, item_ids: IdArray) 
         timestamps=events.seconds,
         titles=None,
     )
-
-
-def _with_titles(data: Interactions, items: Source, recipe: DataRecipe) -> Interactions:
-    wanted = {recipe.item_col: "--item-col", recipe.title_col: "--title-col"}
-    raw = read_table(items, wanted, ())
-    known = pa.array(data.item_ids).cast(pa.string())
-    # The first row of an item is the one that `index_in` finds.
-    place = pc.index_in(known, value_set=id_texts(raw, recipe.item_col))
-    if place.null_count == len(place):
-        problem = f"none of the log's items is here, for example {known[0].as_py()!r}"
-        raise raw.column_error(recipe.item_col, problem)
-    titles = _titles(raw, recipe.title_col).take(place).fill_null("")
-    return data.with_titles(titles.to_numpy(zero_copy_only=False))
-
-
-def _titles(raw: RawTable, column: str) -> pa.Array:
-    try:
-        return raw.columns[column].cast(pa.string()).combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise raw.column_error(column, f"the titles are not text ({error})") from error
 
 
 def _type_name(ids: IdArray) -> str:

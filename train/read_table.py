@@ -16,13 +16,13 @@ from attnrec.runtime.errors import DataError
 from attnrec.train.csv_lines import csv_header, find_csv_fault, find_unclosed_quote
 from attnrec.train.raw_table import RawTable
 
+Source = str | Path | pd.DataFrame
+
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _CSV_BLOCK_BYTES = 4 << 20
 
 
-def read_table(
-    source: str | Path | pd.DataFrame, wanted: Mapping[str, str], coded: Iterable[str]
-) -> RawTable:
+def read_table(source: Source, wanted: Mapping[str, str], coded: Iterable[str]) -> RawTable:
     """Read the columns `wanted` (column name -> the option that renames it) of a table.
 
     The columns `coded` come dictionary-encoded where that saves memory. CSV fields stay text,

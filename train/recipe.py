@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 IdType = Literal["auto", "int64", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "order"]
 
 _TEXT_FIELDS = ("user_col", "item_col", "time_col", "event_col", "rating_col", "title_col")
+_LIST_FIELDS = {
+    "events": "event types", "attribute_cols": "column names", "tag_cols": "column names"
+}  # fmt: skip
 _COUNT_FIELDS = ("min_item_events", "min_user_events")
 
 
@@ -27,11 +30,17 @@ class DataRecipe:
     time_col: str = "timestamp"
     """Column of the time of an event, or of its place in the order."""
     event_col: str = "event"
-    """Column of the event type; read only when `events` names some."""
+    """Column of the event type; read only for `events` and `event_weights`."""
     rating_col: str = "rating"
     """Column of the rating; read only when `min_rating` is set."""
     title_col: str = "title"
     """Column of the title in the items table."""
+    attribute_cols: tuple[str, ...] = ()
+    """Columns of the items table whose values describe an item, several in a cell joined by "|".
+    Of one column the plain values are kept; of several "column:value", because a brand "red"
+    is not the colour."""
+    tag_cols: tuple[str, ...] = ()
+    """Columns of the users table that describe a user, likewise."""
     id_type: IdType = "auto"
     """int64 or string ids; "auto": int64 where every id is a plain decimal, judged per column."""
     time_unit: TimeUnit = "auto"
@@ -42,6 +51,9 @@ class DataRecipe:
     """Lowest rating that counts as an event; None: every row counts."""
     events: tuple[str, ...] = ()
     """Event types that count; empty: all."""
+    event_weights: Mapping[str, float] = field(default_factory=dict)
+    """Weight of an event in the loss by its type; types without one weigh 1. Of repeated events
+    the one that is kept gets the largest weight."""
     min_item_events: int = 1
     """Fewest events of an item that stays."""
     min_user_events: int = 1
@@ -63,19 +75,42 @@ class DataRecipe:
             raise ValueError(f"repeats must be true or false, not {self.repeats!r}")
         if self.min_rating is not None and not _is_finite_number(self.min_rating):
             raise ValueError(f"min_rating must be a number or None, not {self.min_rating!r}")
-        if not isinstance(self.events, tuple) or not all(
-            isinstance(event, str) and event for event in self.events
-        ):
-            raise ValueError(f"events must be a tuple of event types, not {self.events!r}")
+        self._check_lists()
+        self._check_weights()
         for name in _COUNT_FIELDS:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
 
+    def _check_lists(self) -> None:
+        for name, kind in _LIST_FIELDS.items():
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(
+                isinstance(text, str) and text for text in values
+            ):
+                raise ValueError(f"{name} must be a tuple of {kind}, not {values!r}")
+
+    def _check_weights(self) -> None:
+        if not isinstance(self.event_weights, Mapping):
+            raise ValueError(f"event_weights must map types to weights: {self.event_weights!r}")
+        for kind, weight in self.event_weights.items():
+            if not isinstance(kind, str) or not kind:
+                raise ValueError(f"event_weights must name event types, not {kind!r}")
+            if not _is_finite_number(weight) or weight <= 0:
+                raise ValueError(
+                    f"event_weights must be finite numbers above 0, not {kind}={weight!r}; "
+                    "leave events out that shall not count, with --events"
+                )
+            if self.events and kind not in self.events:
+                raise ValueError(
+                    f"event_weights names {kind!r}, which events leaves out: {list(self.events)}"
+                )
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict that ``json.dumps`` takes and `from_json` reads back."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return values | {"events": list(self.events)}
+        lists = {name: list(values[name]) for name in _LIST_FIELDS}
+        return values | lists | {"event_weights": dict(self.event_weights)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DataRecipe":
@@ -84,10 +119,11 @@ class DataRecipe:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r} in a data recipe, known: {known}")
-        events = values.get("events", ())
-        if not isinstance(events, list | tuple):
-            raise ValueError(f"events must be a list of event types, not {events!r}")
-        return cls(**{**values, "events": tuple(events)})
+        lists = {name: values[name] for name in _LIST_FIELDS if name in values}
+        for name, listed in lists.items():
+            if not isinstance(listed, list | tuple):
+                raise ValueError(f"{name} must be a list of {_LIST_FIELDS[name]}, not {listed!r}")
+        return cls(**{**values, **{name: tuple(listed) for name, listed in lists.items()}})
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

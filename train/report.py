@@ -46,6 +46,10 @@ class DataReport:
     """Items with a title; None without an items table."""
     fingerprint: str
     """sha256 over the prepared arrays (hex): the same log gives the same in every format."""
+    n_described: int | None = None
+    """Items with an attribute; None without attribute columns."""
+    n_tagged: int | None = None
+    """Users with a tag; None without tag columns."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that ``json.dumps`` takes."""
@@ -64,12 +68,15 @@ class DataReport:
         span = f"{self.first_time} to {self.last_time}" if self.first_time else "order only"
         guess = ", guessed" if self.time_unit_guessed else ""
         titles = "" if self.n_titles is None else f", {self.n_titles:,} with a title"
+        if self.n_described is not None:
+            titles += f", {self.n_described:,} with attributes"
+        tagged = "" if self.n_tagged is None else f", {self.n_tagged:,} with tags"
         return [
             f"read     {self.source}: {self.rows_read:,} rows",
             f"dropped  {reasons or 'nothing'}",
             f"events   {self.n_events:,}",
             f"users    {self.n_users:,} ({self.user_id_type} ids), "
-            f"{self.n_users_evaluable:,} with 3 events or more",
+            f"{self.n_users_evaluable:,} with 3 events or more{tagged}",
             f"items    {self.n_items:,} ({self.item_id_type} ids){titles}",
             f"time     {span} (unit {self.time_unit}{guess})",
             f"sha256   {self.fingerprint[:16]}",

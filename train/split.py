@@ -30,6 +30,8 @@ class Catalogue:
     """Training events of each item (N,)."""
     titles: NDArray[np.object_] | None
     """Titles (N,), or None."""
+    attributes: NDArray[np.object_] | None = None
+    """What describes each item (N,), a tuple of texts; or None."""
 
     @property
     def n_items(self) -> int:
@@ -46,7 +48,7 @@ class Sequences:
     rows: NDArray[np.int32]
     """Catalogue row of each event (n_events,), 1 to N, oldest first within a user."""
     weights: NDArray[np.float32] | None = None
-    """How much each event counts as a target (n_events,); None: all alike."""
+    """Weight of each event in the loss (n_events,); None: all weigh 1."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def _split(
         item_ids=log.item_ids[order],
         n_events=counts[order],
         titles=None if log.titles is None else log.titles[order],
+        attributes=None if log.item_attributes is None else log.item_attributes[order],
     )
     offsets = np.concatenate([[0], np.cumsum(n_train)])
-    return Split(log, catalogue, Sequences(offsets, row_of_item[items]), final)
+    weights = None if log.weights is None else log.weights[trained]
+    return Split(log, catalogue, Sequences(offsets, row_of_item[items], weights), final)

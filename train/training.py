@@ -14,10 +14,11 @@ from attnrec.train.config import TrainConfig
 from attnrec.train.datasets import online_retail
 from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import Interactions
-from attnrec.train.loading import Source, load_interactions
+from attnrec.train.loading import load_interactions
 from attnrec.train.loop import Progress, fit_by_gradient
 from attnrec.train.models import MODELS, ModelConfig
 from attnrec.train.models.protocol import CountModel, LearnedModel, RecommenderModel
+from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
@@ -32,12 +33,25 @@ _DEFAULT_RECIPE = DataRecipe()
 
 
 def read_log(
-    source: Source | None, recipe: DataRecipe = _DEFAULT_RECIPE, *, items: Source | None = None
+    source: Source | None,
+    recipe: DataRecipe = _DEFAULT_RECIPE,
+    *,
+    items: Source | None = None,
+    users: Source | None = None,
 ) -> tuple[Interactions, DataReport]:
-    """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
+    """Read a log, or the embedded Online Retail log (with its titles) where `source` is None.
+
+    Columns of a table and the table itself must come together, else ``ValueError``.
+    """
     if source is None:
         source, items = online_retail()
-    return load_interactions(source, recipe, items=items)
+    if recipe.attribute_cols and items is None:
+        raise ValueError("attribute_cols are columns of the items table; name it with --items")
+    if recipe.tag_cols and users is None:
+        raise ValueError("tag_cols are columns of the users table; name it with --users")
+    if users is not None and not recipe.tag_cols:
+        raise ValueError("a users table is read for its tags; name columns with --tag-cols")
+    return load_interactions(source, recipe, items=items, users=users)
 
 
 def train(
@@ -45,6 +59,7 @@ def train(
     config: TrainConfig = _DEFAULT_CONFIG,
     *,
     items: Source | None = None,
+    users: Source | None = None,
     recipe: DataRecipe = _DEFAULT_RECIPE,
     out: str | Path = "attnrec-run",
     progress: Progress | None = None,
@@ -57,7 +72,7 @@ def train(
     Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
     """
     check_target(Path(out), resume=resume)
-    log, report = read_log(source, recipe, items=items)
+    log, report = read_log(source, recipe, items=items, users=users)
     return train_log(log, report, recipe, config, out=out, progress=progress, resume=resume)
 
 
@@ -143,7 +158,7 @@ def _identity(
         "attnrec": __version__,
         "final": split.final,
         **{f"recipe.{name}": value for name, value in recipe.to_json().items()},
-        "data": split.interactions.fingerprint(),
+        "data": split.interactions.fingerprint(extras=True),
         **{name: value for name, value in config.to_json().items() if name not in own},
         **{f"settings.{name}": value for name, value in vars(model.config).items()},
         "threads": torch.get_num_threads(),

@@ -8,8 +8,9 @@ from attnrec.train.recipe import DataRecipe
 
 def test_a_recipe_survives_json() -> None:
     recipe = DataRecipe(
-        user_col="who", events=("buy", "view"), min_rating=3.5, repeats=True, min_user_events=5
-    )
+        user_col="who", events=("buy", "view"), min_rating=3.5, repeats=True, min_user_events=5,
+        attribute_cols=("genres", "brand"), tag_cols=("segment",), event_weights={"buy": 2},
+    )  # fmt: skip
     assert DataRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
@@ -32,6 +33,15 @@ def test_missing_keys_take_their_defaults() -> None:
         {"events": "buy"},
         {"events": ["buy", ""]},
         {"events": [1]},
+        {"attribute_cols": "genres"},
+        {"attribute_cols": [""]},
+        {"tag_cols": [1]},
+        {"event_weights": ["buy"]},
+        {"event_weights": {"": 2}},
+        {"event_weights": {"buy": 0}},
+        {"event_weights": {"buy": float("nan")}},
+        {"event_weights": {"buy": "2"}},
+        {"event_weights": {"buy": 2}, "events": ["view"]},
         {"min_item_events": 0},
         {"min_user_events": 2.0},
         {"min_user_events": True},

@@ -1,0 +1,83 @@
+"""The tables beside a log: titles and attributes of items, tags of users."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from attnrec.train.ids import IdArray, id_texts
+from attnrec.train.interactions import Interactions, text_tuples
+from attnrec.train.raw_table import RawTable
+from attnrec.train.read_table import Source, read_table
+from attnrec.train.recipe import DataRecipe
+
+MAX_USER_TAGS = 50
+"""Most tags of a user: each request may bring them along."""
+_SEPARATOR = "|"
+
+
+def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
+    """The log with the titles and attributes of an items table. Raises `DataError`."""
+    wanted = {recipe.title_col: "--title-col", **_options(recipe.attribute_cols, "attribute")}
+    raw, place = _rows_of(table, recipe.item_col, log.item_ids, "item", wanted)
+    titles = _texts(raw, recipe.title_col, place, "titles").to_numpy(zero_copy_only=False)
+    if not recipe.attribute_cols:
+        return log.with_titles(titles)
+    attributes = _descriptions(raw, recipe.attribute_cols, place)
+    return replace(log, titles=titles, item_attributes=attributes)
+
+
+def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
+    """The log with the tags of a users table, at most `MAX_USER_TAGS` each. `DataError`."""
+    wanted = _options(recipe.tag_cols, "tag")
+    raw, place = _rows_of(table, recipe.user_col, log.user_ids, "user", wanted)
+    tags = _descriptions(raw, recipe.tag_cols, place)
+    counts = np.fromiter(map(len, tags), np.int64, len(tags))
+    worst = int(counts.argmax())
+    if counts[worst] > MAX_USER_TAGS:
+        problem = (
+            f"user {log.user_ids[worst]!r} has {counts[worst]} tags, at most {MAX_USER_TAGS} are "
+            "possible; leave columns out of --tag-cols, or keep the most telling values"
+        )
+        raise raw.error(", ".join(recipe.tag_cols), place[worst].as_py(), problem)
+    return replace(log, user_tags=tags)
+
+
+def _options(columns: tuple[str, ...], kind: str) -> dict[str, str]:
+    return dict.fromkeys(columns, f"--{kind}-cols")
+
+
+def _rows_of(
+    table: Source, id_col: str, ids: IdArray, kind: str, wanted: Mapping[str, str]
+) -> tuple[RawTable, pa.Array]:
+    """The table, and for each of `ids` the first of its rows there (null: none)."""
+    raw = read_table(table, {id_col: f"--{kind}-col", **wanted}, ())
+    known = pa.array(ids).cast(pa.string())
+    place = pc.index_in(known, value_set=id_texts(raw, id_col))
+    if place.null_count == len(place):
+        problem = f"none of the log's {kind}s is here, for example {known[0].as_py()!r}"
+        raise raw.column_error(id_col, problem)
+    return raw, place
+
+
+def _texts(raw: RawTable, column: str, place: pa.Array, what: str) -> pa.Array:
+    """The text of each place, "" where there is none."""
+    try:
+        texts = raw.columns[column].cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise raw.column_error(column, f"the {what} are not text ({error})") from error
+    return texts.take(place).fill_null("")
+
+
+def _descriptions(raw: RawTable, columns: tuple[str, ...], place: pa.Array) -> NDArray[np.object_]:
+    """The values of all columns for each place, as the recipe says, each once."""
+    described: list[dict[str, None]] = [{} for _ in range(len(place))]
+    for column in columns:
+        prefix = f"{column}:" if len(columns) > 1 else ""
+        cells = pc.split_pattern(_texts(raw, column, place, "values"), _SEPARATOR).to_pylist()
+        for values, cell in zip(described, cells, strict=True):
+            values.update((prefix + text.strip(), None) for text in cell if text.strip())
+    return text_tuples(described, len(described))
