@@ -25,19 +25,44 @@ def keep_event_types(raw: RawTable, recipe: DataRecipe) -> RawTable:
     """The rows whose event type is one of `recipe.events`. `DataError` if there are none."""
     if not recipe.events:
         return raw
+    column = _event_types(raw, recipe)
+    mask = pc.is_in(column, value_set=pa.array(recipe.events, pa.string()))
+    kept = raw.keep(mask.to_numpy())
+    if kept.n_rows == 0:
+        problem = f"no row has an event type of {list(recipe.events)}, {_present(column)}"
+        raise raw.column_error(recipe.event_col, f"{problem}; see --events")
+    return kept
+
+
+def event_weights(raw: RawTable, recipe: DataRecipe) -> NDArray[np.float32] | None:
+    """Weight of each row (n_rows,) by its type; None where the recipe has none.
+
+    `DataError` at a type that no row has: a slip of the pen would go unnoticed.
+    """
+    if not recipe.event_weights:
+        return None
+    column = _event_types(raw, recipe)
+    kinds = pa.array(recipe.event_weights, pa.string())
+    missing = kinds.filter(pc.invert(pc.is_in(kinds, value_set=column.unique())))
+    if len(missing):
+        problem = f"no row has the event type {missing[0].as_py()!r}, {_present(column)}"
+        raise raw.column_error(recipe.event_col, f"{problem}; see --event-weights")
+    weights = np.array([*recipe.event_weights.values(), 1], np.float32)
+    found: NDArray[np.float32] = weights[pc.index_in(column, value_set=kinds).fill_null(-1)]
+    return found
+
+
+def _event_types(raw: RawTable, recipe: DataRecipe) -> Any:
     try:
-        column = raw.decoded(recipe.event_col).cast(pa.string())
+        return raw.decoded(recipe.event_col).cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise raw.column_error(
             recipe.event_col, f"the event types are no text ({error})"
         ) from error
-    mask = pc.is_in(column, value_set=pa.array(recipe.events, pa.string()))
-    kept = raw.keep(mask.to_numpy())
-    if kept.n_rows == 0:
-        present = ", ".join(shown(value) for value in column.unique().to_pylist()[:10])
-        problem = f"no row has an event type of {list(recipe.events)}, there are {present}"
-        raise raw.column_error(recipe.event_col, f"{problem}; see --events")
-    return kept
+
+
+def _present(column: Any) -> str:
+    return "there are " + ", ".join(shown(kind) for kind in column.unique().to_pylist()[:10])
 
 
 def keep_min_rating(raw: RawTable, recipe: DataRecipe) -> RawTable:
@@ -77,6 +102,14 @@ def first_of_pairs(user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[
     n_items = int(item.max(initial=0)) + 1
     pairs = user.astype(np.int64) * n_items + item
     return ~pd.Series(pairs).duplicated().to_numpy()
+
+
+def largest_of_pairs(
+    user: NDArray[np.int32], item: NDArray[np.int32], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """For each event (n,) the largest weight of its user's events with its item."""
+    frame = pd.DataFrame({"user": user, "item": item, "weight": weights})
+    return frame.groupby(["user", "item"])["weight"].transform("max").to_numpy()
 
 
 def frequent_events(

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from attnrec.runtime.errors import DataError
 from attnrec.train.filters import (
     check_usable,
+    event_weights,
     first_of_pairs,
     frequent_events,
     keep_event_types,
     keep_min_rating,
+    largest_of_pairs,
 )
-from attnrec.train.ids import CodedIds, IdArray, code_ids
+from attnrec.train.ids import IdArray, code_ids
 from attnrec.train.interactions import Interactions
 from attnrec.train.raw_table import RawTable
 from attnrec.train.read_table import Source, read_table
@@ -25,14 +27,23 @@ from attnrec.train.timestamps import Times, read_times
 
 
 class _Events(NamedTuple):
-    """Flat events: codes into the id arrays, and the time in seconds."""
+    """Flat events: codes into the id arrays, the time in seconds, the weight if there are any."""
 
     user: NDArray[np.int32]
     item: NDArray[np.int32]
     seconds: NDArray[np.int64]
+    weight: NDArray[np.float32] | None
 
-    def keep(self, mask: NDArray[np.bool_]) -> "_Events":
-        return _Events(self.user[mask], self.item[mask], self.seconds[mask])
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> "_Events":
+        weight = None if self.weight is None else self.weight[which]
+        return _Events(self.user[which], self.item[which], self.seconds[which], weight)
+
+    def without_repeats(self) -> "_Events":
+        """Seen, then bought: the first event stays, with the weight of the purchase."""
+        kept = self
+        if self.weight is not None:
+            kept = self._replace(weight=largest_of_pairs(self.user, self.item, self.weight))
+        return kept.take(first_of_pairs(self.user, self.item))
 
 
 _DEFAULT_RECIPE = DataRecipe()
@@ -74,16 +85,17 @@ def _prepare(raw: RawTable, recipe: DataRecipe) -> tuple[Interactions, Times, di
     users = code_ids(raw, recipe.user_col, recipe.id_type, padding=False)
     catalogue = code_ids(raw, recipe.item_col, recipe.id_type, padding=True)
     times = read_times(raw, recipe.time_col, recipe.time_unit)
-    events = _in_order(users, catalogue, times)
+    weights = event_weights(raw, recipe)
+    events = _in_order(_Events(users.codes, catalogue.codes, times.seconds, weights), times)
     if not recipe.repeats:
-        events = events.keep(first_of_pairs(events.user, events.item))
+        events = events.without_repeats()
     frequent = frequent_events(events.user, events.item, recipe)
     dropped = {
         "dropped_repeated": raw.n_rows - len(events.user),
         "dropped_rare_items": frequent.rare_items,
         "dropped_short_users": frequent.short_users,
     }
-    data = _assemble(raw.name, events.keep(frequent.keep), users.ids, catalogue.ids)
+    data = _assemble(raw.name, events.take(frequent.keep), users.ids, catalogue.ids)
     return data, times, dropped
 
 
@@ -122,17 +134,16 @@ def _wanted(recipe: DataRecipe) -> dict[str, str]:
         recipe.item_col: "--item-col",
         recipe.time_col: "--time-col",
     }
-    if recipe.events:
+    if recipe.events or recipe.event_weights:
         wanted[recipe.event_col] = "--event-col"
     if recipe.min_rating is not None:
         wanted[recipe.rating_col] = "--rating-col"
     return wanted
 
 
-def _in_order(users: CodedIds, items: CodedIds, times: Times) -> _Events:
+def _in_order(events: _Events, times: Times) -> _Events:
     # lexsort is stable: events of the same time stay in the order of the log.
-    order = np.lexsort((times.key, users.codes))
-    return _Events(users.codes[order], items.codes[order], times.seconds[order])
+    return events.take(np.lexsort((times.key, events.user)))
 
 
 def _assemble(name: str, events: _Events, user_ids: IdArray, item_ids: IdArray) -> Interactions:
@@ -149,6 +160,7 @@ def _assemble(name: str, events: _Events, user_ids: IdArray, item_ids: IdArray) 
         item_index=new_item[events.item],
         timestamps=events.seconds,
         titles=None,
+        weights=events.weight,
     )
 
 
