@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command, say, set_verbosity
+from attnrec.cli.movielens import fetched
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.train.config import TrainConfig
 from attnrec.train.models import MODELS
 from attnrec.train.models.sasrec import SASRecConfig
+from attnrec.train.movielens import with_known_columns
 from attnrec.train.recipe import DataRecipe, IdType, TimeUnit
 from attnrec.train.run import Run, check_target
 from attnrec.train.training import read_log, train_final, train_log
@@ -30,7 +32,8 @@ def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Log: CSV, CSV.gz or Parquet. Default: the embedded Online Retail log."
+            help="Log: CSV, CSV.gz, Parquet; a folder or archive of MovieLens; or movielens-100k, "
+            "-1m, -latest-small, to be downloaded. Default: the embedded Online Retail log."
         ),
     ] = None,
     run_directory: Annotated[
@@ -103,10 +106,16 @@ def train(
     rating_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "rating",
     title_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "title",
     attribute_cols: Annotated[
-        str, typer.Option(help="Columns of --items that describe them.", rich_help_panel=_READ)
+        str,
+        typer.Option(
+            help="Columns of --items that describe them, by commas.", rich_help_panel=_READ
+        ),
     ] = "",
     tag_cols: Annotated[
-        str, typer.Option(help="Columns of --users that describe them.", rich_help_panel=_READ)
+        str,
+        typer.Option(
+            help="Columns of --users that describe them, by commas.", rich_help_panel=_READ
+        ),
     ] = "",
     id_type: Annotated[
         IdType, typer.Option(help="auto: int64 if every id is one.", rich_help_panel=_READ)
@@ -178,8 +187,10 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     check_target(target, resume=given["resume"])
     if (target / "config.json").is_file():
         say(f"{target} holds a run, which this one replaces when it is done")
+    source = fetched(given["data"], quiet=quiet)
+    recipe = with_known_columns(source, recipe)
     with err.status("reading the log"):
-        log, report = read_log(given["data"], recipe, items=given["items"], users=given["users"])
+        log, report = read_log(source, recipe, items=given["items"], users=given["users"])
     for line in report.lines():
         say(line)
     with TrainingProgress(config.epochs, quiet=quiet) as progress:

@@ -55,8 +55,9 @@ def _log_of_run(path: Path) -> Interactions:
 
 def _read_as_in_training(recommender: Recommender, data: Source) -> Interactions:
     recipe = DataRecipe.from_json(recommender.info.data["recipe"])
-    # Weights only matter for learning: another log need not have every type of event.
-    log, _ = load_interactions(data, replace(recipe, event_weights={}))
+    # These only matter for learning: another log need not have every type of event, nor tables.
+    recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
+    log, _ = load_interactions(data, recipe)
     if recommender.info.id_type == "string" and log.item_ids.dtype == np.int64:
         # Among text ids, another log may hold those alone that look like numbers.
         return replace(log, item_ids=log.item_ids.astype(str).astype(object))

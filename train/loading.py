@@ -18,6 +18,7 @@ from attnrec.train.filters import (
 )
 from attnrec.train.ids import IdArray, code_ids
 from attnrec.train.interactions import Interactions
+from attnrec.train.movielens import read_movielens
 from attnrec.train.raw_table import RawTable
 from attnrec.train.read_table import Source, read_table
 from attnrec.train.recipe import DataRecipe
@@ -63,8 +64,20 @@ def load_interactions(
     the columns of the tags. Users and items are numbered by their first row in the log. The
     events of a user are ordered by time in full precision, events of the same time stay in the
     order of the log. Rows of other event types and low ratings go before their ids and times are
-    looked at. Raises `DataError`, naming file, column, row and remedy.
+    looked at. A folder or archive of MovieLens brings its own tables. Raises `DataError`, naming
+    file, column, row and remedy, and ``ValueError`` where a table or its columns are not given.
     """
+    if users is not None and not recipe.tag_cols:
+        raise ValueError("a users table is read for its tags; name columns with --tag-cols")
+    movielens = read_movielens(source)
+    if movielens is not None:
+        source = movielens.log
+        items = movielens.items if items is None else items
+        users = movielens.users if users is None else users
+    if recipe.attribute_cols and items is None:
+        raise ValueError("attribute_cols are columns of the items table; name it with --items")
+    if recipe.tag_cols and users is None:
+        raise ValueError("tag_cols are columns of the users table; name it with --users")
     raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col))
     if raw.n_rows == 0:
         raise DataError(f"{raw.name}: there is a header but no row")
@@ -73,7 +86,7 @@ def load_interactions(
     data, times, dropped = _prepare(rated, recipe)
     if items is not None:
         data = with_items(data, items, recipe)
-    if users is not None:
+    if users is not None and recipe.tag_cols:
         data = with_users(data, users, recipe)
     dropped["dropped_event_type"] = raw.n_rows - typed.n_rows
     dropped["dropped_rating"] = typed.n_rows - rated.n_rows

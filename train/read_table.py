@@ -16,7 +16,7 @@ from attnrec.runtime.errors import DataError
 from attnrec.train.csv_lines import csv_header, find_csv_fault, find_unclosed_quote
 from attnrec.train.raw_table import RawTable
 
-Source = str | Path | pd.DataFrame
+Source = str | Path | pd.DataFrame | RawTable
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _CSV_BLOCK_BYTES = 4 << 20
@@ -31,6 +31,9 @@ def read_table(source: Source, wanted: Mapping[str, str], coded: Iterable[str]) 
     """
     if isinstance(source, pd.DataFrame):
         return _from_dataframe(source, wanted)
+    if isinstance(source, RawTable):
+        _check_columns(source.name, source.columns.column_names, wanted)
+        return RawTable(source.name, source.columns.select(list(wanted)))
     path = Path(source)
     suffix = _checked_suffix(path)
     try:

@@ -18,6 +18,7 @@ from attnrec.train.loading import load_interactions
 from attnrec.train.loop import Progress, fit_by_gradient
 from attnrec.train.models import MODELS, ModelConfig
 from attnrec.train.models.protocol import CountModel, LearnedModel, RecommenderModel
+from attnrec.train.movielens import with_known_columns
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
@@ -39,18 +40,9 @@ def read_log(
     items: Source | None = None,
     users: Source | None = None,
 ) -> tuple[Interactions, DataReport]:
-    """Read a log, or the embedded Online Retail log (with its titles) where `source` is None.
-
-    Columns of a table and the table itself must come together, else ``ValueError``.
-    """
+    """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
     if source is None:
         source, items = online_retail()
-    if recipe.attribute_cols and items is None:
-        raise ValueError("attribute_cols are columns of the items table; name it with --items")
-    if recipe.tag_cols and users is None:
-        raise ValueError("tag_cols are columns of the users table; name it with --users")
-    if users is not None and not recipe.tag_cols:
-        raise ValueError("a users table is read for its tags; name columns with --tag-cols")
     return load_interactions(source, recipe, items=items, users=users)
 
 
@@ -72,6 +64,7 @@ def train(
     Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
     """
     check_target(Path(out), resume=resume)
+    recipe = with_known_columns(source, recipe)
     log, report = read_log(source, recipe, items=items, users=users)
     return train_log(log, report, recipe, config, out=out, progress=progress, resume=resume)
 

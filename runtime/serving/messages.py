@@ -106,7 +106,7 @@ def decoder(id_type: IdType, user_id_type: IdType | None = None) -> Decode:
         (False, True): Question[str, _Int64],
         (False, False): Question[str, str],
     }
-    row = shapes[id_type == "int64", user_id_type == "int64"]
+    row: Any = shapes[id_type == "int64", user_id_type == "int64"]
     rows: Any = Annotated[list[row], Meta(max_length=MOST_ROWS)]
     parse = msgspec.json.Decoder(row | rows).decode
 

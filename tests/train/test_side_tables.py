@@ -155,9 +155,10 @@ def test_only_the_full_fingerprint_counts_weights_and_tags() -> None:
 def test_a_missing_column_is_named_with_its_option(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"{kind}s.csv"
     path.write_text(f"{kind}_id,title\na,A\nu,U\n")
+    columns = {"item": "attribute_cols", "user": "tag_cols"}[kind]
+    recipe = DataRecipe.from_json({columns: ["colour"]})
+    option = f"--{columns.replace('_', '-')}"
     items, users = (path, None) if kind == "item" else (None, path)
-    recipe = DataRecipe(attribute_cols=("colour",), tag_cols=("colour",))
-    option = {"item": "--attribute-cols", "user": "--tag-cols"}[kind]
     with pytest.raises(DataError) as caught:
         load_interactions(LOG, recipe, items=items, users=users)
     assert str(caught.value) == (
