@@ -18,8 +18,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from attnrec.export import export
-from attnrec.train import TrainConfig, train
-from attnrec.train.evaluate_file import evaluate
+from attnrec.train import TrainConfig, evaluate, train
 
 _METRICS = ("ndcg@10", "hit_rate@10")
 

@@ -1,16 +1,19 @@
-"""`attnrec-evaluate`: measure model files, through the runtime that will serve them."""
+"""`attnrec-evaluate`: measure model files through the runtime that will serve them, together."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
+from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
-from attnrec.train.evaluate_file import evaluate as evaluate_file
-
-_COLUMNS = ("ndcg@10", "hit_rate@10", "mrr@10", "coverage@10")
+from attnrec.train.comparison import Comparison, FileFigures, compare
+from attnrec.train.comparison_plot import draw_comparison
+from attnrec.train.split import Part, SplitName
 
 
 def evaluate(
@@ -23,40 +26,115 @@ def evaluate(
         typer.Option(help="Log to measure on, read as in training. Default: the run's own."),
     ] = None,
     split: Annotated[
-        Literal["test", "valid"],
-        typer.Option(help="The last event of each user, or the one before."),
+        SplitName | None,
+        typer.Option(help="What is held out of the log. Default: as the files were trained."),
+    ] = None,
+    part: Annotated[
+        Part, typer.Option(help="test: what came last; valid: what came before it.")
     ] = "test",
+    slices: Annotated[
+        bool,
+        typer.Option(
+            "--slices", help="Also by length of the history and popularity of the target."
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the figures and their intervals.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
     version: Version = False,
 ) -> None:
-    """Rank the held-out event of every user in the whole catalogue.
+    """Rank what was held out of every user's log in the whole catalogue, best file first.
 
-    Per user the last event is the test target and the second last the validation target; the
-    events before are the history. Ties count against the model, nothing is sampled.
+    Held out is the last event of each user, or the last session, as the files were trained; the
+    events before are the history. Ties count against the model, nothing is sampled. Intervals
+    are 95 % bootstrap intervals over users; the difference to the best file is paired. --json
+    tells everything, slices included.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    results: list[dict[str, Any]] = []
-    for file in files or [Path("attnrec-run/model.onnx")]:
-        with err.status(f"evaluating {file}"):
-            metrics = evaluate_file(file, data, part=split)
-        results.append({"file": str(file), "split": split, **metrics.to_json()})
+    if plot is not None and not plot.absolute().parent.is_dir():
+        raise ValueError(f"{plot} cannot be written: there is no folder {plot.absolute().parent}")
+    with Progress(console=err, transient=True, disable=quiet) as progress:
+        task = progress.add_task("asking for every user", total=None)
+
+        def tick(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        paths = files or [Path("attnrec-run/model.onnx")]
+        comparison = compare(paths, data, part=part, split=split, tick=tick)
+    if plot is not None:
+        draw_comparison(comparison, plot)
     if as_json:
-        print(json.dumps(results[0] if len(results) == 1 else {"models": results}))
+        result = comparison.to_json()
+        if len(paths) == 1:
+            result.update(*result.pop("models"))
+        print(json.dumps(result))
         return
-    table = Table(box=None, header_style="bold")
+    out.print(_table(comparison))
+    if slices:
+        out.print(_slices(comparison))
+    _print_notes(comparison)
+
+
+def _table(comparison: Comparison) -> Table:
+    files = comparison.best_first
+    third = "recall@10" if comparison.split == "last-session" else "mrr@10"
+    names = ("hit_rate@10", third, "coverage@10")
+    table = _new_table(("NDCG@10", "to the best", *names, "MB", "us/user"))
+    for name, file in zip(_names(files), files, strict=True):
+        values = file.metrics.values
+        low, high = file.metrics.intervals["ndcg@10"]
+        less, more = file.to_best_interval
+        table.add_row(
+            name,
+            f"{values['ndcg@10']:.4f}\n{low:.3f}-{high:.3f}",
+            "best" if file is files[0] else f"{file.to_best:+.4f}\n{less:+.3f} {more:+.3f}",
+            *(f"{values[name]:.4f}" for name in names),
+            f"{file.n_bytes / 1e6:.2f}",
+            f"{file.us_per_user:,.0f}",
+        )
+    return table
+
+
+def _slices(comparison: Comparison) -> Table:
+    """NDCG@10 of each file in each slice, with half the width of its interval."""
+    files = comparison.best_first
+    slices = files[0].slices
+    table = _new_table([name.replace("_", "\n") for name in slices])
+    table.add_row("users", *(f"{part.n_users:,}" for part in slices.values()), style="dim")
+    for name, file in zip(_names(files), files, strict=True):
+        cells = []
+        for part in file.slices.values():
+            low, high = part.ndcg_interval
+            cells.append(f"{part.ndcg:.4f}\n±{(high - low) / 2:.3f}")
+        table.add_row(name, *cells)
+    return table
+
+
+def _new_table(columns: Sequence[str]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("file", overflow="fold")
-    for name in _COLUMNS:
-        table.add_column(name, justify="right")
-    for result in results:
-        table.add_row(result["file"], *(f"{result[name]:.4f}" for name in _COLUMNS))
-    out.print(table)
-    first = results[0]
-    low, high = first["ndcg@10_interval"]
+    for name in columns:
+        table.add_column(name.replace("@", "\n@"), justify="right", no_wrap=True)
+    return table
+
+
+def _names(files: Sequence[FileFigures]) -> list[Text]:
+    """Names or folders where they tell the files apart: a path takes the room of figures."""
+    paths = [Path(file.path) for file in files]
+    for short in ([path.name for path in paths], [path.absolute().parent.name for path in paths]):
+        if len({*short}) == len(short) > 1:
+            return [Text(name) for name in short]
+    return [Text(file.path) for file in files]
+
+
+def _print_notes(comparison: Comparison) -> None:
+    metrics = comparison.files[0].metrics
     print(
-        f"{first['n_users']:,} users, {split} events; 95 % interval of the first NDCG@10: "
-        f"{low:.4f} to {high:.4f}; {first['missing_targets']:.1%} of the targets are unknown items"
+        f"{metrics.n_users:,} users, {comparison.split}, {comparison.part}; second lines: 95 % "
+        f"intervals; {metrics.missing_targets:.1%} of the targets are unknown items"
     )
 
 

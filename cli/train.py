@@ -16,6 +16,7 @@ from attnrec.train.models.sasrec import SASRecConfig
 from attnrec.train.movielens import with_known_columns
 from attnrec.train.recipe import DataRecipe, IdType, TimeUnit
 from attnrec.train.run import Run, check_target
+from attnrec.train.split import SplitName
 from attnrec.train.training import read_log, train_final, train_log
 
 _MODEL = "Model"
@@ -123,6 +124,14 @@ def train(
     time_unit: Annotated[
         TimeUnit, typer.Option(help="order: not times, only places.", rich_help_panel=_READ)
     ] = "auto",
+    split: Annotated[
+        SplitName,
+        typer.Option(
+            help="What is held back: the last two events of each user, or the last two sessions, "
+            "events of one time, for baskets.",
+            rich_help_panel=_FILTER,
+        ),
+    ] = "leave-one-out",
     repeats: Annotated[
         bool,
         typer.Option(
@@ -159,7 +168,8 @@ def train(
 
     Without DATA it trains on a year of purchases at a gift shop, which comes with attnrec. Per
     user the last event is kept for attnrec-evaluate and never looked at, the second last
-    validates. Then: attnrec-export, attnrec-evaluate, attnrec-recommend.
+    validates; with --split last-session, the last and the second last session. Then:
+    attnrec-export, attnrec-evaluate, attnrec-recommend.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     given = dict(locals())
@@ -181,7 +191,7 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
         for name in ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout")
         if given[name] is not None
     }
-    names = ("model", "epochs", "max_minutes", "seed", "threads")
+    names = ("model", "split", "epochs", "max_minutes", "seed", "threads")
     loop = {name: given[name] for name in names if given[name] is not None}
     config = TrainConfig(settings=settings, **loop)
     check_target(target, resume=given["resume"])
@@ -231,7 +241,8 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
     free = {"final", "resume", "run_directory", "threads"}
     free |= {"as_json", "verbose", "quiet", "version"}
     defaults = {
-        "model": "sasrec", "seed": 0, "id_type": "auto", "time_unit": "auto", "repeats": False,
+        "model": "sasrec", "split": "leave-one-out", "seed": 0, "id_type": "auto",
+        "time_unit": "auto", "repeats": False,
         **{f.name: f.default for f in fields(DataRecipe)},
         **dict.fromkeys((*_LISTS, "event_weights"), ""),
     }  # fmt: skip
@@ -250,7 +261,8 @@ def _print_result(run: Run, as_json: bool) -> None:
         "model": run.config.model,
         "final": run.split.final,
         "best_epoch": metrics["best_epoch"],
-        "split": "valid",
+        "split": run.config.split,
+        "part": "valid",
         **metrics["valid"],
     }
     if as_json:
@@ -266,7 +278,7 @@ def _print_result(run: Run, as_json: bool) -> None:
     if share is not None and share > 0.5:
         print(
             f"note: {share:.0%} of the held-out events have the time of the event before: here "
-            "the task is to complete a basket"
+            "the task is to complete a basket; --split last-session asks for the next one"
         )
     say(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
 

@@ -18,7 +18,7 @@ def main() -> None:
     for i in np.random.default_rng(arguments.seed).choice(moderate, size=2, replace=False):
         customer = {
             "history": held_out.histories[i].tolist(),
-            "bought_next": held_out.targets[i : i + 1].tolist()[0],
+            "bought_next": held_out.between(i, i + 1).targets.tolist()[0],
         }
         print(json.dumps(customer))
 

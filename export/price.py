@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from attnrec.runtime.recommendations import Recommendations
-from attnrec.train.evaluation import Answers, bootstrap_interval, target_ranks
+from attnrec.train.evaluation import Answers, ask, bootstrap_intervals, target_ranks, user_gains
 from attnrec.train.run import Run
+from attnrec.train.split import HeldOut
 
 _K = 10
-_LIST_LENGTH = 21  # what `target_ranks` wants
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,12 @@ def price(exact: Answers, smaller: Answers, run: Run, *, size: float) -> Price:
     """Ask both for every test user of `run`, or for every user of a final run."""
     split = run.split
     asked = split.everybody() if split.final else split.held_out("test")
-    users = asked.users if "user" in run.model.inputs else None
     before, after = (
-        answers.recommend_batch(
-            asked.histories, _LIST_LENGTH, exclude_seen=not run.recipe.repeats, users=users
-        )
+        ask(answers, asked, exclude_seen=not run.recipe.repeats, inputs=run.model.inputs)
         for answers in (exact, smaller)
     )
     pairs = [(a.item_ids[:_K], b.item_ids[:_K]) for a, b in zip(before, after, strict=True)]
-    change = None if split.final else _ndcg_change(before, after, asked.targets.tolist())
+    change = None if split.final else _ndcg_change(before, after, asked)
     return Price(
         n_users=len(pairs),
         overlap_10=float(np.mean([len({*a} & {*b}) / max(1, len(a)) for a, b in pairs if a])),
@@ -97,17 +94,15 @@ def price(exact: Answers, smaller: Answers, run: Run, *, size: float) -> Price:
 
 
 def _ndcg_change(
-    before: Sequence[Recommendations],
-    after: Sequence[Recommendations],
-    targets: Sequence[int | str],
+    before: Sequence[Recommendations], after: Sequence[Recommendations], asked: HeldOut
 ) -> tuple[float, tuple[float, float]]:
     """Mean difference of NDCG@10 over users and its interval, relative to the mean before."""
-    gains = []
-    for lists in (before, after):
-        ranks = target_ranks(lists, targets)
-        gains.append((ranks <= _K) / np.log2(ranks + 1))
+    gains = [
+        user_gains(target_ranks(lists, asked), asked.n_targets())["ndcg@10"]
+        for lists in (before, after)
+    ]
     mean = float(gains[0].mean()) or 1.0  # nothing found before: nothing to lose
-    low, high = bootstrap_interval(gains[1] - gains[0])
+    low, high = bootstrap_intervals({"change": gains[1] - gains[0]})["change"]
     return float((gains[1] - gains[0]).mean()) / mean, (low / mean, high / mean)
 
 

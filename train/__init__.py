@@ -1,6 +1,8 @@
 """Training: from a log of events to a run directory. Needs the extra `attnrec[train]`."""
 
+from attnrec.train.comparison import Comparison, compare
 from attnrec.train.config import TrainConfig
+from attnrec.train.evaluate_file import evaluate
 from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
@@ -9,11 +11,14 @@ from attnrec.train.run import Run
 from attnrec.train.training import train, train_final
 
 __all__ = [
+    "Comparison",
     "DataRecipe",
     "Interactions",
     "Metrics",
     "Run",
     "TrainConfig",
+    "compare",
+    "evaluate",
     "evaluate_answers",
     "load_interactions",
     "train",

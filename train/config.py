@@ -6,6 +6,7 @@ from typing import Any
 
 from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models import MODELS, ModelConfig
+from attnrec.train.split import PROTOCOLS, SplitName
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class TrainConfig:
     """Name in the registry."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model that differ from its defaults, such as {"max_len": 100}."""
+    split: SplitName = "leave-one-out"
+    """What is held back to validate and test with."""
     epochs: int = 10
     """Most passes over the training events; the learning rate falls to zero over them."""
     learning_rate: float = 3e-3
@@ -36,6 +39,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.model not in MODELS:
             raise ValueError(f"no model {self.model!r}; there are: {', '.join(MODELS)}")
+        if self.split not in PROTOCOLS:
+            raise ValueError(f"no split {self.split!r}; there are: {', '.join(PROTOCOLS)}")
         check_whole("epochs", self.epochs)
         check_whole("batch_events", self.batch_events)
         check_whole("patience", self.patience)

@@ -5,42 +5,75 @@ from pathlib import Path
 
 import numpy as np
 
-from attnrec.runtime import Recommender, RunError
+from attnrec.runtime import ModelInfo, Recommender, RunError
 from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import EVENTS_FILE, Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
-from attnrec.train.split import ItemIds, Part, leave_one_out_targets
+from attnrec.train.split import PROTOCOLS, ItemIds, Part, Split, SplitName, divide
 
 
-def evaluate(path: str | Path, data: Source | None = None, part: Part = "test") -> Metrics:
-    """Rank the held-out event of every user with the model file at `path`.
+def evaluate(
+    path: str | Path,
+    data: Source | None = None,
+    part: Part = "test",
+    split: SplitName | None = None,
+) -> Metrics:
+    """Rank what was held out of every user's log with the model file at `path`.
 
     data: a log, read by the recipe in the file; None: the log of the run directory that the file
-    lies in. A file of a final run has seen every event of its own log, so that is refused.
+    lies in. split: how the log is divided; None: as in the training of the file.
     """
     recommender = Recommender.load(path)
     info = recommender.info
-    log = _log_of_run(Path(path)) if data is None else _read_as_in_training(recommender, data)
-    if info.final and log.fingerprint() == info.data["fingerprint"]:
-        raise ValueError(
-            f"{path} was trained on every event of this log, the held-out ones included: figures "
-            "on it would flatter. Evaluate the run before it, or other data with --data"
-        )
-    held_out = leave_one_out_targets(log, part)
-    if held_out.targets.dtype != _catalogue(recommender).dtype:
-        raise ValueError(
-            f"the log has {held_out.targets.dtype} item ids, the file {info.id_type} ids: "
-            "this is not the kind of log that the file was trained on"
-        )
+    divided = divide_fairly(path, info, log_to_ask(path, info, data), split)
     return evaluate_answers(
         recommender,
-        held_out,
-        _catalogue(recommender),
+        divided.held_out(part),
+        catalogue_ids(recommender),
         exclude_seen=not info.repeats,
         inputs=info.inputs,
     )
+
+
+def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Interactions:
+    """`data` read by the recipe in the file, or the log of the run directory around it."""
+    log = _log_of_run(Path(path)) if data is None else _read_as_in_training(info, data)
+    if info.id_type != ("int64" if log.item_ids.dtype == np.int64 else "string"):
+        raise ValueError(
+            f"the log has {log.item_ids.dtype} item ids, the file {info.id_type} ids: "
+            "this is not the kind of log that the file was trained on"
+        )
+    return log
+
+
+def divide_fairly(
+    path: str | Path, info: ModelInfo, log: Interactions, split: SplitName | None
+) -> Split:
+    """The log, divided so that the file has not trained on what is held out.
+
+    Refused is the log of a final run, which has trained on all of it, and another split of the
+    log that the file was trained on.
+    """
+    trained: SplitName = info.metrics.get("split", "leave-one-out")
+    name = split or trained
+    if name not in PROTOCOLS:
+        raise ValueError(f"no split {name!r}; there are: {', '.join(PROTOCOLS)}")
+    if log.fingerprint() == info.data["fingerprint"]:
+        if info.final:
+            raise ValueError(
+                f"{path} was trained on every event of this log, the held-out ones included: "
+                "figures on it would flatter. Evaluate the run before it, or other data with "
+                "--data"
+            )
+        if name != trained:
+            raise ValueError(
+                f"{path} was trained with --split {trained} on this log, and on events that "
+                f"{name} holds out: figures would flatter. Leave --split out here, or train with "
+                f"attnrec-train --split {name}"
+            )
+    return divide(log, name)
 
 
 def _log_of_run(path: Path) -> Interactions:
@@ -53,18 +86,18 @@ def _log_of_run(path: Path) -> Interactions:
     return Interactions.load(directory)
 
 
-def _read_as_in_training(recommender: Recommender, data: Source) -> Interactions:
-    recipe = DataRecipe.from_json(recommender.info.data["recipe"])
+def _read_as_in_training(info: ModelInfo, data: Source) -> Interactions:
+    recipe = DataRecipe.from_json(info.data["recipe"])
     # These only matter for learning: another log need not have every type of event, nor tables.
     recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
     log, _ = load_interactions(data, recipe)
-    if recommender.info.id_type == "string" and log.item_ids.dtype == np.int64:
+    if info.id_type == "string" and log.item_ids.dtype == np.int64:
         # Among text ids, another log may hold those alone that look like numbers.
         return replace(log, item_ids=log.item_ids.astype(str).astype(object))
     return log
 
 
-def _catalogue(recommender: Recommender) -> ItemIds:
+def catalogue_ids(recommender: Recommender) -> ItemIds:
     """Every item id of the file: all of them, in the order for a newcomer."""
     info = recommender.info
     ids = recommender.recommend([], info.n_items, exclude_seen=False).item_ids

@@ -26,7 +26,7 @@ from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.recipe import DataRecipe
-from attnrec.train.split import Catalogue, Split, all_events, leave_one_out
+from attnrec.train.split import Catalogue, Split, all_events, divide
 
 _CONFIG, _DATA, _METRICS = "config.json", "data.json", "metrics.json"
 _WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "learning_curve.png"
@@ -73,7 +73,7 @@ class Run:
         try:
             config = TrainConfig.from_json(stored["train"])
             recipe = DataRecipe.from_json(data["recipe"])
-            split = all_events(log) if stored["final"] else leave_one_out(log)
+            split = all_events(log) if stored["final"] else divide(log, config.split)
             kind = MODELS[config.model]
             model = kind.model(kind.config(**stored["model_config"]))
             # Everything is derived from the log; the stored catalogue proves that it still is.

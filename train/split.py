@@ -1,23 +1,29 @@
-"""Who is trained on and who is asked: leave-one-out, and the catalogue that follows from it."""
+"""Who is trained on and who is asked, and the catalogue that follows from it."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime.errors import DataError
 from attnrec.train.interactions import Interactions
 from attnrec.train.users import Users
 
 ItemIds = NDArray[np.int64] | NDArray[np.object_]
 Part = Literal["valid", "test"]
+SplitName = Literal["leave-one-out", "last-session"]
 
-PROTOCOL = (
-    "leave-one-out: per user the last event is the test target, the second last the validation "
-    "target, the rest is trained on; whole catalogue ranked; ties count against the model"
-)
+_RANKING = "the rest is trained on; whole catalogue ranked; ties count against the model"
+PROTOCOLS: dict[SplitName, str] = {
+    "leave-one-out": "leave-one-out: per user the last event is the test target, the second last "
+    f"the validation target, {_RANKING}",
+    "last-session": "last-session: per user all events of the last timestamp are the test "
+    f"targets, those of the second last the validation targets, {_RANKING}",
+}
+"""What each split means, for people and for the file."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,26 @@ class HeldOut:
     histories: list[ItemIds]
     """Events before the target, oldest first, one array per user."""
     targets: ItemIds
-    """The event that came next (n_users,)."""
+    """What came next (n_targets,), user by user; an item counts once in a session."""
     users: ItemIds
     """Who is asked: raw user ids (n_users,)."""
+    offsets: NDArray[np.int64] | None = None
+    """Start of each user's targets and the total (n_users + 1,); None: one target each."""
+
+    def between(self, start: int, stop: int) -> "HeldOut":
+        """The questions of the users from `start` to before `stop`."""
+        histories, users = self.histories[start:stop], self.users[start:stop]
+        if self.offsets is None:
+            return HeldOut(histories, self.targets[start:stop], users)
+        offsets = self.offsets[start : stop + 1]
+        targets = self.targets[offsets[0] : offsets[-1]]
+        return HeldOut(histories, targets, users, offsets - offsets[0])
+
+    def n_targets(self) -> NDArray[np.int64]:
+        """Targets of each user (n_users,)."""
+        if self.offsets is None:
+            return np.ones(len(self.histories), dtype=np.int64)
+        return np.diff(self.offsets)
 
 
 @dataclass(frozen=True)
@@ -73,8 +96,13 @@ class Split:
     """Items with at least one training event."""
     sequences: Sequences
     """Training events."""
-    final: bool
-    """True: every event is trained on and nothing is left to evaluate with."""
+    name: SplitName | None
+    """How it was divided; None: every event is trained on and nothing is left to evaluate with."""
+
+    @property
+    def final(self) -> bool:
+        """Whether every event is trained on."""
+        return self.name is None
 
     def sizes(self) -> dict[str, int]:
         """What decides the shapes of a model."""
@@ -87,10 +115,10 @@ class Split:
         return Users.of(self.interactions)
 
     def held_out(self, part: Part) -> HeldOut:
-        """Histories and targets of every user with at least 3 events."""
-        if self.final:
+        """Histories and targets of every user who is long enough to be asked."""
+        if self.name is None:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
-        return leave_one_out_targets(self.interactions, part)
+        return held_out_targets(self.interactions, self.name, part)
 
     def everybody(self) -> HeldOut:
         """Every user with the whole history; nothing came next, so there are no targets."""
@@ -99,15 +127,53 @@ class Split:
         return HeldOut([ids[a:b] for a, b in pairwise(log.offsets)], ids[:0], log.user_ids)
 
 
-def leave_one_out_targets(log: Interactions, part: Part) -> HeldOut:
-    """Last ("test") or second last ("valid") event of each user with at least 3 events."""
-    held_back = 1 if part == "test" else 2
-    asked = np.flatnonzero(np.diff(log.offsets) >= 3)
-    starts = log.offsets[asked]
-    targets = log.offsets[asked + 1] - held_back
+def held_out_targets(log: Interactions, name: SplitName, part: Part) -> HeldOut:
+    """What is asked of each user with 3 events, or 3 sessions, or more."""
+    cuts = _cuts(log, name)
+    if part == "valid":
+        start, stop = cuts.valid, cuts.test
+    else:
+        start, stop = cuts.test, log.offsets[cuts.asked + 1]
     ids = log.item_ids[log.item_index]  # (n_events,) raw
-    histories = [ids[a:b] for a, b in zip(starts, targets, strict=True)]
-    return HeldOut(histories, ids[targets], log.user_ids[asked])
+    histories = [ids[a:b] for a, b in zip(log.offsets[cuts.asked], start, strict=True)]
+    users = log.user_ids[cuts.asked]
+    if name == "leave-one-out":
+        return HeldOut(histories, ids[start], users)
+    lengths = stop - start
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    at = np.arange(len(user)) + np.repeat(start - np.cumsum(lengths) + lengths, lengths)
+    _, first = np.unique(user * log.n_items + log.item_index[at], return_index=True)
+    first.sort()  # back in the order of the log
+    n_targets = np.bincount(user[first], minlength=len(lengths))
+    return HeldOut(histories, ids[at[first]], users, np.concatenate([[0], np.cumsum(n_targets)]))
+
+
+class _Cuts(NamedTuple):
+    """Where the histories of the users are divided who are asked."""
+
+    asked: NDArray[np.int64]  # number of each user (n_asked,)
+    valid: NDArray[np.int64]  # place of the first validation target in the log (n_asked,)
+    test: NDArray[np.int64]  # place of the first test target (n_asked,)
+
+
+def _cuts(log: Interactions, name: SplitName) -> _Cuts:
+    if name == "leave-one-out":
+        asked = np.flatnonzero(np.diff(log.offsets) >= 3)
+        ends = log.offsets[asked + 1]
+        return _Cuts(asked, ends - 2, ends - 1)
+    opens = np.ones(log.n_events, dtype=bool)  # whether an event is the first of a session
+    opens[1:] = log.timestamps[1:] != log.timestamps[:-1]
+    opens[log.offsets[:-1][np.diff(log.offsets) > 0]] = True
+    first = np.flatnonzero(opens)  # (n_sessions,)
+    until = np.searchsorted(first, log.offsets)  # sessions before each user, and all
+    asked = np.flatnonzero(np.diff(until) >= 3)
+    if not len(asked):
+        raise DataError(
+            f"no user has 3 sessions (events at 3 different times), the most is "
+            f"{np.diff(until).max(initial=0)}: last-session has nobody to ask. Use leave-one-out"
+        )
+    last = until[asked + 1] - 1
+    return _Cuts(asked, first[last - 1], first[last])
 
 
 def same_time_share(log: Interactions) -> float:
@@ -121,20 +187,27 @@ def same_time_share(log: Interactions) -> float:
 
 def leave_one_out(log: Interactions) -> Split:
     """Train on all but the last two events of each user with at least 3 events."""
-    lengths = np.diff(log.offsets)
-    n_train = np.where(lengths >= 3, lengths - 2, lengths)
-    place = np.arange(log.offsets[-1]) - np.repeat(log.offsets[:-1], lengths)
-    return _split(log, place < np.repeat(n_train, lengths), n_train, final=False)
+    return divide(log, "leave-one-out")
+
+
+def divide(log: Interactions, name: SplitName) -> Split:
+    """Train on what comes before the validation targets, and on users who are not asked."""
+    cuts = _cuts(log, name)
+    n_train = np.diff(log.offsets)
+    n_train[cuts.asked] = cuts.valid - log.offsets[cuts.asked]
+    return _split(log, n_train, name)
 
 
 def all_events(log: Interactions) -> Split:
     """Train on everything, for the model that is shipped after its quality is known."""
-    return _split(log, np.ones(log.offsets[-1], dtype=bool), np.diff(log.offsets), final=True)
+    return _split(log, np.diff(log.offsets), None)
 
 
-def _split(
-    log: Interactions, trained: NDArray[np.bool_], n_train: NDArray[np.int64], *, final: bool
-) -> Split:
+def _split(log: Interactions, n_train: NDArray[np.int64], name: SplitName | None) -> Split:
+    """Train on the first `n_train` events of each user (n_users,)."""
+    lengths = np.diff(log.offsets)
+    place = np.arange(log.n_events) - np.repeat(log.offsets[:-1], lengths)
+    trained = place < np.repeat(n_train, lengths)
     items = log.item_index[trained]
     counts = np.bincount(items, minlength=len(log.item_ids))
     # Most frequent first, equal counts by id: the order does not depend on the order of the
@@ -152,4 +225,4 @@ def _split(
     )
     offsets = np.concatenate([[0], np.cumsum(n_train)])
     weights = None if log.weights is None else log.weights[trained]
-    return Split(log, catalogue, Sequences(offsets, row_of_item[items], weights), final)
+    return Split(log, catalogue, Sequences(offsets, row_of_item[items], weights), name)

@@ -24,7 +24,7 @@ from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
 from attnrec.train.run import MODEL_FILE, Run, check_target
-from attnrec.train.split import PROTOCOL, Split, all_events, leave_one_out, same_time_share
+from attnrec.train.split import PROTOCOLS, Split, all_events, divide, same_time_share
 from attnrec.train.training_state import EpochRecord, best_epoch
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def train_log(
 ) -> Run:
     """`train` on a log that was read already."""
     check_target(Path(out), resume=resume)
-    split = leave_one_out(log)
+    split = divide(log, config.split)
     model = _new_model(config, config.model_config(**split.sizes()))
 
     def validate() -> Metrics:
@@ -98,8 +98,9 @@ def train_log(
         records = _fit(model, split, config, validate, progress, checkpoints)
         best = records[best_epoch(records) - 1] if records else None
         metrics = {
-            "protocol": PROTOCOL,
-            "same_time_targets": round(same_time_share(log), 4),
+            "protocol": PROTOCOLS[config.split],
+            "split": config.split,
+            **_same_time(split),
             "valid": best.valid if best else validate().to_json(),
             "best_epoch": best.epoch if best else None,
             "epochs": [record.to_json() for record in records],
@@ -157,6 +158,12 @@ def _identity(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
+
+
+def _same_time(split: Split) -> dict[str, float]:
+    if split.name != "leave-one-out":
+        return {}  # a session is asked for as a whole
+    return {"same_time_targets": round(same_time_share(split.interactions), 4)}
 
 
 def _test_figures(run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.train.interactions import Interactions
-from attnrec.train.split import Split, all_events, leave_one_out, leave_one_out_targets
+from attnrec.train.split import Split, all_events, held_out_targets, leave_one_out
 
 logs = st.lists(
     st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=9), min_size=1, max_size=9
@@ -127,6 +127,8 @@ def test_a_final_run_has_nothing_held_out() -> None:
 
 
 def test_targets_can_be_taken_from_any_log() -> None:
-    held_out = leave_one_out_targets(interactions_of([["x"], ["a", "b", "new"]]), "test")
+    held_out = held_out_targets(
+        interactions_of([["x"], ["a", "b", "new"]]), "leave-one-out", "test"
+    )
     assert held_out.targets.tolist() == ["new"]
     assert [h.tolist() for h in held_out.histories] == [["a", "b"]]

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
+from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
-ModelConfig = SASRecConfig | MarkovChainConfig | PopularityConfig
+ModelConfig = SASRecConfig | MarkovChainConfig | PersonalFrequencyConfig | PopularityConfig
 
 
 @dataclass(frozen=True)
@@ -23,5 +24,6 @@ class ModelKind:
 MODELS: dict[str, ModelKind] = {
     "sasrec": ModelKind(SASRecConfig, SASRec),
     "markov-chain": ModelKind(MarkovChainConfig, MarkovChain),
+    "personal-frequency": ModelKind(PersonalFrequencyConfig, PersonalFrequency),
     "popularity": ModelKind(PopularityConfig, Popularity),
 }

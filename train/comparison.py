@@ -1,0 +1,249 @@
+"""Several model files beside each other: the same questions, and how sure the differences are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.runtime import ModelInfo, Recommender
+from attnrec.train.evaluate_file import catalogue_ids, divide_fairly, log_to_ask
+from attnrec.train.evaluation import (
+    Interval,
+    Metrics,
+    Tick,
+    bootstrap_intervals,
+    metrics_of,
+    rank_targets,
+    user_gains,
+)
+from attnrec.train.read_table import Source
+from attnrec.train.split import Catalogue, HeldOut, Part, Split, SplitName
+
+_LENGTHS = ((1, 5), (6, 20), (21, 50), (51, None))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Figures over some of the targets, and the users who have any of them."""
+
+    n_users: int
+    """Users with such a target."""
+    ndcg: float
+    """Their NDCG@10."""
+    ndcg_interval: Interval
+    """Its 95 % bootstrap interval."""
+    hit_rate: float
+    """Their HitRate@10."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, figures rounded to 6 places."""
+        return {
+            "n_users": self.n_users,
+            "ndcg@10": round(self.ndcg, 6),
+            "ndcg@10_interval": _rounded(self.ndcg_interval),
+            "hit_rate@10": round(self.hit_rate, 6),
+        }
+
+
+@dataclass(frozen=True)
+class FileFigures:
+    """What was measured of one file."""
+
+    path: str
+    """As given."""
+    model: str
+    """Name of the model in it."""
+    profile: str
+    """"fp32" or "int8"."""
+    metrics: Metrics
+    """Over all users."""
+    slices: Mapping[str, Slice]
+    """By events before the target: "history_1-5", "history_6-20", "history_21-50",
+    "history_51+"; by popularity: "target_head", the most frequent items that make up half of
+    the events trained on, and "target_tail", the others. Slices without a target are left out."""
+    n_bytes: int
+    """Size of the file."""
+    us_per_user: float
+    """Microseconds a user, as measured here: one thread, batches of 64, lists of 21 or more."""
+    to_best: float = 0.0
+    """NDCG@10 less that of the best file; 0 for the best itself."""
+    to_best_interval: Interval = (0.0, 0.0)
+    """Paired 95 % bootstrap interval of it: the same users are drawn for both."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, figures rounded to 6 places."""
+        return {
+            "file": self.path,
+            "model": self.model,
+            "profile": self.profile,
+            **self.metrics.to_json(),
+            "ndcg@10_to_best": round(self.to_best, 6),
+            "ndcg@10_to_best_interval": _rounded(self.to_best_interval),
+            "bytes": self.n_bytes,
+            "microseconds_per_user": round(self.us_per_user, 1),
+            "slices": {name: part.to_json() for name, part in self.slices.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Files that were asked the same questions."""
+
+    split: SplitName
+    """How the log was divided."""
+    part: Part
+    """Which of the held-out events were asked for."""
+    log_sha256: str
+    """Fingerprint of the log."""
+    files: Sequence[FileFigures]
+    """In the order given."""
+
+    @property
+    def best_first(self) -> list[FileFigures]:
+        """By NDCG@10."""
+        return sorted(self.files, key=lambda file: -file.metrics.values["ndcg@10"])
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; the files are its "models"."""
+        return {
+            "split": self.split,
+            "part": self.part,
+            "log_sha256": self.log_sha256,
+            "models": [file.to_json() for file in self.files],
+        }
+
+
+def compare(
+    paths: Sequence[str | Path],
+    data: Source | None = None,
+    *,
+    part: Part = "test",
+    split: SplitName | None = None,
+    tick: Tick | None = None,
+) -> Comparison:
+    """Ask every file for what was held out of every user's log.
+
+    data: a log, read by the recipe in the files; None: that of the run directories they lie in.
+    split: how it is divided; None: as in training. tick: called with (answers done, in all).
+    `ValueError` where the files would be asked different questions, or have trained on the
+    answers; before anything is measured. Batches of users are asked and forgotten.
+    """
+    if not paths:
+        raise ValueError("no file to evaluate; name at least one")
+    divided = _same_questions(paths, data, split)
+    held_out = divided.held_out(part)
+    masks = _slice_masks(held_out, divided.catalogue)
+    measured = []
+    for place, path in enumerate(paths):
+
+        def moved(done: int, n_users: int, place: int = place) -> None:
+            if tick is not None:
+                tick(place * n_users + done, len(paths) * n_users)
+
+        measured.append(_measure(path, held_out, masks, moved))
+    best = max((gain for _, gain in measured), key=lambda gain: float(gain.mean()))
+    files = [_beside(figures, gain - best) for figures, gain in measured]
+    assert divided.name is not None  # it was divided
+    return Comparison(divided.name, part, divided.interactions.fingerprint(), files)
+
+
+def _same_questions(
+    paths: Sequence[str | Path], data: Source | None, split: SplitName | None
+) -> Split:
+    """The divided log that all files can be asked about."""
+    infos = [Recommender.load(path).info for path in paths]
+    log = log_to_ask(paths[0], infos[0], data)
+    first = divide_fairly(paths[0], infos[0], log, split)
+    for path, info in zip(paths[1:], infos[1:], strict=True):
+        if data is None or info.data["recipe"] != infos[0].data["recipe"]:
+            log = log_to_ask(path, info, data)
+        other = divide_fairly(path, info, log, split)
+        if other.name != first.name:
+            raise ValueError(
+                f"{paths[0]} is asked by {first.name}, {path} by {other.name}: their figures "
+                "cannot stand in one table. Compare files that were trained with one --split"
+            )
+        if other.interactions.fingerprint() != first.interactions.fingerprint():
+            raise ValueError(
+                f"{paths[0]} and {path} are asked about different logs: their figures cannot "
+                f"stand in one table. {_remedy(infos[0], info)}"
+            )
+    return first
+
+
+def _remedy(one: ModelInfo, other: ModelInfo) -> str:
+    mine, theirs = one.data["recipe"], other.data["recipe"]
+    for name in mine:
+        if mine[name] != theirs.get(name):
+            return (
+                f"They read a log differently: {name} is {mine[name]!r} in the first and "
+                f"{theirs.get(name)!r} in the second; train them alike"
+            )
+    return "Name one log for all with --data"
+
+
+def _slice_masks(held_out: HeldOut, catalogue: Catalogue) -> dict[str, NDArray[np.bool_]]:
+    """Which targets (n_targets,) belong to which slice."""
+    lengths = np.repeat([len(history) for history in held_out.histories], held_out.n_targets())
+    masks = {}
+    for shortest, longest in _LENGTHS:
+        name = f"history_{shortest}+" if longest is None else f"history_{shortest}-{longest}"
+        masks[name] = (lengths >= shortest) & (lengths <= (longest or np.inf))
+    events_up_to = np.cumsum(catalogue.n_events)
+    n_head = int(np.searchsorted(events_up_to, events_up_to[-1] / 2)) + 1
+    head = set(catalogue.item_ids[:n_head].tolist())
+    masks["target_head"] = np.array([target in head for target in held_out.targets.tolist()])
+    masks["target_tail"] = ~masks["target_head"]
+    return masks
+
+
+def _measure(
+    path: str | Path, held_out: HeldOut, masks: Mapping[str, NDArray[np.bool_]], tick: Tick
+) -> tuple[FileFigures, NDArray[np.float64]]:
+    """The figures of a file, and NDCG@10 of each user (n_users,)."""
+    recommender = Recommender.load(path)
+    info = recommender.info
+    ranking = rank_targets(
+        recommender, held_out, exclude_seen=not info.repeats, inputs=info.inputs, tick=tick
+    )
+    n_targets = held_out.n_targets()
+    user = np.repeat(np.arange(len(n_targets)), n_targets)
+    figures = FileFigures(
+        path=str(path),
+        model=info.model,
+        profile=info.profile,
+        metrics=metrics_of(ranking, held_out, catalogue_ids(recommender)),
+        slices={
+            name: _slice(ranking.ranks[mask], np.bincount(user[mask], minlength=len(n_targets)))
+            for name, mask in masks.items()
+            if mask.any()
+        },
+        n_bytes=Path(path).stat().st_size,
+        us_per_user=1e6 * ranking.seconds / len(held_out.histories),
+    )
+    return figures, user_gains(ranking.ranks, n_targets)["ndcg@10"]
+
+
+def _slice(ranks: NDArray[np.float64], n_targets: NDArray[np.int64]) -> Slice:
+    """ranks: of the targets in the slice; n_targets: how many of them each user has, from 0."""
+    gains = user_gains(ranks, n_targets[n_targets > 0])
+    both = {name: gains[name] for name in ("ndcg@10", "hit_rate@10")}
+    return Slice(
+        n_users=len(both["ndcg@10"]),
+        ndcg=float(both["ndcg@10"].mean()),
+        ndcg_interval=bootstrap_intervals(both)["ndcg@10"],
+        hit_rate=float(both["hit_rate@10"].mean()),
+    )
+
+
+def _beside(figures: FileFigures, difference: NDArray[np.float64]) -> FileFigures:
+    """With the difference to the best file, (n_users,)."""
+    interval = bootstrap_intervals({"difference": difference})["difference"]
+    return replace(figures, to_best=float(difference.mean()), to_best_interval=interval)
+
+
+def _rounded(interval: Interval) -> list[float]:
+    return [round(bound, 6) for bound in interval]
