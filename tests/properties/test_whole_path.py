@@ -44,6 +44,7 @@ CONFIGS = {
             "logits": st.sampled_from(["cosine", "dot"]),
         }
     ),
+    "personal-frequency": st.fixed_dictionaries({"max_len": st.integers(1, 12)}),
     "markov-chain": st.fixed_dictionaries(
         {
             "max_len": st.integers(1, 12),
@@ -245,7 +246,7 @@ def test_any_log_goes_the_whole_path_with_sasrec(
     go_the_whole_path(data, log, "sasrec", repeats, seed, directory)
 
 
-@pytest.mark.parametrize("model", ["markov-chain", "popularity"])
+@pytest.mark.parametrize("model", ["markov-chain", "personal-frequency", "popularity"])
 @settings(repeatable, max_examples=3)
 @whole_path
 def test_any_log_goes_the_whole_path_with_a_score_model(

@@ -13,9 +13,11 @@ from attnrec.train.batches import left_pad
 from attnrec.train.interactions import Interactions
 from attnrec.train.models import MODELS
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
+from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
 from attnrec.train.models.protocol import CountModel, catalogue_scores
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.reference import Reference
 from attnrec.train.split import Catalogue, Sequences, Split
 
 N_ITEMS, MAX_LEN = 12, 8
@@ -63,7 +65,7 @@ def split_of(histories: list[list[int]]) -> Split:
     users = np.arange(len(histories))
     log = Interactions(users, ids, offsets, rows - 1, np.arange(len(rows)), None)
     counts = np.bincount(rows, minlength=N_ITEMS + 1)[1:]
-    return Split(log, Catalogue(ids, counts, None), Sequences(offsets, rows), final=True)
+    return Split(log, Catalogue(ids, counts, None), Sequences(offsets, rows), None)
 
 
 @given(seeds, sasrec_shapes, st.integers(1, 5), st.integers(1, MAX_LEN))
@@ -177,6 +179,37 @@ def test_popularity_is_the_log_of_the_count(histories: list[list[int]]) -> None:
     events = [item for history in histories for item in history]
     for item in range(1, N_ITEMS + 1):
         assert scores[:, item].tolist() == pytest.approx([math.log1p(events.count(item))] * 2)
+
+
+@given(item_logs, st.lists(st.integers(1, N_ITEMS), max_size=30), st.integers(1, 20))
+def test_personal_frequency_counts_the_history_and_orders_the_rest_by_popularity(
+    histories: list[list[int]], asked: list[int], max_len: int
+) -> None:
+    model = PersonalFrequency(PersonalFrequencyConfig(N_ITEMS, max_len))
+    model.fit(split_of(histories))
+    scores = model.scores(left_pad([np.array(asked, dtype=np.int64), np.arange(1, 7)], max_len))[0]
+    events = [item for history in histories for item in history]
+    most = max((events.count(item) for item in events), default=1)
+    for item in range(1, N_ITEMS + 1):
+        expected = asked[-max_len:].count(item) + 0.9 * events.count(item) / most
+        assert scores[item].item() == pytest.approx(expected)
+
+
+@given(item_logs, st.lists(st.integers(1, N_ITEMS), max_size=10))
+def test_without_repeats_personal_frequency_is_popularity(
+    histories: list[list[int]], asked: list[int]
+) -> None:
+    catalogue = Catalogue(np.arange(N_ITEMS), np.ones(N_ITEMS, dtype=np.int64), None)
+    models = (
+        PersonalFrequency(PersonalFrequencyConfig(N_ITEMS)),
+        Popularity(PopularityConfig(N_ITEMS)),
+    )
+    answers = []
+    for model in models:
+        model.fit(split_of(histories))
+        raw = np.array(asked, dtype=np.int64) - 1
+        answers += Reference(model, catalogue).recommend_batch([raw], N_ITEMS, exclude_seen=True)
+    assert answers[0].item_ids == answers[1].item_ids
 
 
 def transition_weights(

@@ -1,6 +1,7 @@
-"""Leave-one-out: who is trained on, who is asked, and the catalogue that follows."""
+"""Who is trained on, who is asked, and the catalogue that follows."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnrec.runtime import DataError
 from attnrec.train.interactions import Interactions
-from attnrec.train.split import Split, all_events, held_out_targets, leave_one_out
+from attnrec.train.split import Split, all_events, divide, held_out_targets, leave_one_out
 
 logs = st.lists(
     st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=9), min_size=1, max_size=9
@@ -132,3 +134,80 @@ def test_targets_can_be_taken_from_any_log() -> None:
     )
     assert held_out.targets.tolist() == ["new"]
     assert [h.tolist() for h in held_out.histories] == [["a", "b"]]
+
+
+# --- last session
+
+visits = st.lists(
+    st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=4), max_size=5),
+    min_size=1,
+    max_size=8,
+)
+
+
+def sessions_of(users: list[list[list[str]]]) -> Interactions:
+    """A log of users, each with sessions, each with items of one time."""
+    users = [user for user in users if user]
+    log = interactions_of([[item for session in user for item in session] for user in users])
+    # The last session of a user has the time of the first one of the next: users, not times
+    # alone, part the sessions.
+    times = [t - len(user) for user in users for t, s in enumerate(user, start=1) for _ in s]
+    return replace(log, timestamps=np.array(times, dtype=np.int64))
+
+
+def session_questions(log: Interactions, part: str) -> list[tuple[list[str], list[str]]]:
+    held_out = held_out_targets(log, "last-session", "valid" if part == "valid" else "test")
+    return [
+        (some.histories[0].tolist(), some.targets.tolist())
+        for some in (held_out.between(i, i + 1) for i in range(len(held_out.histories)))
+    ]
+
+
+BASKETS = [[["a", "b"], ["c"], ["b", "d", "b"]], [["a", "b", "c"], ["d"]], [["c"], ["a"], ["c"]]]
+
+
+def test_the_last_two_sessions_are_held_back() -> None:
+    log = sessions_of(BASKETS)
+    split = divide(log, "last-session")
+    assert trained_histories(split) == [["a", "b"], ["a", "b", "c", "d"], ["c"]]
+    assert session_questions(log, "valid") == [(["a", "b"], ["c"]), (["c"], ["a"])]
+    # An item that is twice in a session is one target; what was had before may be one.
+    assert session_questions(log, "test") == [(["a", "b", "c"], ["b", "d"]), (["c", "a"], ["c"])]
+
+
+@given(visits)
+def test_sessions_are_held_back_from_users_with_three_and_the_rest_is_trained_on(
+    users: list[list[list[str]]],
+) -> None:
+    users = [[["a"], ["b"], ["c"]], *users]
+    log = sessions_of(users)
+    asked = [user for user in users if len(user) >= 3]
+    expected = {
+        part: [
+            ([i for session in user[:-back] for i in session], list(dict.fromkeys(user[-back])))
+            for user in asked
+        ]
+        for part, back in (("test", 1), ("valid", 2))
+    }
+    trained = [user[:-2] if len(user) >= 3 else user for user in users if user]
+    assert session_questions(log, "test") == expected["test"]
+    assert session_questions(log, "valid") == expected["valid"]
+    assert trained_histories(divide(log, "last-session")) == [
+        [item for session in user for item in session] for user in trained
+    ]
+
+
+@given(logs)
+def test_sessions_of_one_event_are_left_out_one_by_one(histories: list[list[str]]) -> None:
+    log = interactions_of([["a", "b", "c"], *histories])  # all times differ
+    one, other = (divide(log, name) for name in ("leave-one-out", "last-session"))
+    assert trained_histories(one) == trained_histories(other)
+    for part in ("valid", "test"):
+        expected = [(history, [target]) for history, target in questions(one, part)]
+        assert session_questions(log, part) == expected
+
+
+def test_a_log_without_three_sessions_is_refused_with_the_way_out() -> None:
+    log = sessions_of([[["a", "b", "c"], ["d", "e"]]])
+    with pytest.raises(DataError, match=r"the most is 2.*Use leave-one-out"):
+        divide(log, "last-session")

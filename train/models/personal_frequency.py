@@ -13,7 +13,7 @@ from torch import Tensor
 
 from attnrec.train.checks import check_whole
 from attnrec.train.models.protocol import CountModel
-from attnrec.train.split import Sequences
+from attnrec.train.split import Split
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class PersonalFrequency(CountModel):
         self.item_prior: Tensor  # (N + 1,) below 1
         self.register_buffer("item_prior", torch.zeros(config.n_items + 1))
 
-    def fit(self, sequences: Sequences) -> None:
+    def fit(self, split: Split) -> None:
         """Count the events of every item."""
         counts = torch.bincount(
-            torch.from_numpy(sequences.rows).long(), minlength=self.config.n_items + 1
+            torch.from_numpy(split.sequences.rows).long(), minlength=self.config.n_items + 1
         )
         self.item_prior.copy_(0.9 * counts.double() / max(1, int(counts.max())))
 
