@@ -139,7 +139,7 @@ def test_slices_by_popularity_ask_for_half_of_the_events_each(files, comparison)
     asked = [
         {*held_out.between(i, i + 1).targets.tolist()} for i in range(len(held_out.histories))
     ]
-    slices = comparison.files[2].slices
+    slices = comparison.files[0].slices
     assert slices["target_head"].n_users == sum(bool(own & head) for own in asked)
     assert slices["target_tail"].n_users == sum(bool(own - head) for own in asked)
     # Popularity shows everybody the same ten of the head.
