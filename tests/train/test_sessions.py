@@ -32,7 +32,12 @@ class ByScore:
         self.calls: list[tuple[int, int]] = []  # histories and k
 
     def recommend_batch(
-        self, histories: Sequence[ItemIds], k: int = 10, *, exclude_seen: bool = True
+        self,
+        histories: Sequence[ItemIds],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        users: ItemIds | None = None,
     ) -> list[Recommendations]:
         self.calls.append((len(histories), k))
         rows = [self.scores[int(history[0])] for history in histories]
@@ -46,7 +51,9 @@ class ByScore:
 def questions(targets: Sequence[Sequence[int]]) -> HeldOut:
     flat = np.array([target for own in targets for target in own], dtype=np.int64)
     offsets = np.cumsum([0, *map(len, targets)])
-    return HeldOut([np.array([user]) for user in range(len(targets))], flat, offsets)
+    return HeldOut(
+        [np.array([user]) for user in range(len(targets))], flat, np.arange(len(targets)), offsets
+    )
 
 
 def gains_of_one(scores: Sequence[float], targets: Sequence[int]) -> dict[str, float]:
