@@ -72,6 +72,11 @@ def evaluate(
             result.update(*result.pop("models"))
         print(json.dumps(result))
         return
+    print_comparison(comparison, slices=slices)
+
+
+def print_comparison(comparison: Comparison, *, slices: bool = False) -> None:
+    """The table for people, best file first."""
     out.print(_table(comparison))
     if slices:
         out.print(_slices(comparison))

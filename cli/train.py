@@ -9,12 +9,15 @@ import typer
 
 from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command, say, set_verbosity
 from attnrec.cli.movielens import fetched
+from attnrec.cli.train_all import ALL, train_all
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.train.config import TrainConfig
+from attnrec.train.interactions import Interactions
 from attnrec.train.models import MODELS
 from attnrec.train.models.sasrec import SASRecConfig
 from attnrec.train.movielens import with_known_columns
 from attnrec.train.recipe import DataRecipe, IdType, TimeUnit
+from attnrec.train.report import DataReport
 from attnrec.train.run import Run, check_target
 from attnrec.train.split import SplitName
 from attnrec.train.training import read_log, train_final, train_log
@@ -45,6 +48,14 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="Train as RUN did, but on every event, for shipping."),
     ] = None,
+    allow_users: Annotated[
+        bool,
+        typer.Option(
+            "--allow-users",
+            help=f"With --model {ALL}: also models whose files hold user ids.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -54,7 +65,11 @@ def train(
         ),
     ] = False,
     model: Annotated[
-        str, typer.Option(help=f"One of: {', '.join(MODELS)}.", rich_help_panel=_MODEL)
+        str,
+        typer.Option(
+            help=f"One of: {', '.join(MODELS)}; or {ALL}: train, export and compare the family.",
+            rich_help_panel=_MODEL,
+        ),
     ] = "sasrec",
     max_len: Annotated[
         int | None,
@@ -173,6 +188,9 @@ def train(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     given = dict(locals())
+    if model == ALL:
+        train_all(_config(given), lambda: _read(given), run_directory, given)
+        return
     if final is not None:
         _check_alone_with_final(given)
         run = _train_final(given, run_directory, quiet)
@@ -182,10 +200,17 @@ def train(
 
 
 def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
-    recipe_values = {f.name: given[f.name] for f in fields(DataRecipe)}
-    lists = {name: tuple(part for part in given[name].split(",") if part) for name in _LISTS}
-    weights = _event_weights(given["event_weights"])
-    recipe = DataRecipe(**{**recipe_values, **lists, "event_weights": weights})
+    config = _config(given)
+    check_target(target, resume=given["resume"])
+    if (target / "config.json").is_file():
+        say(f"{target} holds a run, which this one replaces when it is done")
+    log, report, recipe = _read(given)
+    with TrainingProgress(config.epochs, quiet=quiet) as progress:
+        resume = given["resume"]
+        return train_log(log, report, recipe, config, out=target, progress=progress, resume=resume)
+
+
+def _config(given: dict[str, Any]) -> TrainConfig:
     settings = {
         name: given[name]
         for name in ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout")
@@ -193,19 +218,28 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     }
     names = ("model", "split", "epochs", "max_minutes", "seed", "threads")
     loop = {name: given[name] for name in names if given[name] is not None}
-    config = TrainConfig(settings=settings, **loop)
-    check_target(target, resume=given["resume"])
-    if (target / "config.json").is_file():
-        say(f"{target} holds a run, which this one replaces when it is done")
-    source = fetched(given["data"], quiet=quiet)
+    if given["model"] == ALL:
+        if settings:
+            raise ValueError(
+                f"--model {ALL} trains every model as it is, so --{next(iter(settings))} cannot "
+                "be given with it; train that model by its name"
+            )
+        del loop["model"]
+    return TrainConfig(settings=settings, **loop)
+
+
+def _read(given: dict[str, Any]) -> tuple[Interactions, DataReport, DataRecipe]:
+    recipe_values = {f.name: given[f.name] for f in fields(DataRecipe)}
+    lists = {name: tuple(part for part in given[name].split(",") if part) for name in _LISTS}
+    weights = _event_weights(given["event_weights"])
+    recipe = DataRecipe(**{**recipe_values, **lists, "event_weights": weights})
+    source = fetched(given["data"], quiet=given["quiet"])
     recipe = with_known_columns(source, recipe)
     with err.status("reading the log"):
         log, report = read_log(source, recipe, items=given["items"], users=given["users"])
     for line in report.lines():
         say(line)
-    with TrainingProgress(config.epochs, quiet=quiet) as progress:
-        resume = given["resume"]
-        return train_log(log, report, recipe, config, out=target, progress=progress, resume=resume)
+    return log, report, recipe
 
 
 def _event_weights(text: str) -> dict[str, float]:
@@ -241,6 +275,7 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
     free = {"final", "resume", "run_directory", "threads"}
     free |= {"as_json", "verbose", "quiet", "version"}
     defaults = {
+        "allow_users": False,
         "model": "sasrec", "split": "leave-one-out", "seed": 0, "id_type": "auto",
         "time_unit": "auto", "repeats": False,
         **{f.name: f.default for f in fields(DataRecipe)},

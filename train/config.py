@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from attnrec.train.checks import check_number, check_whole
-from attnrec.train.models import MODELS, ModelConfig
+from attnrec.train.models import MODELS
+from attnrec.train.models.protocol import HistoryConfig
 from attnrec.train.split import PROTOCOLS, SplitName
 
 
@@ -63,13 +64,14 @@ class TrainConfig:
                 )
         self.model_config(n_items=1)  # wrong values are refused before a log is read
 
-    def model_config(self, n_items: int, n_users: int = 0, n_tags: int = 0) -> ModelConfig:
+    def model_config(self, n_items: int, n_users: int = 0, n_tags: int = 0) -> HistoryConfig:
         """The model's own configuration for a log of that size."""
         kind = MODELS[self.model].config
         sizes = {"n_items": n_items, "n_users": n_users, "n_tags": n_tags}
         asked = {f.name for f in fields(kind)}
         values: dict[str, Any] = {name: n for name, n in sizes.items() if name in asked}
-        return kind(**values, **self.settings)
+        made: HistoryConfig = kind(**values, **self.settings)
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""

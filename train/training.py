@@ -16,8 +16,13 @@ from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.loop import Progress, fit_by_gradient
-from attnrec.train.models import MODELS, ModelConfig
-from attnrec.train.models.protocol import CountModel, LearnedModel, RecommenderModel
+from attnrec.train.models import MODELS
+from attnrec.train.models.protocol import (
+    CountModel,
+    HistoryConfig,
+    LearnedModel,
+    RecommenderModel,
+)
 from attnrec.train.movielens import with_known_columns
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
@@ -179,7 +184,7 @@ def _test_figures(run: Run) -> dict[str, Any]:
     return {"test": info.metrics["test"]}
 
 
-def _new_model(config: TrainConfig, model_config: ModelConfig) -> RecommenderModel:
+def _new_model(config: TrainConfig, model_config: HistoryConfig) -> RecommenderModel:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)

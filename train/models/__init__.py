@@ -1,6 +1,7 @@
 """The registry: one line a model. Nothing outside this folder knows a model by name."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
@@ -8,15 +9,14 @@ from attnrec.train.models.popularity import Popularity, PopularityConfig
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
-ModelConfig = SASRecConfig | MarkovChainConfig | PersonalFrequencyConfig | PopularityConfig
-
 
 @dataclass(frozen=True)
 class ModelKind:
     """A model that can be trained by name."""
 
-    config: type[ModelConfig]
-    """Its settings; `n_items` is the only one without a default."""
+    config: type[Any]
+    """Its settings, a frozen dataclass; those without a default follow from the log: `n_items`,
+    and where the model has them `n_users`, `n_tags`."""
     model: type[RecommenderModel]
     """Its module, made from the settings."""
 
@@ -27,3 +27,11 @@ MODELS: dict[str, ModelKind] = {
     "personal-frequency": ModelKind(PersonalFrequencyConfig, PersonalFrequency),
     "popularity": ModelKind(PopularityConfig, Popularity),
 }
+
+FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
+    "sasrec": ("sasrec", {}),
+    "markov-chain": ("markov-chain", {}),
+    "personal-frequency": ("personal-frequency", {}),
+    "popularity": ("popularity", {}),
+}
+"""What `--model all` trains and compares: each model, and its variants, with their settings."""

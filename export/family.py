@@ -1,0 +1,163 @@
+"""Every model on one log: trained, exported, and compared on what none of them has seen."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from attnrec.export.exporting import export
+from attnrec.runtime.errors import AttnrecError, RunError
+from attnrec.runtime.files import replace_file
+from attnrec.train.comparison import Comparison, compare
+from attnrec.train.comparison_plot import draw_comparison
+from attnrec.train.config import TrainConfig
+from attnrec.train.evaluation import Tick
+from attnrec.train.interactions import Interactions
+from attnrec.train.loop import Progress
+from attnrec.train.models import FAMILY, MODELS
+from attnrec.train.recipe import DataRecipe
+from attnrec.train.report import DataReport
+from attnrec.train.run import MODEL_FILE, Run, check_target
+from attnrec.train.training import train_log
+
+logger = logging.getLogger(__name__)
+
+_FIGURES, _PICTURE = "comparison.json", "comparison.png"
+
+Watch = Callable[[str], AbstractContextManager[Progress]]
+"""Something that shows the training of the model with that name."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """What became of every model."""
+
+    comparison: Comparison
+    """The exported files beside each other, on the test events."""
+    seconds: Mapping[str, float]
+    """What training took; not of models that were there already."""
+    left_out: Mapping[str, str]
+    """Models that are not in the comparison, and why."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return {
+            **self.comparison.to_json(),
+            "train_seconds": {name: round(took, 1) for name, took in self.seconds.items()},
+            "left_out": dict(self.left_out),
+        }
+
+
+def train_family(
+    log: Interactions,
+    report: DataReport,
+    recipe: DataRecipe,
+    config: TrainConfig,
+    *,
+    out: str | Path,
+    allow_users: bool = False,
+    resume: bool = False,
+    watch: Watch | None = None,
+    tick: Tick | None = None,
+) -> Family:
+    """Train and export every model into a folder of `out`, and compare the files there.
+
+    config: what they share, such as epochs and seed; model and settings are those of the family.
+    allow_users: also the models whose files hold user ids. resume: keep what an earlier call
+    finished. A model that this log is not made for is left out, with the reason; `ValueError` if
+    that is all of them, `RunError` for a folder that holds something else.
+    """
+    directory = Path(out)
+    _check_directory(directory, resume=resume)
+    files: list[Path] = []
+    seconds: dict[str, float] = {}
+    left_out: dict[str, str] = {}
+    for name, (model, settings) in FAMILY.items():
+        member = replace(config, model=model, settings=settings)
+        reason = _unfit(member, recipe, allow_users=allow_users)
+        run = _finished(directory / name, member, recipe, report) if resume else None
+        try:
+            if reason is None and run is None:
+                started = time.monotonic()
+                run = _train(name, log, report, recipe, member, directory, resume, watch)
+                seconds[name] = time.monotonic() - started
+            if reason is None and run is not None:
+                file = run.directory / MODEL_FILE
+                if not file.is_file():
+                    export(run, file, allow_users=allow_users)
+                files.append(file)
+        except (AttnrecError, ValueError) as error:
+            reason = str(error)
+        if reason is not None:
+            logger.warning("%s is left out: %s", name, reason)
+            left_out[name] = reason
+    if not files:
+        raise ValueError(f"no model could be trained on this log: {left_out}")
+    family = Family(compare(files, tick=tick), seconds, left_out)
+    with replace_file(directory / _FIGURES) as path:
+        path.write_text(json.dumps(family.to_json(), indent=1) + "\n", encoding="utf-8")
+    draw_comparison(family.comparison, directory / _PICTURE)
+    return family
+
+
+def _check_directory(directory: Path, *, resume: bool) -> None:
+    """Refuse, before hours of training, a folder that holds something else."""
+    if directory.is_dir():
+        known = {_FIGURES, _PICTURE, *FAMILY, *(f"{name}.unfinished" for name in FAMILY)}
+        foreign = sorted({path.name for path in directory.iterdir()} - known)
+        if foreign:
+            raise RunError(
+                f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "
+                "another folder with --out"
+            )
+    elif directory.exists() or not directory.absolute().parent.is_dir():
+        raise RunError(f"{directory} cannot be made; name a folder with --out")
+    directory.mkdir(exist_ok=True)
+    for name in FAMILY:
+        check_target(directory / name, resume=resume)
+
+
+def _unfit(config: TrainConfig, recipe: DataRecipe, *, allow_users: bool) -> str | None:
+    """Why a model is not trained at all; None: it is."""
+    asks_for_users = any(f.name == "n_users" for f in fields(MODELS[config.model].config))
+    if asks_for_users and not allow_users:
+        return "its file would hold user ids; add --allow-users"
+    if config.model == "personal-frequency" and not recipe.repeats:
+        return "without --repeats nobody has an item twice, and it is popularity"
+    return None
+
+
+def _finished(
+    directory: Path, config: TrainConfig, recipe: DataRecipe, report: DataReport
+) -> Run | None:
+    """The run that is there already, if it is what would be trained."""
+    try:
+        run = Run.load(directory)
+    except RunError:
+        return None
+    same = run.config == config and run.recipe == recipe
+    return run if same and run.data["fingerprint"] == report.fingerprint else None
+
+
+def _train(
+    name: str,
+    log: Interactions,
+    report: DataReport,
+    recipe: DataRecipe,
+    config: TrainConfig,
+    directory: Path,
+    resume: bool,
+    watch: Watch | None,
+) -> Run:
+    def fit(progress: Progress | None) -> Run:
+        out = directory / name
+        return train_log(log, report, recipe, config, out=out, progress=progress, resume=resume)
+
+    if watch is None:
+        return fit(None)
+    with watch(name) as progress:
+        return fit(progress)
