@@ -3,9 +3,9 @@
     python benchmarks/models.py --data DIR --out docs/models
     python benchmarks/models.py --logs online-retail --only sasrec,markov-chain --seeds 1
 
-DIR holds folders ml-100k and amazon-beauty with interactions.csv.gz and items.csv.gz; the other log
-comes with attnrec. Each result is appended to OUT.jsonl as it comes, and what stands there is not
-measured again. Figures come from the exported files, through the runtime, on the held-out last
+DIR holds folders ml-100k and amazon-beauty with interactions.csv.gz and items.csv.gz; the third
+log comes with attnrec. Each result is appended to OUT.jsonl as it comes, and what stands there is
+not measured again. Figures come from the exported files, through the runtime, on the held-out last
 event of every user. Writes OUT.png and prints the table.
 """
 
