@@ -7,25 +7,22 @@ from typing import Annotated, Any
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, err, run_command, say, set_verbosity
-from attnrec.cli.movielens import fetched
-from attnrec.cli.train_all import ALL, train_all
+from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, say, set_verbosity
+from attnrec.cli.train_all import train_all
+from attnrec.cli.train_options import ALL, LISTS, config_of, read_given
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.train.config import TrainConfig
-from attnrec.train.interactions import Interactions
 from attnrec.train.models import MODELS
-from attnrec.train.models.sasrec import SASRecConfig
-from attnrec.train.movielens import with_known_columns
+from attnrec.train.models.attention_pool import Attention, AttentionPoolConfig
+from attnrec.train.models.sasrec import Block, SASRecConfig
 from attnrec.train.recipe import DataRecipe, IdType, TimeUnit
-from attnrec.train.report import DataReport
 from attnrec.train.run import Run, check_target
 from attnrec.train.split import SplitName
-from attnrec.train.training import read_log, train_final, train_log
+from attnrec.train.training import train_final, train_log
 
 _MODEL = "Model"
 _READ = "Reading the log"
 _FILTER = "Which events count"
-_LISTS = ("events", "attribute_cols", "tag_cols")
 
 
 def _default(setting: str) -> str:
@@ -94,6 +91,30 @@ def train(
     dropout: Annotated[
         float | None,
         typer.Option(help=f"More for sparse logs. {_default('dropout')}", rich_help_panel=_MODEL),
+    ] = None,
+    block: Annotated[
+        Block | None,
+        typer.Option(
+            help=f"sasrec: ligr adds gates and SwiGLU. {_default('block')}", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    attention: Annotated[
+        Attention | None,
+        typer.Option(
+            help="attention-pool: how the events of a history are weighed. Default: "
+            f"{AttentionPoolConfig.attention}",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting of the model, such as logits=dot; may be given several times. A "
+            "name that there is not shows those that there are.",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -189,7 +210,7 @@ def train(
     set_verbosity(verbose=verbose, quiet=quiet)
     given = dict(locals())
     if model == ALL:
-        train_all(_config(given), lambda: _read(given), run_directory, given)
+        train_all(config_of(given), lambda: read_given(given), run_directory, given)
         return
     if final is not None:
         _check_alone_with_final(given)
@@ -200,62 +221,14 @@ def train(
 
 
 def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
-    config = _config(given)
+    config = config_of(given)
     check_target(target, resume=given["resume"])
     if (target / "config.json").is_file():
         say(f"{target} holds a run, which this one replaces when it is done")
-    log, report, recipe = _read(given)
+    log, report, recipe = read_given(given)
     with TrainingProgress(config.epochs, quiet=quiet) as progress:
         resume = given["resume"]
         return train_log(log, report, recipe, config, out=target, progress=progress, resume=resume)
-
-
-def _config(given: dict[str, Any]) -> TrainConfig:
-    settings = {
-        name: given[name]
-        for name in ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout")
-        if given[name] is not None
-    }
-    names = ("model", "split", "epochs", "max_minutes", "seed", "threads")
-    loop = {name: given[name] for name in names if given[name] is not None}
-    if given["model"] == ALL:
-        if settings:
-            raise ValueError(
-                f"--model {ALL} trains every model as it is, so --{next(iter(settings))} cannot "
-                "be given with it; train that model by its name"
-            )
-        del loop["model"]
-    return TrainConfig(settings=settings, **loop)
-
-
-def _read(given: dict[str, Any]) -> tuple[Interactions, DataReport, DataRecipe]:
-    recipe_values = {f.name: given[f.name] for f in fields(DataRecipe)}
-    lists = {name: tuple(part for part in given[name].split(",") if part) for name in _LISTS}
-    weights = _event_weights(given["event_weights"])
-    recipe = DataRecipe(**{**recipe_values, **lists, "event_weights": weights})
-    source = fetched(given["data"], quiet=given["quiet"])
-    recipe = with_known_columns(source, recipe)
-    with err.status("reading the log"):
-        log, report = read_log(source, recipe, items=given["items"], users=given["users"])
-    for line in report.lines():
-        say(line)
-    return log, report, recipe
-
-
-def _event_weights(text: str) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for part in filter(None, text.split(",")):
-        kind, _, weight = part.rpartition("=")
-        if kind in weights:
-            raise ValueError(f"--event-weights names {kind!r} twice")
-        try:
-            weights[kind] = float(weight)
-        except ValueError:
-            raise ValueError(
-                f"--event-weights {part!r} is not a type with a weight; write for example "
-                "cart=2,purchase=4"
-            ) from None
-    return weights
 
 
 def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run:
@@ -279,12 +252,13 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
         "model": "sasrec", "split": "leave-one-out", "seed": 0, "id_type": "auto",
         "time_unit": "auto", "repeats": False,
         **{f.name: f.default for f in fields(DataRecipe)},
-        **dict.fromkeys((*_LISTS, "event_weights"), ""),
+        **dict.fromkeys((*LISTS, "event_weights"), ""),
     }  # fmt: skip
     for name, value in given.items():
         if name not in free and value != defaults.get(name):
+            option = "set" if name == "assignments" else name.replace("_", "-")
             raise ValueError(
-                f"--final repeats the recipe of its run, so --{name.replace('_', '-')} cannot be "
+                f"--final repeats the recipe of its run, so --{option} cannot be "
                 "given with it; train a new run first"
             )
 

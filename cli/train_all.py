@@ -17,8 +17,6 @@ from attnrec.train.loop import Progress as TrainingWatcher
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
 
-ALL = "all"
-
 Read = Callable[[], tuple[Interactions, DataReport, DataRecipe]]
 
 

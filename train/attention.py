@@ -1,23 +1,204 @@
-"""Multi-head self-attention (Vaswani et al. 2017, eq. 1), written once for training and export."""
+"""Attention in its four forms, as small as they are: read from top to bottom.
+
+Attention looks at a set of items with a question in mind. The question is the *query*; each item
+has a *key*, which is compared with the query, and a *value*, which is what the item brings. The
+comparison gives every item a score; softmax turns the scores into weights that sum to 1; the
+answer is the mean of the values, weighted so:
+
+    weights = softmax(scores(query, keys))        attention_weights
+    answer  = sum_i weights_i value_i             weights @ value
+
+The four forms differ in where the scores come from:
+
+    dot-product   q . k, or q . k / sqrt(d)       dot_product_scores, dot_product_attention
+    additive      v . tanh(W_q q + W_k k)         AdditiveAttention
+    self          dot-product, where queries,     SelfAttention
+                  keys and values are all made
+                  from the same items
+    multi-head    self-attention, several times   MultiHeadAttention
+                  side by side in slices
+
+Letters of the shapes: B histories, Q queries each, T items each, D numbers a vector.
+
+`visible` is bool and says which items a query may look at: padding and the future are hidden. A
+hidden item has the weight 0. A query to which everything is hidden gets weights of 0 and thus the
+answer 0: softmax over nothing would be NaN, which spreads. `prior` is added to the scores: what
+makes an item likely before anything is compared, such as being recent.
+"""
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def multi_head_attention(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor, n_heads: int
+def attention_weights(
+    scores: Tensor, visible: Tensor | None = None, prior: Tensor | None = None
 ) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v, in each of `n_heads` slices of the hidden dimension.
+    """softmax(scores + prior) over the visible items: (..., Q, T) -> (..., Q, T).
 
-    query: (B, Q, D); key, value: (B, T, D); visible: bool (B, 1, Q, T), True where the query may
-    look. Every query must see at least one key, or its row is NaN. Returns (B, Q, D).
+    visible: bool, prior: float, both broadcast to the scores. Every row sums to 1, or to 0 where
+    nothing is visible.
     """
+    if prior is not None:
+        scores = scores + prior
+    if visible is None:
+        return scores.softmax(dim=-1)
+    # The lowest number rather than -inf: a row of nothing but -inf would be NaN, and its
+    # gradient as well. exp of it is 0 all the same; the second mask is for those rows.
+    scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1).masked_fill(~visible, 0.0)
+
+
+def dot_product_scores(query: Tensor, key: Tensor, *, scaled: bool = True) -> Tensor:
+    """q . k / sqrt(D), or plain q . k: (..., Q, D), (..., T, D) -> (..., Q, T).
+
+    Plain: Luong et al. 2015, arXiv 1508.04025, the score "dot". Scaled: Vaswani et al. 2017,
+    arXiv 1706.03762, eq. 1. With components of variance 1, q . k has the variance D: the larger
+    D, the nearer softmax comes to choosing one item, where it no longer learns. Divided by
+    sqrt(D), the variance is 1 again.
+    """
+    scores = query @ key.transpose(-2, -1)  # (..., Q, T)
+    return scores / math.sqrt(query.shape[-1]) if scaled else scores
+
+
+def dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None = None,
+    prior: Tensor | None = None,
+    *,
+    scaled: bool = True,
+) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v: Vaswani et al. 2017, eq. 1; plain where not `scaled`.
+
+    query (..., Q, D), key (..., T, D), value (..., T, E); visible and prior (..., Q, T). Returns
+    (..., Q, E).
+    """
+    scores = dot_product_scores(query, key, scaled=scaled)  # (..., Q, T)
+    return attention_weights(scores, visible, prior) @ value
+
+
+class AdditiveAttention(nn.Module):
+    """score = v . tanh(W_q q + W_k k): a small network compares query and key.
+
+    Bahdanau et al. 2015, arXiv 1409.0473, section 3.1 and appendix A.1.2. Older than the
+    dot-product and more costly: every pair of query and key has its own hidden layer, so memory
+    grows with B * Q * T * H.
+    """
+
+    def __init__(self, query_dim: int, key_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(query_dim, hidden_dim, bias=False)  # W_q
+        self.key = nn.Linear(key_dim, hidden_dim, bias=False)  # W_k
+        self.score = nn.Linear(hidden_dim, 1, bias=False)  # v
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        visible: Tensor | None = None,
+        prior: Tensor | None = None,
+    ) -> Tensor:
+        """query (B, Q, D), key (B, T, D), value (B, T, E); visible and prior (B, Q, T).
+
+        Returns (B, Q, E).
+        """
+        return attention_weights(self.scores(query, key), visible, prior) @ value
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """v . tanh(W_q q + W_k k): (B, Q, D), (B, T, D) -> (B, Q, T)."""
+        q = linear(self.query, query).unsqueeze(2)  # (B, Q, 1, H)
+        k = linear(self.key, key).unsqueeze(1)  # (B, 1, T, H)
+        return linear(self.score, torch.tanh(q + k)).squeeze(-1)  # (B, Q, T)
+
+
+class SelfAttention(nn.Module):
+    """The items of a history look at each other: q, k and v are made of the same vectors.
+
+    Scaled dot-product attention with q = W_q x, k = W_k x, v = W_v x (Vaswani et al. 2017,
+    section 3.2.3). Thanks to the three matrices, what an item asks for, what it answers to and
+    what it brings may differ.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.value = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        visible: Tensor | None = None,
+        prior: Tensor | None = None,
+        *,
+        asking: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, T, D) -> what each item learned from the others (B, T, D).
+
+        visible and prior: (B, Q, T). asking: those items alone that ask (B, Q, D), such as the
+        last; all of `x` by default.
+        """
+        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
+        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
+        return dot_product_attention(query, key, value, visible, prior)
+
+
+class MultiHeadAttention(SelfAttention):
+    """Self-attention by several heads, each in its slice of the D dimensions.
+
+    head_i = attention(q_i, k_i, v_i); answer = W_o [head_1; ...; head_h] (Vaswani et al. 2017,
+    section 3.2.2). One head has one set of weights and so one reason to look at an item; several
+    heads may have several, for the price of one.
+    """
+
+    def __init__(self, dim: int, n_heads: int) -> None:
+        super().__init__(dim)
+        self.n_heads = n_heads
+        self.output = nn.Linear(dim, dim)  # W_o
+
+    def forward(
+        self,
+        x: Tensor,
+        visible: Tensor | None = None,
+        prior: Tensor | None = None,
+        *,
+        asking: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, T, D) -> (B, Q, D), as `SelfAttention`; visible, prior: (B, H or 1, Q, T)."""
+        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
+        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
+        attended = multi_head_attention(query, key, value, visible, self.n_heads, prior)
+        return linear(self.output, attended)
+
+
+def multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    n_heads: int,
+    prior: Tensor | None = None,
+) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v in each of `n_heads` slices of the D dimensions, d = D / n_heads.
+
+    query: (B, Q, D); key, value: (B, T, D); visible: bool, True where the query may look, and
+    prior, both (B, H or 1, Q, T). Returns (B, Q, D). The same as `dot_product_attention` a head,
+    by one kernel in training and one node in ONNX. That node does not define the answer where
+    nothing is visible, so a model that is exported lets every query see something.
+    """
+    mask = visible
+    if prior is not None:
+        mask = prior if visible is None else prior.masked_fill(~visible, -math.inf)
     if torch.compiler.is_exporting():
         # One standard ONNX node on 3-D tensors; the kernel below would become a dozen
         # transposes and reshapes around it. Parity at export covers the difference.
         onnx_attended: Tensor = torch.onnx.ops.attention(
-            query, key, value, visible, q_num_heads=n_heads, kv_num_heads=n_heads
+            query, key, value, mask, q_num_heads=n_heads, kv_num_heads=n_heads
         )[0]
         return onnx_attended
 
@@ -25,44 +206,15 @@ def multi_head_attention(
         return x.view(*x.shape[:2], n_heads, -1).transpose(1, 2)  # (B, H, T, D / H)
 
     attended = F.scaled_dot_product_attention(
-        heads(query), heads(key), heads(value), attn_mask=visible
+        heads(query), heads(key), heads(value), attn_mask=mask
     )
     return attended.transpose(1, 2).flatten(2)  # (B, Q, D)
 
 
-class TransformerBlock(nn.Module):
-    """Pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x))."""
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """layer(x) on two dimensions, because then it becomes one Gemm with its bias in ONNX.
 
-    def __init__(self, hidden_dim: int, n_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.attention_norm = nn.LayerNorm(hidden_dim)
-        self.query = nn.Linear(hidden_dim, hidden_dim)
-        self.key_value = nn.Linear(hidden_dim, 2 * hidden_dim)
-        self.attention_output = nn.Linear(hidden_dim, hidden_dim)
-        self.feed_forward_norm = nn.LayerNorm(hidden_dim)
-        self.expand = nn.Linear(hidden_dim, 4 * hidden_dim)
-        self.contract = nn.Linear(4 * hidden_dim, hidden_dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, visible: Tensor, *, last_only: bool = False) -> Tensor:
-        """Transform x (B, T, D) -> (B, T, D), or -> (B, 1, D) for the last position alone.
-
-        visible: bool (B, 1, T, T); its last row serves `last_only`. Linear layers see two
-        dimensions (B * T, D), because then each becomes one Gemm with its bias in ONNX.
-        """
-        batch, length, dim = x.shape
-        normed = self.attention_norm(x.reshape(-1, dim))  # (B * T, D)
-        key, value = self.key_value(normed).view(batch, length, 2 * dim).split(dim, dim=-1)
-        if last_only:
-            x = x[:, -1:]  # (B, 1, D)
-            normed = normed.view(batch, length, dim)[:, -1]  # (B, D)
-            visible = visible[:, :, -1:]  # (B, 1, 1, T)
-        query = self.query(normed).view(batch, -1, dim)  # (B, Q, D)
-        attended = multi_head_attention(query, key, value, visible, self.n_heads)
-        flat = x.reshape(-1, dim)  # (B * Q, D)
-        flat = flat + self.dropout(self.attention_output(attended.reshape(-1, dim)))
-        wide = F.gelu(self.expand(self.feed_forward_norm(flat)))  # (B * Q, 4 D)
-        flat = flat + self.dropout(self.contract(wide))
-        transformed: Tensor = flat.view(batch, -1, dim)
-        return transformed
+    x: (..., D) -> (..., E).
+    """
+    mapped: Tensor = layer(x.reshape(-1, x.shape[-1]))
+    return mapped.view(*x.shape[:-1], mapped.shape[-1])

@@ -1,6 +1,7 @@
 """Checks of settings: the name, the wrong value and what would be right, in one `ValueError`."""
 
 import math
+from collections.abc import Collection
 
 
 def check_whole(name: str, value: object, lowest: int = 1, highest: int = 2**63 - 1) -> None:
@@ -35,3 +36,9 @@ def check_number(
         or value >= below
     ):
         raise ValueError(f"{name} must be a number {' and '.join(bounds)}, not {value!r}")
+
+
+def check_choice(name: str, value: object, choices: Collection[str]) -> None:
+    """`ValueError` unless `value` is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

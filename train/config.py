@@ -1,8 +1,8 @@
 """How a model is trained: the settings of `attnrec-train` as one value."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models import MODELS
@@ -81,3 +81,36 @@ class TrainConfig:
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The configuration that `to_json` described."""
         return cls(**values)
+
+
+def parse_settings(model: str, assignments: Iterable[str]) -> dict[str, Any]:
+    """Settings of a model from texts like "max_len=100", each read as the type of its field.
+
+    What cannot be read so stays text: `TrainConfig` refuses it, and unknown names, and says what
+    would be right. `ValueError` for a text without "=" and for a name given twice.
+    """
+    types = get_type_hints(MODELS[model].config) if model in MODELS else {}
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"a setting is given as NAME=VALUE, not {assignment!r}")
+        if name in settings:
+            raise ValueError(f"setting {name} is given twice; leave one out")
+        settings[name] = _parse(value, types.get(name, str))
+    return settings
+
+
+def _parse(value: str, kind: Any) -> Any:
+    kinds = get_args(kind) or (kind,)  # float | None -> (float, None)
+    words = {"true": (True, bool), "false": (False, bool), "none": (None, type(None))}
+    word = words.get(value.lower())
+    if word is not None and word[1] in kinds:
+        return word[0]
+    for number in (int, float):
+        if number in kinds:
+            try:
+                return number(value)
+            except ValueError:
+                continue
+    return value

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
@@ -23,6 +24,7 @@ class ModelKind:
 
 MODELS: dict[str, ModelKind] = {
     "sasrec": ModelKind(SASRecConfig, SASRec),
+    "attention-pool": ModelKind(AttentionPoolConfig, AttentionPool),
     "markov-chain": ModelKind(MarkovChainConfig, MarkovChain),
     "personal-frequency": ModelKind(PersonalFrequencyConfig, PersonalFrequency),
     "popularity": ModelKind(PopularityConfig, Popularity),
@@ -30,6 +32,11 @@ MODELS: dict[str, ModelKind] = {
 
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec": ("sasrec", {}),
+    "sasrec-ligr": ("sasrec", {"block": "ligr"}),
+    "attention-pool-dot": ("attention-pool", {"attention": "dot"}),
+    "attention-pool-additive": ("attention-pool", {"attention": "additive"}),
+    "attention-pool-self": ("attention-pool", {"attention": "self"}),
+    "attention-pool-multi-head": ("attention-pool", {"attention": "multi-head"}),
     "markov-chain": ("markov-chain", {}),
     "personal-frequency": ("personal-frequency", {}),
     "popularity": ("popularity", {}),

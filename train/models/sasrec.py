@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.train.attention import TransformerBlock
-from attnrec.train.checks import check_number, check_whole
+from attnrec.train.blocks import LiGRBlock, TransformerBlock
+from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.models.protocol import TableModel
 
 Logits = Literal["cosine", "dot"]
+Block = Literal["standard", "ligr"]
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,16 @@ class SASRecConfig:
     """Item vectors and states on the unit sphere, or as they are."""
     temperature: float = 0.07
     """Logits are divided by this."""
+    block: Block = "standard"
+    """Blocks as usual, or with gates and SwiGLU; see `blocks`."""
 
     def __post_init__(self) -> None:
         for name in ("n_items", "max_len", "hidden_dim", "n_blocks", "n_heads"):
             check_whole(name, getattr(self, name))
         check_number("dropout", self.dropout, lowest=0, below=1)
         check_number("temperature", self.temperature, above=0)
-        if self.logits not in get_args(Logits):
-            raise ValueError(
-                f"logits must be one of {', '.join(get_args(Logits))}, not {self.logits!r}"
-            )
+        check_choice("logits", self.logits, get_args(Logits))
+        check_choice("block", self.block, get_args(Block))
         if self.hidden_dim % self.n_heads:
             raise ValueError(
                 f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
@@ -67,8 +68,9 @@ class SASRec(TableModel):
         self.config = config
         self.item_embedding = nn.Embedding(config.n_items + 1, config.hidden_dim)
         self.position_embedding = nn.Embedding(config.max_len, config.hidden_dim)
+        block = LiGRBlock if config.block == "ligr" else TransformerBlock
         self.blocks = nn.ModuleList(
-            TransformerBlock(config.hidden_dim, config.n_heads, config.dropout)
+            block(config.hidden_dim, config.n_heads, config.dropout)
             for _ in range(config.n_blocks)
         )
         self.final_norm = nn.LayerNorm(config.hidden_dim)

@@ -1,0 +1,148 @@
+"""Attention pooling: a user is the attention-weighted sum of the items in the history.
+
+    weights = softmax(scores(query, x) + recency)
+    state = sum_i weights_i x_i
+    score = table @ state
+
+The four forms of attention (see `attention`) differ in the scores, and in what is summed:
+
+    dot         query . x_i / sqrt(D), sum of the item vectors x_i themselves
+    additive    v . tanh(W_q query + W_k x_i), likewise
+    self        (W_q query) . (W_k x_i) / sqrt(D), sum of W_v x_i
+    multi-head  the same by several heads, each in its slice, joined by W_o
+
+The query is the newest item, which asks what in the history belongs to it, or one learned vector,
+which asks everybody the same. `recency` is one learned number for every age of an event, because
+a sum knows no order. One layer, no feed-forward network: what attention alone can do.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnrec.train.attention import (
+    AdditiveAttention,
+    MultiHeadAttention,
+    SelfAttention,
+    dot_product_attention,
+)
+from attnrec.train.checks import check_choice, check_number, check_whole
+from attnrec.train.models.protocol import TableModel
+from attnrec.train.models.sasrec import Logits
+
+Attention = Literal["dot", "additive", "self", "multi-head"]
+Query = Literal["last", "learned"]
+
+
+@dataclass(frozen=True)
+class AttentionPoolConfig:
+    """The shape of the model."""
+
+    n_items: int
+    """Items in the catalogue, N; the table has one row more, row 0, the start token."""
+    attention: Attention = "self"
+    """How the events of a history are weighed."""
+    query: Query = "last"
+    """Who asks: the newest item, or a learned vector."""
+    max_len: int = 50
+    """Newest events of a history that count, T."""
+    hidden_dim: int = 64
+    """Width of item vectors and states, D, and of the hidden layer of `additive`, H."""
+    n_heads: int = 2
+    """Heads of `multi-head`; must divide `hidden_dim`."""
+    dropout: float = 0.3
+    """Share of the numbers of item vectors dropped in training."""
+    logits: Logits = "cosine"
+    """Item vectors and states on the unit sphere, or as they are."""
+    temperature: float = 0.07
+    """Logits are divided by this."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_items", "max_len", "hidden_dim", "n_heads"):
+            check_whole(name, getattr(self, name))
+        check_number("dropout", self.dropout, lowest=0, below=1)
+        check_number("temperature", self.temperature, above=0)
+        check_choice("attention", self.attention, get_args(Attention))
+        check_choice("query", self.query, get_args(Query))
+        check_choice("logits", self.logits, get_args(Logits))
+        if self.attention == "multi-head" and self.hidden_dim % self.n_heads:
+            raise ValueError(
+                f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
+                "change one of them"
+            )
+
+
+class AttentionPool(TableModel):
+    """Item vectors of a history in, their weighted sum out; score = item_table @ state."""
+
+    config: AttentionPoolConfig
+
+    def __init__(self, config: AttentionPoolConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.hidden_dim
+        n_heads = config.n_heads if config.attention == "multi-head" else 1
+        self.item_embedding = nn.Embedding(config.n_items + 1, dim)
+        self.recency = nn.Parameter(torch.zeros(n_heads, config.max_len))
+        if config.query == "learned":
+            self.query = nn.Parameter(torch.randn(dim))
+        self.attention: AdditiveAttention | SelfAttention | None = None  # dot learns nothing
+        if config.attention == "additive":
+            self.attention = AdditiveAttention(dim, dim, dim)
+        elif config.attention == "self":
+            self.attention = SelfAttention(dim)
+        elif config.attention == "multi-head":
+            self.attention = MultiHeadAttention(dim, n_heads)
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
+
+    def item_table(self) -> Tensor:
+        """Vectors of the start token (row 0) and of every item: (N + 1, D)."""
+        table = self.item_embedding.weight
+        return F.normalize(table, dim=-1) if self.config.logits == "cosine" else table
+
+    def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
+        """State after each event, (B, T, D); see `TableModel.states`.
+
+        Every position asks, which takes (B, T, T) numbers, and (B, T, T, H) for `additive`: 160 MB
+        for 800 events as 16 histories of 50.
+        """
+        place = torch.arange(item_vectors.shape[1], device=known.device)  # (T,)
+        age = place.unsqueeze(1) - place  # (T, T): of a key, seen from its query
+        # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
+        visible = ((age >= 0) & known.unsqueeze(1)) | (age == 0)  # (B, T, T)
+        x = self._scale(item_vectors)
+        return self._pool(x, x, visible, self.recency[:, age.clamp(min=0)])
+
+    def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
+        """State after the last event, (B, D): that position alone asks."""
+        age = torch.arange(item_vectors.shape[1] - 1, -1, -1, device=known.device)  # (T,)
+        visible = (known | (age == 0)).unsqueeze(1)  # (B, 1, T)
+        x = self._scale(item_vectors)
+        return self._pool(x[:, -1:], x, visible, self.recency[:, age].unsqueeze(1))[:, 0]
+
+    def _scale(self, item_vectors: Tensor) -> Tensor:
+        """Numbers of order one, as attention expects them."""
+        scaled: Tensor = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim))
+        return scaled
+
+    def _pool(self, asking: Tensor, x: Tensor, visible: Tensor, prior: Tensor) -> Tensor:
+        """asking (B, Q, D), x (B, T, D), visible (B, Q, T), prior (H, Q, T) -> (B, Q, D)."""
+        if self.config.query == "learned":
+            asking = self.query.expand_as(asking)
+        if isinstance(self.attention, MultiHeadAttention):
+            pooled = self.attention(x, visible.unsqueeze(1), prior, asking=asking)
+        elif isinstance(self.attention, SelfAttention):
+            pooled = self.attention(x, visible, prior, asking=asking)
+        elif isinstance(self.attention, AdditiveAttention):
+            pooled = self.attention(asking, x, x, visible, prior)
+        else:
+            pooled = dot_product_attention(asking, x, x, visible, prior)
+        if self.config.logits == "cosine":
+            pooled = F.normalize(pooled, dim=-1)
+        state: Tensor = pooled / self.config.temperature
+        return state
