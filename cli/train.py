@@ -209,12 +209,12 @@ def train(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     given = dict(locals())
-    if model == ALL:
-        train_all(config_of(given), lambda: read_given(given), run_directory, given)
-        return
     if final is not None:
         _check_alone_with_final(given)
         run = _train_final(given, run_directory, quiet)
+    elif model == ALL:
+        train_all(config_of(given), lambda: read_given(given), run_directory, given)
+        return
     else:
         run = _train_new(given, run_directory or Path("attnrec-run"), quiet)
     _print_result(run, as_json)

@@ -1,6 +1,7 @@
-"""The attention model and what it may see; the counting models beside their formulas."""
+"""The attention models and what they may see; the counting models beside their formulas."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,10 +13,16 @@ from torch import Tensor
 from attnrec.train.batches import left_pad
 from attnrec.train.interactions import Interactions
 from attnrec.train.models import MODELS
+from attnrec.train.models.attention_pool import (
+    Attention,
+    AttentionPool,
+    AttentionPoolConfig,
+    Query,
+)
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
-from attnrec.train.models.protocol import CountModel, catalogue_scores
+from attnrec.train.models.protocol import CountModel, TableModel, catalogue_scores
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.reference import Reference
 from attnrec.train.split import Catalogue, Sequences, Split
@@ -23,25 +30,45 @@ from attnrec.train.split import Catalogue, Sequences, Split
 N_ITEMS, MAX_LEN = 12, 8
 
 seeds = st.integers(0, 2**32 - 1)
-sasrec_shapes = st.fixed_dictionaries(
-    {
-        "n_blocks": st.integers(1, 3),
-        "n_heads": st.sampled_from([1, 2, 4]),
-        "logits": st.sampled_from(["cosine", "dot"]),
-    }
+item_count, small = st.just(N_ITEMS), {"max_len": st.just(MAX_LEN), "hidden_dim": st.just(8)}
+logits = st.sampled_from(["cosine", "dot"])
+heads = st.sampled_from([1, 2, 4])
+sasrecs = st.builds(
+    SASRecConfig,
+    item_count,
+    **small,
+    n_blocks=st.integers(1, 3),
+    n_heads=heads,
+    logits=logits,
+    block=st.sampled_from(["standard", "ligr"]),
 )
+pools = st.builds(
+    AttentionPoolConfig,
+    item_count,
+    **small,
+    attention=st.sampled_from(get_args(Attention)),
+    query=st.sampled_from(get_args(Query)),
+    n_heads=heads,
+    logits=logits,
+)
+configs = sasrecs | pools
+Config = SASRecConfig | AttentionPoolConfig
 item_logs = st.lists(st.lists(st.integers(1, N_ITEMS), max_size=15), min_size=1, max_size=8)
 
 
-def small_sasrec(seed: int, **shape: object) -> SASRec:
+def small_model(seed: int, config: Config) -> SASRec | AttentionPool:
     """Double precision, so that only a real difference is one; all weights of order one."""
     torch.manual_seed(seed)
-    config = SASRecConfig(n_items=N_ITEMS, max_len=MAX_LEN, hidden_dim=8, **shape)
-    model = SASRec(config).double().eval()
+    model = SASRec(config) if isinstance(config, SASRecConfig) else AttentionPool(config)
+    model.double().eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
     return model
+
+
+def small_sasrec(seed: int, **shape: object) -> SASRec:
+    return small_model(seed, SASRecConfig(N_ITEMS, max_len=MAX_LEN, hidden_dim=8, **shape))
 
 
 def random_rows(seed: int, batch: int, length: int) -> Tensor:
@@ -52,7 +79,7 @@ def random_rows(seed: int, batch: int, length: int) -> Tensor:
 
 
 @torch.no_grad()
-def states_of(model: SASRec, rows: Tensor) -> Tensor:
+def states_of(model: TableModel, rows: Tensor) -> Tensor:
     vectors = torch.nn.functional.embedding(rows, model.item_table())
     return model.states(vectors, rows > 0)
 
@@ -68,12 +95,12 @@ def split_of(histories: list[list[int]]) -> Split:
     return Split(log, Catalogue(ids, counts, None), Sequences(offsets, rows), None)
 
 
-@given(seeds, sasrec_shapes, st.integers(1, 5), st.integers(1, MAX_LEN))
-@settings(max_examples=40)
+@given(seeds, configs, st.integers(1, 5), st.integers(1, MAX_LEN))
+@settings(max_examples=80)
 def test_the_last_of_the_states_is_the_state(
-    seed: int, shape: dict[str, object], batch: int, length: int
+    seed: int, config: Config, batch: int, length: int
 ) -> None:
-    model = small_sasrec(seed, **shape)
+    model = small_model(seed, config)
     rows = random_rows(seed, batch, length)
     with torch.no_grad():
         vectors = torch.nn.functional.embedding(rows, model.item_table())
@@ -81,12 +108,12 @@ def test_the_last_of_the_states_is_the_state(
     torch.testing.assert_close(states_of(model, rows)[:, -1], state, rtol=1e-10, atol=1e-10)
 
 
-@given(seeds, sasrec_shapes, st.integers(2, MAX_LEN), st.data())
-@settings(max_examples=40)
+@given(seeds, configs, st.integers(2, MAX_LEN), st.data())
+@settings(max_examples=80)
 def test_a_later_event_never_changes_an_earlier_state(
-    seed: int, shape: dict[str, object], length: int, data: st.DataObject
+    seed: int, config: Config, length: int, data: st.DataObject
 ) -> None:
-    model = small_sasrec(seed, **shape)
+    model = small_model(seed, config)
     rows = random_rows(seed, 3, length)
     first_changed = data.draw(st.integers(1, length - 1))
     changed = rows.clone()
@@ -97,12 +124,12 @@ def test_a_later_event_never_changes_an_earlier_state(
     )
 
 
-@given(seeds, sasrec_shapes, st.integers(1, MAX_LEN), st.integers(1, MAX_LEN))
-@settings(max_examples=40)
+@given(seeds, configs, st.integers(1, MAX_LEN), st.integers(1, MAX_LEN))
+@settings(max_examples=80)
 def test_padding_on_the_left_never_changes_a_state(
-    seed: int, shape: dict[str, object], length: int, padding: int
+    seed: int, config: Config, length: int, padding: int
 ) -> None:
-    model = small_sasrec(seed, **shape)
+    model = small_model(seed, config)
     rows = random_rows(seed, 3, length)
     padded = torch.nn.functional.pad(rows, (min(padding, MAX_LEN - length), 0))
     torch.testing.assert_close(
@@ -110,10 +137,10 @@ def test_padding_on_the_left_never_changes_a_state(
     )
 
 
-@given(seeds, sasrec_shapes, st.integers(2, MAX_LEN))
-@settings(max_examples=40)
-def test_row_0_is_seen_by_no_item(seed: int, shape: dict[str, object], length: int) -> None:
-    model = small_sasrec(seed, **shape)
+@given(seeds, configs, st.integers(2, MAX_LEN))
+@settings(max_examples=80)
+def test_row_0_is_seen_by_no_item(seed: int, config: Config, length: int) -> None:
+    model = small_model(seed, config)
     rows = random_rows(seed, 3, length)
     before = states_of(model, rows)
     with torch.no_grad():
@@ -122,8 +149,10 @@ def test_row_0_is_seen_by_no_item(seed: int, shape: dict[str, object], length: i
     torch.testing.assert_close(after[rows > 0], before[rows > 0])
 
 
-def test_an_empty_history_has_one_state_wherever_it_stands() -> None:
-    model = small_sasrec(0)
+@given(seeds, configs)
+@settings(max_examples=30)
+def test_an_empty_history_has_one_state_wherever_it_stands(seed: int, config: Config) -> None:
+    model = small_model(seed, config)
     alone = states_of(model, torch.zeros(1, 1, dtype=torch.int64))[0, -1]
     beside = states_of(model, left_pad([np.array([]), np.array([3, 4, 5])], MAX_LEN))[0, -1]
     learned = states_of(model, torch.tensor([[0, 3, 4, 5]]))[0, 0]  # before a first event
