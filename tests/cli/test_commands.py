@@ -75,6 +75,27 @@ def test_settings_reach_the_model(trained) -> None:
     assert (config.hidden_dim, config.max_len) == (16, 10)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--block", "ligr", "--set", "n_blocks=1"], {"block": "ligr", "n_blocks": 1}),
+        (
+            ["--model", "attention-pool", "--attention", "dot", "--set", "query=learned"],
+            {"attention": "dot", "query": "learned"},
+        ),
+        (
+            ["--model", "markov-chain", "--set", "history_decay=none", "--set", "window=4"],
+            {"window": 4},  # validation chose the decay
+        ),
+    ],
+)
+def test_any_setting_can_be_given(run, log, tmp_path, options, expected) -> None:
+    small = [] if "markov-chain" in options else ["--hidden-dim", 8, "--epochs", 1]
+    outcome = run("train", log, *options, *small, "--threads", 1, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert expected.items() <= vars(Run.load(tmp_path / "run").model.config).items()
+
+
 def test_a_run_directory_is_complete_and_has_a_picture(trained) -> None:
     names = {path.name for path in trained.iterdir()}
     assert {"config.json", "data.json", "metrics.json", "weights.safetensors"} <= names
@@ -108,6 +129,9 @@ def test_final_refuses_options_that_would_change_the_recipe(run, trained, tmp_pa
     outcome = run("train", "--final", trained, "--epochs", 3, "--out", tmp_path / "final")
     assert outcome.code == 2
     assert "--epochs" in outcome.err
+    outcome = run("train", "--final", trained, "--set", "dropout=0", "--out", tmp_path / "final")
+    assert outcome.code == 2
+    assert "--set cannot be given" in outcome.err
 
 
 def test_export_json_holds_parity_and_test_figures(run, trained, tmp_path) -> None:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnrec.train.config import TrainConfig
+from attnrec.train.config import TrainConfig, parse_settings
 from attnrec.train.evaluation import Metrics
 from attnrec.train.interactions import Interactions
 from attnrec.train.loop import fit_by_gradient, learning_rate_factor
+from attnrec.train.models.attention_pool import AttentionPoolConfig
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.split import Split, leave_one_out
@@ -160,10 +161,19 @@ def test_the_learning_rate_warms_up_and_then_falls(done: float, factor: float) -
     assert learning_rate_factor(done) == pytest.approx(factor)
 
 
-WRONG: list[tuple[Callable[[], TrainConfig], str]] = [
-    (lambda: TrainConfig(model="bert"), "no model 'bert'; there are: sasrec, markov-chain"),
-    (lambda: TrainConfig(settings={"layers": 2}), "has no setting layers; it has: dropout"),
+WRONG: list[tuple[Callable[[], object], str]] = [
+    (lambda: TrainConfig(model="bert"), "no model 'bert'; there are: sasrec, attention-pool"),
+    (lambda: TrainConfig(settings={"layers": 2}), "has no setting layers; it has: block"),
     (lambda: TrainConfig(settings={"n_items": 2}), "has no setting n_items"),
+    (lambda: TrainConfig(settings={"block": "gated"}), "block must be one of standard, ligr"),
+    (lambda: AttentionPoolConfig(5, attention="hard"), "must be one of dot, additive, self, mul"),
+    (lambda: AttentionPoolConfig(5, query="first"), "query must be one of last, learned"),
+    (
+        lambda: AttentionPoolConfig(5, attention="multi-head", hidden_dim=8, n_heads=3),
+        "hidden_dim 8 is not divisible by n_heads 3",
+    ),
+    (lambda: parse_settings("sasrec", ["dropout"]), "NAME=VALUE, not 'dropout'"),
+    (lambda: parse_settings("sasrec", ["dropout=0", "dropout=1"]), "dropout is given twice"),
     (lambda: TrainConfig(model="popularity", settings={"n_heads": 2}), "it has: max_len"),
     (lambda: TrainConfig(epochs=0), "epochs must be a whole number, at least 1, not 0"),
     (lambda: TrainConfig(epochs=1.5), "epochs must be a whole number"),
@@ -189,7 +199,7 @@ WRONG: list[tuple[Callable[[], TrainConfig], str]] = [
 
 @pytest.mark.parametrize(("make", "message"), WRONG, ids=[message for _, message in WRONG])
 def test_a_wrong_setting_is_refused_with_its_remedy(
-    make: Callable[[], TrainConfig], message: str
+    make: Callable[[], object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make()
@@ -198,3 +208,14 @@ def test_a_wrong_setting_is_refused_with_its_remedy(
 def test_a_configuration_survives_json() -> None:
     settings = config(max_minutes=1.5, seed=7)
     assert TrainConfig.from_json(settings.to_json()) == settings
+
+
+def test_settings_are_read_as_the_type_of_their_field() -> None:
+    texts = ["max_len=7", "dropout=0", "logits=dot", "n_blocks=2.5", "depth=3"]
+    read = parse_settings("sasrec", texts)
+    assert read == {
+        "max_len": 7, "dropout": 0.0, "logits": "dot", "n_blocks": "2.5", "depth": "3",
+    }  # fmt: skip
+    assert isinstance(read["dropout"], float)
+    decays = [parse_settings("markov-chain", [f"history_decay={x}"]) for x in ("none", "0.5")]
+    assert decays == [{"history_decay": None}, {"history_decay": 0.5}]

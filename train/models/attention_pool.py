@@ -37,6 +37,8 @@ from attnrec.train.models.sasrec import Logits
 Attention = Literal["dot", "additive", "self", "multi-head"]
 Query = Literal["last", "learned"]
 
+_FADING = 0.5  # at first; without it a young model takes the mean of everything
+
 
 @dataclass(frozen=True)
 class AttentionPoolConfig:
@@ -87,7 +89,8 @@ class AttentionPool(TableModel):
         dim = config.hidden_dim
         n_heads = config.n_heads if config.attention == "multi-head" else 1
         self.item_embedding = nn.Embedding(config.n_items + 1, dim)
-        self.recency = nn.Parameter(torch.zeros(n_heads, config.max_len))
+        fading = -_FADING * torch.arange(config.max_len)
+        self.recency = nn.Parameter(fading.unsqueeze(1).repeat(1, n_heads))  # (max_len, H)
         if config.query == "learned":
             self.query = nn.Parameter(torch.randn(dim))
         self.attention: AdditiveAttention | SelfAttention | None = None  # dot learns nothing
@@ -116,14 +119,18 @@ class AttentionPool(TableModel):
         # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
         visible = ((age >= 0) & known.unsqueeze(1)) | (age == 0)  # (B, T, T)
         x = self._scale(item_vectors)
-        return self._pool(x, x, visible, self.recency[:, age.clamp(min=0)])
+        return self._pool(x, x, visible, self._recency(age.clamp(min=0)))
 
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): that position alone asks."""
         age = torch.arange(item_vectors.shape[1] - 1, -1, -1, device=known.device)  # (T,)
         visible = (known | (age == 0)).unsqueeze(1)  # (B, 1, T)
         x = self._scale(item_vectors)
-        return self._pool(x[:, -1:], x, visible, self.recency[:, age].unsqueeze(1))[:, 0]
+        return self._pool(x[:, -1:], x, visible, self._recency(age.unsqueeze(0)))[:, 0]
+
+    def _recency(self, age: Tensor) -> Tensor:
+        """What an event of this age has before anything is compared: (Q, T) -> (H, Q, T)."""
+        return F.embedding(age, self.recency).permute(2, 0, 1)
 
     def _scale(self, item_vectors: Tensor) -> Tensor:
         """Numbers of order one, as attention expects them."""
