@@ -8,27 +8,20 @@ fast a history fades, d, differs most between logs (0.4 for baskets, 0.7 or 0.8 
 validation chooses it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from attnrec.train.checks import check_number, check_whole
-from attnrec.train.models.protocol import CountModel
+from attnrec.train.models.neighbours import NeighbourConfig, NeighbourModel
 from attnrec.train.split import Sequences, Split
-
-_DECAYS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
-class MarkovChainConfig:
+class MarkovChainConfig(NeighbourConfig):
     """How far the chain looks and how it forgets."""
 
-    n_items: int
-    """Items in the catalogue, N."""
     max_len: int = 20
     """Newest events of a history that count."""
     history_decay: float | None = None
@@ -39,71 +32,29 @@ class MarkovChainConfig:
     """Weight of distance s + 1 against distance s, when counting."""
     popularity_discount: float = 0.25
     """Scores are divided by (n_j + 1) to this power."""
-    n_neighbours: int = 200
-    """Strongest transitions kept per item, M; the file grows with N * M."""
 
     def __post_init__(self) -> None:
-        for name in ("n_items", "max_len", "window", "n_neighbours"):
-            check_whole(name, getattr(self, name))
-        for name in ("history_decay", "distance_decay", "popularity_discount"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), lowest=0)
+        super().__post_init__()
+        check_whole("window", self.window)
+        for name in ("distance_decay", "popularity_discount"):
+            check_number(name, getattr(self, name), lowest=0)
 
 
-class MarkovChain(CountModel):
+class MarkovChain(NeighbourModel):
     """Transitions kept as the top M neighbours of each item."""
 
     config: MarkovChainConfig
-
-    def __init__(self, config: MarkovChainConfig) -> None:
-        super().__init__()
-        self.config = config
-        shape = (config.n_items + 1, min(config.n_neighbours, config.n_items))
-        self.neighbour: Tensor  # (N + 1, M) row of the item that follows
-        self.weight: Tensor  # (N + 1, M) how strongly
-        self.prior: Tensor  # (N + 1,) order of items that nothing leads to
-        self.register_buffer("neighbour", torch.zeros(shape, dtype=torch.int32))
-        self.register_buffer("weight", torch.zeros(shape))
-        self.register_buffer("prior", torch.zeros(config.n_items + 1))
+    decays = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
     def fit(self, split: Split) -> None:
         """Count the transitions of every user."""
+        self.set_prior(split)
         sequences = split.sequences
         counts = np.bincount(sequences.rows, minlength=self.config.n_items + 1)
         source, target, weight = _transitions(sequences, self.config)
         discount = (counts + 1.0) ** -self.config.popularity_discount
         weight = weight * (counts[source] + 1.0) ** -0.5 * discount[target]
-        # Strongest first within each source; equal weights: the more frequent item first.
-        order = np.lexsort((target, -weight, source))
-        source, target, weight = source[order], target[order], weight[order]
-        place = np.arange(len(source)) - np.searchsorted(source, source)
-        kept = place < self.neighbour.shape[1]
-        at = (torch.from_numpy(source[kept]), torch.from_numpy(place[kept]))
-        self.neighbour[at] = torch.from_numpy(target[kept]).int()
-        self.weight[at] = torch.from_numpy(weight[kept]).float()
-        # Far below any transition: it orders only what no transition reaches.
-        self.prior.copy_(torch.from_numpy(1e-4 * counts / max(1, counts.max())))
-
-    def tune(self, validate: Callable[[], float]) -> None:
-        """Choose the decay of the history, unless it was given."""
-        if self.config.history_decay is not None:
-            return
-        quality = {}
-        for decay in _DECAYS:
-            self.config = replace(self.config, history_decay=decay)
-            quality[decay] = validate()
-        self.config = replace(self.config, history_decay=max(_DECAYS, key=quality.__getitem__))
-
-    def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
-        """Decayed sum of the neighbours of the newest events: (B, T) -> (B, N + 1)."""
-        batch, length = history_index.shape
-        age = torch.arange(length - 1, -1, -1, device=history_index.device)  # (T,)
-        fading = _DECAYS[0] if self.config.history_decay is None else self.config.history_decay
-        decay = fading ** age.to(self.weight.dtype)
-        weight = self.weight[history_index] * decay.unsqueeze(-1)  # (B, T, M)
-        neighbour = self.neighbour[history_index].long()  # (B, T, M)
-        prior = self.prior.expand(batch, -1)
-        return prior.scatter_add(1, neighbour.flatten(1), weight.flatten(1))  # (B, N + 1)
+        self.keep_strongest(source, target, weight)
 
 
 def _transitions(
@@ -113,12 +64,13 @@ def _transitions(
     rows = sequences.rows.astype(np.int64)
     user = np.repeat(np.arange(len(sequences.offsets) - 1), np.diff(sequences.offsets))
     n_rows = config.n_items + 1
+    counted = np.ones(len(rows)) if sequences.weights is None else sequences.weights
     keys = np.zeros(0, dtype=np.int64)
     weights: NDArray[np.float64] = np.zeros(0)
     for distance in range(1, min(config.window, len(rows) - 1) + 1):
         same_user = user[distance:] == user[:-distance]
         pair = rows[:-distance][same_user] * n_rows + rows[distance:][same_user]
-        weight = np.full(len(pair), config.distance_decay ** (distance - 1))
+        weight = config.distance_decay ** (distance - 1) * counted[distance:][same_user]
         # Merged at every distance, so that memory follows the distinct pairs.
         keys, place = np.unique(np.concatenate([keys, pair]), return_inverse=True)
         merged = np.concatenate([weights, weight])

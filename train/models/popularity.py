@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class PopularityConfig:
 
 
 class Popularity(CountModel):
-    """score(j) = log(1 + number of training events of j)."""
+    """score(j) = log(1 + training events of j), by their weights where they have some."""
 
     config: PopularityConfig
 
@@ -37,10 +38,9 @@ class Popularity(CountModel):
 
     def fit(self, split: Split) -> None:
         """Count the events of every item."""
-        counts = torch.bincount(
-            torch.from_numpy(split.sequences.rows).long(), minlength=self.config.n_items + 1
-        )
-        self.log_count.copy_(counts.double().log1p())
+        sequences, n_rows = split.sequences, self.config.n_items + 1
+        counts = np.bincount(sequences.rows, sequences.weights, minlength=n_rows)
+        self.log_count.copy_(torch.from_numpy(counts).double().log1p())
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """The counts for every row of the batch: (B, N + 1)."""
