@@ -87,12 +87,13 @@ def states_of(model: TableModel, rows: Tensor) -> Tensor:
 def split_of(histories: list[list[int]]) -> Split:
     """Every event is trained on; item r stands in row r."""
     ids = np.arange(1, N_ITEMS + 1)
+    titles = np.array([f"title of {item}" for item in ids], dtype=object)
     offsets = np.cumsum([0, *map(len, histories)]).astype(np.int64)
     rows = np.array([r for h in histories for r in h], dtype=np.int32)
     users = np.arange(len(histories))
     log = Interactions(users, ids, offsets, rows - 1, np.arange(len(rows)), None)
     counts = np.bincount(rows, minlength=N_ITEMS + 1)[1:]
-    return Split(log, Catalogue(ids, counts, None), Sequences(offsets, rows), None)
+    return Split(log, Catalogue(ids, counts, titles), Sequences(offsets, rows), None)
 
 
 @given(seeds, configs, st.integers(1, 5), st.integers(1, MAX_LEN))

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
+from attnrec.train.models.content_based import ContentBased, ContentBasedConfig
+from attnrec.train.models.ease import Ease, EaseConfig
+from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
@@ -26,6 +29,9 @@ MODELS: dict[str, ModelKind] = {
     "sasrec": ModelKind(SASRecConfig, SASRec),
     "attention-pool": ModelKind(AttentionPoolConfig, AttentionPool),
     "markov-chain": ModelKind(MarkovChainConfig, MarkovChain),
+    "item-knn": ModelKind(ItemKNNConfig, ItemKNN),
+    "ease": ModelKind(EaseConfig, Ease),
+    "content-based": ModelKind(ContentBasedConfig, ContentBased),
     "personal-frequency": ModelKind(PersonalFrequencyConfig, PersonalFrequency),
     "popularity": ModelKind(PopularityConfig, Popularity),
 }
@@ -33,12 +39,10 @@ MODELS: dict[str, ModelKind] = {
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec": ("sasrec", {}),
     "sasrec-ligr": ("sasrec", {"block": "ligr"}),
-    "attention-pool-dot": ("attention-pool", {"attention": "dot"}),
-    "attention-pool-additive": ("attention-pool", {"attention": "additive"}),
-    "attention-pool-self": ("attention-pool", {"attention": "self"}),
-    "attention-pool-multi-head": ("attention-pool", {"attention": "multi-head"}),
-    "markov-chain": ("markov-chain", {}),
-    "personal-frequency": ("personal-frequency", {}),
-    "popularity": ("popularity", {}),
+    **{
+        f"attention-pool-{form}": ("attention-pool", {"attention": form})
+        for form in ("dot", "additive", "self", "multi-head")
+    },
+    **{name: (name, {}) for name in MODELS if name not in ("sasrec", "attention-pool")},
 }
 """What `--model all` trains and compares: each model, and its variants, with their settings."""
