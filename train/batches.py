@@ -40,6 +40,8 @@ class Batch:
     """Row of each user (B,), from 1."""
     user_tags: Tensor
     """Rows of the tags of each user (B, A), 0 for none."""
+    negatives: Tensor | None = None
+    """Rows of items that the user has not had (B, K), for models that learn from pairs."""
 
     def context(self, inputs: Sequence[str]) -> dict[str, Tensor]:
         """The inputs that a model declares beside the history."""

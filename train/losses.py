@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Logits of one chunk stay in the processor's cache: (256, 3,700) float32 is 3.8 MB.
@@ -64,3 +65,15 @@ def catalogue_softmax(
     """
     loss: Tensor = _CatalogueSoftmax.apply(states, table, targets, weights)  # type: ignore[no-untyped-call]
     return loss
+
+
+def pair_cross_entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean binary cross-entropy of rows of one pair that happened and K that did not.
+
+    logits: (B, 1 + K), the pair that happened first; weights: how much each row counts (B,),
+    None: all alike. Returns a scalar.
+    """
+    happened = torch.zeros_like(logits)
+    happened[:, 0] = 1
+    loss = F.binary_cross_entropy_with_logits(logits, happened, reduction="none").mean(dim=1)
+    return loss.mean() if weights is None else (loss * weights).sum() / weights.sum()

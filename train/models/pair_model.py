@@ -1,0 +1,93 @@
+"""What models of (user, item) pairs share: who the user is, and how pairs are learned.
+
+The history of such a model only says what is not to be recommended again.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from attnrec.train.batches import Batch, Batches
+from attnrec.train.checks import check_number, check_whole
+from attnrec.train.losses import pair_cross_entropy
+from attnrec.train.models.protocol import LearnedModel, ScoreModel
+from attnrec.train.pair_batches import PairBatches
+from attnrec.train.split import Split
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """The settings that these models have in common."""
+
+    n_items: int
+    """Items in the catalogue, N."""
+    n_users: int = 0
+    """Users of the log; row 0 of their table is the stranger."""
+    n_tags: int = 0
+    """Tags of users; 0: the model does not ask for any."""
+    max_len: int = 1
+    """Events of a history that count: none do, but the graph wants a width."""
+    hidden_dim: int = 32
+    """Width of the vectors, D."""
+    n_negatives: int = 4
+    """Items that the user has not taken, drawn anew for every event of every epoch."""
+    user_dropout: float = 0.1
+    """Share of the training events whose user is made a stranger."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_items", "max_len", "hidden_dim", "n_negatives"):
+            check_whole(name, getattr(self, name))
+        check_whole("n_users", self.n_users, 0)
+        check_whole("n_tags", self.n_tags, 0)
+        check_number("user_dropout", self.user_dropout, lowest=0, below=1)
+
+
+class UserVectors(nn.Module):
+    """Vector of a user: the own one (row 0: of a stranger), plus the mean of those of the tags."""
+
+    def __init__(self, config: PairConfig, dim: int) -> None:
+        super().__init__()
+        self.user_embedding = nn.Embedding(config.n_users + 1, dim)
+        nn.init.normal_(self.user_embedding.weight, std=dim**-0.5)
+        if config.n_tags:
+            self.tag_embedding = nn.Embedding(config.n_tags + 1, dim, padding_idx=0)
+            # From nothing: a tag counts as far as it was learned.
+            nn.init.zeros_(self.tag_embedding.weight)
+
+    def forward(self, user: Tensor, user_tags: Tensor | None = None) -> Tensor:
+        """Rows of users (B,) and of their tags (B, A) -> (B, dim)."""
+        vectors: Tensor = self.user_embedding(user)
+        if user_tags is None:
+            return vectors
+        n_tags = (user_tags > 0).sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+        mean: Tensor = self.tag_embedding(user_tags).sum(dim=1) / n_tags
+        return vectors + mean
+
+
+class PairModel(ScoreModel, LearnedModel):
+    """Learned by binary cross-entropy from pairs that happened and pairs that did not."""
+
+    config: PairConfig
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The user, and the tags where the log has any."""
+        return ("user", "user_tags") if self.config.n_tags else ("user",)
+
+    @abstractmethod
+    def pair_logits(self, items: Tensor, **context: Tensor) -> Tensor:
+        """Logits (B, C) of rows of items (B, C), equal to those columns of `scores`."""
+
+    def batches(self, split: Split, batch_events: int) -> Batches:
+        """Every event with its negatives."""
+        config = self.config
+        return PairBatches(split, batch_events, config.n_negatives, config.user_dropout)
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """Mean binary cross-entropy; an event and its negatives have the weight of the event."""
+        assert batch.negatives is not None
+        items = torch.cat([batch.targets, batch.negatives], dim=1)  # (B, 1 + K)
+        logits = self.pair_logits(items, **batch.context(self.inputs))
+        return pair_cross_entropy(logits, None if batch.weights is None else batch.weights[:, 0])
