@@ -36,6 +36,7 @@ STRING_IDS: list[Id] = [*AWKWARD, *(f"sku-{n}" for n in range(12))]
 INT64_IDS: list[Id] = [
     0, 1, -2, -7, 2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), *range(100, 121)
 ]  # fmt: skip
+TAGS = ["gold", "шахматы", "a,b"]
 SASREC = {"hidden_dim": 16, "n_blocks": 1, "max_len": 6}
 
 
@@ -59,6 +60,8 @@ class Tiny:
     """Of the file."""
     blocks_from: int = quantize.BLOCKS_FROM
     """Catalogue size from which on `int8` computes with the codes."""
+    users: bool = False
+    """Whether the model knows its users, whole numbers, and their tags."""
 
 
 TINY = (
@@ -68,6 +71,7 @@ TINY = (
     Tiny("tiny-popularity", INT64_IDS, "popularity", titles=True),
     Tiny("tiny-int8", STRING_IDS, settings=SASREC, titles=True, profile="int8"),
     Tiny("tiny-int8-blocks", INT64_IDS, settings=SASREC, profile="int8", blocks_from=0),
+    Tiny("tiny-users", STRING_IDS, "user-item-attention", {"hidden_dim": 8}, users=True),
 )
 
 
@@ -90,9 +94,17 @@ def train_tiny(tiny: Tiny, directory: Path) -> Run:
     if tiny.titles:
         named = [item_id for i, item_id in enumerate(tiny.ids) if i % 5]
         items = pd.DataFrame({"item_id": named, "title": [f"Title of {i!r} ☕" for i in named]})
-    recipe = DataRecipe(repeats=tiny.repeats)
-    config = TrainConfig(tiny.model, tiny.settings, epochs=3, threads=1)
-    return train(make_log(tiny.ids, 1), config, items=items, recipe=recipe, out=directory)
+    users = None
+    if tiny.users:
+        tags = ["|".join(TAGS[: user % 4]) for user in range(80)]
+        users = pd.DataFrame({"user_id": range(80), "tags": tags})
+    recipe = DataRecipe(repeats=tiny.repeats, tag_cols=("tags",) if tiny.users else ())
+    steps: dict[str, Any] = {"epochs": 3}
+    if tiny.users:  # enough for users and tags to make a difference
+        steps = {"epochs": 6, "batch_events": 30, "learning_rate": 0.1}
+    config = TrainConfig(tiny.model, tiny.settings, threads=1, **steps)
+    log = make_log(tiny.ids, 1)
+    return train(log, config, items=items, users=users, recipe=recipe, out=directory)
 
 
 def made_up_questions(ids: list[Id], unknown: list[Id], seed: int) -> list[dict[str, Any]]:
@@ -130,6 +142,16 @@ def made_up_questions(ids: list[Id], unknown: list[Id], seed: int) -> list[dict[
     return questions
 
 
+def with_callers(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same from known users, strangers and nobody, with known, unknown and no tags."""
+    users = [3, 79, 0, 999, -1, None, 2]
+    tags = [None, [], ["gold"], ["no such tag", "a,b"], ["no such tag"], ["шахматы", "gold"]]
+    return [
+        {**question, "user": users[i % 7], "user_tags": tags[i % 6]}
+        for i, question in enumerate(questions)
+    ]
+
+
 def expect(run: Run, reference: Reference, question: dict[str, Any]) -> dict[str, Any]:
     """What the torch model answers, and how it scores every item."""
     catalogue = run.split.catalogue
@@ -144,7 +166,8 @@ def expect(run: Run, reference: Reference, question: dict[str, Any]) -> dict[str
     admissible = reference.admissible(
         exclude, None if candidates is None else reference.rows(candidates)
     )
-    (scores,) = reference.scores([question["history"]])
+    caller = [question.get("user")], [question.get("user_tags")]
+    (scores,) = reference.scores([question["history"]], *caller)
     rows = top_rows(scores, admissible, question.get("k", 10))
     titles = catalogue.titles
     return {
@@ -161,10 +184,13 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
     """The content of `NAME.expected.json`; a rounded file is compared with the rounded model."""
     catalogue = run.split.catalogue
     table = quantize.int8_table(run).values if profile == "int8" else None
-    reference = Reference(run.model, catalogue, table)
+    reference = Reference(run.model, catalogue, table, run.split.users)
     ids = catalogue.item_ids.tolist()
     text = isinstance(ids[0], str)
     unknown: list[Id] = ["no such item", "00124", "E\u0301", "-2"] if text else [99, -3, 2**62]
+    questions = made_up_questions(ids, unknown, 2)
+    if run.model.inputs:
+        questions = with_callers(questions)
     return {
         "catalogue": ids,
         "titles": None
@@ -173,9 +199,7 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
         "unknown_ids": unknown,
         "max_len": run.model.config.max_len,
         "repeats": run.recipe.repeats,
-        "calls": [
-            expect(run, reference, question) for question in made_up_questions(ids, unknown, 2)
-        ],
+        "calls": [expect(run, reference, question) for question in questions],
     }
 
 
@@ -189,7 +213,8 @@ def main(directory: Path) -> None:
             run = train_tiny(tiny, Path(temporary) / "run")
             quantize.BLOCKS_FROM = tiny.blocks_from
             # Of so few items ten are a third: their order says little.
-            export(run, path, tiny.profile, limits=Limits(min_overlap=0.9, max_ndcg_loss=1))
+            limits = Limits(min_overlap=0.9, max_ndcg_loss=1)
+            export(run, path, tiny.profile, limits=limits, allow_users=tiny.users)
         lines = json.dumps(expectations(run, tiny.profile), ensure_ascii=False).replace(
             '{"recommend', '\n{"recommend'
         )

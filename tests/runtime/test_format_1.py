@@ -24,11 +24,21 @@ def assert_answers_like_torch(
         assert abs(score_of[item_id] - score_of[wanted]) <= 2 * tolerance
 
 
+def callers_of(questions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Who asks, as `recommend_batch` takes it, where the file wants to know."""
+    names = {"user": "users", "user_tags": "user_tags"}
+    return {
+        many: [question[one] for question in questions]
+        for one, many in names.items()
+        if one in questions[0]
+    }
+
+
 def test_all_kinds_of_files_are_kept(path: Path) -> None:
     names = {file.stem for file in path.parent.glob("*.onnx")}
     assert names >= {
         "tiny-string", "tiny-int64", "tiny-markov-chain", "tiny-popularity",
-        "tiny-int8", "tiny-int8-blocks",
+        "tiny-int8", "tiny-int8-blocks", "tiny-users",
     }  # fmt: skip
     assert path.stat().st_size < 150_000
 
@@ -58,6 +68,7 @@ def test_all_calls_in_one_batch_are_answered_like_the_torch_model(
         exclude=[question.get("exclude", []) for question in questions],
         candidates=[question.get("candidates") for question in questions],
         exclude_seen=exclude_seen,
+        **callers_of(questions),
     )
     for answer, call in zip(answers, calls, strict=True):
         n = len(call["item_ids"])
@@ -72,7 +83,9 @@ def test_every_item_scores_like_in_the_torch_model(
 ) -> None:
     for call in expected["calls"]:
         truth = call["score_of_every_item"]
-        scores = recommender.score(call["recommend"]["history"], expected["catalogue"])
+        asked = call["recommend"]
+        caller = {name: asked[name] for name in ("user", "user_tags") if name in asked}
+        scores = recommender.score(asked["history"], expected["catalogue"], **caller)
         tolerance = score_tolerance(max(map(abs, truth)))
         assert all(
             math.isclose(a, b, abs_tol=tolerance) for a, b in zip(scores, truth, strict=True)
@@ -97,7 +110,8 @@ def test_the_file_says_what_it_is(recommender: Recommender, expected: dict[str, 
     assert info.max_len == expected["max_len"]
     assert info.repeats is expected["repeats"]
     assert info.id_type == ("int64" if isinstance(expected["catalogue"][0], int) else "string")
-    assert info.inputs == ("history", "exclude", "candidates", "k")
+    caller = [name for name in ("user", "user_tags") if name in expected["calls"][0]["recommend"]]
+    assert info.inputs == ("history", "exclude", "candidates", "k", *caller)
     assert info.parity is not None and info.parity["largest_share_of_tolerance"] <= 1
     assert info.metrics["test"]["n_users"] > 0
     assert info.model in repr(recommender) and str(info.n_items) in repr(recommender)
