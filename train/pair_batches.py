@@ -19,12 +19,12 @@ class PairBatches:
     def __init__(
         self, split: Split, batch_events: int, n_negatives: int, user_dropout: float
     ) -> None:
-        """batch_events: events of a batch, beside their `n_negatives` items each.
+        """batch_events: pairs of a batch, negatives included; constant work per step.
 
         user_dropout: share of the events whose user becomes row 0, so that the answer to a
         stranger is learned; half of these lose their tags as well.
         """
-        self._batch_events = batch_events
+        self._batch_events = max(1, batch_events // (1 + n_negatives))
         self._n_negatives = n_negatives
         self._user_dropout = user_dropout
         self._n_items = split.catalogue.n_items
