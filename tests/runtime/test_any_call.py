@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from attnrec.runtime import Recommender
 
 Expected = dict[str, Any]
-Asked = tuple[Call, NDArray[np.float32]]
-"""A row of a call, and the score of every item after its history (N,)."""
+Asked = tuple[Call, NDArray[np.float32], dict[str, Any]]
+"""A row of a call, the score of every item after its history (N,), and who asks, if it counts."""
 
 many_calls = settings(deadline=None, derandomize=True, database=None, max_examples=20)
 
@@ -47,7 +47,9 @@ def rows_of_a_call(
             for place, nothing in inserted if ids is not None else ():
                 ids.insert(place, nothing)
         scores = np.array(question["score_of_every_item"], dtype=np.float32)
-        return Call(lists[0], k, lists[1], lists[2]), scores
+        asked = question["recommend"]
+        caller = {name: asked[name] for name in ("user", "user_tags") if name in asked}
+        return Call(lists[0], k, lists[1], lists[2]), scores, caller
 
     calls = st.sampled_from(expected["calls"])
     rows = st.builds(row, calls, known, st.none() | known, noise, noise, noise)
@@ -64,6 +66,20 @@ def padded(rows: list[Ids], contract: ContractModel) -> NDArray[Any]:
     return array
 
 
+def callers(rows: list[Asked]) -> dict[str, NDArray[Any]]:
+    """The inputs `user` (B,) and `user_tags` (B, A), where the file declares them."""
+    if not rows[0][2]:
+        return {}
+    users = [caller["user"] for _, _, caller in rows]
+    tags = [caller["user_tags"] or [] for _, _, caller in rows]
+    array = np.full((len(rows), max(map(len, tags))), "", dtype=object)
+    for row, own in zip(array, tags, strict=True):
+        row[: len(own)] = own
+    nobody = -1
+    user = np.array([nobody if user is None else user for user in users], dtype=np.int64)
+    return {"user": user, "user_tags": array}
+
+
 @many_calls
 @given(data=st.data())
 def test_the_graph_itself_answers_any_call_as_the_contract_says(
@@ -75,18 +91,19 @@ def test_the_graph_itself_answers_any_call_as_the_contract_says(
 ) -> None:
     k = data.draw(st.one_of(st.integers(-3, 40), st.integers(-(2**63), 2**63 - 1)))
     rows = data.draw(rows_of_a_call(expected, contract, k))
-    candidates = padded([call.candidates or [] for call, _ in rows], contract)
+    candidates = padded([call.candidates or [] for call, *_ in rows], contract)
     outputs = session.run(
         None,
         {
-            "history": padded([call.history for call, _ in rows], contract),
-            "exclude": padded([call.exclude for call, _ in rows], contract),
+            "history": padded([call.history for call, *_ in rows], contract),
+            "exclude": padded([call.exclude for call, *_ in rows], contract),
             "candidates": candidates,
             "k": np.array([k], dtype=np.int64),
+            **callers(rows),
         },
     )
     columns = [output.tolist() for output in outputs] + [[None] * len(rows)]
-    for i, (call, scores) in enumerate(rows):
+    for i, (call, scores, _) in enumerate(rows):
         # Whether there are candidates belongs to the call, not to the row.
         allowed = candidates[i].tolist() if candidates.shape[1] else None
         row = Row(columns[0][i], columns[1][i], columns[2][i], columns[3][i])
@@ -102,15 +119,18 @@ def test_a_recommender_answers_any_batch_as_the_contract_says(
     k = data.draw(st.one_of(st.integers(1, 40), st.integers(1, 10**30)))
     rows = data.draw(rows_of_a_call(expected, contract, k))
     exclude_seen = data.draw(st.sampled_from([None, True, False]))
+    who = [caller for *_, caller in rows]
+    names = {"users": "user", "user_tags": "user_tags"} if who[0] else {}
     answers = recommender.recommend_batch(
-        [call.history for call, _ in rows],
+        [call.history for call, *_ in rows],
         k,
-        exclude=[call.exclude for call, _ in rows],
-        candidates=[call.candidates for call, _ in rows],
+        exclude=[call.exclude for call, *_ in rows],
+        candidates=[call.candidates for call, *_ in rows],
         exclude_seen=exclude_seen,
+        **{many: [caller[one] for caller in who] for many, one in names.items()},
     )
     seen_too = not expected["repeats"] if exclude_seen is None else exclude_seen
-    for (call, scores), answer in zip(rows, answers, strict=True):
+    for (call, scores, _), answer in zip(rows, answers, strict=True):
         exclude = call.exclude + call.history * seen_too
         asked = Call(call.history, k, exclude, call.candidates)
         row = contract.row(answer.item_ids, answer.scores, answer.n_known, answer.titles, asked)

@@ -59,7 +59,7 @@ def test_each_row_of_a_batch_has_its_own_user_and_tags(users: Recommender) -> No
 WRONG = [
     ({"user": "3"}, r"users\[0\] is '3'; user ids of this file are"),
     ({"user": 1.5}, r"users\[0\] is 1\.5; user ids of this file are"),
-    ({"user": 2**63}, r"users\[0\]"),
+    ({"user": 2**63}, r"users holds 9223372036854775808, which is no int64"),
     ({"user": True}, r"users\[0\]"),
     ({"user_tags": "gold"}, r"user_tags\[0\] must be a list of user tags, not 'gold'"),
     ({"user_tags": [1]}, r"user_tags\[0\]\[0\] is 1; user tags of this file are strings"),

@@ -146,6 +146,8 @@ def small(name: str, seed: int = 0, **sizes: Any) -> PairModel:
     with torch.no_grad():
         for weight in model.parameters():
             weight.copy_(torch.randn_like(weight))
+        if sizes["n_tags"]:
+            model.user_vectors.tag_embedding.weight[0] = 0  # no tag, as in training
     return model
 
 
