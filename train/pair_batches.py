@@ -38,7 +38,7 @@ class PairBatches:
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
         """All events once; `rng` decides their order, the negatives and who is a stranger."""
         order = rng.permutation(len(self._items))
-        negatives = self._draw(self._user[order], rng)
+        negatives = self.draw(self._user[order], rng)
         stranger = rng.random(len(order)) < self._user_dropout
         untagged = stranger & (rng.random(len(order)) < _WITHOUT_TAGS)
         for start in range(0, len(order), self._batch_events):
@@ -59,7 +59,7 @@ class PairBatches:
     def _key(self, user: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
         return user * (self._n_items + 1) + items
 
-    def _draw(self, user: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    def draw(self, user: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         """Items (len(user), K), uniform among those that are not in the user's events.
 
         Who has nearly everything may keep a few of the own items after the last redraw.
