@@ -46,7 +46,7 @@ def event_weights(raw: RawTable, recipe: DataRecipe) -> NDArray[np.float32] | No
     missing = kinds.filter(pc.invert(pc.is_in(kinds, value_set=column.unique())))
     if len(missing):
         problem = f"no row has the event type {missing[0].as_py()!r}, {_present(column)}"
-        raise raw.column_error(recipe.event_col, f"{problem}; see --event-weights")
+        raise raw.column_error(recipe.event_col, f"{problem}; see --event-weights, --events")
     weights = np.array([*recipe.event_weights.values(), 1], np.float32)
     found: NDArray[np.float32] = weights[pc.index_in(column, value_set=kinds).fill_null(-1)]
     return found

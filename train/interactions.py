@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,6 @@ from attnrec.train.ids import number_by_first_row
 
 EVENTS_FILE = "interactions.parquet"
 ITEMS_FILE = "items.parquet"
-USERS_FILE = "users.parquet"
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ class Interactions:
     def save(self, directory: Path) -> None:
         """Write `interactions.parquet` and `items.parquet` into an existing directory.
 
-        Where users have tags, `users.parquet` too.
+        Tags of a user stand at the first event of that user, as a JSON list.
 
         Each file is replaced as a whole. ``ValueError`` if a user has no event: the files could
         not tell of that user.
@@ -102,23 +100,28 @@ class Interactions:
         if (lengths < 1).any():
             raise ValueError("every user must have an event to be saved")
         user = np.repeat(np.arange(self.n_users, dtype=np.int32), lengths)
-        item_ids, user_ids = _id_array(self.item_ids), _id_array(self.user_ids)
+        first = np.zeros(self.n_events, np.bool_)
+        first[self.offsets[:-1]] = True
         events = {
-            "user_id": pa.DictionaryArray.from_arrays(user, user_ids),
-            "item_id": pa.DictionaryArray.from_arrays(self.item_index, item_ids),
-            "timestamp": self.timestamps,
-            "weight": self.weights,
+            "user_id": pa.DictionaryArray.from_arrays(user, _id_array(self.user_ids)),
+            "item_id": pa.DictionaryArray.from_arrays(self.item_index, _id_array(self.item_ids)),
+            "timestamp": pa.array(self.timestamps),
         }
-        titles = None if self.titles is None else pa.array(self.titles, pa.string())
-        attributes = _tuple_array(self.item_attributes)
-        items = {"item_id": item_ids, "title": titles, "attributes": attributes}
-        users = {"user_id": user_ids, "tags": _tuple_array(self.user_tags)}
-        _write(directory / EVENTS_FILE, events)
-        _write(directory / ITEMS_FILE, items)
+        items = {"item_id": _id_array(self.item_ids)}
+        if self.weights is not None:
+            events["weight"] = pa.array(self.weights)
         if self.user_tags is not None:
-            _write(directory / USERS_FILE, users)
-        else:
-            (directory / USERS_FILE).unlink(missing_ok=True)
+            events["tags"] = _packed(self.user_tags).take(pa.array(user, mask=~first))
+        if self.titles is not None:
+            items["title"] = pa.array(self.titles, pa.string())
+        if self.item_attributes is not None:
+            items["attributes"] = _packed(self.item_attributes)
+        with (
+            replace_file(directory / EVENTS_FILE) as events_path,
+            replace_file(directory / ITEMS_FILE) as items_path,
+        ):
+            pyarrow.parquet.write_table(pa.table(events), events_path)
+            pyarrow.parquet.write_table(pa.table(items), items_path)
 
     @classmethod
     def load(cls, directory: Path) -> "Interactions":
@@ -138,18 +141,21 @@ class Interactions:
                 "the files are of different runs; train again"
             )
         lengths = np.bincount(user, minlength=len(user_ids))
-        titles = _optional(items, "title")
-        weights = _optional(events, "weight")
+        titles = weights = None
+        if "title" in items.column_names:
+            titles = _text_values(items["title"].combine_chunks())
+        if "weight" in events.column_names:
+            weights = np.array(events["weight"].to_numpy(), np.float32)
         return cls(
             user_ids=_id_values(user_ids),
             item_ids=_id_values(item_ids),
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             item_index=place.to_numpy().astype(np.int32)[item],
             timestamps=_int_values(events["timestamp"].combine_chunks()),
-            titles=None if titles is None else _text_values(titles),
-            item_attributes=_tuple_values(_optional(items, "attributes")),
-            user_tags=_load_tags(directory, user_ids),
-            weights=None if weights is None else np.array(weights.to_numpy(), np.float32),
+            titles=titles,
+            item_attributes=_unpacked(items, "attributes", len(item_ids)),
+            user_tags=_unpacked(events, "tags", len(user_ids)),
+            weights=weights,
         )
 
 
@@ -158,27 +164,14 @@ def text_tuples(values: Iterable[Iterable[str]], count: int) -> NDArray[np.objec
     return np.fromiter((tuple(texts) for texts in values), object, count)
 
 
-def _load_tags(directory: Path, user_ids: pa.Array) -> NDArray[np.object_] | None:
-    if not (directory / USERS_FILE).is_file():
+def _packed(tuples: NDArray[np.object_]) -> pa.Array:
+    return pa.array([json.dumps(texts) for texts in tuples], pa.string())
+
+
+def _unpacked(table: pa.Table, column: str, count: int) -> NDArray[np.object_] | None:
+    if column not in table.column_names:
         return None
-    users = _read(directory / USERS_FILE, ("user_id", "tags"))
-    if not users["user_id"].combine_chunks().equals(user_ids):
-        raise RunError(
-            f"{directory}: {USERS_FILE} holds other users than {EVENTS_FILE}: "
-            "the files are of different runs; train again"
-        )
-    return _tuple_values(users["tags"].combine_chunks())
-
-
-def _write(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write the columns that are there."""
-    present = {name: values for name, values in columns.items() if values is not None}
-    with replace_file(path) as fresh:
-        pyarrow.parquet.write_table(pa.table(present), fresh)
-
-
-def _optional(table: pa.Table, column: str) -> Any:
-    return table[column].combine_chunks() if column in table.column_names else None
+    return text_tuples(map(json.loads, table[column].drop_null().to_pylist()), count)
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
@@ -212,14 +205,6 @@ def _id_values(ids: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
     if ids.type == pa.int64():
         return _int_values(ids)
     return _text_values(ids)
-
-
-def _tuple_array(tuples: NDArray[np.object_] | None) -> Any:
-    return None if tuples is None else pa.array(tuples.tolist(), pa.list_(pa.string()))
-
-
-def _tuple_values(lists: Any) -> NDArray[np.object_] | None:
-    return None if lists is None else text_tuples(lists.to_pylist(), len(lists))
 
 
 def _int_values(numbers: pa.Array) -> NDArray[np.int64]:

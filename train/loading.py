@@ -71,9 +71,9 @@ def load_interactions(
         raise ValueError("a users table is read for its tags; name columns with --tag-cols")
     movielens = read_movielens(source)
     if movielens is not None:
-        source = movielens.log
-        items = movielens.items if items is None else items
-        users = movielens.users if users is None else users
+        source, films, people = movielens
+        items = films if items is None else items
+        users = people if users is None else users
     if recipe.attribute_cols and items is None:
         raise ValueError("attribute_cols are columns of the items table; name it with --items")
     if recipe.tag_cols and users is None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,7 +17,6 @@ from attnrec.train.raw_table import RawTable
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 
-_MOST_BYTES = 2 << 30
 _GENRES = [
     "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
     "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War",
@@ -32,98 +30,71 @@ _OCCUPATIONS = [
     "K-12 student", "lawyer", "programmer", "retired", "sales/marketing", "scientist",
     "self-employed", "technician/engineer", "tradesman/craftsman", "unemployed", "writer",
 ]  # fmt: skip
+_EVENT, _FILM = ["user_id", "item_id", "rating", "timestamp"], ["item_id", "title", "genres"]
+_FLAGS = ["item_id", "title", "date", "video date", "link", "unknown", *_GENRES]
+# Of each edition the log, the films and, where it has them, the people, with their columns.
+_EDITIONS = [
+    {"u.data": _EVENT, "u.item": _FLAGS, "u.user": ["user_id", "age", "gender", "job", "zip"]},
+    {
+        "ratings.dat": _EVENT,
+        "movies.dat": _FILM,
+        "users.dat": ["user_id", "gender", "age", "job", "zip"],
+    },
+    {"ratings.csv": _EVENT, "movies.csv": _FILM},
+]
+_HEADERS = {
+    "ratings.csv": b"userId,movieId,rating,timestamp", "movies.csv": b"movieId,title,genres"
+}  # fmt: skip
+_SEPARATORS = {"u.data": b"\t", "u.item": b"|", "u.user": b"|"}
+_MOST_BYTES = 2 << 30
+# What zipfile raises for a damaged, encrypted or strangely packed member, and Arrow for a table.
+_DAMAGE = (
+    OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, pa.ArrowException
+)  # fmt: skip
+
 _Files = dict[str, Callable[[], bytes]]
 
 
-# What zipfile raises for a damaged, encrypted or strangely packed member.
-_DAMAGE = (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
-
-
-class _Table(NamedTuple):
-    name: str
-    separator: str
-    columns: tuple[str, ...]
-    header: bytes = b""
-
-
-class _Edition(NamedTuple):
-    log: _Table
-    items: _Table
-    users: _Table | None
-
-
-_EVENT = ("user_id", "item_id", "rating", "timestamp")
-_FILM = ("item_id", "title", "genres")
-_FLAGS = ("item_id", "title", "date", "video date", "link", "unknown", *_GENRES)
-_EDITIONS = (
-    _Edition(
-        _Table("u.data", "\t", _EVENT),
-        _Table("u.item", "|", _FLAGS),
-        _Table("u.user", "|", ("user_id", "age", "gender", "occupation", "zip")),
-    ),
-    _Edition(
-        _Table("ratings.dat", "::", _EVENT),
-        _Table("movies.dat", "::", _FILM),
-        _Table("users.dat", "::", ("user_id", "gender", "age", "occupation", "zip")),
-    ),
-    _Edition(
-        _Table("ratings.csv", ",", _EVENT, b"userId,movieId,rating,timestamp"),
-        _Table("movies.csv", ",", _FILM, b"movieId,title,genres"),
-        None,
-    ),
-)
-
-
-class MovieLens(NamedTuple):
-    """What an archive holds, under the default names of the columns."""
-
-    log: RawTable
-    """Columns user_id, item_id, rating, timestamp."""
-    items: RawTable
-    """Columns item_id, title, genres."""
-    users: RawTable | None
-    """Columns user_id, gender, age (a band), occupation; None where the edition has none."""
-
-
-def read_movielens(source: Source) -> MovieLens | None:
-    """The tables of an archive (.zip) or folder of MovieLens; None for any other source.
+def read_movielens(source: Source) -> tuple[RawTable, RawTable, RawTable | None] | None:
+    """Log, films and people of an archive (.zip) or folder of MovieLens; None for other sources.
 
     Recognised by its files: u.data (100K), ratings.dat (1M), or ratings.csv with movies.csv
-    (latest). `DataError` at a zip archive of something else, and at damage.
+    (latest, without people). The columns have the names that `DataRecipe` expects, and genres;
+    gender, age (a band), occupation. `DataError` at damage and at a zip archive of something else.
     """
-    files, edition = _recognise(source)
-    if edition is None:
+    files, tables = _recognise(source)
+    if not tables:
         return None
-    log, items = _read(files, edition.log), _films(_read(files, edition.items))
-    return MovieLens(log, items, _people(_read(files, edition.users)) if edition.users else None)
+    log, films, *people = (_read(files, name, columns) for name, columns in tables.items())
+    return log, _films(films), _people(people[0]) if people else None
 
 
 def with_known_columns(source: Source | None, recipe: DataRecipe) -> DataRecipe:
     """For MovieLens the recipe with its genres and people, unless it names columns itself."""
-    _, edition = _recognise(source)
-    if edition is None:
+    _, tables = _recognise(source)
+    if not tables:
         return recipe
-    tags = ("gender", "age", "occupation") if edition.users else ()
+    tags = ("gender", "age", "occupation") if len(tables) > 2 else ()
     attributes = recipe.attribute_cols or ("genres",)
     return replace(recipe, attribute_cols=attributes, tag_cols=recipe.tag_cols or tags)
 
 
-def _recognise(source: Source | None) -> tuple[_Files, _Edition | None]:
+def _recognise(source: Source | None) -> tuple[_Files, dict[str, list[str]]]:
+    """The files beside each other, and the tables among them with their columns, if any."""
     if not isinstance(source, str | Path):
-        return {}, None
+        return {}, {}
     path = Path(source)
     if path.is_dir():
         files: _Files = {child.name: child.read_bytes for child in path.iterdir()}
     elif path.suffix.lower() == ".zip" and path.is_file() and _starts_as_zip(path):
         files = _members(path)
     else:
-        return {}, None
+        return {}, {}
     for edition in _EDITIONS:
-        if {edition.log.name, edition.items.name} <= set(files):
-            named = edition.users is not None and edition.users.name in files
-            return files, edition if named else edition._replace(users=None)
+        if set(list(edition)[:2]) <= set(files):
+            return files, {name: edition[name] for name in edition if name in files}
     if path.is_dir():
-        return files, None
+        return files, {}
     raise DataError(f"{path.name}: no archive of MovieLens; unpack it and name the log in it")
 
 
@@ -149,33 +120,32 @@ def _members(path: Path) -> _Files:
     return {PurePosixPath(m.filename).name: partial(read, m) for m in members}
 
 
-def _read(files: _Files, table: _Table) -> RawTable:
+def _read(files: _Files, name: str, columns: list[str]) -> RawTable:
+    header = _HEADERS.get(name, b"")
     # Arrow separates by one byte; this one is in no text.
-    separator = table.separator if len(table.separator) == 1 else "\x1f"
+    separator = b"," if header else _SEPARATORS.get(name, b"\x1f")
     try:
-        content = files[table.name]().replace(table.separator.encode(), separator.encode())
-        if not content.startswith(table.header):
-            raise ValueError(f"the header is not {table.header.decode()}")
-        columns = pyarrow.csv.read_csv(
+        content = files[name]() if separator != b"\x1f" else files[name]().replace(b"::", b"\x1f")
+        if not content.startswith(header):
+            raise ValueError(f"the header is not {header.decode()}")
+        table = pyarrow.csv.read_csv(
             io.BytesIO(content),
             pyarrow.csv.ReadOptions(
-                column_names=table.columns,
-                skip_rows=1 if table.header else 0,
-                encoding="utf8" if table.header else "latin1",
+                column_names=columns,
+                skip_rows=1 if header else 0,
+                encoding="utf8" if header else "latin1",
             ),
             pyarrow.csv.ParseOptions(
-                delimiter=separator, quote_char='"' if table.header else False
+                delimiter=separator.decode(), quote_char='"' if header else False
             ),
             pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(table.columns, pa.string()), strings_can_be_null=False
+                column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
             ),
         )
-    except KeyError as error:
-        raise DataError(f"{table.name} of MovieLens is missing; get the archive anew") from error
-    except (*_DAMAGE, pa.ArrowException) as error:
+    except _DAMAGE as error:
         problem = f"not as MovieLens is published ({error}); get the archive anew"
-        raise DataError(f"{table.name}: {problem}") from error
-    return RawTable(table.name, columns)
+        raise DataError(f"{name}: {problem}") from error
+    return RawTable(name, table)
 
 
 def _films(table: RawTable) -> RawTable:
@@ -184,11 +154,8 @@ def _films(table: RawTable) -> RawTable:
     if "genres" in films.column_names:
         genres = [text.replace("(no genres listed)", "") for text in films["genres"].to_pylist()]
     else:
-        flags = zip(*(films[genre].to_pylist() for genre in _GENRES), strict=True)
-        genres = [
-            "|".join(genre for genre, flag in zip(_GENRES, film, strict=True) if flag == "1")
-            for film in flags
-        ]
+        flags = films.select(_GENRES).to_pylist()
+        genres = ["|".join(name for name in _GENRES if film[name] == "1") for film in flags]
     columns = {"item_id": films["item_id"], "title": films["title"], "genres": genres}
     return RawTable(table.name, pa.table(columns))
 
@@ -198,10 +165,8 @@ def _people(table: RawTable) -> RawTable:
     people = table.columns
     try:
         ages = [_BANDS[bisect_right(_AGES, int(age))] for age in people["age"].to_pylist()]
-        jobs = [
-            _OCCUPATIONS[int(job)] if job.isdigit() else job
-            for job in people["occupation"].to_pylist()
-        ]
+        jobs = people["job"].to_pylist()
+        jobs = [_OCCUPATIONS[int(job)] if job.isdigit() else job for job in jobs]
     except (ValueError, IndexError) as error:
         raise DataError(
             f"{table.name}: no age or occupation as MovieLens has ({error})"

@@ -31,8 +31,12 @@ _PUBLISHER = "https://files.grouplens.org/datasets/movielens"
 _BLOCK_BYTES, _MOST_BYTES = 1 << 16, 1 << 30
 
 
+def _say_nothing(received: int, total: int | None) -> None:
+    pass
+
+
 def download_movielens(
-    name: str, *, progress: Progress = lambda received, total: None, timeout: float = 30.0
+    name: str, *, progress: Progress = _say_nothing, timeout: float = 30.0
 ) -> Path:
     """The archive of `name` (a key of `MOVIELENS`) in the cache, downloaded unless it is there.
 
@@ -46,7 +50,7 @@ def download_movielens(
     if target.is_file() and known.is_file() and _md5(target).encode() == known.read_bytes():
         return target
     url = f"{os.environ.get('ATTNREC_MOVIELENS_URL') or _PUBLISHER}/{archive}"
-    published = b"".join(_receive(f"{url}.md5", archive, timeout, lambda received, total: None))
+    published = b"".join(_receive(f"{url}.md5", archive, timeout))
     found = re.search(rb"\b[0-9a-f]{32}\b", published.lower())
     if found is None:
         raise _failure(f"{url}.md5", archive, "it holds no MD5 checksum")
@@ -68,7 +72,9 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _receive(url: str, archive: str, timeout: float, progress: Progress) -> Iterator[bytes]:
+def _receive(
+    url: str, archive: str, timeout: float, progress: Progress = _say_nothing
+) -> Iterator[bytes]:
     received = 0
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:

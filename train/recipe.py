@@ -9,9 +9,7 @@ IdType = Literal["auto", "int64", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "order"]
 
 _TEXT_FIELDS = ("user_col", "item_col", "time_col", "event_col", "rating_col", "title_col")
-_LIST_FIELDS = {
-    "events": "event types", "attribute_cols": "column names", "tag_cols": "column names"
-}  # fmt: skip
+_LIST_FIELDS = ("events", "attribute_cols", "tag_cols")
 _COUNT_FIELDS = ("min_item_events", "min_user_events")
 
 
@@ -62,7 +60,7 @@ class DataRecipe:
     def __post_init__(self) -> None:
         for name in _TEXT_FIELDS:
             value = getattr(self, name)
-            if not isinstance(value, str) or not value:
+            if not _is_name(value):
                 raise ValueError(f"{name} must be a column name, not {value!r}")
         if len({self.user_col, self.item_col, self.time_col}) < 3:
             raise ValueError(
@@ -83,27 +81,20 @@ class DataRecipe:
                 raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
 
     def _check_lists(self) -> None:
-        for name, kind in _LIST_FIELDS.items():
+        for name in _LIST_FIELDS:
             values = getattr(self, name)
-            if not isinstance(values, tuple) or not all(
-                isinstance(text, str) and text for text in values
-            ):
-                raise ValueError(f"{name} must be a tuple of {kind}, not {values!r}")
+            if not isinstance(values, tuple) or not all(map(_is_name, values)):
+                raise ValueError(f"{name} must be a tuple of names, not {values!r}")
 
     def _check_weights(self) -> None:
-        if not isinstance(self.event_weights, Mapping):
-            raise ValueError(f"event_weights must map types to weights: {self.event_weights!r}")
-        for kind, weight in self.event_weights.items():
-            if not isinstance(kind, str) or not kind:
-                raise ValueError(f"event_weights must name event types, not {kind!r}")
+        weights = self.event_weights
+        if not isinstance(weights, Mapping) or not all(map(_is_name, weights)):
+            raise ValueError(f"event_weights must map event types to weights, not {weights!r}")
+        for kind, weight in weights.items():
             if not _is_finite_number(weight) or weight <= 0:
                 raise ValueError(
                     f"event_weights must be finite numbers above 0, not {kind}={weight!r}; "
                     "leave events out that shall not count, with --events"
-                )
-            if self.events and kind not in self.events:
-                raise ValueError(
-                    f"event_weights names {kind!r}, which events leaves out: {list(self.events)}"
                 )
 
     def to_json(self) -> dict[str, Any]:
@@ -119,11 +110,13 @@ class DataRecipe:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r} in a data recipe, known: {known}")
-        lists = {name: values[name] for name in _LIST_FIELDS if name in values}
-        for name, listed in lists.items():
-            if not isinstance(listed, list | tuple):
-                raise ValueError(f"{name} must be a list of {_LIST_FIELDS[name]}, not {listed!r}")
-        return cls(**{**values, **{name: tuple(listed) for name, listed in lists.items()}})
+        # JSON has no tuples.
+        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **lists})
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from attnrec.runtime.files import sync_directory, sync_file
 from attnrec.runtime.version import __version__
 from attnrec.train.checkpoint import checkpoint_files, unfinished_directory
 from attnrec.train.config import TrainConfig
-from attnrec.train.interactions import EVENTS_FILE, ITEMS_FILE, USERS_FILE, Interactions
+from attnrec.train.interactions import EVENTS_FILE, ITEMS_FILE, Interactions
 from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import RecommenderModel
@@ -33,8 +33,7 @@ _WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "lear
 MODEL_FILE = "model.onnx"
 """Where a run is exported to unless told otherwise."""
 _OWN_FILES = {
-    _CONFIG, _DATA, _METRICS, _WEIGHTS, _CATALOGUE, _CURVE, EVENTS_FILE, ITEMS_FILE, USERS_FILE,
-    MODEL_FILE,
+    _CONFIG, _DATA, _METRICS, _WEIGHTS, _CATALOGUE, _CURVE, EVENTS_FILE, ITEMS_FILE, MODEL_FILE,
 }  # fmt: skip
 
 

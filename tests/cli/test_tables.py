@@ -56,7 +56,7 @@ def test_other_data_is_evaluated_without_the_weights_of_training(run, shop, tmp_
     [
         ("cart=", "'cart=' is not a type with a weight; write for example cart=2,purchase=4"),
         ("cart", "'cart' is not a type with a weight"),
-        ("=2", "must name event types, not ''"),
+        ("=2", "must map event types to weights, not {'': 2.0}"),
         ("cart=-1", "must be finite numbers above 0, not cart=-1.0; leave events out"),
         ("cart=0", "not cart=0.0"),
         ("cart=nan", "not cart=nan"),

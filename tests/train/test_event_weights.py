@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.runtime.errors import DataError
+from attnrec.train import TrainConfig, train
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.recipe import DataRecipe
+from attnrec.train.reference import Reference
 
 SHOP = pd.DataFrame(
     {
@@ -86,7 +88,7 @@ def test_a_type_that_never_occurs_is_refused_with_those_that_do(tmp_path: Path) 
         load_interactions(tmp_path / "log.csv", DataRecipe(event_weights={"buy": 2, "cart": 3}))
     assert str(caught.value) == (
         "log.csv, column 'event': no row has the event type 'buy', there are 'view', 'cart', "
-        "'purchase'; see --event-weights"
+        "'purchase'; see --event-weights, --events"
     )
 
 
@@ -101,3 +103,20 @@ def test_missing_types_weigh_one() -> None:
     assert [weight for *_, weight in weighed(load_interactions(log, recipe)[0])] == [
         1, 1, 3, 1, 3, 1
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("heavy", "expected"), [("view", "seen"), ("purchase", "bought")])
+def test_a_model_recommends_what_weighs_more(heavy: str, expected: str, tmp_path: Path) -> None:
+    rows = []
+    for user in range(60):
+        kind, item = [("view", "seen"), ("purchase", "bought")][user % 2]
+        steps = [("view", "start"), (kind, item), ("view", "late"), ("view", "last")]
+        rows += [(user, item, time, kind) for time, (kind, item) in enumerate(steps)]
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "event"])
+    config = TrainConfig(settings={"hidden_dim": 16, "max_len": 5}, epochs=8, learning_rate=0.02)
+    recipe = DataRecipe(event_weights={heavy: 20}, repeats=True)
+    run = train(log, config, recipe=recipe, out=tmp_path / "run")
+    model = Reference(run.model, run.split.catalogue)
+    scores = model.scores([["start"]])[0]
+    other = {"seen": "bought", "bought": "seen"}[expected]
+    assert scores[model.row(expected)] > scores[model.row(other)] + 1

@@ -41,7 +41,6 @@ def test_missing_keys_take_their_defaults() -> None:
         {"event_weights": {"buy": 0}},
         {"event_weights": {"buy": float("nan")}},
         {"event_weights": {"buy": "2"}},
-        {"event_weights": {"buy": 2}, "events": ["view"]},
         {"min_item_events": 0},
         {"min_user_events": 2.0},
         {"min_user_events": True},

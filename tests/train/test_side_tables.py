@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attnrec.runtime.errors import DataError, RunError
+from attnrec.runtime.errors import DataError
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.recipe import DataRecipe
@@ -129,16 +129,6 @@ def test_everything_survives_saving(tmp_path: Path) -> None:
     load_interactions(LOG)[0].save(tmp_path)
     plain = Interactions.load(tmp_path)
     assert plain.item_attributes is plain.user_tags is plain.weights is None
-
-
-def test_tags_of_other_users_are_not_mistaken_for_theirs(tmp_path: Path) -> None:
-    data = tagged("segment")
-    data.save(tmp_path)
-    users = (tmp_path / "users.parquet").read_bytes()
-    replace(data, user_ids=data.user_ids[::-1]).save(tmp_path)
-    (tmp_path / "users.parquet").write_bytes(users)
-    with pytest.raises(RunError, match=r"users\.parquet holds other users"):
-        Interactions.load(tmp_path)
 
 
 def test_only_the_full_fingerprint_counts_weights_and_tags() -> None:
