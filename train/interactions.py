@@ -91,10 +91,8 @@ class Interactions:
     def save(self, directory: Path) -> None:
         """Write `interactions.parquet` and `items.parquet` into an existing directory.
 
-        Tags of a user stand at the first event of that user, as a JSON list.
-
-        Each file is replaced as a whole. ``ValueError`` if a user has no event: the files could
-        not tell of that user.
+        Each file is replaced as a whole. The tags of a user stand at the first event of that
+        user. ``ValueError`` if a user has no event: the files could not tell of that user.
         """
         lengths = np.diff(self.offsets)
         if (lengths < 1).any():

@@ -67,17 +67,7 @@ def load_interactions(
     looked at. A folder or archive of MovieLens brings its own tables. Raises `DataError`, naming
     file, column, row and remedy, and ``ValueError`` where a table or its columns are not given.
     """
-    if users is not None and not recipe.tag_cols:
-        raise ValueError("a users table is read for its tags; name columns with --tag-cols")
-    movielens = read_movielens(source)
-    if movielens is not None:
-        source, films, people = movielens
-        items = films if items is None else items
-        users = people if users is None else users
-    if recipe.attribute_cols and items is None:
-        raise ValueError("attribute_cols are columns of the items table; name it with --items")
-    if recipe.tag_cols and users is None:
-        raise ValueError("tag_cols are columns of the users table; name it with --users")
+    source, items, users = _tables(source, items, users, recipe)
     raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col))
     if raw.n_rows == 0:
         raise DataError(f"{raw.name}: there is a header but no row")
@@ -86,11 +76,29 @@ def load_interactions(
     data, times, dropped = _prepare(rated, recipe)
     if items is not None:
         data = with_items(data, items, recipe)
-    if users is not None and recipe.tag_cols:
+    if users is not None:
         data = with_users(data, users, recipe)
     dropped["dropped_event_type"] = raw.n_rows - typed.n_rows
     dropped["dropped_rating"] = typed.n_rows - rated.n_rows
     return data, _report(raw, data, times, dropped)
+
+
+def _tables(
+    source: Source, items: Source | None, users: Source | None, recipe: DataRecipe
+) -> tuple[Source, Source | None, Source | None]:
+    """The log and the tables that the recipe needs; MovieLens has its own."""
+    if users is not None and not recipe.tag_cols:
+        raise ValueError("a users table is read for its tags; name columns with --tag-cols")
+    movielens = read_movielens(source)
+    if movielens is not None:
+        source, films, people = movielens
+        items = films if items is None else items
+        users = people if users is None and recipe.tag_cols else users
+    if recipe.attribute_cols and items is None:
+        raise ValueError("attribute_cols are columns of the items table; name it with --items")
+    if recipe.tag_cols and users is None:
+        raise ValueError("tag_cols are columns of the users table; name it with --users")
+    return source, items, users
 
 
 def _prepare(raw: RawTable, recipe: DataRecipe) -> tuple[Interactions, Times, dict[str, int]]:

@@ -21,7 +21,8 @@ _SEPARATOR = "|"
 
 def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
     """The log with the titles and attributes of an items table. Raises `DataError`."""
-    wanted = {recipe.title_col: "--title-col", **_options(recipe.attribute_cols, "attribute")}
+    wanted = {recipe.title_col: "--title-col"}
+    wanted |= dict.fromkeys(recipe.attribute_cols, "--attribute-cols")
     raw, place = _rows_of(table, recipe.item_col, log.item_ids, "item", wanted)
     titles = _texts(raw, recipe.title_col, place, "titles").to_numpy(zero_copy_only=False)
     if not recipe.attribute_cols:
@@ -32,7 +33,7 @@ def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interact
 
 def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
     """The log with the tags of a users table, at most `MAX_USER_TAGS` each. `DataError`."""
-    wanted = _options(recipe.tag_cols, "tag")
+    wanted = dict.fromkeys(recipe.tag_cols, "--tag-cols")
     raw, place = _rows_of(table, recipe.user_col, log.user_ids, "user", wanted)
     tags = _descriptions(raw, recipe.tag_cols, place)
     counts = np.fromiter(map(len, tags), np.int64, len(tags))
@@ -44,10 +45,6 @@ def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interact
         )
         raise raw.error(", ".join(recipe.tag_cols), place[worst].as_py(), problem)
     return replace(log, user_tags=tags)
-
-
-def _options(columns: tuple[str, ...], kind: str) -> dict[str, str]:
-    return dict.fromkeys(columns, f"--{kind}-cols")
 
 
 def _rows_of(
