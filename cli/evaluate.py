@@ -108,12 +108,12 @@ def _slices(comparison: Comparison) -> Table:
     files = comparison.best_first
     slices = files[0].slices
     table = _new_table([name.replace("_", "\n") for name in slices])
-    table.add_row("users", *(f"{part.n_users:,}" for part in slices.values()), style="dim")
+    table.add_row("users", *(f"{part['n_users']:,}" for part in slices.values()), style="dim")
     for name, file in zip(_names(files), files, strict=True):
         cells = []
         for part in file.slices.values():
-            low, high = part.ndcg_interval
-            cells.append(f"{part.ndcg:.4f}\n±{(high - low) / 2:.3f}")
+            low, high = part["ndcg@10_interval"]
+            cells.append(f"{part['ndcg@10']:.4f}\n±{(high - low) / 2:.3f}")
         table.add_row(name, *cells)
     return table
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.runtime import ModelInfo, Recommender
+from attnrec.runtime import Recommender
 from attnrec.train.evaluate_file import catalogue_ids, divide_fairly, log_to_ask
 from attnrec.train.evaluation import (
     Interval,
@@ -26,29 +26,6 @@ _LENGTHS = ((1, 5), (6, 20), (21, 50), (51, None))
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Figures over some of the targets, and the users who have any of them."""
-
-    n_users: int
-    """Users with such a target."""
-    ndcg: float
-    """Their NDCG@10."""
-    ndcg_interval: Interval
-    """Its 95 % bootstrap interval."""
-    hit_rate: float
-    """Their HitRate@10."""
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, figures rounded to 6 places."""
-        return {
-            "n_users": self.n_users,
-            "ndcg@10": round(self.ndcg, 6),
-            "ndcg@10_interval": _rounded(self.ndcg_interval),
-            "hit_rate@10": round(self.hit_rate, 6),
-        }
-
-
-@dataclass(frozen=True)
 class FileFigures:
     """What was measured of one file."""
 
@@ -60,10 +37,11 @@ class FileFigures:
     """"fp32" or "int8"."""
     metrics: Metrics
     """Over all users."""
-    slices: Mapping[str, Slice]
-    """By events before the target: "history_1-5", "history_6-20", "history_21-50",
-    "history_51+"; by popularity: "target_head", the most frequent items that make up half of
-    the events trained on, and "target_tail", the others. Slices without a target are left out."""
+    slices: Mapping[str, Mapping[str, Any]]
+    """n_users, ndcg@10 with its interval and hit_rate@10 over some of the targets. By events
+    before the target: "history_1-5", "history_6-20", "history_21-50", "history_51+"; by
+    popularity: "target_head", the most frequent items that make up half of the events trained
+    on, and "target_tail", the others. Slices without a target are left out."""
     n_bytes: int
     """Size of the file."""
     us_per_user: float
@@ -81,10 +59,10 @@ class FileFigures:
             "profile": self.profile,
             **self.metrics.to_json(),
             "ndcg@10_to_best": round(self.to_best, 6),
-            "ndcg@10_to_best_interval": _rounded(self.to_best_interval),
+            "ndcg@10_to_best_interval": [round(end, 6) for end in self.to_best_interval],
             "bytes": self.n_bytes,
             "microseconds_per_user": round(self.us_per_user, 1),
-            "slices": {name: part.to_json() for name, part in self.slices.items()},
+            "slices": dict(self.slices),
         }
 
 
@@ -167,22 +145,18 @@ def _same_questions(
                 "cannot stand in one table. Compare files that were trained with one --split"
             )
         if other.interactions.fingerprint() != first.interactions.fingerprint():
+            mine, theirs = infos[0].data["recipe"], info.data["recipe"]
+            apart = [name for name in mine if mine[name] != theirs.get(name)]
+            remedy = (
+                f"They read a log differently ({', '.join(apart)}): train them alike"
+                if apart
+                else "Name one log for all with --data"
+            )
             raise ValueError(
                 f"{paths[0]} and {path} are asked about different logs: their figures cannot "
-                f"stand in one table. {_remedy(infos[0], info)}"
+                f"stand in one table. {remedy}"
             )
     return first
-
-
-def _remedy(one: ModelInfo, other: ModelInfo) -> str:
-    mine, theirs = one.data["recipe"], other.data["recipe"]
-    for name in mine:
-        if mine[name] != theirs.get(name):
-            return (
-                f"They read a log differently: {name} is {mine[name]!r} in the first and "
-                f"{theirs.get(name)!r} in the second; train them alike"
-            )
-    return "Name one log for all with --data"
 
 
 def _slice_masks(held_out: HeldOut, catalogue: Catalogue) -> dict[str, NDArray[np.bool_]]:
@@ -227,23 +201,19 @@ def _measure(
     return figures, user_gains(ranking.ranks, n_targets)["ndcg@10"]
 
 
-def _slice(ranks: NDArray[np.float64], n_targets: NDArray[np.int64]) -> Slice:
+def _slice(ranks: NDArray[np.float64], n_targets: NDArray[np.int64]) -> dict[str, Any]:
     """ranks: of the targets in the slice; n_targets: how many of them each user has, from 0."""
     gains = user_gains(ranks, n_targets[n_targets > 0])
-    both = {name: gains[name] for name in ("ndcg@10", "hit_rate@10")}
-    return Slice(
-        n_users=len(both["ndcg@10"]),
-        ndcg=float(both["ndcg@10"].mean()),
-        ndcg_interval=bootstrap_intervals(both)["ndcg@10"],
-        hit_rate=float(both["hit_rate@10"].mean()),
-    )
+    ends = bootstrap_intervals({"ndcg@10": gains["ndcg@10"]})["ndcg@10"]
+    return {
+        "n_users": len(gains["ndcg@10"]),
+        "ndcg@10": round(float(gains["ndcg@10"].mean()), 6),
+        "ndcg@10_interval": [round(end, 6) for end in ends],
+        "hit_rate@10": round(float(gains["hit_rate@10"].mean()), 6),
+    }
 
 
 def _beside(figures: FileFigures, difference: NDArray[np.float64]) -> FileFigures:
     """With the difference to the best file, (n_users,)."""
     interval = bootstrap_intervals({"difference": difference})["difference"]
     return replace(figures, to_best=float(difference.mean()), to_best_interval=interval)
-
-
-def _rounded(interval: Interval) -> list[float]:
-    return [round(bound, 6) for bound in interval]
