@@ -45,7 +45,8 @@ class FileFigures:
     n_bytes: int
     """Size of the file."""
     us_per_user: float
-    """Microseconds a user, as measured here: one thread, batches of 64, lists of 21 or more."""
+    """Microseconds of the processor a user, as measured here: one thread, batches of 64, lists
+    of 21 items or, for sessions, more."""
     to_best: float = 0.0
     """NDCG@10 less that of the best file; 0 for the best itself."""
     to_best_interval: Interval = (0.0, 0.0)
