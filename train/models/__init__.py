@@ -9,11 +9,12 @@ from attnrec.train.models.ease import Ease, EaseConfig
 from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.neumf import NeuMF, NeuMFConfig
+from attnrec.train.models.pair_model import PairConfig
 from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
-from attnrec.train.models.user_item_attention import UserItemAttention, UserItemAttentionConfig
+from attnrec.train.models.user_item_attention import UserItemAttention
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ModelKind:
 MODELS: dict[str, ModelKind] = {
     "sasrec": ModelKind(SASRecConfig, SASRec),
     "attention-pool": ModelKind(AttentionPoolConfig, AttentionPool),
-    "user-item-attention": ModelKind(UserItemAttentionConfig, UserItemAttention),
+    "user-item-attention": ModelKind(PairConfig, UserItemAttention),
     "neumf": ModelKind(NeuMFConfig, NeuMF),
     "markov-chain": ModelKind(MarkovChainConfig, MarkovChain),
     "item-knn": ModelKind(ItemKNNConfig, ItemKNN),
