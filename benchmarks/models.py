@@ -29,7 +29,7 @@ from attnrec.train.recipe import DataRecipe
 _LOGS = {
     "online-retail": {},
     "ml-100k": {"attribute_cols": ("genres",)},
-    "amazon-beauty": {"attribute_cols": ("attribute_names",)},
+    "amazon-beauty": {"attribute_cols": ("attribute_names",), "title_col": ""},
 }
 _FIGURES = ("ndcg@10", "hit_rate@10", "mrr@10", "coverage@10")
 

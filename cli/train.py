@@ -141,7 +141,9 @@ def train(
     time_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "timestamp",
     event_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "event",
     rating_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "rating",
-    title_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "title",
+    title_col: Annotated[
+        str, typer.Option(help="'': the items have none.", rich_help_panel=_READ)
+    ] = "title",
     attribute_cols: Annotated[
         str,
         typer.Option(

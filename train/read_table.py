@@ -72,6 +72,7 @@ def _check_columns(name: str, present: list[str], wanted: Mapping[str, str]) -> 
         listed = ", ".join(repr(column) for column in present[:30])
         problem = "there are several columns" if count else "there is no column"
         hint = f"; name the right one with {option} NAME"
+        hint += ", or leave titles out with --title-col ''" if option == "--title-col" else ""
         if len(present) == 1 and any(mark in present[0] for mark in ";\t|"):
             hint = "; fields must be separated by commas"
         raise DataError(f"{name}: {problem} {column!r}, the columns are {listed}{hint}")

@@ -32,7 +32,7 @@ class DataRecipe:
     rating_col: str = "rating"
     """Column of the rating; read only when `min_rating` is set."""
     title_col: str = "title"
-    """Column of the title in the items table."""
+    """Column of the title in the items table; "": it has none."""
     attribute_cols: tuple[str, ...] = ()
     """Columns of the items table whose values describe an item, several in a cell joined by "|".
     Of one column the plain values are kept; of several "column:value", because a brand "red"
@@ -60,7 +60,8 @@ class DataRecipe:
     def __post_init__(self) -> None:
         for name in _TEXT_FIELDS:
             value = getattr(self, name)
-            if not _is_name(value):
+            no_titles = name == "title_col" and value == ""
+            if not (no_titles or _is_name(value)):
                 raise ValueError(f"{name} must be a column name, not {value!r}")
         if len({self.user_col, self.item_col, self.time_col}) < 3:
             raise ValueError(

@@ -21,14 +21,16 @@ _SEPARATOR = "|"
 
 def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
     """The log with the titles and attributes of an items table. Raises `DataError`."""
-    wanted = {recipe.title_col: "--title-col"}
-    wanted |= dict.fromkeys(recipe.attribute_cols, "--attribute-cols")
+    wanted = dict.fromkeys(recipe.attribute_cols, "--attribute-cols")
+    if recipe.title_col:
+        wanted |= {recipe.title_col: "--title-col"}
     raw, place = _rows_of(table, recipe.item_col, log.item_ids, "item", wanted)
-    titles = _texts(raw, recipe.title_col, place, "titles").to_numpy(zero_copy_only=False)
+    if recipe.title_col:
+        titles = _texts(raw, recipe.title_col, place, "titles").to_numpy(zero_copy_only=False)
+        log = log.with_titles(titles)
     if not recipe.attribute_cols:
-        return log.with_titles(titles)
-    attributes = _descriptions(raw, recipe.attribute_cols, place)
-    return replace(log, titles=titles, item_attributes=attributes)
+        return log
+    return replace(log, item_attributes=_descriptions(raw, recipe.attribute_cols, place))
 
 
 def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:

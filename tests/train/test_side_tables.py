@@ -98,6 +98,18 @@ def test_without_columns_there_is_nothing_and_the_report_is_silent() -> None:
     assert split.catalogue.attributes is split.sequences.weights is None
 
 
+def test_items_may_have_attributes_and_no_titles() -> None:
+    untitled = FILMS.drop(columns="title")
+    recipe = DataRecipe(attribute_cols=("brand",), title_col="")
+    data, _ = load_interactions(LOG, recipe, items=untitled)
+    assert data.titles is None
+    assert data.item_attributes is not None and data.item_attributes[0] == ("red",)
+    with pytest.raises(
+        DataError, match="no column 'title'.* leave titles out with --title-col ''"
+    ):
+        load_interactions(LOG, replace(recipe, title_col="title"), items=untitled)
+
+
 def test_attributes_follow_their_items_into_the_catalogue() -> None:
     recipe = DataRecipe(attribute_cols=("genres",))
     split = all_events(load_interactions(LOG, recipe, items=FILMS)[0])
