@@ -105,7 +105,7 @@ def test_items_may_have_attributes_and_no_titles() -> None:
     assert data.titles is None
     assert data.item_attributes is not None and data.item_attributes[0] == ("red",)
     with pytest.raises(
-        DataError, match="no column 'title'.* leave titles out with --title-col ''"
+        DataError, match=r"no column 'title'.* leave titles out with --title-col ''"
     ):
         load_interactions(LOG, replace(recipe, title_col="title"), items=untitled)
 
