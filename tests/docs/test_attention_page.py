@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -25,3 +26,5 @@ def test_what_the_page_says_of_the_article_is_so() -> None:
     user, items = [1, 2, 3], [[4 + 3 * i, 5 + 3 * i, 6 + 3 * i] for i in range(5)]
     scores = [sum(a * b for a, b in zip(user, item, strict=True)) for item in items]
     assert scores == [32, 50, 68, 86, 104]
+    largest = 1 / sum(math.exp(score - 44) for score in (32, 35, 38, 41, 44))
+    assert largest > 0.9  # not 0.22
