@@ -53,6 +53,19 @@ CONFIGS = {
             "distance_decay": st.sampled_from([0.7, 0, 1]),
         }
     ),
+    "item-knn": st.fixed_dictionaries(
+        {
+            "similarity": st.sampled_from(["cosine", "bm25"]),
+            "n_neighbours": st.sampled_from([1, 3, 200]),
+            "history_decay": st.sampled_from([None, 1]),
+        }
+    ),
+    "ease": st.fixed_dictionaries(
+        {
+            "n_neighbours": st.sampled_from([1, 3, 200]),
+            "regularization": st.sampled_from([None, 1, 100]),
+        }
+    ),
     "popularity": st.just({}),
 }
 
