@@ -22,7 +22,7 @@ from attnrec.train.checks import check_number
 from attnrec.train.models.neighbours import NeighbourConfig, NeighbourModel, events_matrix
 from attnrec.train.split import Split
 
-_LAMBDAS = (100.0, 300.0, 1000.0)
+_LAMBDAS = (30.0, 100.0, 300.0, 1000.0)
 _DTYPE = np.float32
 _MATRICES = 3  # X^T X, P, and one to work in
 _ROWS = 512  # of B, sorted at once

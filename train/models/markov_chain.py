@@ -26,6 +26,8 @@ class MarkovChainConfig(NeighbourConfig):
     """Newest events of a history that count."""
     history_decay: float | None = None
     """Weight of an event against the one after it, when scoring, d; None: validation chooses."""
+    n_neighbours: int = 200
+    """Strongest transitions kept per item, M; the file grows with N * M."""
     window: int = 10
     """Largest distance between two events that counts as a transition."""
     distance_decay: float = 0.7

@@ -35,7 +35,7 @@ class NeighbourConfig:
     """Newest events of a history that count."""
     history_decay: float | None = 1.0
     """Weight of an event against the one after it, when scoring, d; None: validation chooses."""
-    n_neighbours: int = 200
+    n_neighbours: int = 100
     """Strongest neighbours kept per item, M; the file grows with N * M."""
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class NeighbourModel(CountModel):
     """The strongest neighbours of each item; a model says what they are."""
 
     config: NeighbourConfig
-    decays: ClassVar[tuple[float, ...]] = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
+    decays: ClassVar[tuple[float, ...]] = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4)
     """What validation chooses from."""
 
     def __init__(self, config: NeighbourConfig) -> None:
