@@ -226,6 +226,12 @@ def test_ease_refuses_a_matrix_that_would_not_fit() -> None:
         small.fit(split_of([[(1, 1), (2, 1)]]))
 
 
+def test_a_lambda_lost_in_rounding_is_refused() -> None:
+    model = Ease(EaseConfig(N_ITEMS, regularization=1e-9))
+    with pytest.raises(ValueError, match="regularization 1e-09 is too small for this log"):
+        model.fit(split_of([[(item, 1) for item in range(1, N_ITEMS + 1)]]))
+
+
 def test_ease_chooses_lambda_by_validation_unless_it_is_given() -> None:
     histories = [[(item, 1) for item in range(1, N_ITEMS + 1)], [(1, 1), (2, 1)]]
     model, given_one = Ease(EaseConfig(N_ITEMS)), Ease(EaseConfig(N_ITEMS, regularization=300.0))

@@ -23,8 +23,7 @@ from attnrec.train.models.neighbours import NeighbourConfig, NeighbourModel, eve
 from attnrec.train.split import Split
 
 _LAMBDAS = (30.0, 100.0, 300.0, 1000.0)
-_DTYPE = np.float32
-_MATRICES = 3  # X^T X, P, and one to work in
+_MATRICES = 3  # X^T X, P and one to work in; in float32, which ranks like float64
 _ROWS = 512  # of B, sorted at once
 
 
@@ -55,8 +54,8 @@ class Ease(NeighbourModel):
         """Solve for lambda, or for the first that validation may choose."""
         self._refuse_large()
         self.set_prior(split)
-        events = events_matrix(split)
-        gram = torch.from_numpy((events.T @ events).astype(_DTYPE).toarray())  # (N, N)
+        events = events_matrix(split).astype(np.float32)
+        gram = torch.from_numpy((events.T @ events).toarray())  # (N, N)
         self._solve(gram, self.config.regularization or _LAMBDAS[0])
         self._gram = gram if self.config.regularization is None else None
 
@@ -81,19 +80,26 @@ class Ease(NeighbourModel):
 
     def _refuse_large(self) -> None:
         n_items = self.config.n_items
-        needed = _MATRICES * np.dtype(_DTYPE).itemsize * n_items**2 / 1e9
+        needed = _MATRICES * 4 * n_items**2 / 1e9
         if needed > self.config.most_gb:
             raise DataError(
                 f"ease needs {_MATRICES} matrices of {n_items:,} x {n_items:,}, {needed:,.1f} GB, "
                 f"above the limit of {self.config.most_gb:g} GB (most_gb): drop rare items with "
-                "--min-item-events, raise most_gb, or take item-knn, which needs no such matrix"
+                "--min-item-events, raise the limit with --set most_gb=N, or take item-knn, which "
+                "needs no such matrix"
             )
 
     def _solve(self, gram: torch.Tensor, strength: float) -> None:
         """Equation 8, and of each row of B what is kept."""
         p = gram.clone()
         p.diagonal().add_(strength)
-        torch.cholesky_inverse(torch.linalg.cholesky(p, out=p), out=p)  # (N, N)
+        try:
+            torch.cholesky_inverse(torch.linalg.cholesky(p, out=p), out=p)  # (N, N)
+        except torch.linalg.LinAlgError as error:
+            raise ValueError(
+                f"regularization {strength:g} is too small for this log: X^T X + lambda I has no "
+                "inverse in float32; set 1 or more"
+            ) from error
         b = p.numpy()
         b /= -b.diagonal()  # column j by -P[j, j]
         np.fill_diagonal(b, 0)
