@@ -168,7 +168,7 @@ def vector(model: PairModel, user: int, tags: list[int]) -> Tensor:
 @pytest.mark.parametrize("tags", [[], [2], [1, 3]])
 def test_user_item_attention_follows_its_formula(user: int, tags: list[int]) -> None:
     model = small("user-item-attention")
-    u, items = vector(model, user, tags), model.item_embedding.weight.detach()[1:]
+    u, items = 2 * vector(model, user, tags), 2 * model.item_embedding.weight.detach()[1:]  # √D
     a, bias = model.of_user.weight.detach()[0], model.of_user.bias.item()
     b, c = model.of_item.weight.detach()
     w = 12 * torch.softmax(torch.stack([u @ e / 4**0.5 for e in items]), dim=0)

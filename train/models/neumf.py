@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnrec.train.checks import check_number
-from attnrec.train.models.pair_model import PairConfig, PairModel, UserVectors
+from attnrec.train.models.pair_model import INITIAL_SPREAD, PairConfig, PairModel, UserVectors
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NeuMF(PairModel):
         dim = config.hidden_dim
         self.user_vectors = UserVectors(config, 3 * dim)
         self.item_embedding = nn.Embedding(config.n_items + 1, 3 * dim)
-        nn.init.normal_(self.item_embedding.weight, std=(3 * dim) ** -0.5)
+        nn.init.normal_(self.item_embedding.weight, std=INITIAL_SPREAD)
         self.first_of_user = nn.Linear(2 * dim, 2 * dim)  # W_1, b_1 of p'_u
         self.first_of_item = nn.Linear(2 * dim, 2 * dim, bias=False)  # W_1 of q'_j
         self.second = nn.Linear(2 * dim, dim)

@@ -16,6 +16,9 @@ from attnrec.train.models.protocol import LearnedModel, ScoreModel
 from attnrec.train.pair_batches import PairBatches
 from attnrec.train.split import Split
 
+INITIAL_SPREAD = 0.05
+"""Standard deviation of a new vector: short, so that popularity is learned first, then taste."""
+
 
 @dataclass(frozen=True)
 class PairConfig:
@@ -50,7 +53,7 @@ class UserVectors(nn.Module):
     def __init__(self, config: PairConfig, dim: int) -> None:
         super().__init__()
         self.user_embedding = nn.Embedding(config.n_users + 1, dim)
-        nn.init.normal_(self.user_embedding.weight, std=dim**-0.5)
+        nn.init.normal_(self.user_embedding.weight, std=INITIAL_SPREAD)
         if config.n_tags:
             self.tag_embedding = nn.Embedding(config.n_tags + 1, dim, padding_idx=0)
             # From nothing: a tag counts as far as it was learned.

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.train.models.pair_model import PairConfig, PairModel, UserVectors
+from attnrec.train.models.pair_model import INITIAL_SPREAD, PairConfig, PairModel, UserVectors
 
 
 class UserItemAttention(PairModel):
@@ -29,19 +29,24 @@ class UserItemAttention(PairModel):
         dim = config.hidden_dim
         self.user_vectors = UserVectors(config, dim)
         self.item_embedding = nn.Embedding(config.n_items + 1, dim)
-        nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
+        nn.init.normal_(self.item_embedding.weight, std=INITIAL_SPREAD)
         self.of_user = nn.Linear(dim, 1)  # a and the bias
         self.of_item = nn.Linear(dim, 2, bias=False)  # b and c
 
+    def item_vectors(self) -> Tensor:
+        """Vectors of the items, (N, D). Like those of users sqrt(D) times what is stored: the
+        steps of Adam have one size, and attention only begins to learn once vectors are long."""
+        return self.item_embedding.weight[1:] * math.sqrt(self.config.hidden_dim)
+
     def weights(self, users: Tensor) -> Tensor:
         """Attention of user vectors (B, D) to every item, (B, N): 1 on average."""
-        scores = users @ self.item_embedding.weight[1:].T / math.sqrt(self.config.hidden_dim)
+        scores = users @ self.item_vectors().T / math.sqrt(self.config.hidden_dim)
         return torch.softmax(scores, dim=1) * self.config.n_items
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Logits of all items, (B, N + 1); row 0 is none and gets 0."""
-        users = self.user_vectors(**context)  # (B, D)
-        plain, attended = self.of_item(self.item_embedding.weight[1:]).T  # (N,), (N,)
+        users = self.user_vectors(**context) * math.sqrt(self.config.hidden_dim)  # (B, D)
+        plain, attended = self.of_item(self.item_vectors()).T  # (N,), (N,)
         logits = self.of_user(users) + plain + self.weights(users) * attended
         return F.pad(logits, (1, 0))
 
