@@ -34,8 +34,8 @@ class UserItemAttention(PairModel):
         self.of_item = nn.Linear(dim, 2, bias=False)  # b and c
 
     def item_vectors(self) -> Tensor:
-        """Vectors of the items, (N, D). Like those of users sqrt(D) times what is stored: the
-        steps of Adam have one size, and attention only begins to learn once vectors are long."""
+        """Vectors of the items, (N, D), like those of users sqrt(D) times what is stored."""
+        # Steps of Adam have one size, and attention begins to learn once vectors are long.
         return self.item_embedding.weight[1:] * math.sqrt(self.config.hidden_dim)
 
     def weights(self, users: Tensor) -> Tensor:
