@@ -187,7 +187,7 @@ def train(
     event_weights: Annotated[
         str,
         typer.Option(
-            help="Weight of event types in the loss, such as cart=2,purchase=4. Others: 1.",
+            help="Weight of event types in training, such as cart=2,purchase=4. Others: 1.",
             rich_help_panel=_FILTER,
         ),
     ] = "",

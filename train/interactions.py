@@ -44,7 +44,7 @@ class Interactions:
     user_tags: NDArray[np.object_] | None = None
     """What describes each user (n_users,), a tuple of texts, empty where unknown; or None."""
     weights: NDArray[np.float32] | None = None
-    """Weight of each event in the loss (n_events,), above 0; None: all weigh 1."""
+    """Weight of each event in training (n_events,), above 0; None: all weigh 1."""
 
     @property
     def n_users(self) -> int:

@@ -50,7 +50,7 @@ class DataRecipe:
     events: tuple[str, ...] = ()
     """Event types that count; empty: all."""
     event_weights: Mapping[str, float] = field(default_factory=dict)
-    """Weight of an event in the loss by its type; types without one weigh 1. Of repeated events
+    """Weight of an event in training by its type; types without one weigh 1. Of repeated events
     the one that is kept gets the largest weight."""
     min_item_events: int = 1
     """Fewest events of an item that stays."""

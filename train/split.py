@@ -54,7 +54,7 @@ class Sequences:
     rows: NDArray[np.int32]
     """Catalogue row of each event (n_events,), 1 to N, oldest first within a user."""
     weights: NDArray[np.float32] | None = None
-    """Weight of each event in the loss (n_events,); None: all weigh 1."""
+    """Weight of each event in training (n_events,); None: all weigh 1."""
 
 
 @dataclass(frozen=True)
