@@ -93,13 +93,14 @@ class Ease(NeighbourModel):
         """Equation 8, and of each row of B what is kept."""
         p = gram.clone()
         p.diagonal().add_(strength)
-        try:
-            torch.cholesky_inverse(torch.linalg.cholesky(p, out=p), out=p)  # (N, N)
-        except torch.linalg.LinAlgError as error:
+        factor, fault = torch.linalg.cholesky_ex(p)
+        if int(fault):
             raise ValueError(
                 f"regularization {strength:g} is too small for this log: X^T X + lambda I has no "
                 "inverse in float32; set 1 or more"
-            ) from error
+            )
+        torch.cholesky_inverse(factor, out=p)  # (N, N)
+        del factor
         b = p.numpy()
         b /= -b.diagonal()  # column j by -P[j, j]
         np.fill_diagonal(b, 0)
