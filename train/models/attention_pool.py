@@ -100,6 +100,12 @@ class AttentionPool(TableModel):
             self.attention = SelfAttention(dim)
         elif config.attention == "multi-head":
             self.attention = MultiHeadAttention(dim, n_heads)
+        for name in ("value", "output"):
+            # At first the sum of the items themselves, as in `dot`: random matrices take epochs
+            # to come back to the item table.
+            if isinstance(layer := getattr(self.attention, name, None), nn.Linear):
+                nn.init.eye_(layer.weight)
+                nn.init.zeros_(layer.bias)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
 
