@@ -177,9 +177,9 @@ def candidates_ignored(patch: Patch) -> None:
 def titles_of_others(patch: Patch) -> None:
     real = contract.assemble
 
-    def retitled(body: Any, table: Any, catalogue: Any, max_len: int) -> Any:
+    def retitled(body: Any, table: Any, catalogue: Any, *rest: Any) -> Any:
         mixed = replace(catalogue, titles=np.roll(catalogue.titles, 1))
-        return real(body, table, mixed, max_len)
+        return real(body, table, mixed, *rest)
 
     patch.setattr(exporting, "assemble", retitled)
 
