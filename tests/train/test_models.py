@@ -193,7 +193,9 @@ def test_every_model_scores_every_item_after_any_history(name: str) -> None:
         model.fit(split_of([[1, 2, 3], [2, 3, 4, 5]]))
     histories = [np.array(h, dtype=np.int64) for h in ([], [1], [2, 2, 3, 1])]
     with torch.no_grad():
-        scores = catalogue_scores(model, left_pad(histories, model.config.max_len))
+        strangers = dict.fromkeys(model.inputs, torch.zeros(3, dtype=torch.int64))
+        padded = left_pad(histories, model.config.max_len)
+        scores = catalogue_scores(model, padded, **strangers)
     assert scores.shape == (3, N_ITEMS + 1)
     assert scores.isfinite().all()
 

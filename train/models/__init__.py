@@ -49,5 +49,8 @@ FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
         for form in ("dot", "additive", "self", "multi-head")
     },
     **{name: (name, {}) for name in MODELS if name not in ("sasrec", "attention-pool")},
+    # As they are known, every event counts alike; validation may let old ones fade.
+    "item-knn-fading": ("item-knn", {"history_decay": None}),
+    "ease-fading": ("ease", {"history_decay": None}),
 }
 """What `--model all` trains and compares: each model, and its variants, with their settings."""
