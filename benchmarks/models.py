@@ -15,6 +15,7 @@ import json
 import statistics
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -123,18 +124,19 @@ def main() -> None:
     arguments = parser.parse_args()
     file = arguments.out.with_suffix(".jsonl")
     results = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    for log in arguments.logs.split(","):
-        for name in arguments.only.split(","):
-            counted = issubclass(MODELS[FAMILY[name][0]].model, CountModel)
-            for seed in range(1 if counted else arguments.seeds):
-                if any((r["log"], r["name"], r["seed"]) == (log, name, seed) for r in results):
-                    continue
-                if name == "personal-frequency":
-                    continue  # these logs are read without repeats, where it is popularity
-                results.append(measure(log, name, seed, arguments.data, arguments.threads))
-                with file.open("a") as lines:
-                    lines.write(json.dumps(results[-1]) + "\n")
-                print(log, name, seed, results[-1]["ndcg@10"], flush=True)
+    # Every model once before any again: a run that is stopped leaves a whole table.
+    for log, seed, name in product(
+        arguments.logs.split(","), range(arguments.seeds), arguments.only.split(",")
+    ):
+        counted = issubclass(MODELS[FAMILY[name][0]].model, CountModel)
+        done = any((r["log"], r["name"], r["seed"]) == (log, name, seed) for r in results)
+        # These logs are read without repeats, where personal-frequency is popularity.
+        if done or (counted and seed) or name == "personal-frequency":
+            continue
+        results.append(measure(log, name, seed, arguments.data, arguments.threads))
+        with file.open("a") as lines:
+            lines.write(json.dumps(results[-1]) + "\n")
+        print(log, name, seed, results[-1]["ndcg@10"], flush=True)
     draw(results, arguments.out.with_suffix(".png"))
     for log in arguments.logs.split(","):
         print(f"\n{log}\n{table(results, log)}")

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from attnrec.train.models import MODELS
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -44,7 +46,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/file-format.md"])
+@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md", "docs/file-format.md"])
 def test_python_examples_run_as_printed(document, shop) -> None:
     for code in blocks(document, "python", "model.onnx"):
         subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=shop, check=True)
@@ -107,3 +109,32 @@ def test_every_command_of_the_readme_names_a_file_that_exists() -> None:
         r"python ((?:benchmarks|examples)/\w+\.py)", Path(ROOT / "README.md").read_text()
     ):
         assert (ROOT / path).is_file()
+
+
+def commands_of(document: str) -> set[str]:
+    """Every command line of a page that begins with attnrec-, without its comment."""
+    lines = "\n".join(blocks(document, "", "attnrec-")).splitlines()
+    return {
+        " ".join(shlex.split(line, comments=True)) for line in lines if line.startswith("attnrec-")
+    }
+
+
+def test_the_chinese_readme_names_the_commands_and_models_of_the_english_one() -> None:
+    known = {line.partition(" --out all #")[0] for line in commands_of("README.md")}
+    assert commands_of("README.zh-CN.md") <= known
+    models = []
+    for document in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / document).read_text(encoding="utf-8")
+        table = text.partition("| `--model` |")[2].partition("\n\n")[0]
+        first = "".join(row.split("|")[1] for row in table.splitlines()[2:])
+        models.append(re.findall(r"`([a-z-]+)`", first))
+    assert models[0] == models[1]
+    assert {*models[0]} == {*MODELS}
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", text):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
