@@ -175,6 +175,10 @@ class CausalMaskOff(SASRec):
         return x, visible | known[:, None, None, :]
 
 
+def causal_mask_off(model: SASRec) -> SASRec:
+    return of_kind(CausalMaskOff, model)
+
+
 def zeroed(model: torch.nn.Module) -> torch.nn.Module:
     """All weights are 0, in place: every item has the same score."""
     with torch.no_grad():

@@ -15,6 +15,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from exporter_faults import (
+    CausalMaskOff,
+    candidates_ignored,
+    exclude_ignored,
+    ids_shifted_on_the_way_in,
+    ids_shifted_on_the_way_out,
+    last_event_dropped,
+    later_rows_first,
+    of_kind,
+)
 from torch import Tensor
 
 from attnrec.cli import export as cli_export
@@ -38,13 +48,6 @@ def weights_changed(model: SASRec, name: str, change: Callable[[Tensor], Tensor]
     weight = altered.get_parameter(name)
     with torch.no_grad():
         weight.copy_(change(weight.clone()))
-    return altered
-
-
-def of_kind(kind: type[SASRec], model: SASRec) -> SASRec:
-    """The same weights in a model that computes otherwise."""
-    altered = kind(model.config)
-    altered.load_state_dict(model.state_dict())
     return altered
 
 
@@ -73,12 +76,6 @@ class ScaleMissing(SASRec):
         return super()._embed(item_vectors / math.sqrt(self.config.hidden_dim), known)
 
 
-class CausalMaskOff(SASRec):
-    def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        x, visible = super()._embed(item_vectors, known)
-        return x, visible | known[:, None, None, :]
-
-
 class PaddingVisible(SASRec):
     def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         x, visible = super()._embed(item_vectors, known)
@@ -103,36 +100,6 @@ class StateOfTheEventBefore(SASRec):
 
 
 # --- faults of the head: a function of the contract is replaced
-
-
-def ids_shifted_on_the_way_in(patch: Patch) -> None:
-    real = contract.rows_of_ids
-
-    def shifted(g: GraphBuilder, inputs: Any, catalogue: Any) -> Any:
-        return real(g, inputs, replace(catalogue, item_ids=np.roll(catalogue.item_ids, 1)))
-
-    patch.setattr(contract, "rows_of_ids", shifted)
-
-
-def ids_shifted_on_the_way_out(patch: Patch) -> None:
-    real = contract.ids_of_rows
-
-    def shifted(g: GraphBuilder, rows: Any, catalogue: Any) -> Any:
-        return real(g, rows, replace(catalogue, item_ids=np.roll(catalogue.item_ids, 1)))
-
-    patch.setattr(contract, "ids_of_rows", shifted)
-
-
-def last_event_dropped(patch: Patch) -> None:
-    real = contract.compact
-
-    def shorter(g: GraphBuilder, rows: Any, max_len: int) -> Any:
-        seq, n_known = real(g, rows, max_len)
-        batch = g.Shape(seq, start=0, end=1)
-        row_0 = g.Expand(0, g.Concat(batch, [1], axis=0))
-        return g.Concat(row_0, g.Slice(seq, [0], [-1], [1]), axis=1), n_known
-
-    patch.setattr(contract, "compact", shorter)
 
 
 def one_event_too_few_counts(patch: Patch) -> None:
@@ -163,17 +130,6 @@ def unknown_ids_keep_their_place(patch: Patch) -> None:
     patch.setattr(contract, "compact", uncompacted)
 
 
-def exclude_ignored(patch: Patch) -> None:
-    real = contract.ban
-    patch.setattr(contract, "ban", lambda g, scores, rows: real(g, scores, g.Mul(rows, 0)))
-
-
-def candidates_ignored(patch: Patch) -> None:
-    patch.setattr(
-        contract, "_if_no_candidates", lambda g, _, every_item, candidates_only: every_item(g)
-    )
-
-
 def titles_of_others(patch: Patch) -> None:
     real = contract.assemble
 
@@ -189,16 +145,6 @@ def table_as_it_was_learned(patch: Patch) -> None:
         return FloatTable(run.model.get_parameter("item_embedding.weight").detach().numpy())
 
     patch.setattr(exporting, "_exact_table", learned)
-
-
-def later_rows_first(patch: Patch) -> None:
-    def backwards(g: GraphBuilder, scores: Any, k: Any, n_items: int) -> Any:
-        reversed_scores = g.Slice(scores, [-1], [-(2**62)], [1], [-1])
-        top_k = g.Clip(k, 0, n_items)
-        best, places = g.TopK(reversed_scores, top_k, axis=-1, largest=1, sorted=1, outputs=2)
-        return best, g.Where(g.IsInf(best), 0, g.Sub(n_items, places))
-
-    patch.setattr(contract, "best", backwards)
 
 
 @dataclass(frozen=True)
