@@ -4,7 +4,8 @@
     state = sum_i weights_i x_i
     score = table @ state
 
-The four forms of attention (see `attention`) differ in the scores, and in what is summed:
+The four forms of attention (papers: `attention`; Bahdanau et al. 2015, Vaswani et al. 2017) differ
+in the scores, and in what is summed:
 
     dot         query . x_i / sqrt(D), sum of the item vectors x_i themselves
     additive    v . tanh(W_q query + W_k x_i), likewise

@@ -1,4 +1,10 @@
-"""Popularity: the same answer for everybody, the floor of every comparison."""
+"""Popularity: the same answer for everybody, the baseline below which nothing is worth its cost.
+
+    score(j) = log(1 + n_j)
+
+n_j counts training events, by their weights where they have some. The logarithm changes no list;
+it keeps the scores of large logs within the range where float32 tells neighbours apart.
+"""
 
 from dataclasses import dataclass
 
