@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from attnrec.export import ParityReport, export, exporting
 from attnrec.export.body import export_body
@@ -94,17 +93,8 @@ def small_config(name: str) -> TrainConfig:
     return TrainConfig(model, settings, epochs=1, batch_events=100, learning_rate=0.02)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def operators_are_looked_up_once() -> Iterator[None]:
-    """torch reads the source of its 497 operators for every export, half of its time here."""
-    with pytest.MonkeyPatch.context() as patch:
-        once = functools.cache(ONNXRegistry.from_torchlib)
-        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(once))
-        yield
-
-
 @pytest.fixture(scope="session")
-def body_of() -> Callable[[Run], ir.Model]:
+def body_of(operators_read_once: None) -> Callable[[Run], ir.Model]:
     """The exported body of a run, made once for equal weights: it is the slow part."""
     bodies: dict[str, ir.Model] = {}
 

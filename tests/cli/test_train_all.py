@@ -1,0 +1,127 @@
+"""`attnrec-train --model all`: one command, a file of every model that suits the log, compared."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnrec.cli.console import run_command
+from attnrec.cli.train import train
+from attnrec.train.models import FAMILY
+
+QUICK = ["--model", "all", "--epochs", "1", "--threads", "1", "-q"]
+# What this log is not made for: it has no titles, nobody may know its users, nobody has an item
+# twice.
+LEFT_OUT = {
+    "user-item-attention": "user ids; add --allow-users",
+    "neumf": "user ids; add --allow-users",
+    "personal-frequency": "without --repeats",
+    "content-based": "neither titles nor attributes",
+}
+
+
+@pytest.fixture(scope="module")
+def family(log: Path, tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
+    """The folder of a family that was trained without interruption."""
+    directory = tmp_path_factory.mktemp("all") / "family"
+    with pytest.raises(SystemExit) as stopped:
+        run_command(train, [str(log), *QUICK, "--out", str(directory)])
+    assert not stopped.value.code
+    return directory
+
+
+def figures(directory: Path) -> dict[str, Any]:
+    """What was told of the comparison, without what depends on the machine."""
+    told = json.loads((directory / "comparison.json").read_text())
+    del told["train_seconds"]
+    for entry in told["models"]:
+        del entry["microseconds_per_user"]
+        entry["file"] = Path(entry["file"]).parent.name
+    return told
+
+
+def files(directory: Path) -> dict[str, tuple[int, int]]:
+    """Every file below, with what changes when it is written anew."""
+    return {
+        str(path.relative_to(directory)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in directory.rglob("*")
+        if path.is_file() and path.name not in ("comparison.json", "comparison.png")
+    }
+
+
+def test_every_model_that_suits_the_log_is_there_and_the_others_say_why(family: Path) -> None:
+    told = figures(family)
+    assert [entry["file"] for entry in told["models"]] == [n for n in FAMILY if n not in LEFT_OUT]
+    assert told["left_out"].keys() == LEFT_OUT.keys()
+    for name, reason in LEFT_OUT.items():
+        assert reason in told["left_out"][name] and not (family / name).exists()
+    assert (family / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_figures_are_those_of_evaluate(family: Path, run) -> None:
+    told = figures(family)
+    paths = [family / entry["file"] / "model.onnx" for entry in told["models"]]
+    outcome = run("evaluate", *paths, "--json", "-q")
+    assert outcome.code == 0, outcome.err
+    measured = json.loads(outcome.out)
+    for entry in measured["models"]:
+        assert entry.pop("microseconds_per_user") > 0
+        entry["file"] = Path(entry["file"]).parent.name
+    assert measured == {name: told[name] for name in measured}
+
+
+def test_resume_keeps_what_is_there(family: Path, log: Path, run) -> None:
+    before, told = files(family), figures(family)
+    outcome = run("train", log, *QUICK, "--out", family, "--resume", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["train_seconds"] == {}
+    assert (files(family), figures(family)) == (before, told)
+
+
+def test_a_folder_that_holds_something_else_is_refused_untouched(
+    log: Path, run, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    outcome = run("train", log, *QUICK, "--out", tmp_path)
+    assert outcome.code == 2 and "'thesis.txt', which is not of a family" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("setting", [("--max-len", "5"), ("--set", "dropout=0.1")])
+def test_a_setting_of_one_model_is_not_one_of_all(
+    setting: tuple[str, str], log: Path, run, tmp_path: Path
+) -> None:
+    outcome = run("train", log, *QUICK, *setting, "--out", tmp_path / "family")
+    assert outcome.code == 2 and outcome.err
+    assert not (tmp_path / "family").exists()
+
+
+@pytest.mark.soak
+def test_a_killed_family_goes_on_where_it_was(family: Path, log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "family"
+    command = [sys.executable, "-c", "from attnrec.cli.train import main; main()"]
+    command += [str(log), *QUICK, "--out", str(out)]
+    process = subprocess.Popen(command)
+    while not (out / "attention-pool-dot" / "model.onnx").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "comparison.json").exists()
+    kept = files(out)
+    assert {"sasrec/model.onnx", "sasrec-ligr/model.onnx"} <= kept.keys()
+    assert len({name.split("/")[0] for name in kept}) < len(FAMILY) - len(LEFT_OUT)
+
+    assert subprocess.run([*command, "--resume"]).returncode == 0
+    after = files(out)
+    for name in ("sasrec", "sasrec-ligr", "attention-pool-dot"):
+        own = [file for file in kept if file.startswith(f"{name}/")]
+        assert own and all(after[file] == kept[file] for file in own)
+    assert figures(out) == figures(family)
