@@ -12,7 +12,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 @pytest.fixture(scope="session")
 def operators_read_once() -> Iterator[None]:
-    """For tests that export many models: torch reads the source of its 497 operators every time."""
+    """For tests that export many models: torch reads 497 operators anew each time."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     with pytest.MonkeyPatch.context() as patch:

@@ -71,9 +71,13 @@ def test_the_gate_passes_and_says_so(member) -> None:
     assert recommender.info.id_type == member.id_type
 
 
+@pytest.mark.parametrize(
+    ("name", "id_type"), [(name, ID_TYPES[n % 2]) for n, name in enumerate(FAMILY)]
+)
 def test_a_run_that_was_kept_gives_the_same_bytes(
-    member, body_of: BodyOf, monkeypatch: Patch, tmp_path: Path
+    name: str, id_type: str, member_of, body_of: BodyOf, monkeypatch: Patch, tmp_path: Path
 ) -> None:
+    member = member_of(name, id_type)
     kept = Run.load(member.run.directory)
     monkeypatch.setattr(exporting, "export_body", lambda _: body_of(kept))
     export(kept, tmp_path / "again.onnx", allow_users=True)
