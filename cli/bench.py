@@ -130,7 +130,7 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
                 f"({len(subject.item_ids):,} items); name the run that the file comes from"
             )
     # Without exclusion and top-k, which the files do as well: the ratio is a lower bound.
-    reference = Reference(run.model, run.split.catalogue)
+    reference = Reference(run.model, run.split.catalogue, users=run.split.users)
     return replace(subjects[0], name="torch eager, only scores", ask={1: reference.scores})
 
 
