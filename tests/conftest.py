@@ -1,6 +1,7 @@
 """For all tests. What needs torch is imported by the tests that need it."""
 
 import functools
+import logging
 import os
 from collections.abc import Iterator
 
@@ -19,3 +20,10 @@ def operators_read_once() -> Iterator[None]:
         once = functools.cache(ONNXRegistry.from_torchlib)
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(once))
         yield
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands that run in this process set how much attnrec says: for themselves alone."""
+    yield
+    logging.getLogger("attnrec").setLevel(logging.NOTSET)

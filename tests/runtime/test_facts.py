@@ -156,7 +156,7 @@ def test_a_selftest_that_comes_out_differently_names_the_vector(
 ) -> None:
     content = changed(path.read_bytes(), names.GOLDEN_KEY, altered(change))
     (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(SelfTestError, match="golden vector 2 of 4 came out as"):
+    with pytest.raises(SelfTestError, match=r"golden vector 2 of \d+ came out as"):
         Recommender.load(tmp_path / "model.onnx").selftest()
 
 
@@ -171,7 +171,7 @@ def test_a_selftest_notices_one_score_beyond_the_tolerance(
 
     content = changed(path.read_bytes(), names.GOLDEN_KEY, altered(off))
     (tmp_path / "model.onnx").write_bytes(content)
-    with pytest.raises(SelfTestError, match="golden vector 2 of 4 came out as"):
+    with pytest.raises(SelfTestError, match=r"golden vector 2 of \d+ came out as"):
         Recommender.load(tmp_path / "model.onnx").selftest()
 
 
@@ -183,7 +183,8 @@ def test_a_selftest_allows_the_tolerance_of_the_contract(
 
     content = changed(path.read_bytes(), names.GOLDEN_KEY, altered(nearly))
     (tmp_path / "model.onnx").write_bytes(content)
-    assert Recommender.load(tmp_path / "model.onnx").selftest() == 4
+    sound = Recommender.load(path).selftest()
+    assert Recommender.load(tmp_path / "model.onnx").selftest() == sound >= 4
 
 
 @pytest.mark.parametrize("text", ["[{}]", '{"a": 1}', "[[]]", '[{"history": [null]}]', "5", "["])
