@@ -47,7 +47,7 @@ class AttentionPoolConfig:
 
     n_items: int
     """Items in the catalogue, N; the table has one row more, row 0, the start token."""
-    attention: Attention = "dot"
+    attention: Attention = "self"
     """How the events of a history are weighed."""
     query: Query = "last"
     """Who asks: the newest item, or a learned vector."""
