@@ -64,7 +64,6 @@ def measure(log: str, name: str, seed: int, data: Path | None, threads: int) -> 
             "valid_ndcg@10": run.metrics["valid"]["ndcg@10"],
             **{key: found[key] for key in (*_FIGURES, "ndcg@10_interval", "n_users", "bytes")},
             "microseconds_per_user": found["microseconds_per_user"],
-            "slices": found["slices"],
             "train_seconds": round(trained - started, 1),
             "export_seconds": round(exported - trained, 1),
             "best_epoch": run.metrics["best_epoch"],
@@ -85,7 +84,8 @@ def table(results: list[dict[str, Any]], log: str) -> str:
             (
                 -statistics.mean(ndcg),
                 f"| `{name}` | {statistics.mean(ndcg):.4f}{spread} | {statistics.mean(hits):.4f} "
-                f"| {mean['coverage@10']:.2f} | {mean['bytes'] / 1e6:.2f} | {seconds:.0f} |",
+                f"| {mean['coverage@10']:.2f} | {mean['bytes'] / 1e6:.2f} | {seconds:.0f} "
+                f"| {len(own)} |",
             )
         )
     return "\n".join(row for _, row in sorted(rows))
