@@ -97,7 +97,8 @@ def test_a_file_that_cannot_be_written_leaves_the_old_ones(command, log, trained
 def test_ctrl_c_leaves_the_old_run_and_says_how_to_go_on(run, log, trained, tmp_path) -> None:
     trained = shutil.copytree(trained, tmp_path / "run")
     before = {p.name: p.read_bytes() for p in trained.iterdir()}
-    settings = ["--epochs", "100000", "--hidden-dim", "16"]
+    # Deep, so that epochs last: early stopping may end it after three more.
+    settings = ["--epochs", "100000", "--hidden-dim", "16", "--n-blocks", "8"]
     process = subprocess.Popen(
         [
             Path(sys.executable).with_name("attnrec-train"), log, "--out", trained, *settings,
@@ -107,7 +108,7 @@ def test_ctrl_c_leaves_the_old_run_and_says_how_to_go_on(run, log, trained, tmp_
     )  # fmt: skip
     assert process.stderr
     for line in process.stderr:
-        if line.startswith("epoch   2"):
+        if line.startswith("epoch   1"):
             break
     process.send_signal(signal.SIGINT)
     message = process.stderr.read()
@@ -123,7 +124,7 @@ def test_ctrl_c_leaves_the_old_run_and_says_how_to_go_on(run, log, trained, tmp_
     refused = run("train", log, "--out", trained, *settings)
     assert refused.code == 2
     assert "--resume" in refused.err
-    resumed = run("train", log, "--out", trained, *settings, "--resume", "--max-minutes", 1e-4)
+    resumed = run("train", log, "--out", trained, *settings, "--resume", "--max-minutes", 0.1)
     assert resumed.code == 0, resumed.err
     assert "going on from" in resumed.err
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
