@@ -105,6 +105,8 @@ def test_ctrl_c_leaves_the_old_run_and_says_how_to_go_on(run, log, trained, tmp_
         ],
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, their children would ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr
     for line in process.stderr:
