@@ -79,7 +79,7 @@ def train_family(
     for name, (model, settings) in FAMILY.items():
         member = replace(config, model=model, settings=settings)
         reason = _unfit(member, recipe, allow_users=allow_users)
-        run = _finished(directory / name, member, recipe, report) if resume else None
+        run = _finished(directory / name, member, recipe, log) if resume else None
         try:
             if reason is None and run is None:
                 started = time.monotonic()
@@ -132,7 +132,7 @@ def _unfit(config: TrainConfig, recipe: DataRecipe, *, allow_users: bool) -> str
 
 
 def _finished(
-    directory: Path, config: TrainConfig, recipe: DataRecipe, report: DataReport
+    directory: Path, config: TrainConfig, recipe: DataRecipe, log: Interactions
 ) -> Run | None:
     """The run that is there already, if it is what would be trained."""
     try:
@@ -140,7 +140,13 @@ def _finished(
     except RunError:
         return None
     same = run.config == config and run.recipe == recipe
-    return run if same and run.data["fingerprint"] == report.fingerprint else None
+    return run if same and _contents(run.split.interactions) == _contents(log) else None
+
+
+def _contents(log: Interactions) -> tuple[Any, ...]:
+    """All that a model and its file are made of: events, weights, tags, titles, attributes."""
+    told = (log.titles, log.item_attributes)
+    return log.fingerprint(extras=True), *(x if x is None else x.tolist() for x in told)
 
 
 def _train(

@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from attnrec.cli.console import run_command
 from attnrec.cli.train import train
+from attnrec.export.family import _finished
+from attnrec.train import Interactions, Run
 from attnrec.train.models import FAMILY
 
 QUICK = ["--model", "all", "--epochs", "1", "--threads", "1", "-q"]
@@ -82,6 +86,22 @@ def test_resume_keeps_what_is_there(family: Path, log: Path, run) -> None:
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["train_seconds"] == {}
     assert (files(family), figures(family)) == (before, told)
+
+
+def test_a_run_of_another_log_is_not_kept(family: Path) -> None:
+    run = Run.load(family / "popularity")
+    log = run.split.interactions
+
+    def is_kept(other: Interactions) -> bool:
+        return _finished(run.directory, run.config, run.recipe, other) is not None
+
+    titles = np.full(log.n_items, "A title", dtype=object)
+    tags = np.full(log.n_users, "gold", dtype=object)
+    assert is_kept(log)
+    assert not is_kept(log.with_titles(titles))
+    assert not is_kept(replace(log, item_attributes=titles))
+    assert not is_kept(replace(log, user_tags=tags))
+    assert not is_kept(replace(log, weights=np.ones(log.n_events, dtype=np.float32)))
 
 
 def test_a_folder_that_holds_something_else_is_refused_untouched(
