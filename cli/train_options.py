@@ -28,9 +28,9 @@ def config_of(given: dict[str, Any]) -> TrainConfig:
     names = ("model", "split", "epochs", "max_minutes", "seed", "threads")
     loop = {name: given[name] for name in names if given[name] is not None}
     if given["model"] == ALL:
-        if settings:
+        for name in settings:
             raise ValueError(
-                f"--model {ALL} trains every model as it is, so --{next(iter(settings))} cannot "
+                f"--model {ALL} trains every model as it is, so --{name.replace('_', '-')} cannot "
                 "be given with it; train that model by its name"
             )
         del loop["model"]

@@ -114,12 +114,16 @@ def test_a_folder_that_holds_something_else_is_refused_untouched(
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("setting", [("--max-len", "5"), ("--set", "dropout=0.1")])
+@pytest.mark.parametrize(
+    ("setting", "option"),
+    [(("--max-len", "5"), "--max-len"), (("--set", "dropout=0.1"), "--dropout")],
+    ids=["option", "set"],
+)
 def test_a_setting_of_one_model_is_not_one_of_all(
-    setting: tuple[str, str], log: Path, run, tmp_path: Path
+    setting: tuple[str, str], option: str, log: Path, run, tmp_path: Path
 ) -> None:
     outcome = run("train", log, *QUICK, *setting, "--out", tmp_path / "family")
-    assert outcome.code == 2 and outcome.err
+    assert outcome.code == 2 and f"{option} cannot be given with it" in outcome.err
     assert not (tmp_path / "family").exists()
 
 
