@@ -51,7 +51,7 @@ def shop_log(ids: list[int] | list[str]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def runs(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> dict[str, Run]:
     """By name; every log is read from a file, the first run has titles."""
     directory = tmp_path_factory.mktemp("private-place")
     made = {}
