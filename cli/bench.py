@@ -22,6 +22,7 @@ from attnrec.cli.console import (
     Quiet,
     Verbose,
     Version,
+    check_picture,
     err,
     out,
     run_command,
@@ -221,8 +222,7 @@ def _drawing(path: Path) -> Callable[[Timings], None]:
     """A function that draws; what hinders it is said before anything is measured."""
     with _extra("--plot"):
         from matplotlib.figure import Figure
-    if path.suffix != ".png" or not path.absolute().parent.is_dir():
-        raise ValueError(f"--plot {path}: name a .png file in a directory that exists")
+    check_picture(path)
 
     def draw(timings: Timings) -> None:
         figure = Figure(figsize=(10, 4), layout="constrained")

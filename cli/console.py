@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -95,6 +96,12 @@ def clean_errors() -> Iterator[None]:
 def _with_notes(message: str, error: BaseException) -> str:
     """What the library added to the error, such as how to go on, belongs to the message."""
     return "\n".join([message, *getattr(error, "__notes__", ())])
+
+
+def check_picture(path: Path) -> None:
+    """Refuse, before anything is measured, a --plot that could not be written."""
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise ValueError(f"--plot {path}: name a .png file in a directory that exists")
 
 
 def fail(message: str, *, code: int = 2) -> None:

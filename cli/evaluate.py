@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -10,7 +11,17 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, err, out, run_command, set_verbosity
+from attnrec.cli.console import (
+    Json,
+    Quiet,
+    Verbose,
+    Version,
+    check_picture,
+    err,
+    out,
+    run_command,
+    set_verbosity,
+)
 from attnrec.train.comparison import Comparison, FileFigures, compare
 from attnrec.train.comparison_plot import draw_comparison
 from attnrec.train.split import Part, SplitName
@@ -54,8 +65,8 @@ def evaluate(
     tells everything, slices included.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    if plot is not None and not plot.absolute().parent.is_dir():
-        raise ValueError(f"{plot} cannot be written: there is no folder {plot.absolute().parent}")
+    if plot is not None:
+        check_picture(plot)
     with Progress(console=err, transient=True, disable=quiet) as progress:
         task = progress.add_task("asking for every user", total=None)
 
@@ -131,7 +142,8 @@ def _names(files: Sequence[FileFigures]) -> list[Text]:
     paths = [Path(file.path) for file in files]
     for short in ([path.name for path in paths], [path.absolute().parent.name for path in paths]):
         if len({*short}) == len(short) > 1:
-            return [Text(name) for name in short]
+            # Every row has two lines; names are broken where a person would.
+            return [Text("\n".join(wrap(name, 16, break_long_words=False))) for name in short]
     return [Text(file.path) for file in files]
 
 

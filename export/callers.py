@@ -1,6 +1,6 @@
 """Who asks, inside the graph: raw ids of users and texts of tags become rows for the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,17 @@ def check_users(users: Users) -> None:
     known = users.ids.tolist()
     if nobody in known:
         raise ValueError(f"there is a user {nobody!r}, which stands for nobody; rename that user")
-    for text in (*known, *users.tags):
+    check_texts("the users", (*map(str, known), *users.tags))
+
+
+def check_texts(what: str, texts: Iterable[str]) -> None:
+    """`ValueError` for a lone surrogate: it has no UTF-8, so the file could not hold it."""
+    for text in texts:
         try:
-            str(text).encode()
+            text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"there is a user or a tag {text!r}, which is not valid Unicode; rename it"
+                f"{what} hold {text!r}, which is not valid Unicode; rename it"
             ) from error
 
 

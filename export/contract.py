@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from attnrec.export.body import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
-from attnrec.export.callers import ML, caller_inputs, look_up, rows_of_caller
+from attnrec.export.callers import ML, caller_inputs, check_texts, look_up, rows_of_caller
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.item_table import CONTRIB, ItemTable
 from attnrec.runtime import format as names
@@ -52,14 +52,7 @@ def check_catalogue(catalogue: Catalogue) -> None:
         twice = next(item_id for i, item_id in enumerate(ids) if item_id in ids[:i])
         raise ValueError(f"the catalogue holds the item id {twice!r} twice; rename one of them")
     titles = [] if catalogue.titles is None else catalogue.titles.tolist()
-    for text in (*ids, *titles) if id_type == "string" else titles:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            # A lone surrogate has no UTF-8; the file could not hold it.
-            raise ValueError(
-                f"the catalogue holds {text!r}, which is not valid Unicode; rename it"
-            ) from error
+    check_texts("the items", (*ids, *titles) if id_type == "string" else titles)
 
 
 def assemble(

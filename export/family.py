@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,16 @@ def train_family(
         try:
             if reason is None and run is None:
                 started = time.monotonic()
-                run = _train(name, log, report, recipe, member, directory, resume, watch)
+                with nullcontext() if watch is None else watch(name) as progress:
+                    run = train_log(
+                        log,
+                        report,
+                        recipe,
+                        member,
+                        out=directory / name,
+                        progress=progress,
+                        resume=resume,
+                    )
                 seconds[name] = time.monotonic() - started
             if reason is None and run is not None:
                 file = run.directory / MODEL_FILE
@@ -147,23 +156,3 @@ def _contents(log: Interactions) -> tuple[Any, ...]:
     """All that a model and its file are made of: events, weights, tags, titles, attributes."""
     told = (log.titles, log.item_attributes)
     return log.fingerprint(extras=True), *(x if x is None else x.tolist() for x in told)
-
-
-def _train(
-    name: str,
-    log: Interactions,
-    report: DataReport,
-    recipe: DataRecipe,
-    config: TrainConfig,
-    directory: Path,
-    resume: bool,
-    watch: Watch | None,
-) -> Run:
-    def fit(progress: Progress | None) -> Run:
-        out = directory / name
-        return train_log(log, report, recipe, config, out=out, progress=progress, resume=resume)
-
-    if watch is None:
-        return fit(None)
-    with watch(name) as progress:
-        return fit(progress)

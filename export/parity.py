@@ -13,6 +13,8 @@ from attnrec.export.contract import id_type_of
 from attnrec.export.made_up import Call, ItemId, calls_of_callers, made_up_calls
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import stack
+from attnrec.runtime.callers import caller_inputs
+from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.train.reference import Reference
 from attnrec.train.run import Run
@@ -141,8 +143,9 @@ class _Gate:
     ) -> None:
         self._session = make_session(file)
         self._catalogue = run.split.catalogue
-        self._users, self._declared = run.split.users, run.model.inputs
-        self._reference = Reference(run.model, self._catalogue, item_table, self._users)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self._info = ModelInfo.from_metadata(metadata)
+        self._reference = Reference(run.model, self._catalogue, item_table, run.split.users)
         self.id_type = id_type_of(self._catalogue)
         self.report = ParityReport(is_coarse=is_coarse)
         if item_table is not None:
@@ -202,7 +205,9 @@ class _Gate:
             names.EXCLUDE: self._array(call.exclude or none),
             names.CANDIDATES: self._array(call.candidates or none),
             names.K: np.array([call.k], dtype=np.int64),
-            **self._caller(call),
+            **caller_inputs(
+                self._info, len(call.histories), call.users or None, call.user_tags or None
+            ),
         }
         try:
             outputs = self._session.run(None, feed)
@@ -219,19 +224,6 @@ class _Gate:
             )
             for row in range(len(items))
         ]
-
-    def _caller(self, call: Call) -> dict[str, NDArray[Any]]:
-        """Who asks, where the model wants to know."""
-        found: dict[str, NDArray[Any]] = {}
-        n_rows, ids = len(call.histories), self._users.ids
-        if names.USER in self._declared:
-            nobody = names.PADDING["int64" if ids.dtype == np.int64 else "string"]
-            asking = [nobody if user is None else user for user in call.users]
-            found[names.USER] = np.array(asking or [nobody] * n_rows, dtype=ids.dtype)
-        if names.USER_TAGS in self._declared:
-            tags = [np.array(own, dtype=object) for own in call.user_tags or [[]] * n_rows]
-            found[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
-        return found
 
     def _array(self, rows: Sequence[Sequence[ItemId]]) -> NDArray[Any]:
         # Not `id_row`: its limit is one of the library, and the graph takes the whole catalogue.

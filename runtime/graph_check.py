@@ -128,6 +128,9 @@ class _Graph:
         self.walk(graph, inside="")
         if (info.n_items, info.n_items) not in self.dictionaries:
             raise _refusal(f"{self.dictionaries} ids and rows for {info.n_items} items")
+        told = (info.n_users, info.n_users)
+        if names.USER in info.inputs and told not in self.dictionaries:
+            raise _refusal(f"{self.dictionaries} ids and rows for {info.n_users} users")
 
     def check_tables(self, info: ModelInfo) -> None:
         """What stands by item has a row for each item, and row 0."""

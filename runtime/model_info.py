@@ -94,6 +94,8 @@ class ModelInfo:
                 raise ValueError(f"n_items {n_items!r}")
             if model.get("user_id_type") not in (None, *names.PADDING):
                 raise ValueError(f"user_id_type {model['user_id_type']!r}")
+            if type(model.get("n_users", 0)) is not int:
+                raise ValueError(f"n_users {model['n_users']!r}")
             return cls(
                 format_version=version,
                 **{name: model[name] for name in cls.__dataclass_fields__ if name in model},

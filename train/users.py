@@ -28,6 +28,6 @@ class Users:
         tags = tuple(sorted({tag for own in tags_of for tag in own}))
         row = {tag: place for place, tag in enumerate(tags, start=1)}
         tag_rows = np.zeros((log.n_users + 1, max(map(len, tags_of), default=0)), dtype=np.int64)
-        for rows, own in zip(tag_rows[1:], tags_of, strict=True):
+        for rows, own in zip(tag_rows[1:], tags_of, strict=True) if tags else ():
             rows[: len(own)] = [row[tag] for tag in own]
         return cls(log.user_ids, tags, tag_rows)

@@ -195,8 +195,9 @@ def test_a_picture_is_drawn_on_request(run, files, tmp_path) -> None:
         shutil.copy(file, odd)
     assert run("evaluate", path, files[1], "--plot", tmp_path / "a.png").code == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    outcome = run("evaluate", path, "--plot", tmp_path / "missing" / "a.png")
-    assert outcome.code == 2 and "no folder" in outcome.err
+    for picture in (tmp_path / "missing" / "a.png", tmp_path / "a.txt"):
+        outcome = run("evaluate", path, "--plot", picture)
+        assert outcome.code == 2 and "name a .png file" in outcome.err
 
 
 def test_another_split_of_the_log_of_training_is_refused_both_ways(run, files, left_out) -> None:

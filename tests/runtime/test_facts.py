@@ -131,6 +131,15 @@ def test_a_file_that_lists_an_input_nobody_feeds_is_refused(
     refused(content, "['user']", "upgrade attnrec", verify=False)
 
 
+def test_a_file_that_conceals_user_ids_is_refused(
+    string_path: Path, changed: Changed, refused: Refused
+) -> None:
+    content = string_path.with_name("tiny-users.onnx").read_bytes()
+    for told, words in ((0, "ids and rows for 0 users"), ("none", "n_users 'none'")):
+        lie = changed(content, names.MODEL_KEY, lambda model, told=told: model | {"n_users": told})
+        refused(lie, words, "export it again")
+
+
 def altered(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Any], Any]:
     """Alter the second golden vector, as if another machine had answered it."""
     return lambda golden: [golden[0], golden[1] | change(golden[1]), *golden[2:]]

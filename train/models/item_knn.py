@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy import sparse
 
-from attnrec.train.checks import check_number
+from attnrec.train.checks import check_choice, check_number
 from attnrec.train.models.neighbours import (
     NeighbourConfig,
     NeighbourModel,
@@ -47,11 +47,7 @@ class ItemKNNConfig(NeighbourConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.similarity not in get_args(Similarity):
-            raise ValueError(
-                f"similarity must be one of {', '.join(get_args(Similarity))}, "
-                f"not {self.similarity!r}"
-            )
+        check_choice("similarity", self.similarity, get_args(Similarity))
         check_number("k1", self.k1, lowest=0)
         check_number("b", self.b, lowest=0, below=1 + 1e-9)
 
