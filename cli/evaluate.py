@@ -98,15 +98,19 @@ def _table(comparison: Comparison) -> Table:
     files = comparison.best_first
     third = "recall@10" if comparison.split == "last-session" else "mrr@10"
     names = ("hit_rate@10", third, "coverage@10")
-    table = _new_table(("NDCG@10", "to the best", *names, "MB", "us/user"))
+    beside = ("to the best",) if len(files) > 1 else ()
+    table = _new_table(("NDCG@10", *beside, *names, "MB", "us/user"))
     for name, file in zip(_names(files), files, strict=True):
         values = file.metrics.values
         low, high = file.metrics.intervals["ndcg@10"]
         less, more = file.to_best_interval
+        difference = f"{file.to_best:+.4f}\n{less:+.3f} {more:+.3f}"
+        if file is files[0]:
+            difference = "best"
         table.add_row(
             name,
             f"{values['ndcg@10']:.4f}\n{low:.3f}-{high:.3f}",
-            "best" if file is files[0] else f"{file.to_best:+.4f}\n{less:+.3f} {more:+.3f}",
+            *(difference for _ in beside),
             *(f"{values[name]:.4f}" for name in names),
             f"{file.n_bytes / 1e6:.2f}",
             f"{file.us_per_user:,.0f}",
