@@ -4,6 +4,7 @@ A protobuf message is a row of fields, each a tag (number and wire type) and a v
 a message again.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,6 +93,16 @@ class Reader:
                 "copy or export it again"
             ) from error
         return found
+
+
+def fields_of(message: memoryview, number: int) -> Iterator[memoryview]:
+    """The contents of every field `number`, of a message that has been checked."""
+    position, end = 0, len(message)
+    while position < end:
+        tag, position = _varint(message, position)
+        value, position = _value(message, position, tag & 7)
+        if tag >> 3 == number and isinstance(value, memoryview):
+            yield value
 
 
 def text(content: memoryview) -> str:

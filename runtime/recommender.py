@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_lists, id_row, stack
 from attnrec.runtime.callers import Tags, UserIds, caller_inputs, undeclared
+from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.golden import check_golden
 from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answers_of
 from attnrec.runtime.session import check_providers, make_session
+from attnrec.runtime.stored import without_items
 
 _BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
 
@@ -61,6 +63,7 @@ class Recommender:
         n_threads: int = 1,
         providers: Sequence[Any] | None = None,
         verify: bool = True,
+        unavailable: Ids = (),
     ) -> "Recommender":
         """Load a file from `attnrec-export`. `ModelFileError` if it cannot be trusted or run.
 
@@ -68,11 +71,15 @@ class Recommender:
         providers: onnxruntime execution providers, by default the CPU.
         verify: compare the sha256 at the end of the file, which notices any altered byte, and
         refuse graphs that attnrec never writes: endless, huge, or reaching outside the file.
+        unavailable: ids that are never returned, such as what is out of stock; costs nothing when
+        answering, however many they are. Ids that the file does not know are ignored.
         """
         if isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1:
             raise ValueError(f"n_threads must be a whole number from 1, not {n_threads!r}")
         check_providers(providers or ())
         content = read_model_file(path, verify=verify)
+        if len(unavailable):
+            content = without_items(content, unavailable)
         try:
             recommender = cls(make_session(content, n_threads=n_threads, providers=providers))
         except ModelFileError as error:
@@ -86,6 +93,7 @@ class Recommender:
             "n_threads": n_threads,
             "providers": providers,
             "verify": verify,
+            "unavailable": unavailable,
         }
         return recommender
 
@@ -202,6 +210,10 @@ class Recommender:
 
         `SelfTestError` names the first that comes out differently.
         """
+        if self._source is not None and len(self._source["unavailable"]):
+            # They are answers of the whole catalogue.
+            whole = {**self._source, "unavailable": ()}
+            return _load_again(whole, self._info.sha256).selftest()
         return check_golden(self._golden, self._info, self._run)
 
     def _caller(self, user: int | str | None, tags: Tags | None) -> dict[str, IdArray]:
@@ -263,7 +275,7 @@ class Recommender:
             **caller,
         }
         try:
-            outputs: list[Any] = self._session.run(None, feed)
+            outputs: list[Any] = self._session.run(None, feed, current.options)
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"an item id is not valid Unicode: {error.object!r}; leave it out"

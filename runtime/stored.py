@@ -1,0 +1,79 @@
+"""The tensors that a file stores by name: ids, titles and item vectors, read without onnxruntime.
+
+What the graph uses inside (which items there are, where their vectors lie) is wanted outside of it
+too: to look for similar items, to search by title, to take items out of an answer.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.runtime import onnx_messages as onnx
+from attnrec.runtime.arguments import Ids, id_row
+from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.protobuf import Reader, fields_of, text
+
+_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
+_TEXTS = 6  # number of the field string_data
+
+
+class StoredTensors:
+    """The stored tensors of a model file, by name; each is read when it is asked for."""
+
+    def __init__(self, content: bytes | bytearray) -> None:
+        """content: a file that has been checked. Arrays are views of it, writable as it is."""
+        self._reader = Reader()
+        model = self._reader.read(memoryview(content), onnx.MODEL)
+        graph = self._reader.read(model["graph"], onnx.GRAPH)
+        self._tensors = dict(self._named(value) for value in graph["initializer"])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """A tensor of numbers, in its shape. `ModelFileError` if the file has none."""
+        fields = self._fields(name)
+        if fields["data_type"] not in _DTYPES:
+            raise ModelFileError(
+                f"the tensor {name!r} has element type {fields['data_type']}; export again"
+            )
+        array = np.frombuffer(fields["raw_data"], _DTYPES[fields["data_type"]])
+        return array.reshape(fields["dims"])
+
+    def texts(self, name: str) -> list[str]:
+        """A tensor of texts, in one row. `ModelFileError` if the file has none."""
+        self._fields(name)
+        return [text(value) for value in fields_of(self._tensors[name], _TEXTS)]
+
+    def item_ids(self) -> list[int] | list[str]:
+        """Ids of the catalogue in the order of the rows; row 0 is no item and not in it."""
+        if self._fields("item_ids")["data_type"] == onnx.STRING:
+            return self.texts("item_ids")[1:]
+        ids: list[int] = self.numbers("item_ids")[1:].tolist()
+        return ids
+
+    def _fields(self, name: str) -> dict[str, Any]:
+        if name not in self._tensors:
+            raise ModelFileError(f"the file stores no tensor {name!r}; export it again")
+        return self._reader.read(self._tensors[name], onnx.TENSOR)
+
+    def _named(self, value: memoryview) -> tuple[str, memoryview]:
+        return text(self._reader.read(value, onnx.TENSOR)["name"]), value
+
+
+def without_items(content: bytes, item_ids: Ids) -> bytes:
+    """The same file with items that are never returned: their scores become -inf.
+
+    Every graph adds the tensor `no_item` to its scores, -inf at row 0 and 0 at every item.
+    """
+    tensors = StoredTensors(writable := bytearray(content))
+    ids = tensors.item_ids()
+    unwanted = set(id_row("unavailable", item_ids, "int64" if _are_numbers(ids) else "string"))
+    rows = [row for row, item_id in enumerate(ids, start=1) if item_id in unwanted]
+    tensors.numbers("no_item")[rows] = -np.inf
+    return bytes(writable)
+
+
+def _are_numbers(ids: list[int] | list[str]) -> bool:
+    return isinstance(ids[0], int)
