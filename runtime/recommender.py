@@ -19,7 +19,7 @@ from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answers_of
 from attnrec.runtime.session import check_providers, make_session
-from attnrec.runtime.stored import without_items
+from attnrec.runtime.stored import StoredTensors, without_items
 
 _BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
 
@@ -204,6 +204,20 @@ class Recommender:
         answer = answers_of(outputs)[0]
         score_of: dict[int | str, float] = dict(answer)
         return [score_of.get(item_id, float("nan")) for item_id in asked.tolist()]
+
+    def stored(self) -> StoredTensors:
+        """Ids, titles and item vectors, read from the file anew; not kept.
+
+        `ValueError` without a file, `ModelFileError` if it is another one by now.
+        """
+        if self._source is None:
+            raise ValueError(
+                "a Recommender made from a session has no file to read; use Recommender.load"
+            )
+        content = read_model_file(self._source["path"], verify=self._source["verify"])
+        if content[-names.SEAL_LENGTH :] != (self._info.sha256 or "").encode():
+            raise ModelFileError(f"{self._source['path']} was replaced by another model")
+        return StoredTensors(content)
 
     def selftest(self) -> int:
         """Reproduce the golden vectors of the file on this machine; returns how many there are.
