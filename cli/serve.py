@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from attnrec.cli.console import Quiet, Verbose, Version, run_command, say, set_verbosity
-from attnrec.runtime import Recommender
-from attnrec.runtime.serving.app import Limits
-from attnrec.runtime.serving.server import listen
+from attnrec.runtime.serving.access_log import AccessLog
+from attnrec.runtime.serving.app import Service
+from attnrec.runtime.serving.computing import Limits
+from attnrec.runtime.serving.reloading import Source
+from attnrec.runtime.serving.server import listen, token_of
 from attnrec.runtime.serving.server import serve as serve_until_stopped
 
 
@@ -23,9 +25,22 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")
     ] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the token that clients have to send (Authorization: Bearer)."
+        ),
+    ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow a --host that other machines can reach.")
+        bool,
+        typer.Option(
+            "--insecure", help="Allow a --host that other machines can reach without a token."
+        ),
     ] = False,
+    unavailable: Annotated[
+        Path | None,
+        typer.Option(help="File of item ids never to recommend, one a line; read on reload, too."),
+    ] = None,
     threads: Annotated[
         int, typer.Option(min=1, max=256, help="Requests computed at the same time.")
     ] = Limits.threads,
@@ -35,6 +50,13 @@ def serve(
     max_body: Annotated[
         int, typer.Option(min=1, help="Most bytes of a request; a larger one gets 413.")
     ] = Limits.max_body,
+    deadline: Annotated[
+        float, typer.Option(min=0.01, help="Seconds of computing after which a request gets 503.")
+    ] = Limits.deadline,
+    access_log: Annotated[
+        str | None,
+        typer.Option(help="File for a JSON line a request, without ids; - for standard output."),
+    ] = None,
     grace: Annotated[
         int, typer.Option(min=0, help="Seconds to finish what was asked, when told to stop.")
     ] = 10,
@@ -47,31 +69,33 @@ def serve(
         curl -H 'Content-Type: application/json' http://127.0.0.1:8000/v1/recommend
             -d '{"history": ["85116", "22375"], "k": 5}'
 
-    GET /readyz says whether the file reproduced its golden vectors here, GET /v1/model what it
-    holds. There is no authentication: only this machine can ask, unless --insecure is given.
+    A page to look and click at is at /, the interface at /docs, figures at /metrics. SIGHUP loads
+    FILE again, and changes to it only if it is intact and reproduces its golden vectors here.
+    Only this machine can ask, unless there is a --token-file (or --insecure).
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     # What uvicorn warns of are mistakes of clients, and they have had their answer.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
-    recommender = Recommender.load(file)
-    listener = listen(host, port, insecure=insecure)
-    limits = Limits(threads=threads, queue=queue, max_body=max_body)
+    token = None if token_file is None else token_of(token_file)
+    log = None if access_log is None else AccessLog(access_log)
     serve_until_stopped(
-        recommender,
-        listener,
-        limits,
+        Source(file, unavailable),
+        lambda: listen(host, port, others_may_ask=insecure or token is not None),
+        Limits(threads=threads, queue=queue, max_body=max_body, deadline=deadline),
+        token=token,
+        access_log=log,
         grace=grace,
-        on_start=lambda: _announce(recommender, listener),
+        on_start=_announce,
     )
     # A computation that outlives the grace time still runs, in a thread of onnxruntime's code: the
     # interpreter is not taken down under it.
     os._exit(0)
 
 
-def _announce(recommender: Recommender, listener: socket.socket) -> None:
+def _announce(service: Service, listener: socket.socket) -> None:
     """One line with the address, whose port was perhaps chosen by the system."""
     host, port = listener.getsockname()[:2]
-    info = recommender.info
+    info = service.served.recommender.info
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     say(f"{info.model}, {info.n_items:,} items, at {address}")
 

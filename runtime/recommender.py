@@ -215,7 +215,8 @@ class Recommender:
                 "a Recommender made from a session has no file to read; use Recommender.load"
             )
         content = read_model_file(self._source["path"], verify=self._source["verify"])
-        if content[-names.SEAL_LENGTH :] != (self._info.sha256 or "").encode():
+        seal = self._info.sha256
+        if seal is not None and content[-names.SEAL_LENGTH :] != seal.encode():
             raise ModelFileError(f"{self._source['path']} was replaced by another model")
         return StoredTensors(content)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime import onnx_messages as onnx
-from attnrec.runtime.arguments import Ids, id_row
+from attnrec.runtime.arguments import LONGEST, Ids, id_row
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.protobuf import Reader, fields_of, text
 
@@ -69,11 +69,11 @@ def without_items(content: bytes, item_ids: Ids) -> bytes:
     """
     tensors = StoredTensors(writable := bytearray(content))
     ids = tensors.item_ids()
-    unwanted = set(id_row("unavailable", item_ids, "int64" if _are_numbers(ids) else "string"))
+    id_type = "int64" if isinstance(ids[0], int) else "string"
+    unwanted: set[int | str] = set()
+    for start in range(0, len(item_ids), LONGEST):
+        part = item_ids[start : start + LONGEST]
+        unwanted.update(id_row("unavailable", part, id_type).tolist())
     rows = [row for row, item_id in enumerate(ids, start=1) if item_id in unwanted]
     tensors.numbers("no_item")[rows] = -np.inf
     return bytes(writable)
-
-
-def _are_numbers(ids: list[int] | list[str]) -> bool:
-    return isinstance(ids[0], int)

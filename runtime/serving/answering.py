@@ -1,13 +1,20 @@
-"""A loaded file and how a body is answered from it: bytes in, bytes out, no HTTP."""
+"""A loaded file and how bodies are answered from it: bytes in, bytes out, no HTTP."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import messages
-from attnrec.runtime.serving.messages import Answer, Asked, Decode, Refused
+from attnrec.runtime.serving.messages import Asked
+from attnrec.runtime.serving.problems import Refused, encode
+from attnrec.runtime.serving.search import Catalogue
+
+_SHORT_SECONDS = 0.003
+_SHORT_BODY = 4096
 
 
 @dataclass(frozen=True)
@@ -17,50 +24,75 @@ class Served:
     recommender: Recommender
     version: str
     """First digits of the sha256 of the file."""
-    facts: bytes
-    """What the file says of itself, as JSON."""
     fault: str | None
     """Why it must not be used on this machine; None: it reproduces its golden vectors."""
-    decode: Decode
+    answers_at_once: bool
+    """One answer takes so little time that nobody need notice."""
+    loaded_at: float
+    """Seconds since 1970."""
 
     @classmethod
     def of(cls, recommender: Recommender) -> "Served":
         """Prepare a file, and test it with its golden vectors."""
-        info = recommender.info
+        fault, n_vectors = None, 0
+        begun = time.perf_counter()
         try:
-            recommender.selftest()
-            fault = None
+            n_vectors = recommender.selftest()
         except SelfTestError as error:
             fault = str(error)
-        version = (info.sha256 or "unsealed")[:12]
-        decode = messages.decoder(info.id_type, info.user_id_type)
-        return cls(recommender, version, messages.encode(info), fault, decode)
+        seconds = (time.perf_counter() - begun) / max(1, n_vectors)
+        version = (recommender.info.sha256 or "unsealed")[:12]
+        return cls(recommender, version, fault, seconds < _SHORT_SECONDS, time.time())
 
-    def answer(self, body: bytes) -> bytes:
-        """The answer to one question, or to a list of them. `Refused` if it cannot be asked."""
-        asked = self.decode(body)
-        try:
-            if isinstance(asked, list):
-                return messages.encode(self._answer_many(asked))
-            found = self.recommender.recommend(
-                asked.history,
-                asked.k,
-                exclude=asked.exclude,
-                candidates=asked.candidates,
-                exclude_seen=asked.exclude_seen,
-                user=asked.user,
-                user_tags=asked.user_tags,
-            )
-        except ValueError as error:  # of the arguments, and it says which
-            raise Refused(422, str(error)) from error
-        return messages.encode(messages.answer_of(found, self.version))
+    @cached_property
+    def routes(self) -> dict[str, Callable[[bytes], bytes]]:
+        """What answers a body, by path."""
+        info = self.recommender.info
 
-    def _answer_many(self, asked: Sequence[Asked]) -> list[Answer]:
+        def decoder(question: Any, *, many: bool = False) -> Callable[[bytes], Any]:
+            shape = messages.shape_of(question, info.id_type, info.user_id_type)
+            return messages.decoder(messages.rows_of(shape) if many else shape, info.id_type)
+
+        return {
+            "/v1/recommend": _Route(decoder(messages.Question, many=True), self._recommend),
+            "/v1/score": _Route(decoder(messages.ScoreQuestion), self._score),
+        }
+
+    def is_short(self, path: str, body: bytes) -> bool:
+        """Whether answering will surely be over soon."""
+        one = path in ("/v1/recommend", "/v1/score") and body[:1] == b"{"
+        return self.answers_at_once and one and len(body) <= _SHORT_BODY
+
+    @cached_property
+    def facts(self) -> bytes:
+        """What the file says of itself, as JSON."""
+        return encode(self.recommender.info)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """What can be searched, read on the first search."""
+        return Catalogue(self.recommender)
+
+    def _recommend(self, asked: Asked | list[Asked]) -> object:
+        if isinstance(asked, list):
+            return self._recommend_many(asked)
+        found = self.recommender.recommend(
+            asked.history,
+            asked.k,
+            exclude=asked.exclude,
+            candidates=asked.candidates,
+            exclude_seen=asked.exclude_seen,
+            user=asked.user,
+            user_tags=asked.user_tags,
+        )
+        return messages.Answer(messages.items_of(found), found.n_known, self.version)
+
+    def _recommend_many(self, asked: Sequence[Asked]) -> object:
         """Questions with the same k and policy share a batch."""
         groups: dict[tuple[int, bool | None], list[int]] = {}
         for place, question in enumerate(asked):
             groups.setdefault((question.k, question.exclude_seen), []).append(place)
-        answers: dict[int, Answer] = {}
+        answers: dict[int, messages.Answer] = {}
         for (k, exclude_seen), places in groups.items():
             rows = [asked[place] for place in places]
             found = self.recommender.recommend_batch(
@@ -72,9 +104,31 @@ class Served:
                 users=_given([row.user for row in rows]),
                 user_tags=_given([row.user_tags for row in rows]),
             )
-            for place, answer in zip(places, found, strict=True):
-                answers[place] = messages.answer_of(answer, self.version)
+            for place, one in zip(places, found, strict=True):
+                items = messages.items_of(one)
+                answers[place] = messages.Answer(items, one.n_known, self.version)
         return [answers[place] for place in range(len(asked))]
+
+    def _score(self, asked: messages.ScoreQuestion[Any, Any]) -> object:
+        found = self.recommender.score(
+            asked.history, asked.items, user=asked.user, user_tags=asked.user_tags
+        )
+        return messages.ScoreAnswer(list(found), self.version)  # NaN becomes null
+
+
+@dataclass(frozen=True)
+class _Route:
+    """From a body to an answer. `Refused` if it cannot be asked."""
+
+    decode: Callable[[bytes], Any]
+    answer: Callable[[Any], object]
+
+    def __call__(self, body: bytes) -> bytes:
+        asked = self.decode(body)
+        try:
+            return encode(self.answer(asked))
+        except ValueError as error:  # of the arguments, and it says which
+            raise Refused(422, str(error)) from error
 
 
 def _given(values: list[Any]) -> list[Any] | None:

@@ -1,160 +1,206 @@
-"""The HTTP interface: routes, the limits of a request, and the queue before the model."""
+"""The HTTP interface: who may ask, what is asked, and what was answered.
+
+Bodies to be answered take a short way of their own; everything else is Starlette's.
+"""
 
 import asyncio
-import queue
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.answering import Served
-from attnrec.runtime.serving.messages import Refused, encode, problem_of
+from attnrec.runtime.serving.computing import Computing, Limits
+from attnrec.runtime.serving.metrics import Metrics
+from attnrec.runtime.serving.problems import (
+    CLOSE,
+    PROBLEM_JSON,
+    ClientGone,
+    Refused,
+    problem_of,
+)
 from attnrec.runtime.serving.protocol import READ_SECONDS
 
-_JSON = "application/json"
-_CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
+JSON = "application/json"
+OPEN_PATHS = frozenset({"/", "/docs", "/healthz", "/readyz"})
+"""What needs no token: nothing of the file is in it."""
+_CLIENT_GONE = 499  # as nginx logs it; never sent
 _DETAILS = {
-    404: "nothing is at this path; there are /v1/recommend, /v1/model, /healthz and /readyz",
+    404: "nothing is at this path; ask /v1/recommend, or see /docs for what else there is",
     405: "this path takes another method, see the header Allow",
 }
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a server takes on."""
-
-    threads: int = 1
-    """Requests that are computed at the same time, each on one core."""
-    queue: int = 64
-    """Requests that wait for a thread; further ones are refused at once."""
-    max_body: int = 65536
-    """Bytes of a request."""
-
-
-_Work = tuple[Callable[[bytes], bytes], bytes, asyncio.Future[bytes | Exception]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Service:
-    """The endpoints, and what they share."""
+    """An ASGI application around one file, which may be replaced by another while it serves."""
 
-    def __init__(self, served: Served, limits: Limits) -> None:
-        self._served = served
-        self._limits = limits
-        self._free = limits.threads + limits.queue
-        self._work: queue.SimpleQueue[_Work] = queue.SimpleQueue()
-        for _ in range(limits.threads):
-            threading.Thread(target=self._compute_for_ever, daemon=True).start()
+    def __init__(
+        self,
+        served: Served,
+        limits: Limits,
+        *,
+        token: str | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        """token: what clients have to show; None: anybody may ask."""
+        self.served = served
+        self.limits = limits
+        self.computing = Computing(limits)
+        self.metrics = Metrics()
+        self.access_log = access_log
+        self.has_token = token is not None
+        self._credentials = None if token is None else f"Bearer {token}".encode()
+        self.pages: Starlette | None = None
+        """Everything but the bodies to be answered; see `routes`."""
 
-    async def recommend(self, request: Request) -> Response:
-        """`POST /v1/recommend`."""
-        served = self._served  # one file for the whole request
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, count it and log it."""
+        begun = time.perf_counter()
+        served: Served = self.served  # one file for the whole request
+        path = scope["path"]
+        status, n_in, n_out = 500, 0, 0
+        route = path if path in served.routes else "other"
+        try:
+            self._check_token(scope, path)
+            if route != "other" and scope["method"] == "POST":
+                body = await self.body_of(scope, receive)
+                n_in = len(body)
+                answer = await self.answered(served, path, body, scope["state"])
+                status, n_out = 200, len(answer)
+                await _reply(send, status, answer, JSON, begun)
+            else:
+                status, n_out, route = await self._page(scope, receive, send)
+        except ClientGone:
+            status = _CLIENT_GONE
+        except HTTPException as error:
+            status, content, headers = refusal(error)
+            n_out = len(content)
+            await _reply(send, status, content, PROBLEM_JSON, begun, headers)
+        finally:
+            seconds = time.perf_counter() - begun
+            self.metrics.observe(route, status, seconds)
+            if self.access_log is not None:
+                self.access_log.write(
+                    scope["method"], route, status, seconds, (n_in, n_out), served.version
+                )
+
+    async def answered(
+        self, served: Served, path: str, body: bytes, state: MutableMapping[str, Any]
+    ) -> bytes:
+        """The answer to a body. `Refused` says why there is none."""
         if served.fault is not None:
             raise Refused(503, served.fault)
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-            raise Refused(415, f"the body must be JSON: send the header Content-Type: {_JSON}")
+        call = partial(served.routes[path], body)
         try:
-            body = await self._body(request)
-            return Response(await self._computed(served.answer, body), media_type=_JSON)
+            return await self.computing.run(call, state, is_short=served.is_short(path, body))
         except asyncio.CancelledError:
-            raise Refused(503, "the server stops, ask another one", headers=_CLOSE) from None
+            raise Refused(503, "the server stops, ask another one", headers=CLOSE) from None
 
-    async def model(self, request: Request) -> Response:
-        """`GET /v1/model`: what the file says of itself."""
-        return Response(self._served.facts, media_type=_JSON)
+    async def body_of(self, scope: Scope, receive: Receive) -> bytes:
+        """The body of a request, which must be JSON, small and soon there."""
+        length, kind = b"0", b""
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                length = value
+            elif name == b"content-type":
+                kind = value
+        if kind.partition(b";")[0].strip().lower() != JSON.encode():
+            raise Refused(415, f"the body must be JSON: send the header Content-Type: {JSON}")
+        return await self.read(length, receive)
 
-    async def healthz(self, request: Request) -> Response:
-        """`GET /healthz`: the process lives."""
-        return Response(encode({"status": "alive"}), media_type=_JSON)
-
-    async def readyz(self, request: Request) -> Response:
-        """`GET /readyz`: the file reproduced its golden vectors on this machine."""
-        if self._served.fault is not None:
-            raise Refused(503, self._served.fault)
-        ready = {"status": "ready", "model_version": self._served.version}
-        return Response(encode(ready), media_type=_JSON)
-
-    async def _body(self, request: Request) -> bytes:
-        most = self._limits.max_body
-        body = bytearray()
-        length = request.headers.get("content-length", "0")
+    async def read(self, length: bytes, receive: Receive) -> bytes:
+        """The body, at most as long as allowed. length: what the client says of it."""
+        most, parts = self.limits.max_body, bytearray()
         try:
-            if length.isdecimal() and int(length) > most:
+            if length.isdigit() and int(length[:20]) > most:
                 raise OverflowError
             async with asyncio.timeout(READ_SECONDS):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > most:
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    parts += message["body"]
+                    if len(parts) > most:
                         raise OverflowError
+                    if not message["more_body"]:
+                        return bytes(parts)
         except OverflowError:
             detail = f"the body is larger than {most} bytes; send fewer ids or rows"
-            raise Refused(413, detail, headers=_CLOSE, limit=most) from None
+            raise Refused(413, detail, headers=CLOSE, limit=most) from None
         except TimeoutError:
             detail = f"the body did not arrive within {READ_SECONDS} seconds"
-            raise Refused(408, detail, headers=_CLOSE) from None
-        return bytes(body)
+            raise Refused(408, detail, headers=CLOSE) from None
+        except asyncio.CancelledError:
+            raise Refused(503, "the server stops, ask another one", headers=CLOSE) from None
 
-    async def _computed(self, call: Callable[[bytes], bytes], body: bytes) -> bytes:
-        """The result of the call, made in a worker thread: this one goes on answering."""
-        if not self._free:
-            detail = f"{self._limits.queue} requests are waiting already, try again soon"
-            raise Refused(503, detail, headers={"Retry-After": "1"}, limit=self._limits.queue)
-        future = asyncio.get_running_loop().create_future()
-        self._free -= 1
-        try:
-            self._work.put((call, body, future))
-            result: bytes | Exception = await future
-        finally:
-            self._free += 1
-        if isinstance(result, Exception):
-            raise result
-        return result
+    def _check_token(self, scope: Scope, path: str) -> None:
+        if self._credentials is None or path in OPEN_PATHS:
+            return
+        shown = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                shown = value
+        if not hmac.compare_digest(shown, self._credentials):
+            detail = "send the header Authorization: Bearer TOKEN, with the token of this server"
+            raise Refused(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
-    def _compute_for_ever(self) -> None:
-        """What a worker thread does; asyncio's own pool costs 70 microseconds a call more."""
-        while True:
-            call, body, future = self._work.get()
-            if future.cancelled():
-                continue
-            result: bytes | Exception
-            try:
-                result = call(body)
-            except Exception as error:
-                result = error
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                future.get_loop().call_soon_threadsafe(_settle, future, result)
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, int, str]:
+        """Let Starlette answer; returns status, size and route for the log."""
+        assert self.pages is not None
+        status, size = 500, 0
+
+        async def count(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, size
+            status = message.get("status", status)
+            size += len(message.get("body", b""))
+            await send(message)
+
+        await self.pages(scope, receive, count)
+        return status, size, getattr(scope.get("route"), "path", "other")
 
 
-def make_app(service: Service) -> Starlette:
-    """The application, for any ASGI server."""
-    app = Starlette(
-        routes=[
-            Route("/v1/recommend", service.recommend, methods=["POST"]),
-            Route("/v1/model", service.model),
-            Route("/healthz", service.healthz),
-            Route("/readyz", service.readyz),
-        ],
-        exception_handlers=dict.fromkeys((HTTPException, ClientDisconnect, Exception), _refuse),
-    )
-    # A redirect would repeat the Host header of the request.
-    app.router.redirect_slashes = False
-    return app
+def refusal(error: HTTPException) -> tuple[int, bytes, dict[str, str]]:
+    """Status, problem document and headers of a refusal."""
+    status, members = error.status_code, getattr(error, "members", {})
+    content = problem_of(status, _DETAILS.get(status, error.detail), **members)
+    return status, content, dict(error.headers or {})
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    """Any error as a problem document; who has gone away does not read it."""
+async def refuse(request: Request, error: Exception) -> Response:
+    """Any error of a page as a problem document; who has gone away does not read it."""
+    if isinstance(error, ClientDisconnect):
+        error = Refused(400, "the client closed the connection")
     if not isinstance(error, HTTPException):  # a fault of ours or of the machine, and logged
         error = Refused(500, "the server failed; its log says why")
-    status, members = error.status_code, getattr(error, "members", {})
-    body = problem_of(status, _DETAILS.get(status, error.detail), **members)
-    return Response(body, status, error.headers, media_type="application/problem+json")
+    status, content, headers = refusal(error)
+    return Response(content, status, headers, media_type=PROBLEM_JSON)
 
 
-def _settle(future: asyncio.Future[bytes | Exception], result: bytes | Exception) -> None:
-    if not future.cancelled():
-        future.set_result(result)
+async def _reply(
+    send: Send,
+    status: int,
+    content: bytes,
+    media_type: str,
+    begun: float,
+    headers: dict[str, str] | None = None,
+) -> None:
+    milliseconds = (time.perf_counter() - begun) * 1e3
+    sent = [
+        (b"content-type", media_type.encode()),
+        (b"content-length", str(len(content)).encode()),
+        (b"server-timing", b"total;dur=%.3f" % milliseconds),
+    ]
+    sent += [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    await send({"type": "http.response.start", "status": status, "headers": sent})
+    await send({"type": "http.response.body", "body": content})

@@ -1,41 +1,110 @@
-"""Slow clients: bounds on the head of a request, which uvicorn does not set."""
+"""Slow and huge clients: bounds on connections and heads, which uvicorn does not set."""
 
 import asyncio
+import sys
+from http import HTTPStatus
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from attnrec.runtime.serving.problems import GONE, PROBLEM_JSON, problem_of
+
 READ_SECONDS = 5
 """In which the head of a request has to arrive, and then its body."""
-_LARGEST_HEAD = 65536
+LARGEST_HEAD = 65536
+"""Bytes of the path and the headers of a request."""
+_SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
+
+
+def most_connections() -> int:
+    """Connections at a time: below what the system allows this process, and at most 1000."""
+    if sys.platform == "win32":
+        return 500
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(1000, soft - _SPARE_FILES))
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection on which the head of a request does not come to its end."""
+    """Closes a connection on which the head of a request does not come to its end, or is large."""
 
     _late: asyncio.TimerHandle | None = None
     _head = 0
+    _most_connections = most_connections()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self._most_connections:
+            self._refuse(503, f"{self._most_connections} connections are open already", wait=1)
+            return
         self._late = self.loop.call_later(READ_SECONDS, transport.close)
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._head += len(data)
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:  # the head is here
             self._stop_waiting()
             return
-        self._head += len(data)
-        if self._head > _LARGEST_HEAD:
-            self.transport.close()
+        if self._head > LARGEST_HEAD:
+            self._refuse_head()
         elif self._late is None:
             self._late = self.loop.call_later(READ_SECONDS, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._fields = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._fields += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += len(name) + len(value) + 4
+        if self._fields <= LARGEST_HEAD:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        # A large head may have come in one piece, with a body behind it.
+        if self._fields <= LARGEST_HEAD:
+            super().on_headers_complete()
+        elif not self.transport.is_closing():
+            self._refuse_head()
+
+    def on_body(self, body: bytes) -> None:
+        if self._fields <= LARGEST_HEAD:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._fields <= LARGEST_HEAD:
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop_waiting()
+        if self.scope is not None:
+            self.scope["state"][GONE] = True
 
     def _stop_waiting(self) -> None:
         self._head = 0
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"path and headers are larger than {LARGEST_HEAD} bytes; send less")
+
+    def _refuse(self, status: int, detail: str, wait: int | None = None) -> None:
+        """Answer without an application, and close."""
+        members: dict[str, Any] = {"limit": LARGEST_HEAD} if status == 431 else {}
+        body = problem_of(status, detail, **members)
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n"
+        )
+        if wait is not None:
+            head += f"retry-after: {wait}\r\n"
+        self.transport.write(head.encode() + b"\r\n" + body)
+        self.transport.close()

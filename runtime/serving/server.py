@@ -1,36 +1,41 @@
-"""Listening, slow clients, and stopping: uvicorn with the bounds that it does not set itself."""
+"""Listening, signals, and stopping: uvicorn with the bounds that it does not set itself."""
 
+import asyncio
 import ipaddress
 import logging
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 
-from attnrec.runtime.recommender import Recommender
-from attnrec.runtime.serving.answering import Served
-from attnrec.runtime.serving.app import Limits, Service, make_app
+from attnrec.runtime.serving.access_log import AccessLog
+from attnrec.runtime.serving.app import Service
+from attnrec.runtime.serving.computing import Limits
 from attnrec.runtime.serving.protocol import BoundedProtocol
+from attnrec.runtime.serving.reloading import Reloading, Source
+from attnrec.runtime.serving.routes import Pages
 
 logger = logging.getLogger(__name__)
 
 _MOST_WAITING_CONNECTIONS = 2048
+_SHORTEST_TOKEN = 16
 
 
-def listen(host: str, port: int, *, insecure: bool = False) -> socket.socket:
+def listen(host: str, port: int, *, others_may_ask: bool = False) -> socket.socket:
     """A socket that listens; port 0: any free one. `ValueError` says why there is none.
 
-    insecure: allow an address that other machines reach.
+    others_may_ask: allow an address that other machines reach.
     """
     where = f"{host}:{port}"
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        if not (insecure or ipaddress.ip_address(address[0]).is_loopback):
+        if not (others_may_ask or ipaddress.ip_address(address[0]).is_loopback):
             raise ValueError(
-                f"{where} can be reached from other machines, and there is no authentication yet: "
-                "anyone there could ask the model. Listen on 127.0.0.1 behind a proxy that checks "
-                "who asks, or allow it with --insecure"
+                f"{where} can be reached from other machines, and there is no authentication: "
+                "anyone there could ask the model. Give a --token-file, listen on 127.0.0.1 "
+                "behind a proxy that checks who asks, or allow it with --insecure"
             )
         listener = socket.create_server(
             address[:2], family=family, backlog=_MOST_WAITING_CONNECTIONS
@@ -47,22 +52,49 @@ def listen(host: str, port: int, *, insecure: bool = False) -> socket.socket:
         ) from error
 
 
+def token_of(path: Path) -> str:
+    """The token in a file. `ValueError` if it is missing, short, or cannot be sent in a header."""
+    try:
+        token = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(
+            f"--token-file {path} cannot be read: {reason}; make one with: "
+            f"(umask 077; openssl rand -hex 32 > {path})"
+        ) from error
+    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+        raise ValueError(
+            f"--token-file {path} holds {len(token)} characters; a token has at least "
+            f"{_SHORTEST_TOKEN} printable ASCII characters on one line"
+        )
+    if path.stat().st_mode & 0o077:
+        logger.warning("%s can be read by others: chmod 600", path)
+    return token
+
+
 def serve(
-    recommender: Recommender,
-    listener: socket.socket,
+    source: Source,
+    listen_on: Callable[[], socket.socket],
     limits: Limits,
     *,
+    token: str | None = None,
+    access_log: AccessLog | None = None,
     grace: int = 10,
-    on_start: Callable[[], None] = lambda: None,
+    on_start: Callable[[Service, socket.socket], None] = lambda *_: None,
 ) -> None:
     """Answer until SIGTERM or Ctrl-C, then finish what was asked, at most `grace` seconds long.
 
-    on_start: called when requests will be answered and a signal ends this in good order. Only in
-    the main thread, which alone receives signals.
+    SIGHUP loads the file again. listen_on: called when the file is loaded. on_start: called when
+    requests will be answered and a signal ends this in good order. Only in the main thread, which
+    alone receives signals.
     """
-    served = Served.of(recommender)
+    served, n_unavailable = source.load()
+    service = Service(served, limits, token=token, access_log=access_log)
+    reloading = Reloading(service, source, n_unavailable)
+    service.pages = Pages(service, reloading).app()
+    listener = listen_on()
     config = uvicorn.Config(
-        make_app(Service(served, limits)),
+        service,
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
@@ -77,7 +109,49 @@ def serve(
     # the process goes on to its end, and a signal that comes early is not lost.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
-    on_start()
+    asked_again = _when_asked_to_reload()
+    on_start(service, listener)
     if served.fault is not None:
         logger.error("not ready: %s", served.fault)
-    server.run(sockets=[listener])
+
+    async def run() -> None:
+        watching = asyncio.create_task(_reload_when_asked(asked_again, reloading, access_log))
+        await server.serve(sockets=[listener])
+        watching.cancel()
+
+    asyncio.run(run())
+
+
+class _Asked:
+    """Whether SIGHUP has come since the last look."""
+
+    def __init__(self) -> None:
+        self.again = False
+        self.event: asyncio.Event | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def note(self, *_: object) -> None:
+        self.again = True
+        if self.loop is not None and self.event is not None:
+            self.loop.call_soon_threadsafe(self.event.set)
+
+
+def _when_asked_to_reload() -> _Asked:
+    """From here on SIGHUP is noted, where there is such a signal."""
+    asked = _Asked()
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, asked.note)
+    return asked
+
+
+async def _reload_when_asked(
+    asked: _Asked, reloading: Reloading, access_log: AccessLog | None
+) -> None:
+    asked.event, asked.loop = asyncio.Event(), asyncio.get_running_loop()
+    if asked.again:
+        asked.event.set()
+    while await asked.event.wait():
+        asked.event.clear()
+        if access_log is not None:
+            access_log.reopen()
+        await reloading.reload()
