@@ -21,6 +21,7 @@ from attnrec.runtime.serving.computing import Computing, Limits
 from attnrec.runtime.serving.metrics import Metrics
 from attnrec.runtime.serving.problems import (
     CLOSE,
+    LATE,
     PROBLEM_JSON,
     ClientGone,
     Refused,
@@ -117,30 +118,31 @@ class Service:
                 kind = value
         if kind.partition(b";")[0].strip().lower() != JSON.encode():
             raise Refused(415, f"the body must be JSON: send the header Content-Type: {JSON}")
-        return await self.read(length, receive)
+        return await self.read(length, receive, scope["state"])
 
-    async def read(self, length: bytes, receive: Receive) -> bytes:
+    async def read(
+        self, length: bytes, receive: Receive, state: MutableMapping[str, Any]
+    ) -> bytes:
         """The body, at most as long as allowed. length: what the client says of it."""
         most, parts = self.limits.max_body, bytearray()
         try:
             if length.isdigit() and int(length[:20]) > most:
                 raise OverflowError
-            async with asyncio.timeout(READ_SECONDS):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGone
-                    parts += message["body"]
-                    if len(parts) > most:
-                        raise OverflowError
-                    if not message["more_body"]:
-                        return bytes(parts)
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts += message["body"]
+                if len(parts) > most:
+                    raise OverflowError
+                if not message["more_body"]:
+                    return bytes(parts)
+                if state.get(LATE):
+                    detail = f"the body did not arrive within {READ_SECONDS} seconds"
+                    raise Refused(408, detail, headers=CLOSE)
         except OverflowError:
             detail = f"the body is larger than {most} bytes; send fewer ids or rows"
             raise Refused(413, detail, headers=CLOSE, limit=most) from None
-        except TimeoutError:
-            detail = f"the body did not arrive within {READ_SECONDS} seconds"
-            raise Refused(408, detail, headers=CLOSE) from None
         except asyncio.CancelledError:
             raise Refused(503, "the server stops, ask another one", headers=CLOSE) from None
 

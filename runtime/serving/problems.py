@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 
 from attnrec.runtime.format import IdType
 
-GONE = "gone"
-"""Entry in the state of a request whose client has closed its connection."""
+GONE, LATE = "gone", "late"
+"""Entries in the state of a request: its client has gone away, its body does not come."""
 CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
 PROBLEM_JSON = "application/problem+json"
 

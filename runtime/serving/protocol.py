@@ -5,9 +5,9 @@ import sys
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from attnrec.runtime.serving.problems import GONE, PROBLEM_JSON, problem_of
+from attnrec.runtime.serving.problems import GONE, LATE, PROBLEM_JSON, problem_of
 
 READ_SECONDS = 5
 """In which the head of a request has to arrive, and then its body."""
@@ -31,6 +31,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _late: asyncio.TimerHandle | None = None
     _head = 0
+    _reading: RequestResponseCycle | None = None
     _most_connections = most_connections()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -46,7 +47,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head += len(data)
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:  # the head is here
-            self._stop_waiting()
+            self._wait_for_body(self.cycle)
             return
         if self._head > LARGEST_HEAD:
             self._refuse_head()
@@ -86,6 +87,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         if self.scope is not None:
             self.scope["state"][GONE] = True
+
+    def _wait_for_body(self, cycle: RequestResponseCycle) -> None:
+        """All of it has to come in the time, however it is cut into parts."""
+        if self._late is None or self._reading is not cycle or not cycle.more_body:
+            self._stop_waiting()
+            self._reading = cycle
+            if cycle.more_body:
+                self._late = self.loop.call_later(READ_SECONDS, self._give_up_body, cycle)
+
+    def _give_up_body(self, cycle: RequestResponseCycle) -> None:
+        """Let the application refuse."""
+        cycle.scope["state"][LATE] = True
+        cycle.message_event.set()
 
     def _stop_waiting(self) -> None:
         self._head = 0

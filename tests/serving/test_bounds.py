@@ -63,6 +63,22 @@ def test_slow_clients_are_sent_away_and_others_are_answered(strings) -> None:
     assert READ_SECONDS - 1 < time.monotonic() - begun < READ_SECONDS + 20
 
 
+def test_a_body_that_drips_is_not_waited_for(strings) -> None:
+    begun = time.monotonic()
+    connection = strings.raw(HEAD + b"Content-Length: 1000\r\n\r\n{")
+    connection.settimeout(0.5)
+    received = b""
+    while not received and time.monotonic() - begun < 60:
+        connection.sendall(b" ")
+        try:
+            received = connection.recv(65536)
+        except TimeoutError:
+            continue
+    assert received.startswith(b"HTTP/1.1 408 ")
+    assert READ_SECONDS - 1 < time.monotonic() - begun < READ_SECONDS + 20
+    connection.close()
+
+
 def test_a_head_without_end_is_refused(strings) -> None:
     # In parts: asyncio reads up to 256 KiB at once, of which a whole head may be a part.
     connection = strings.raw(HEAD + b"X: ")
