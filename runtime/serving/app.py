@@ -20,6 +20,7 @@ from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.computing import Computing, Limits
 from attnrec.runtime.serving.metrics import Metrics
 from attnrec.runtime.serving.problems import (
+    ARRIVED,
     CLOSE,
     LATE,
     PROBLEM_JSON,
@@ -67,7 +68,7 @@ class Service:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, count it and log it."""
-        begun = time.perf_counter()
+        begun = scope["state"][ARRIVED]
         served: Served = self.served  # one file for the whole request
         path = scope["path"]
         status, n_in, n_out = 500, 0, 0

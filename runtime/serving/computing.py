@@ -8,6 +8,7 @@ threads, so that health and refusals are answered meanwhile; with several of the
 import asyncio
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from attnrec.runtime.deadline import Deadline, DeadlineExceeded
-from attnrec.runtime.serving.problems import GONE, ClientGone, Refused
+from attnrec.runtime.serving.problems import ARRIVED, GONE, ClientGone, Refused
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Computing:
         self._free = limits.threads + limits.queue
         self._deadline = Deadline(limits.deadline)
         self._turns: deque[asyncio.Future[None]] = deque()
-        self._reads_first = False
+        self._computed = 0.0  # when the last short call was over
         self._in_threads = 0
         self._work: queue.SimpleQueue[_Work] = queue.SimpleQueue()
         for _ in range(limits.threads):
@@ -77,26 +78,28 @@ class Computing:
 
     async def _between_reads(self, call: Call, state: Mapping[str, Any]) -> bytes:
         """One call, then the server reads what has come: so it knows how many wait."""
-        loop = asyncio.get_running_loop()
+        if self._turns or state[ARRIVED] < self._computed:
+            turn = asyncio.get_running_loop().create_future()
+            self._turns.append(turn)
+            if len(self._turns) == 1:
+                turn.get_loop().call_soon(self._next_turn)
+            await turn
         try:
-            if self._reads_first:
-                turn = loop.create_future()
-                self._turns.append(turn)
-                await turn
-            self._reads_first = True
             if state.get(GONE):
                 raise ClientGone
             return self._deadline.run(call)
         finally:
-            loop.call_soon(self._next_turn)
+            self._computed = time.perf_counter()
 
     def _next_turn(self) -> None:
+        """One of those who wait may compute in the next round of the loop."""
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():
                 turn.set_result(None)
-                return
-        self._reads_first = False
+                break
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._next_turn)
 
     async def _in_a_thread(self, call: Call, state: Mapping[str, Any]) -> bytes:
         future = asyncio.get_running_loop().create_future()

@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 
 from attnrec.runtime.format import IdType
 
-GONE, LATE = "gone", "late"
-"""Entries in the state of a request: its client has gone away, its body does not come."""
+ARRIVED, GONE, LATE = "arrived", "gone", "late"
+"""Entries in the state of a request: when it began, by `time.perf_counter`; whether its client has
+gone away; whether its body does not come."""
 CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
 PROBLEM_JSON = "application/problem+json"
 

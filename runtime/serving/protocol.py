@@ -2,17 +2,19 @@
 
 import asyncio
 import sys
+import time
 from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from attnrec.runtime.serving.problems import GONE, LATE, PROBLEM_JSON, problem_of
+from attnrec.runtime.serving.problems import ARRIVED, GONE, LATE, PROBLEM_JSON, problem_of
 
 READ_SECONDS = 5
 """In which the head of a request has to arrive, and then its body."""
 LARGEST_HEAD = 65536
 """Bytes of the path and the headers of a request."""
+_CONTINUE = b"HTTP/1.1 100 "
 _SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
 
 
@@ -35,7 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _most_connections = most_connections()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_JoinedWrites(transport))  # type: ignore[arg-type]
         if len(self.connections) > self._most_connections:
             self._refuse(503, f"{self._most_connections} connections are open already", wait=1)
             return
@@ -56,6 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["state"][ARRIVED] = time.perf_counter()
         self._fields = 0
 
     def on_url(self, url: bytes) -> None:
@@ -122,3 +125,29 @@ class BoundedProtocol(HttpToolsProtocol):
             head += f"retry-after: {wait}\r\n"
         self.transport.write(head.encode() + b"\r\n" + body)
         self.transport.close()
+
+
+class _JoinedWrites:
+    """A transport that sends the head of an answer together with its body: one system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing  # asked for every answer
+
+    def write(self, data: bytes) -> None:
+        if data.endswith(b"\r\n\r\n") and not data.startswith(_CONTINUE):
+            self._head += data  # uvicorn writes the body at once, be it empty
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        elif data:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self.write(b"")
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -1,6 +1,7 @@
 """Listening, signals, and stopping: uvicorn with the bounds that it does not set itself."""
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -109,6 +110,7 @@ def serve(
     # the process goes on to its end, and a signal that comes early is not lost.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
+    gc.freeze()  # what is there stays: no need to look through it again and again
     asked_again = _when_asked_to_reload()
     on_start(service, listener)
     if served.fault is not None:
