@@ -92,11 +92,13 @@ def start() -> Iterator[Start]:
     """Start a server on a free port: start("tiny-string", "--queue", 1)."""
     processes: list[subprocess.Popen[str]] = []
 
-    def call(file: str | Path, *options: object) -> Server:
+    def call(
+        file: str | Path, *options: object, preexec: Callable[[], None] | None = None
+    ) -> Server:
         path = FORMAT_1 / f"{file}.onnx" if isinstance(file, str) else file
         process = subprocess.Popen(
             [COMMAND, str(path), "--port", "0", *map(str, options)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=preexec,
         )  # fmt: skip
         processes.append(process)
         assert process.stderr is not None
