@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
+from starlette.exceptions import HTTPException
 
 from attnrec.runtime import format as names
 from attnrec.runtime.recommender import Recommender
@@ -70,7 +71,7 @@ Named = TypeVar("Named", Tensor, Output)
 _parse = msgspec.json.Decoder(InferRequest).decode
 
 
-def fault_of(refused: Refused) -> bytes:
+def fault_of(refused: HTTPException) -> bytes:
     """The body of a refusal, which is no problem document here."""
     return encode(Fault(refused.detail))
 

@@ -26,7 +26,7 @@ _Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _LOWEST = np.finfo(np.float32).min
 
 
-class Parameters(Struct):
+class Parameters(Struct, frozen=True):
     """What may be said of a tensor or of a request; other parameters are ignored."""
 
     binary_data_size: _Size | UnsetType = UNSET
