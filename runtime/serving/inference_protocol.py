@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
-from starlette.exceptions import HTTPException
 
 from attnrec.runtime import format as names
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.inference_tensors import (
+    INT64,
     Parameters,
     Port,
     Result,
@@ -27,7 +27,8 @@ from attnrec.runtime.serving.inference_tensors import (
     write,
     wrong,
 )
-from attnrec.runtime.serving.messages import MOST_ITEMS, Refused, encode
+from attnrec.runtime.serving.messages import MOST_ITEMS
+from attnrec.runtime.serving.problems import Refused, encode
 from attnrec.runtime.version import __version__
 
 NAME = "attnrec"
@@ -67,53 +68,60 @@ class Fault(Struct):
     error: str
 
 
+class ServerFacts(Struct):
+    """What the server is."""
+
+    name: str = NAME
+    version: str = __version__
+    extensions: tuple[str, ...] = ("binary_tensor_data",)
+
+
+class ModelFacts(Struct):
+    """What the graph takes and gives; all inputs but `history` may be left out."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Port]
+    outputs: list[Port]
+
+
+class Life(Struct):
+    """The process lives."""
+
+    live: bool = True
+
+
+class Readiness(Struct):
+    """The file reproduced its golden vectors on this machine."""
+
+    ready: bool = True
+    name: str = NAME
+
+
 Named = TypeVar("Named", Tensor, Output)
 _parse = msgspec.json.Decoder(InferRequest).decode
 
 
-def fault_of(refused: HTTPException) -> bytes:
-    """The body of a refusal, which is no problem document here."""
-    return encode(Fault(refused.detail))
-
-
-def describe_server() -> bytes:
-    """`GET /v2`."""
-    facts = {"name": NAME, "version": __version__, "extensions": ["binary_tensor_data"]}
-    return encode(facts)
-
-
-def describe_model(served: Served, name: str, version: str | None = None) -> bytes:
-    """`GET /v2/models/{name}`, with or without `/versions/{version}`."""
+def describe(served: Served, name: str = NAME, version: str | None = None) -> ModelFacts:
+    """The metadata of the model."""
     check_name(served, name, version)
     info = served.recommender.info
-    facts = {
-        "name": NAME,
-        "versions": [served.version],
-        "platform": "onnx_onnxv1",
-        "inputs": [port.facts() for port in inputs_of(info).values()],
-        "outputs": [port.facts() for port in outputs_of(info).values()],
-    }
-    return encode(facts)
+    inputs, outputs = (list(ports(info).values()) for ports in (inputs_of, outputs_of))
+    return ModelFacts(NAME, [served.version], "onnx_onnxv1", inputs, outputs)
 
 
-def describe_readiness(
-    served: Served, name: str | None = None, version: str | None = None
-) -> bytes:
-    """`GET /v2/health/ready`, and with a name `.../ready` of the model. 503 if it is not."""
+def readiness(served: Served, name: str = NAME, version: str | None = None) -> Readiness:
+    """Of the server and of the model, which are the same. `Refused` (503) if it is not ready."""
     check_name(served, name, version)
     if served.fault is not None:
         raise Refused(503, served.fault)
-    return encode({"ready": True} if name is None else {"name": NAME, "ready": True})
+    return Readiness()
 
 
-def describe_life() -> bytes:
-    """`GET /v2/health/live`."""
-    return encode({"live": True})
-
-
-def check_name(served: Served, name: str | None, version: str | None = None) -> None:
+def check_name(served: Served, name: str, version: str | None = None) -> None:
     """404 for another model or version than the one that is served."""
-    if name not in (None, NAME):
+    if name != NAME:
         raise Refused(404, f"there is no model {name!r:.60}; this one is {NAME!r}")
     if version not in (None, served.version):
         raise Refused(404, f"there is no version {version!r:.60}; this one is {served.version!r}")
@@ -125,8 +133,7 @@ def infer(served: Served, body: bytes, json_length: str | None) -> tuple[bytes, 
     json_length: the header `Inference-Header-Content-Length` as it came. `Refused` says what
     cannot be run: 400 for anything in the body, 503 if the file failed its self-test.
     """
-    if served.fault is not None:
-        raise Refused(503, served.fault)
+    readiness(served)
     asked, binary = _split(body, json_length)
     info = served.recommender.info
     ports = outputs_of(info)
@@ -193,9 +200,9 @@ def _arrays(
     if not 1 <= k[0] <= MOST_ITEMS:
         raise wrong(f"k is {k[0]}; it must be 1 to {MOST_ITEMS}")
     for port in ports.values():
-        nothing = (n_rows, 0)[: len(port.shape)]  # of a user: nobody
-        empty = np.full(nothing, port.padding, dtype=port.dtype)
-        array = arrays.setdefault(port.name, empty)
+        empty = (n_rows, 0)[: len(port.shape)]
+        nobody = names.PADDING["int64" if port.datatype == INT64 else "string"]
+        array = arrays.setdefault(port.name, port.array(nobody, empty))
         if port.name != names.K and len(array) != n_rows:
             raise wrong(f"{port.name} has {len(array)} rows, history has {n_rows}")
     return arrays

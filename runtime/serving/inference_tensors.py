@@ -5,7 +5,7 @@ before it, 4 bytes, and numbers stand as they are in memory; all of it is little
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Any
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import LONGEST
 from attnrec.runtime.model_info import ModelInfo
-from attnrec.runtime.serving.messages import MOST_ROWS, MOST_TAGS, Refused
+from attnrec.runtime.serving.messages import MOST_ROWS, MOST_TAGS
+from attnrec.runtime.serving.problems import Refused
 
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
 # Both bounds: with one alone msgspec takes numbers of any size.
@@ -56,30 +57,19 @@ class Result(Struct, kw_only=True):
     data: list[int | float | str] | UnsetType = UNSET
 
 
-@dataclass(frozen=True)
-class Port:
-    """An input or an output of the graph, in the words of the protocol."""
+class Port(Struct, frozen=True):
+    """An input or an output of the graph, as the metadata of a model lists it; -1: any size."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    """-1: any length."""
-    widest: int = 0
-    """Largest length of the second dimension of an input."""
 
-    @property
-    def dtype(self) -> Any:
-        """Of an input as an array."""
-        return np.int64 if self.datatype == INT64 else object
-
-    @property
-    def padding(self) -> int | str:
-        """What stands for no id."""
-        return names.PADDING["int64" if self.datatype == INT64 else "string"]
-
-    def facts(self) -> dict[str, Any]:
-        """As the metadata of a model lists it."""
-        return {"name": self.name, "datatype": self.datatype, "shape": self.shape}
+    def array(self, values: Any, shape: Sequence[int]) -> NDArray[Any]:
+        """Values, or one for all, as an input of the graph."""
+        dtype = np.int64 if self.datatype == INT64 else object
+        array = np.empty(shape, dtype=dtype)
+        array.ravel()[:] = values
+        return array
 
 
 def wrong(detail: str) -> Refused:
@@ -90,11 +80,11 @@ def wrong(detail: str) -> Refused:
 def inputs_of(info: ModelInfo) -> dict[str, Port]:
     """What the file takes."""
     ids, user = (INT64 if kind == "int64" else BYTES for kind in (info.id_type, info.user_id_type))
-    ports = [Port(name, ids, (-1, -1), LONGEST) for name in names.REQUIRED_INPUTS[:3]]
+    ports = [Port(name, ids, (-1, -1)) for name in names.REQUIRED_INPUTS[:3]]
     ports += [
         Port(names.K, INT64, (1,)),
         Port(names.USER, user, (-1,)),
-        Port(names.USER_TAGS, BYTES, (-1, -1), MOST_TAGS),
+        Port(names.USER_TAGS, BYTES, (-1, -1)),
     ]
     declared = {*names.REQUIRED_INPUTS, *info.inputs}
     return {port.name: port for port in ports if port.name in declared}
@@ -131,7 +121,7 @@ def read(tensor: Tensor, port: Port, binary: memoryview) -> tuple[NDArray[Any], 
         values = _texts(raw, port) if port.datatype == BYTES else _numbers(raw, port)
     if len(values) != count:
         raise wrong(f"{port.name} has {len(values)} values for the shape {tensor.shape}")
-    return np.array(values, dtype=port.dtype).reshape(tensor.shape), binary
+    return port.array(values, tensor.shape), binary
 
 
 def write(port: Port, array: NDArray[Any], *, binary: bool) -> tuple[Result, bytes]:
@@ -156,8 +146,9 @@ def _check_shape(tensor: Tensor, port: Port) -> None:
     fits = len(shape) == len(port.shape) and port.shape[0] in (-1, *shape[:1])
     if tensor.datatype != port.datatype or not fits:
         raise wrong(f"{given}; this input is {port.datatype} {list(port.shape)}")
-    if not 1 <= shape[0] <= MOST_ROWS or shape[-1] > max(port.widest, shape[0]):
-        raise wrong(f"{given}; the limits are 1 to {MOST_ROWS} rows of {port.widest} values")
+    widest = MOST_TAGS if port.name == names.USER_TAGS else LONGEST
+    if not 1 <= shape[0] <= MOST_ROWS or shape[-1] > widest:
+        raise wrong(f"{given}; the limits are 1 to {MOST_ROWS} rows of {widest} values")
 
 
 def _flat(tensor: Tensor, port: Port) -> list[Any]:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from attnrec.runtime.serving import metrics
 from attnrec.runtime.serving.app import JSON, Service, refuse
+from attnrec.runtime.serving.inference_routes import inference_routes
 from attnrec.runtime.serving.problems import Refused, encode
 from attnrec.runtime.serving.reloading import Reloading
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
@@ -34,6 +35,7 @@ class Pages:
                 Route("/v1/model", self.model),
                 Route("/v1/items", self.items),
                 Route("/v1/reload", self.reload, methods=["POST"]),
+                *inference_routes(self._service),
                 *(Route(path, _posted_only, methods=["POST"]) for path in self._posted()),
             ],
             exception_handlers=dict.fromkeys((HTTPException, ClientDisconnect, Exception), refuse),

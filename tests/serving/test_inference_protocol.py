@@ -51,7 +51,9 @@ class Pair:
 
 @pytest.fixture(scope="module", params=FILES)
 def pair(request, start, data):
-    pair = Pair(start(request.param), Recommender.load(data / f"{request.param}.onnx"))
+    shared = {"tiny-string": "strings", "tiny-int64": "numbers"}.get(request.param)
+    server = request.getfixturevalue(shared) if shared else start(request.param)
+    pair = Pair(server, Recommender.load(data / f"{request.param}.onnx"))
     pair.questions = [
         call["recommend"]
         for call in json.loads((data / f"{request.param}.expected.json").read_text("utf-8"))[

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attnrec.runtime import Recommender
 from attnrec.runtime.serving import inference_protocol as protocol
 from attnrec.runtime.serving.answering import Served
-from attnrec.runtime.serving.messages import Refused
+from attnrec.runtime.serving.problems import Refused
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,6 @@ def test_wrong_json_is_refused_with_what_is_wrong(served, body, words) -> None:
     assert refusal.value.status_code == 400
     assert words in refusal.value.detail
     assert len(refusal.value.detail) < 500
-    assert json.loads(protocol.fault_of(refusal.value)) == {"error": refusal.value.detail}
 
 
 @pytest.mark.parametrize(("tensor", "behind_it", "words"), REFUSED_BINARY)
@@ -186,8 +185,8 @@ def test_flat_and_nested_data_are_the_same(served) -> None:
 def test_a_file_that_failed_its_self_test_is_not_ready_and_does_not_answer(served) -> None:
     broken = dataclasses.replace(served["string"], fault="golden vector 1")
     for ask in (
-        lambda: protocol.describe_readiness(broken),
-        lambda: protocol.describe_readiness(broken, "attnrec", broken.version),
+        lambda: protocol.readiness(broken),
+        lambda: protocol.readiness(broken, "attnrec", broken.version),
         lambda: protocol.infer(broken, call(HISTORY), None),
     ):
         with pytest.raises(Refused, match="golden vector 1") as refusal:
@@ -263,7 +262,7 @@ def test_any_body_is_answered_or_refused(served, kind) -> None:
             answer, head = protocol.infer(served[kind], *sent)
         except Refused as refusal:
             assert refusal.status_code == 400
-            assert json.loads(protocol.fault_of(refusal))["error"]
+            assert refusal.detail
             outcomes.add("refused")
         else:
             assert json.loads(answer[:head])["model_name"] == "attnrec"
