@@ -13,7 +13,7 @@ from attnrec.runtime.serving.app import JSON, Service
 from attnrec.runtime.serving.problems import ClientGone, encode
 
 MODEL_PATHS = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
-_BINARY = "application/octet-stream"
+BINARY = "application/octet-stream"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -36,7 +36,7 @@ def inference_routes(service: Service) -> list[Route]:
         answer = await service.computing.run(call, state, is_short=False)
         if head is None:
             return Response(answer, media_type=JSON)
-        return Response(answer, headers={protocol.LENGTH_HEADER: str(head)}, media_type=_BINARY)
+        return Response(answer, headers={protocol.LENGTH_HEADER: str(head)}, media_type=BINARY)
 
     def facts(of: Callable[..., object]) -> Endpoint:
         async def endpoint(request: Request) -> Response:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from attnrec.runtime.serving import metrics
+from attnrec.runtime.serving import docs_page, metrics, openapi
 from attnrec.runtime.serving.app import JSON, Service, refuse
 from attnrec.runtime.serving.inference_routes import inference_routes
 from attnrec.runtime.serving.problems import Refused, encode
@@ -35,6 +35,8 @@ class Pages:
                 Route("/v1/model", self.model),
                 Route("/v1/items", self.items),
                 Route("/v1/reload", self.reload, methods=["POST"]),
+                Route("/openapi.json", self.openapi),
+                Route("/docs", self.docs),
                 *inference_routes(self._service),
                 *(Route(path, _posted_only, methods=["POST"]) for path in self._posted()),
             ],
@@ -103,6 +105,22 @@ class Pages:
         ]  # fmt: skip
         text = service.metrics.render([(n, h, labels, float(v)) for n, h, labels, v in gauges])
         return Response(text, media_type=metrics.CONTENT_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        """What there is, for programs."""
+        return _json(self._document())
+
+    async def docs(self, request: Request) -> Response:
+        """What there is, for people."""
+        policy = {"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
+        page = docs_page.render(self._document())
+        return Response(page, headers=policy, media_type="text/html")
+
+    def _document(self) -> dict[str, Any]:
+        served = self._service.served
+        return openapi.document(
+            served.recommender.info, served.version, has_token=self._service.has_token
+        )
 
     async def reload(self, request: Request) -> Response:
         """Load the file again, for those who have the token."""
