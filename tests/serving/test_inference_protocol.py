@@ -1,6 +1,9 @@
 """The Open Inference Protocol, asked by the client that Triton users have."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,3 +179,12 @@ def test_refusals_reach_the_client_in_words(pair) -> None:
     ):
         with pytest.raises(InferenceServerException, match=words):
             call()
+
+
+def test_the_example_of_the_page_runs_as_printed(strings) -> None:
+    page = Path(__file__).parents[2] / "docs" / "inference-protocol.md"
+    code = page.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    code = code.replace(":8000", f":{strings.port}")
+    command = [sys.executable, "-W", "error", "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.count("sku-") == 5
