@@ -4,8 +4,8 @@ It speaks of tensors, and so the graph's own contract: nothing is excluded unles
 so, answers are padded, and ids stand in rows of equal length.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -14,19 +14,9 @@ from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
 from attnrec.runtime.recommender import Recommender
+from attnrec.runtime.serving import inference_tensors as tensors
 from attnrec.runtime.serving.answering import Served
-from attnrec.runtime.serving.inference_tensors import (
-    INT64,
-    Parameters,
-    Port,
-    Result,
-    Tensor,
-    inputs_of,
-    outputs_of,
-    read,
-    write,
-    wrong,
-)
+from attnrec.runtime.serving.inference_tensors import Parameters, Port, Result, Tensor, wrong
 from attnrec.runtime.serving.messages import MOST_ITEMS
 from attnrec.runtime.serving.problems import Refused, encode
 from attnrec.runtime.version import __version__
@@ -68,63 +58,46 @@ class Fault(Struct):
     error: str
 
 
-class ServerFacts(Struct):
-    """What the server is."""
-
-    name: str = NAME
-    version: str = __version__
-    extensions: tuple[str, ...] = ("binary_tensor_data",)
-
-
-class ModelFacts(Struct):
-    """What the graph takes and gives; all inputs but `history` may be left out."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[Port]
-    outputs: list[Port]
-
-
-class Life(Struct):
-    """The process lives."""
-
-    live: bool = True
-
-
-class Readiness(Struct):
-    """The file reproduced its golden vectors on this machine."""
-
-    ready: bool = True
-    name: str = NAME
-
-
-Named = TypeVar("Named", Tensor, Output)
 _parse = msgspec.json.Decoder(InferRequest).decode
+Facts = dict[str, Any]
 
 
-def describe(served: Served, name: str = NAME, version: str | None = None) -> ModelFacts:
-    """The metadata of the model."""
-    check_name(served, name, version)
-    info = served.recommender.info
-    inputs, outputs = (list(ports(info).values()) for ports in (inputs_of, outputs_of))
-    return ModelFacts(NAME, [served.version], "onnx_onnxv1", inputs, outputs)
+def server(served: Served) -> Facts:
+    """Metadata of the server."""
+    return {"name": NAME, "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
-def readiness(served: Served, name: str = NAME, version: str | None = None) -> Readiness:
-    """Of the server and of the model, which are the same. `Refused` (503) if it is not ready."""
+def live(served: Served) -> Facts:
+    """The process lives."""
+    return {"live": True}
+
+
+def ready(served: Served, name: str = NAME, version: str | None = None) -> Facts:
+    """Server and model are one and the same. `Refused` (503) if the file failed its self-test."""
     check_name(served, name, version)
     if served.fault is not None:
         raise Refused(503, served.fault)
-    return Readiness()
+    return {"name": NAME, "ready": True}
+
+
+def model(served: Served, name: str = NAME, version: str | None = None) -> Facts:
+    """Metadata of the model."""
+    check_name(served, name, version)
+    info = served.recommender.info
+    return {
+        "name": NAME,
+        "versions": [served.version],
+        "platform": "onnx_onnxv1",
+        "inputs": list(tensors.inputs_of(info).values()),
+        "outputs": list(tensors.outputs_of(info).values()),
+    }
 
 
 def check_name(served: Served, name: str, version: str | None = None) -> None:
     """404 for another model or version than the one that is served."""
-    if name != NAME:
-        raise Refused(404, f"there is no model {name!r:.60}; this one is {NAME!r}")
-    if version not in (None, served.version):
-        raise Refused(404, f"there is no version {version!r:.60}; this one is {served.version!r}")
+    for what, asked, there in (("model", name, NAME), ("version", version, served.version)):
+        if asked not in (None, there):
+            raise Refused(404, f"there is no {what} {asked!r:.60}; this one is {there!r}")
 
 
 def infer(served: Served, body: bytes, json_length: str | None) -> tuple[bytes, int | None]:
@@ -133,19 +106,19 @@ def infer(served: Served, body: bytes, json_length: str | None) -> tuple[bytes, 
     json_length: the header `Inference-Header-Content-Length` as it came. `Refused` says what
     cannot be run: 400 for anything in the body, 503 if the file failed its self-test.
     """
-    readiness(served)
+    ready(served)
     asked, binary = _split(body, json_length)
     info = served.recommender.info
-    ports = outputs_of(info)
-    wanted = _named(asked.outputs, ports, "output") or [Output(name) for name in ports]
-    arrays = _run(served.recommender, _arrays(asked.inputs, inputs_of(info), binary))
-    output_of = dict(zip(ports, arrays, strict=True))
+    ports = tensors.outputs_of(info)
+    _check_names(asked.outputs, ports, "output")
+    arrays = _arrays(asked.inputs, tensors.inputs_of(info), binary)
+    found = dict(zip(ports, _run(served.recommender, arrays), strict=True))
     results, blobs = [], []
-    for output in wanted:
+    for output in asked.outputs or map(Output, ports):
         as_bytes = output.parameters.binary_data
         if as_bytes is UNSET:
             as_bytes = asked.parameters.binary_data_output
-        result, blob = write(ports[output.name], output_of[output.name], binary=as_bytes)
+        result, blob = tensors.write(ports[output.name], found[output.name], binary=as_bytes)
         results.append(result)
         blobs.append(blob)
     head = encode(InferResponse(NAME, served.version, results, asked.id))
@@ -170,8 +143,8 @@ def _split(body: bytes, json_length: str | None) -> tuple[InferRequest, memoryvi
         raise wrong(f"the body is not JSON in UTF-8: {error}") from error
 
 
-def _named(asked: Sequence[Named], ports: Mapping[str, Port], what: str) -> list[Named]:
-    """Those asked for, each an `what` of the file, once, and without extensions."""
+def _check_names(asked: list[Tensor] | list[Output], ports: Mapping[str, Port], what: str) -> None:
+    """Each is an input or output of the file, is there once, and needs no other extension."""
     seen = set()
     for one in asked:
         if one.name not in ports or one.name in seen:
@@ -181,16 +154,16 @@ def _named(asked: Sequence[Named], ports: Mapping[str, Port], what: str) -> list
         for extension in ("shared_memory_region", "classification"):
             if getattr(one.parameters, extension) is not UNSET:
                 raise wrong(f"{one.name}: {extension} is not offered; leave it out")
-    return list(asked)
 
 
 def _arrays(
-    tensors: list[Tensor], ports: dict[str, Port], binary: memoryview
+    given: list[Tensor], ports: Mapping[str, Port], binary: memoryview
 ) -> dict[str, NDArray[Any]]:
     """Every input of the graph: as given, and what may be left out as nothing."""
+    _check_names(given, ports, "input")
     arrays: dict[str, NDArray[Any]] = {}
-    for tensor in _named(tensors, ports, "input"):
-        arrays[tensor.name], binary = read(tensor, ports[tensor.name], binary)
+    for tensor in given:
+        arrays[tensor.name], binary = tensors.read(tensor, ports[tensor.name], binary)
     if len(binary):
         raise wrong(f"{len(binary)} bytes behind the JSON belong to no input")
     if names.HISTORY not in arrays:
@@ -200,9 +173,9 @@ def _arrays(
     if not 1 <= k[0] <= MOST_ITEMS:
         raise wrong(f"k is {k[0]}; it must be 1 to {MOST_ITEMS}")
     for port in ports.values():
-        empty = (n_rows, 0)[: len(port.shape)]
-        nobody = names.PADDING["int64" if port.datatype == INT64 else "string"]
-        array = arrays.setdefault(port.name, port.array(nobody, empty))
+        nobody = names.PADDING["int64" if port.datatype == tensors.INT64 else "string"]
+        empty = port.array(nobody, (n_rows, 0)[: len(port.shape)])
+        array = arrays.setdefault(port.name, empty)
         if port.name != names.K and len(array) != n_rows:
             raise wrong(f"{port.name} has {len(array)} rows, history has {n_rows}")
     return arrays

@@ -1,7 +1,7 @@
 """The paths of the Open Inference Protocol; its refusals are no problem documents."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,11 +14,21 @@ from attnrec.runtime.serving.problems import ClientGone, encode
 
 MODEL_PATHS = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 BINARY = "application/octet-stream"
-Endpoint = Callable[[Request], Awaitable[Response]]
+_FACTS: dict[str, Callable[..., protocol.Facts]] = {
+    "/v2": protocol.server,
+    "/v2/health/live": protocol.live,
+    "/v2/health/ready": protocol.ready,
+    **dict.fromkeys(MODEL_PATHS, protocol.model),
+    **dict.fromkeys((path + "/ready" for path in MODEL_PATHS), protocol.ready),
+}
 
 
 def inference_routes(service: Service) -> list[Route]:
     """What Triton's clients ask for."""
+
+    async def facts(request: Request) -> Response:
+        found = _FACTS[request.scope["route"].path](service.served, **request.path_params)
+        return Response(encode(found), media_type=JSON)
 
     async def infer(request: Request) -> Response:
         served, length = service.served, request.headers.get(protocol.LENGTH_HEADER)
@@ -32,40 +42,24 @@ def inference_routes(service: Service) -> list[Route]:
             answer, head = protocol.infer(served, body, length)
             return answer
 
-        state: Any = request.scope["state"]
-        answer = await service.computing.run(call, state, is_short=False)
+        answer = await service.computing.run(call, request.scope["state"], is_short=False)
         if head is None:
             return Response(answer, media_type=JSON)
         return Response(answer, headers={protocol.LENGTH_HEADER: str(head)}, media_type=BINARY)
 
-    def facts(of: Callable[..., object]) -> Endpoint:
-        async def endpoint(request: Request) -> Response:
-            return Response(encode(of(service.served, **request.path_params)), media_type=JSON)
-
-        return endpoint
-
-    routes = [
-        Route("/v2", _guarded(facts(lambda served: protocol.ServerFacts()))),
-        Route("/v2/health/live", _guarded(facts(lambda served: protocol.Life()))),
-        Route("/v2/health/ready", _guarded(facts(protocol.readiness))),
-    ]
+    routes = [Route(path, partial(_guarded, facts)) for path in _FACTS]
     for path in MODEL_PATHS:
-        routes += [
-            Route(path, _guarded(facts(protocol.describe))),
-            Route(path + "/ready", _guarded(facts(protocol.readiness))),
-            Route(path + "/infer", _guarded(infer), methods=["POST"]),
-        ]
+        routes.append(Route(path + "/infer", partial(_guarded, infer), methods=["POST"]))
     return routes
 
 
-def _guarded(endpoint: Endpoint) -> Endpoint:
-    async def guarded(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except ClientGone:
-            return Response(status_code=400)  # nobody reads it
-        except HTTPException as error:
-            content = encode(protocol.Fault(error.detail))
-            return Response(content, error.status_code, error.headers, media_type=JSON)
-
-    return guarded
+async def _guarded(
+    endpoint: Callable[[Request], Awaitable[Response]], request: Request
+) -> Response:
+    try:
+        return await endpoint(request)
+    except ClientGone:
+        return Response(status_code=400)  # nobody reads it
+    except HTTPException as error:
+        content = encode(protocol.Fault(error.detail))
+        return Response(content, error.status_code, error.headers, media_type=JSON)

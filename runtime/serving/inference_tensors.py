@@ -1,6 +1,6 @@
 """Tensors of the Open Inference Protocol: from JSON or raw bytes to arrays, and back.
 
-Text is BYTES there. As raw bytes (the binary tensor data extension) each text has its length
+Text is BYTES there. As raw bytes (the extension binary_tensor_data) each text has its length
 before it, 4 bytes, and numbers stand as they are in memory; all of it is little-endian.
 """
 
@@ -20,11 +20,10 @@ from attnrec.runtime.serving.messages import MOST_ROWS, MOST_TAGS
 from attnrec.runtime.serving.problems import Refused
 
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
+_KINDS = {"int64": INT64, "string": BYTES}
 # Both bounds: with one alone msgspec takes numbers of any size.
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-# JSON has no infinity; the order of the items stays as it is.
-_LOWEST = np.finfo(np.float32).min
 
 
 class Parameters(Struct, frozen=True):
@@ -37,7 +36,7 @@ class Parameters(Struct, frozen=True):
     classification: Any = UNSET
 
 
-class Tensor(Struct, kw_only=True, omit_defaults=True):
+class Tensor(Struct, kw_only=True):
     """An input; its values in `data`, flat or one list a row, or as bytes behind the JSON."""
 
     name: str
@@ -48,7 +47,7 @@ class Tensor(Struct, kw_only=True, omit_defaults=True):
 
 
 class Result(Struct, kw_only=True):
-    """An output; `data` flat, in the order of rows, or bytes behind the JSON."""
+    """An output; `data` row by row, or bytes behind the JSON."""
 
     name: str
     datatype: str
@@ -66,8 +65,7 @@ class Port(Struct, frozen=True):
 
     def array(self, values: Any, shape: Sequence[int]) -> NDArray[Any]:
         """Values, or one for all, as an input of the graph."""
-        dtype = np.int64 if self.datatype == INT64 else object
-        array = np.empty(shape, dtype=dtype)
+        array = np.empty(shape, dtype=np.int64 if self.datatype == INT64 else object)
         array.ravel()[:] = values
         return array
 
@@ -79,22 +77,23 @@ def wrong(detail: str) -> Refused:
 
 def inputs_of(info: ModelInfo) -> dict[str, Port]:
     """What the file takes."""
-    ids, user = (INT64 if kind == "int64" else BYTES for kind in (info.id_type, info.user_id_type))
+    ids = _KINDS[info.id_type]
     ports = [Port(name, ids, (-1, -1)) for name in names.REQUIRED_INPUTS[:3]]
-    ports += [
-        Port(names.K, INT64, (1,)),
-        Port(names.USER, user, (-1,)),
-        Port(names.USER_TAGS, BYTES, (-1, -1)),
-    ]
-    declared = {*names.REQUIRED_INPUTS, *info.inputs}
-    return {port.name: port for port in ports if port.name in declared}
+    ports.append(Port(names.K, INT64, (1,)))
+    if names.USER in info.inputs:
+        ports.append(Port(names.USER, _KINDS[info.user_id_type or "string"], (-1,)))
+    if names.USER_TAGS in info.inputs:
+        ports.append(Port(names.USER_TAGS, BYTES, (-1, -1)))
+    return {port.name: port for port in ports}
 
 
 def outputs_of(info: ModelInfo) -> dict[str, Port]:
     """What the file gives, in the order of the graph."""
-    ids = INT64 if info.id_type == "int64" else BYTES
-    ports = [Port(names.ITEMS, ids, (-1, -1)), Port(names.SCORES, FP32, (-1, -1))]
-    ports.append(Port(names.N_KNOWN, INT64, (-1,)))
+    ports = [
+        Port(names.ITEMS, _KINDS[info.id_type], (-1, -1)),
+        Port(names.SCORES, FP32, (-1, -1)),
+        Port(names.N_KNOWN, INT64, (-1,)),
+    ]
     if info.has_titles:
         ports.append(Port(names.TITLES, BYTES, (-1, -1)))
     return {port.name: port for port in ports}
@@ -106,7 +105,7 @@ def read(tensor: Tensor, port: Port, binary: memoryview) -> tuple[NDArray[Any], 
     `Refused` unless datatype, shape and values are what the graph takes.
     """
     _check_shape(tensor, port)
-    count, size = math.prod(tensor.shape), tensor.parameters.binary_data_size
+    size = tensor.parameters.binary_data_size
     if (tensor.data is UNSET) is (size is UNSET):
         raise wrong(f"{port.name} must have data or binary_data_size, and not both")
     values: Any
@@ -116,20 +115,24 @@ def read(tensor: Tensor, port: Port, binary: memoryview) -> tuple[NDArray[Any], 
         raise wrong(
             f"{port.name} should have {size} bytes behind the JSON; {len(binary)} are left"
         )
+    elif port.datatype == BYTES:
+        values = _texts(binary[:size], port)
+    elif size % 8:
+        raise wrong(f"{port.name} has {size} bytes, but 8 are a value of {INT64}")
     else:
-        raw, binary = binary[:size], binary[size:]
-        values = _texts(raw, port) if port.datatype == BYTES else _numbers(raw, port)
-    if len(values) != count:
+        values = np.frombuffer(binary[:size], dtype="<i8")
+    if len(values) != math.prod(tensor.shape):
         raise wrong(f"{port.name} has {len(values)} values for the shape {tensor.shape}")
-    return port.array(values, tensor.shape), binary
+    return port.array(values, tensor.shape), binary[size or 0 :]
 
 
 def write(port: Port, array: NDArray[Any], *, binary: bool) -> tuple[Result, bytes]:
     """An output of the graph with the bytes that follow the JSON, none unless `binary`."""
     result = Result(name=port.name, datatype=port.datatype, shape=list(array.shape))
     if not binary:
-        shown = np.maximum(array, _LOWEST) if port.datatype == FP32 else array
-        result.data = shown.ravel().tolist()
+        if port.datatype == FP32:  # JSON has no infinity
+            array = np.maximum(array, np.finfo(np.float32).min)
+        result.data = array.ravel().tolist()
         return result, b""
     if port.datatype == BYTES:
         texts = [text.encode() for text in array.ravel().tolist()]
@@ -164,12 +167,6 @@ def _flat(tensor: Tensor, port: Port) -> list[Any]:
         place, value = next((i, x) for i, x in enumerate(values) if type(x) is not kind)
         raise wrong(f"{port.name}: value {place} is {value!r:.60}, which is not {port.datatype}")
     return values
-
-
-def _numbers(raw: memoryview, port: Port) -> NDArray[Any]:
-    if len(raw) % 8:
-        raise wrong(f"{port.name} has {len(raw)} bytes, but 8 are a value of {INT64}")
-    return np.frombuffer(raw, dtype="<i8")
 
 
 def _texts(raw: memoryview, port: Port) -> list[str]:
