@@ -65,10 +65,10 @@ def _operation(
 ) -> Iterator[str]:
     yield f"<h2 id={op['operationId']}><b>{method.upper()}</b> <code>{escape(path)}</code></h2>"
     yield f"<p>{escape(op['summary'])}."
-    if "security" in op:
+    if op["security"]:
         yield " Needs the token."
     body = op.get("requestBody", {}).get("content", {}).get("application/json")
-    fields = [(each["name"], each["schema"], each["in"]) for each in op.get("parameters", ())]
+    fields = [(each["name"], each["schema"], each["in"]) for each in op["parameters"]]
     if fields:
         yield from _table(fields)
     if body is not None:
@@ -137,11 +137,9 @@ _SIGNS = {"minimum": ">=", "maximum": "<=", "maxLength": "length <="}
 
 
 def _curl(method: str, path: str, op: dict[str, Any], body: Any) -> str:
-    query = next(
-        (f"?{p['name']}={p['example']}" for p in op.get("parameters", ()) if "example" in p), ""
-    )
+    query = next((f"?{p['name']}={p['example']}" for p in op["parameters"] if "example" in p), "")
     line = f"curl -s http://127.0.0.1:8000{path}{query}".replace("{name}", "attnrec")
-    if "security" in op:
+    if op["security"]:
         line += " -H 'Authorization: Bearer TOKEN'"
     if body is not None:
         line += f" -H 'Content-Type: application/json' -d '{json.dumps(body['example'])}'"

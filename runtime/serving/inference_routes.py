@@ -34,7 +34,8 @@ def inference_routes(service: Service) -> list[Route]:
         served, length = service.served, request.headers.get(protocol.LENGTH_HEADER)
         protocol.check_name(served, **request.path_params)
         declared = request.headers.get("content-length", "0").encode()
-        body = await service.read(declared, request.receive)
+        state = request.scope["state"]
+        body = await service.read(declared, request.receive, state)
         head: int | None = None
 
         def call() -> bytes:
@@ -42,7 +43,7 @@ def inference_routes(service: Service) -> list[Route]:
             answer, head = protocol.infer(served, body, length)
             return answer
 
-        answer = await service.computing.run(call, request.scope["state"], is_short=False)
+        answer = await service.computing.run(call, state, is_short=False)
         if head is None:
             return Response(answer, media_type=JSON)
         return Response(answer, headers={protocol.LENGTH_HEADER: str(head)}, media_type=BINARY)

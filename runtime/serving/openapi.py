@@ -16,11 +16,12 @@ from attnrec.runtime.serving import inference_protocol as protocol
 from attnrec.runtime.serving import messages
 from attnrec.runtime.serving.app import JSON, OPEN_PATHS
 from attnrec.runtime.serving.inference_routes import BINARY, MODEL_PATHS
+from attnrec.runtime.serving.inference_tensors import inputs_of
 from attnrec.runtime.serving.problems import PROBLEM_JSON, Problem
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
 from attnrec.runtime.version import __version__
 
-_HTML, _TEXT = "text/html", "text/plain"
+_Texts = dict[str, str]
 _BODY = (400, 408, 413, 415, 422)
 _ALWAYS = (431, 503)  # also of what does not reach the application: heads, connections
 _WHY = {
@@ -86,6 +87,77 @@ class Operation:
     """Statuses beside 200, those of every operation left out."""
 
 
+_FIXED = [
+    Operation(
+        "get", "/v1/items", "Items whose title has all words of q", messages.FoundItems,
+        parameters=("q", "limit"), refusals=(422,),
+    ),
+    Operation("get", "/v1/model", "What the file says of itself", ModelInfo),
+    Operation(
+        "post", "/v1/reload", "Load the file again; needs a token", _Texts, refusals=(403, 409)
+    ),
+    Operation("get", "/healthz", "Whether the process lives", _Texts),
+    Operation("get", "/readyz", "Whether the file answers here as it should", _Texts),
+    Operation("get", "/metrics", "Counts and times, for Prometheus", "text/plain"),
+    Operation("get", "/openapi.json", "This document", protocol.Facts),
+    Operation("get", "/docs", "This document as a page", "text/html"),
+    Operation("get", "/", "A page to try the model", "text/html"),
+    Operation("get", "/v2", "Open Inference Protocol: the server", protocol.Facts),
+    Operation("get", "/v2/health/live", "Whether the process lives", protocol.Facts),
+    Operation("get", "/v2/health/ready", "Whether the file is ready", protocol.Facts),
+    *(
+        Operation("get", path + end, summary, protocol.Facts, refusals=(404,))
+        for path in MODEL_PATHS
+        for end, summary in (
+            ("", "What the graph takes and gives"), ("/ready", "Whether the file is ready"),
+        )
+    ),
+]  # fmt: skip
+"""What is the same for every file."""
+
+
+def operations_of(info: ModelInfo) -> list[Operation]:
+    """All there is. Examples are made up: a page that anybody may read shows them."""
+    a, b = (85116, 22375) if info.id_type == "int64" else ("85116", "22375")
+
+    def posted(path: str, summary: str, question: Any, response: Any, **example: Any) -> Operation:
+        request = messages.shape_of(question, info.id_type, info.user_id_type)
+        if question is messages.Question:
+            request = messages.rows_of(request)
+            response = response | list[response]
+        return Operation("post", path, summary, response, request, example, refusals=_BODY)
+
+    history = inputs_of(info)[names.HISTORY]
+    tensor = {"name": history.name, "datatype": history.datatype, "shape": [1, 2], "data": [a, b]}
+    return [
+        posted(
+            "/v1/recommend", "What comes next: for one history, or for each of a list",
+            messages.Question, messages.Answer, history=[a, b], k=2,
+        ),
+        posted(
+            "/v1/score", "Scores of given items after a history",
+            messages.ScoreQuestion, messages.ScoreAnswer, history=[a], items=[b],
+        ),
+        posted(
+            "/v1/similar", "Items like this one",
+            messages.SimilarQuestion, messages.SimilarAnswer, item=a, k=2,
+        ),
+        posted(
+            "/v1/explain", "What each event of a history does for an item",
+            messages.ExplainQuestion, messages.ExplainAnswer, history=[a], item=b,
+        ),
+        *_FIXED,
+        *(
+            Operation(
+                "post", path + "/infer", "Run the graph", protocol.InferResponse,
+                protocol.InferRequest, {"inputs": [tensor]}, (protocol.LENGTH_HEADER,),
+                (400, 404, 408, 413),
+            )
+            for path in MODEL_PATHS
+        ),
+    ]  # fmt: skip
+
+
 def document(info: ModelInfo, version: str, *, has_token: bool) -> dict[str, Any]:
     """The OpenAPI document of a server with this file. has_token: whether it wants a token."""
     operations = operations_of(info)
@@ -116,109 +188,34 @@ def document(info: ModelInfo, version: str, *, has_token: bool) -> dict[str, Any
     return _of_the_file(whole, info)
 
 
-def operations_of(info: ModelInfo) -> list[Operation]:
-    """All there is."""
-    a, b = (85116, 22375) if info.id_type == "int64" else ("85116", "22375")
-    ids = {"datatype": "INT64" if info.id_type == "int64" else "BYTES", "shape": [1, 2]}
-    infer = {"inputs": [{"name": names.HISTORY, **ids, "data": [a, b]}]}
-
-    def posted(path: str, summary: str, question: Any, response: Any, example: Any) -> Operation:
-        request = messages.shape_of(question, info.id_type, info.user_id_type)
-        if question is messages.Question:
-            request = messages.rows_of(request)
-        return Operation("post", path, summary, response, request, example, refusals=_BODY)
-
-    operations = [
-        posted(
-            "/v1/recommend", "What comes next: for one history, or for each of a list",
-            messages.Question, messages.Answer | list[messages.Answer],
-            {"history": [a, b], "k": 2},
-        ),
-        posted(
-            "/v1/score", "Scores of given items after a history",
-            messages.ScoreQuestion, messages.ScoreAnswer, {"history": [a], "items": [b]},
-        ),
-        posted(
-            "/v1/similar", "Items like this one",
-            messages.SimilarQuestion, messages.SimilarAnswer, {"item": a, "k": 2},
-        ),
-        posted(
-            "/v1/explain", "What each event of a history does for an item",
-            messages.ExplainQuestion, messages.ExplainAnswer, {"history": [a], "item": b},
-        ),
-        Operation(
-            "get", "/v1/items", "Items whose title has all words of q", messages.FoundItems,
-            parameters=("q", "limit"), refusals=(422,),
-        ),
-        Operation("get", "/v1/model", "What the file says of itself", ModelInfo),
-        Operation(
-            "post", "/v1/reload", "Load the file again; needs a token", dict[str, str],
-            refusals=(403, 409),
-        ),
-        Operation("get", "/healthz", "Whether the process lives", dict[str, str]),
-        Operation("get", "/readyz", "Whether the file answers here as it should", dict[str, str]),
-        Operation("get", "/metrics", "Counts and times, for Prometheus", _TEXT),
-        Operation("get", "/openapi.json", "This document", dict[str, Any]),
-        Operation("get", "/docs", "This document as a page", _HTML),
-        Operation("get", "/", "A page to try the model", _HTML),
-        Operation("get", "/v2", "Open Inference Protocol: the server", protocol.Facts),
-        Operation("get", "/v2/health/live", "Whether the process lives", protocol.Facts),
-        Operation("get", "/v2/health/ready", "Whether the file is ready", protocol.Facts),
-    ]  # fmt: skip
-    for path in MODEL_PATHS:
-        operations += [
-            Operation(
-                "get", path, "What the graph takes and gives", protocol.Facts, refusals=(404,)
-            ),
-            Operation(
-                "get", f"{path}/ready", "Whether the file is ready", protocol.Facts,
-                refusals=(404,),
-            ),
-            Operation(
-                "post", f"{path}/infer", "Run the graph", protocol.InferResponse,
-                protocol.InferRequest, infer, (protocol.LENGTH_HEADER,), (400, 404, 408, 413),
-            ),
-        ]  # fmt: skip
-    return operations
-
-
 def _operation(
     op: Operation, schemas: dict[int, Any], version: str, *, has_token: bool
 ) -> dict[str, Any]:
     is_open = op.path in OPEN_PATHS or not has_token
-    tensors = op.path.endswith("/infer")
+    bytes_too: dict[str, Any] = {BINARY: {}} if op.path.endswith("/infer") else {}
+    content: dict[str, Any] = {JSON: {"schema": schemas.get(id(op.response))}} | bytes_too
     if isinstance(op.response, str):
-        content: dict[str, Any] = {op.response: {"schema": {"type": "string"}}}
-    else:
-        content = {JSON: {"schema": schemas[id(op.response)]}}
-    responses = {"200": {"description": "The answer.", "content": content}}
-    if tensors:
-        content[BINARY] = {}
+        content = {op.response: {"schema": {"type": "string"}}}
     problem = {PROBLEM_JSON: {"schema": schemas[id(Problem)]}}
     if op.path.startswith("/v2"):
         problem[JSON] = {"schema": schemas[id(protocol.Fault)]}
-    for status in sorted({*op.refusals, *_ALWAYS, *([] if is_open else [401])}):
-        responses[str(status)] = {"description": _WHY[status], "content": problem}
+    statuses = sorted({*op.refusals, *_ALWAYS, *([] if is_open else [401])})
+    refusals = {str(n): {"description": _WHY[n], "content": problem} for n in statuses}
+    constants = {"name": protocol.NAME, "version": version}
     described: dict[str, Any] = {
         "summary": op.summary,
         "operationId": re.sub(r"\W+", "_", f"{op.method} {op.path}").strip("_"),
-        "responses": responses,
+        "responses": {"200": {"description": "The answer.", "content": content}} | refusals,
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"enum": [constants[name]]}}
+            for name in re.findall(r"{(\w+)}", op.path)
+        ]
+        + [{"name": name} | _PARAMETERS[name] for name in op.parameters],
+        "security": [] if is_open else [{"token": []}],
     }
-    constants = {"name": protocol.NAME, "version": version}
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"enum": [constants[name]]}}
-        for name in re.findall(r"{(\w+)}", op.path)
-    ] + [{"name": name} | _PARAMETERS[name] for name in op.parameters]
-    if parameters:
-        described["parameters"] = parameters
     if op.request is not None:
         body = {JSON: {"schema": schemas[id(op.request)], "example": op.example}}
-        described["requestBody"] = {
-            "required": True,
-            "content": body | ({BINARY: {}} if tensors else {}),
-        }
-    if not is_open:
-        described["security"] = [{"token": []}]
+        described["requestBody"] = {"required": True, "content": body | bytes_too}
     return described
 
 

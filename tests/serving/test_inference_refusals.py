@@ -256,7 +256,7 @@ def bodies(kind: str) -> Any:
 def test_any_body_is_answered_or_refused(served, kind) -> None:
     outcomes = set()
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
     @given(sent=bodies(kind))
     def check(sent: tuple[bytes, str | None]) -> None:
         try:
