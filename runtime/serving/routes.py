@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from attnrec.runtime.serving import docs_page, metrics, openapi
+from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import JSON, Service, refuse
 from attnrec.runtime.serving.inference_routes import inference_routes
 from attnrec.runtime.serving.problems import Refused, encode
@@ -24,6 +25,7 @@ class Pages:
     def __init__(self, service: Service, reloading: Reloading) -> None:
         self._service = service
         self._reloading = reloading
+        self._descriptions: tuple[Served, bytes, bytes] | None = None
 
     def app(self) -> Starlette:
         """The application."""
@@ -108,19 +110,22 @@ class Pages:
 
     async def openapi(self, request: Request) -> Response:
         """What there is, for programs."""
-        return _json(self._document())
+        return Response(self._described()[0], media_type=JSON)
 
     async def docs(self, request: Request) -> Response:
         """What there is, for people."""
         policy = {"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
-        page = docs_page.render(self._document())
-        return Response(page, headers=policy, media_type="text/html")
+        return Response(self._described()[1], headers=policy, media_type="text/html")
 
-    def _document(self) -> dict[str, Any]:
+    def _described(self) -> tuple[bytes, bytes]:
+        """The document and its page, made once for a file: it takes 10 ms."""
         served = self._service.served
-        return openapi.document(
-            served.recommender.info, served.version, has_token=self._service.has_token
-        )
+        if self._descriptions is None or self._descriptions[0] is not served:
+            document = openapi.document(
+                served.recommender.info, served.version, has_token=self._service.has_token
+            )
+            self._descriptions = served, encode(document), docs_page.render(document)
+        return self._descriptions[1:]
 
     async def reload(self, request: Request) -> Response:
         """Load the file again, for those who have the token."""

@@ -181,6 +181,23 @@ def test_refusals_reach_the_client_in_words(pair) -> None:
             call()
 
 
+def test_a_client_shows_its_token(start, tmp_path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    (tmp_path / "token").chmod(0o600)
+    client = triton.InferenceServerClient(
+        f"127.0.0.1:{start('tiny-string', '--token-file', tmp_path / 'token').port}"
+    )
+    history = triton.InferInput("history", [1, 1], "BYTES")
+    history.set_data_from_numpy(np.array([["sku-1"]], dtype=object))
+    shown = {"Authorization": "Bearer 0123456789abcdef"}
+    assert client.is_server_ready(headers=shown) and not client.is_server_ready()
+    answer = client.infer("attnrec", [history], headers=shown)
+    assert answer.as_numpy("items").shape[0] == 1
+    with pytest.raises(InferenceServerException, match="401"):
+        client.infer("attnrec", [history])
+    client.close()
+
+
 def test_the_example_of_the_page_runs_as_printed(strings) -> None:
     page = Path(__file__).parents[2] / "docs" / "inference-protocol.md"
     code = page.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
