@@ -19,15 +19,21 @@ ITEM_VECTORS, KNOWN, HISTORY_INDEX = "item_vectors", "known", "history_index"
 
 
 class _StateBody(nn.Module):
-    """item_vectors (B, T, D), known (B, T), what the model declares -> state (B, D)."""
+    """item_vectors (B, T, D), known (B, T), what the model declares -> state (B, D).
+
+    And attention (B, T), where the model has any.
+    """
 
     def __init__(self, model: TableModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, item_vectors: Tensor, known: Tensor, *declared: Tensor) -> Tensor:
+    def forward(
+        self, item_vectors: Tensor, known: Tensor, *declared: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
         context = dict(zip(self.model.inputs, declared, strict=True))
-        return self.model.state(item_vectors, known, **context)
+        state, attention = self.model.state_and_attention(item_vectors, known, **context)
+        return state if attention is None else (state, attention)
 
 
 class _ScoreBody(nn.Module):

@@ -73,6 +73,7 @@ def assemble(
     rows = rows_of_ids(g, inputs, catalogue)
     seq, n_known = compact(g, rows.history, max_len)
     caller: dict[str, ir.Value] = {}
+    attention: list[ir.Value] = []
     if declared:
         assert users is not None
         inputs |= caller_inputs(users, declared)
@@ -84,7 +85,7 @@ def assemble(
         table.declare(g)
         vectors = table.gather(g, seq)  # (B, W, D)
         known = g.Greater(seq, 0)  # (B, W)
-        (state,) = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known}, **caller)
+        state, *attention = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known}, **caller)
         scores = score_table(g, state, table, rows, catalogue.n_items)
     allowed = ban(g, scores, rows.exclude)
     best_scores, best_rows = best(g, allowed, inputs[names.K], catalogue.n_items)
@@ -98,6 +99,8 @@ def assemble(
             "item_titles", np.concatenate([[""], catalogue.titles]).astype(object)
         )
         outputs[names.TITLES] = g.Gather(titles, best_rows, axis=0)
+    # The last one: who takes the outputs by their place finds the others where they were.
+    outputs |= {names.ATTENTION: weights for weights in attention}  # at most one: (B, W)
     return _model(g, inputs, outputs)
 
 
@@ -231,15 +234,19 @@ def ids_of_rows(g: GraphBuilder, rows: ir.Value, catalogue: Catalogue) -> ir.Val
 
 
 def _model(g: GraphBuilder, inputs: dict[str, ir.Value], outputs: dict[str, ir.Value]) -> ir.Model:
+    axes = {names.N_KNOWN: ["B"], names.ATTENTION: ["B", "W"]}
+    kinds = {
+        names.SCORES: ir.DataType.FLOAT,
+        names.N_KNOWN: ir.DataType.INT64,
+        names.TITLES: ir.DataType.STRING,
+        names.ATTENTION: ir.DataType.FLOAT,
+    }
     for name, value in outputs.items():
         value.name = name
-        value.shape = ir.Shape(["B"] if name == names.N_KNOWN else ["B", "K"])
-    string = ir.TensorType(ir.DataType.STRING)
-    outputs[names.ITEMS].type = inputs[names.HISTORY].type
-    outputs[names.SCORES].type = ir.TensorType(ir.DataType.FLOAT)
-    outputs[names.N_KNOWN].type = ir.TensorType(ir.DataType.INT64)
-    if names.TITLES in outputs:
-        outputs[names.TITLES].type = string
+        value.shape = ir.Shape(axes.get(name, ["B", "K"]))
+        value.type = inputs[names.HISTORY].type
+        if name in kinds:
+            value.type = ir.TensorType(kinds[name])
     graph = ir.Graph(
         list(inputs.values()),
         list(outputs.values()),

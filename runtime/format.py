@@ -11,6 +11,8 @@ FORMAT_VERSION = 1
 # Inputs and outputs of the graph.
 HISTORY, EXCLUDE, CANDIDATES, K = "history", "exclude", "candidates", "k"
 ITEMS, SCORES, N_KNOWN, TITLES = "items", "scores", "n_known", "titles"
+ATTENTION = "attention"
+"""Declared, as the last output, only in files of models that weigh the events of a history."""
 REQUIRED_INPUTS = (HISTORY, EXCLUDE, CANDIDATES, K)
 USER, USER_TAGS = "user", "user_tags"
 CALLER_INPUTS = (USER, USER_TAGS)

@@ -96,6 +96,7 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     expected = [(names.ITEMS, ids, 2), (names.SCORES, onnx.FLOAT, 2)]
     expected += [(names.N_KNOWN, onnx.INT64, 1)]
     expected += [(names.TITLES, onnx.STRING, 2)] if info.has_titles else []
+    expected += [(names.ATTENTION, onnx.FLOAT, 2)] if info.has_attention else []
     if outputs != expected:
         raise _refusal(f"the outputs {outputs}, not {expected}")
 

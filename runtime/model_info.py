@@ -49,6 +49,8 @@ class ModelInfo:
     """Type of user ids, "int64" or "string"; None: the file knows no users."""
     n_users: int = 0
     """User ids that the file holds: personal data."""
+    has_attention: bool = False
+    """Whether the graph says how much of each event went into an answer."""
     sha256: str | None = None
     """The seal of the file; None only while it is being made."""
 
@@ -68,6 +70,8 @@ class ModelInfo:
         }  # fmt: skip
         if self.user_id_type is not None:
             model |= {"user_id_type": self.user_id_type, "n_users": self.n_users}
+        if self.has_attention:
+            model["has_attention"] = True
         entries = {
             names.FORMAT_KEY: self.format_version,
             names.MODEL_KEY: model,

@@ -32,6 +32,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_AFTER_SOFTMAX = 3  # which of its inner numbers the ONNX node gives out
+
 
 def attention_weights(
     scores: Tensor, visible: Tensor | None = None, prior: Tensor | None = None
@@ -143,9 +145,21 @@ class SelfAttention(nn.Module):
         visible and prior: (B, Q, T). asking: those items alone that ask (B, Q, D), such as the
         last; all of `x` by default.
         """
+        return self.attend(x, visible, prior, asking=asking)[0]
+
+    def attend(
+        self,
+        x: Tensor,
+        visible: Tensor | None = None,
+        prior: Tensor | None = None,
+        *,
+        asking: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and how much of each item every query took: (B, Q, T)."""
         query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
         key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
-        return dot_product_attention(query, key, value, visible, prior)
+        weights = attention_weights(dot_product_scores(query, key), visible, prior)
+        return weights @ value, weights
 
 
 class MultiHeadAttention(SelfAttention):
@@ -175,6 +189,20 @@ class MultiHeadAttention(SelfAttention):
         attended = multi_head_attention(query, key, value, visible, self.n_heads, prior)
         return linear(self.output, attended)
 
+    def attend(
+        self,
+        x: Tensor,
+        visible: Tensor | None = None,
+        prior: Tensor | None = None,
+        *,
+        asking: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and how much of each item every query took: (B, Q, T), mean of the heads."""
+        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
+        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
+        attended, weights = attend_by_heads(query, key, value, visible, self.n_heads, prior)
+        return linear(self.output, attended), weights
+
 
 def multi_head_attention(
     query: Tensor,
@@ -191,9 +219,7 @@ def multi_head_attention(
     by one kernel in training and one node in ONNX. That node does not define the answer where
     nothing is visible, so a model that is exported lets every query see something.
     """
-    mask = visible
-    if prior is not None:
-        mask = prior if visible is None else prior.masked_fill(~visible, -math.inf)
+    mask = _mask(visible, prior)
     if torch.compiler.is_exporting():
         # One standard ONNX node on 3-D tensors; the kernel below would become a dozen
         # transposes and reshapes around it. Parity at export covers the difference.
@@ -201,14 +227,42 @@ def multi_head_attention(
             query, key, value, mask, q_num_heads=n_heads, kv_num_heads=n_heads
         )[0]
         return onnx_attended
-
-    def heads(x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], n_heads, -1).transpose(1, 2)  # (B, H, T, D / H)
-
-    attended = F.scaled_dot_product_attention(
-        heads(query), heads(key), heads(value), attn_mask=mask
-    )
+    query, key, value = (_slices(x, n_heads) for x in (query, key, value))
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return attended.transpose(1, 2).flatten(2)  # (B, Q, D)
+
+
+def attend_by_heads(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    n_heads: int,
+    prior: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`multi_head_attention` with its weights, mean of the heads: (B, Q, D), (B, Q, T).
+
+    In ONNX still one node, which gives out the weights as well; slower than the kernel in torch.
+    """
+    if torch.compiler.is_exporting():
+        attended, _, _, weights = torch.onnx.ops.attention(
+            query, key, value, _mask(visible, prior),
+            q_num_heads=n_heads, kv_num_heads=n_heads, qk_matmul_output_mode=_AFTER_SOFTMAX,
+        )  # fmt: skip
+        return attended, weights.mean(dim=1)
+    query, key, value = (_slices(x, n_heads) for x in (query, key, value))
+    weights = attention_weights(dot_product_scores(query, key), visible, prior)  # (B, H, Q, T)
+    return (weights @ value).transpose(1, 2).flatten(2), weights.mean(dim=1)
+
+
+def _mask(visible: Tensor | None, prior: Tensor | None) -> Tensor | None:
+    if prior is None:
+        return visible
+    return prior if visible is None else prior.masked_fill(~visible, -math.inf)
+
+
+def _slices(x: Tensor, n_heads: int) -> Tensor:
+    return x.view(*x.shape[:2], n_heads, -1).transpose(1, 2)  # (B, H, T, D / H)
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:

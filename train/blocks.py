@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.train.attention import multi_head_attention
+from attnrec.train.attention import attend_by_heads, multi_head_attention
 
 
 class TransformerBlock(nn.Module):
@@ -22,25 +22,35 @@ class TransformerBlock(nn.Module):
         self.contract = nn.Linear(4 * hidden_dim, hidden_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, visible: Tensor, *, last_only: bool = False) -> Tensor:
-        """Transform x (B, T, D) -> (B, T, D), or -> (B, 1, D) for the last position alone.
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        """Transform x (B, T, D) -> (B, T, D); visible: bool (B, 1, T, T).
 
-        visible: bool (B, 1, T, T); its last row serves `last_only`. Linear layers see two
-        dimensions (B * T, D), because then each becomes one Gemm with its bias in ONNX.
+        Linear layers see two dimensions (B * T, D), because then each becomes one Gemm with its
+        bias in ONNX.
         """
-        batch, length, dim = x.shape
-        normed = self.attention_norm(x.reshape(-1, dim))  # (B * T, D)
-        key, value = self.key_value(normed).view(batch, length, 2 * dim).split(dim, dim=-1)
-        if last_only:
-            x = x[:, -1:]  # (B, 1, D)
-            normed = normed.view(batch, length, dim)[:, -1]  # (B, D)
-            visible = visible[:, :, -1:]  # (B, 1, 1, T)
-        query = self.query(normed).view(batch, -1, dim)  # (B, Q, D)
+        normed, key, value = self._compared(x)
+        query = self.query(normed).view(x.shape)  # (B, T, D)
         attended = multi_head_attention(query, key, value, visible, self.n_heads)
-        flat = x.reshape(-1, dim)  # (B * Q, D)
-        flat = self.add_attention(flat, self.attention_output(attended.reshape(-1, dim)))
-        transformed: Tensor = self.add_feed_forward(flat).view(batch, -1, dim)
-        return transformed
+        return self._add(x.reshape(-1, x.shape[-1]), attended).view(x.shape)
+
+    def last(self, x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """The last position alone, (B, D), and how much of every other it took, (B, T)."""
+        normed, key, value = self._compared(x)
+        query = self.query(normed.view(x.shape)[:, -1]).unsqueeze(1)  # (B, 1, D)
+        attended, weights = attend_by_heads(query, key, value, visible[:, :, -1:], self.n_heads)
+        return self._add(x[:, -1], attended), weights[:, 0]
+
+    def _compared(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What queries are made of (B * T, D), keys and values (B, T, D)."""
+        batch, length, dim = x.shape
+        normed = self.attention_norm(x.reshape(-1, dim))
+        key, value = self.key_value(normed).view(batch, length, 2 * dim).split(dim, dim=-1)
+        return normed, key, value
+
+    def _add(self, flat: Tensor, attended: Tensor) -> Tensor:
+        """Both residual connections: (B * Q, D), (B, Q, D) -> (B * Q, D)."""
+        news = self.attention_output(attended.reshape(flat.shape))
+        return self.add_feed_forward(self.add_attention(flat, news))
 
     def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
         """The first residual connection: (B * Q, D), (B * Q, D) -> (B * Q, D)."""

@@ -29,7 +29,8 @@ from attnrec.train.attention import (
     AdditiveAttention,
     MultiHeadAttention,
     SelfAttention,
-    dot_product_attention,
+    attention_weights,
+    dot_product_scores,
 )
 from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.models.protocol import TableModel
@@ -126,14 +127,25 @@ class AttentionPool(TableModel):
         # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
         visible = ((age >= 0) & known.unsqueeze(1)) | (age == 0)  # (B, T, T)
         x = self._scale(item_vectors)
-        return self._pool(x, x, visible, self._recency(age.clamp(min=0)))
+        prior = self._recency(age.clamp(min=0))
+        if isinstance(self.attention, MultiHeadAttention):  # by a kernel that keeps no weights
+            asking = self._query(x)
+            return self._to_state(self.attention(x, visible.unsqueeze(1), prior, asking=asking))
+        return self._to_state(self._pool(x, x, visible, prior)[0])
 
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): that position alone asks."""
+        return self.state_and_attention(item_vectors, known)[0]
+
+    def state_and_attention(
+        self, item_vectors: Tensor, known: Tensor, **context: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and the weight of each event in the sum, (B, T)."""
         age = torch.arange(item_vectors.shape[1] - 1, -1, -1, device=known.device)  # (T,)
         visible = (known | (age == 0)).unsqueeze(1)  # (B, 1, T)
         x = self._scale(item_vectors)
-        return self._pool(x[:, -1:], x, visible, self._recency(age.unsqueeze(0)))[:, 0]
+        pooled, weights = self._pool(x[:, -1:], x, visible, self._recency(age.unsqueeze(0)))
+        return self._to_state(pooled)[:, 0], weights[:, 0] * known
 
     def _recency(self, age: Tensor) -> Tensor:
         """What an event of this age has before anything is compared: (Q, T) -> (H, Q, T)."""
@@ -144,18 +156,27 @@ class AttentionPool(TableModel):
         scaled: Tensor = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim))
         return scaled
 
-    def _pool(self, asking: Tensor, x: Tensor, visible: Tensor, prior: Tensor) -> Tensor:
-        """asking (B, Q, D), x (B, T, D), visible (B, Q, T), prior (H, Q, T) -> (B, Q, D)."""
-        if self.config.query == "learned":
-            asking = self.query.expand_as(asking)
-        if isinstance(self.attention, MultiHeadAttention):
-            pooled = self.attention(x, visible.unsqueeze(1), prior, asking=asking)
-        elif isinstance(self.attention, SelfAttention):
-            pooled = self.attention(x, visible, prior, asking=asking)
-        elif isinstance(self.attention, AdditiveAttention):
-            pooled = self.attention(asking, x, x, visible, prior)
-        else:
-            pooled = dot_product_attention(asking, x, x, visible, prior)
+    def _query(self, asking: Tensor) -> Tensor:
+        return self.query.expand_as(asking) if self.config.query == "learned" else asking
+
+    def _pool(
+        self, asking: Tensor, x: Tensor, visible: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sums (B, Q, D), weights (B, Q, T) of asking (B, Q, D), x (B, T, D).
+
+        visible (B, Q, T), prior (H, Q, T).
+        """
+        asking = self._query(asking)
+        if isinstance(self.attention, SelfAttention):
+            if isinstance(self.attention, MultiHeadAttention):
+                visible = visible.unsqueeze(1)
+            return self.attention.attend(x, visible, prior, asking=asking)
+        additive = self.attention
+        scores = additive.scores(asking, x) if additive else dot_product_scores(asking, x)
+        weights = attention_weights(scores, visible, prior)
+        return weights @ x, weights
+
+    def _to_state(self, pooled: Tensor) -> Tensor:
         if self.config.logits == "cosine":
             pooled = F.normalize(pooled, dim=-1)
         state: Tensor = pooled / self.config.temperature

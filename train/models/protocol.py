@@ -83,6 +83,15 @@ class TableModel(LearnedModel):
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): equals `states[:, -1]`. For the exported file."""
 
+    def state_and_attention(
+        self, item_vectors: Tensor, known: Tensor, **context: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """`state`, and how much of each event went into it, (B, T), 0 where not `known`.
+
+        For explanations; None, and nothing to write, for a model that does not weigh events.
+        """
+        return self.state(item_vectors, known, **context), None
+
     def batches(self, split: Split, batch_events: int) -> Batches:
         """Windows of histories: every event is a target after the events before it."""
         return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)

@@ -92,10 +92,19 @@ class SASRec(TableModel):
 
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): the last block computes one position, not T."""
+        return self.state_and_attention(item_vectors, known)[0]
+
+    def state_and_attention(
+        self, item_vectors: Tensor, known: Tensor, **context: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and what the last position took of each event in the last block, (B, T)."""
         x, visible = self._embed(item_vectors, known)
-        for i, block in enumerate(self.blocks):
-            x = block(x, visible, last_only=i == len(self.blocks) - 1)
-        return self._to_state(x[:, -1])
+        for block in self.blocks[:-1]:
+            x = block(x, visible)
+        last = self.blocks[-1]
+        assert isinstance(last, TransformerBlock)
+        x, weights = last.last(x, visible)
+        return self._to_state(x), weights * known
 
     def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         length = item_vectors.shape[1]
