@@ -91,7 +91,10 @@ def export_body(model: RecommenderModel) -> ir.Model:
 
 
 def strip_metadata(model: ir.Model) -> ir.Model:
-    """Remove source lines and absolute paths, which the exporter writes into every node."""
+    """Remove source lines and absolute paths, which the exporter writes into every node.
+
+    And shapes that cannot be.
+    """
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     for node in model.graph.all_nodes():
@@ -99,6 +102,8 @@ def strip_metadata(model: ir.Model) -> ir.Model:
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
+            if value.shape is not None and 0 in value.shape:
+                value.shape = None  # a mistake of the inference, see `attend_by_heads`
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
     return model

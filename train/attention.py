@@ -249,7 +249,8 @@ def attend_by_heads(
             query, key, value, _mask(visible, prior),
             q_num_heads=n_heads, kv_num_heads=n_heads, qk_matmul_output_mode=_AFTER_SOFTMAX,
         )  # fmt: skip
-        return attended, weights.mean(dim=1)
+        # ONNX takes the last axis of these weights for empty where the length is dynamic.
+        return attended, weights.mean(dim=1).view(*query.shape[:2], key.shape[1])
     query, key, value = (_slices(x, n_heads) for x in (query, key, value))
     weights = attention_weights(dot_product_scores(query, key), visible, prior)  # (B, H, Q, T)
     return (weights @ value).transpose(1, 2).flatten(2), weights.mean(dim=1)
