@@ -100,7 +100,8 @@ def assemble(
         )
         outputs[names.TITLES] = g.Gather(titles, best_rows, axis=0)
     # The last one: who takes the outputs by their place finds the others where they were.
-    outputs |= {names.ATTENTION: weights for weights in attention}  # at most one: (B, W)
+    if attention:
+        outputs[names.ATTENTION] = attention[0]  # (B, W)
     return _model(g, inputs, outputs)
 
 

@@ -15,6 +15,7 @@ from attnrec.runtime.errors import (
     RunError,
     SelfTestError,
 )
+from attnrec.runtime.explain import Explanation
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.recommender import Recommender
@@ -23,6 +24,7 @@ from attnrec.runtime.version import __version__
 __all__ = [
     "AttnrecError",
     "DataError",
+    "Explanation",
     "ModelFileError",
     "ModelInfo",
     "ParityError",

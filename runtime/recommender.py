@@ -10,18 +10,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
-from attnrec.runtime.arguments import IdArray, Ids, check_options, id_lists, id_row, stack
+from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
+from attnrec.runtime.batches import Rows, banned_ids
 from attnrec.runtime.callers import Tags, UserIds, caller_inputs, undeclared
 from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.explain import Explanation, Question
 from attnrec.runtime.golden import check_golden
 from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answers_of
 from attnrec.runtime.session import check_providers, make_session
+from attnrec.runtime.similar import SimilarItems
 from attnrec.runtime.stored import StoredTensors, without_items
-
-_BATCH = 64  # histories of one call of the graph: more is not faster and costs memory
 
 
 class Recommender:
@@ -49,11 +50,14 @@ class Recommender:
             )
         self._session = session
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
-        self._padding = names.PADDING[self._info.id_type]
-        self._nothing = stack([np.empty(0)], self._info.id_type, self._padding)  # (1, 0)
+        self._nothing = stack([np.empty(0)], self._info.id_type, "")  # (1, 0)
+        # Attention is fetched by those who ask for it.
+        outputs = [value.name for value in session.get_outputs()]
+        self._outputs = [name for name in outputs if name != names.ATTENTION]
         self._source: dict[str, Any] | None = None
         self._process = os.getpid()
         self._reload_lock = threading.Lock()
+        self._similar = SimilarItems()
 
     @classmethod
     def load(
@@ -135,7 +139,7 @@ class Recommender:
         check_options(k, exclude_seen)
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
-        banned = self._banned(seen, exclude, exclude_seen)
+        banned = banned_ids(self._info, seen, exclude, exclude_seen)
         allowed = self._nothing
         if candidates is not None:
             allowed = id_row(names.CANDIDATES, candidates, id_type)[None]
@@ -156,34 +160,9 @@ class Recommender:
     ) -> list[Recommendations]:
         """`recommend` for many histories, faster; every list has one entry for each of them."""
         check_options(k, exclude_seen)
-        id_type = self._info.id_type
-        histories = id_lists("histories", histories)
-        seen = [id_row(f"histories[{i}]", h, id_type) for i, h in enumerate(histories)]
-        n_rows = len(seen)
-        exclude = [()] * n_rows if exclude is None else id_lists(names.EXCLUDE, exclude, n_rows)
-        banned = [
-            self._banned(row, ids, exclude_seen, f"exclude[{i}]")
-            for i, (row, ids) in enumerate(zip(seen, exclude, strict=True))
-        ]
-        allowed: list[IdArray | None] = [None] * n_rows
-        if candidates is not None:
-            for i, ids in enumerate(id_lists(names.CANDIDATES, candidates, n_rows)):
-                if ids is not None:
-                    allowed[i] = id_row(f"candidates[{i}]", ids, id_type)
-        callers = caller_inputs(self._info, n_rows, users, user_tags)
-        answers: dict[int, Recommendations] = {}
-        # Whether there are candidates belongs to a call of the graph; within one, rows of
-        # similar length stand together, so that little padding is computed.
-        for group in (
-            [i for i in range(n_rows) if allowed[i] is None],
-            [i for i in range(n_rows) if allowed[i] is not None],
-        ):
-            group.sort(key=lambda i: len(seen[i]))
-            for start in range(0, len(group), _BATCH):
-                batch = group[start : start + _BATCH]
-                found = self._batch(batch, seen, banned, allowed, k, callers)
-                answers.update(zip(batch, found, strict=True))
-        return [answers[i] for i in range(n_rows)]
+        rows = Rows(self._info, histories, exclude, candidates, exclude_seen)
+        callers = caller_inputs(self._info, len(rows), users, user_tags)
+        return rows.answer(self._run, k, callers)
 
     def score(
         self,
@@ -204,6 +183,36 @@ class Recommender:
         answer = answers_of(outputs)[0]
         score_of: dict[int | str, float] = dict(answer)
         return [score_of.get(item_id, float("nan")) for item_id in asked.tolist()]
+
+    def explain(
+        self,
+        history: Ids,
+        item_id: int | str,
+        *,
+        user: int | str | None = None,
+        user_tags: Tags | None = None,
+    ) -> Explanation:
+        """How much each event of `history` adds to the score of `item_id`.
+
+        Every event that counts is left out once and the item scored again, 64 at a time.
+        `ValueError` for an item that the file does not know, or that is unavailable.
+        """
+        seen = id_row(names.HISTORY, history, self._info.id_type)
+        (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
+        caller = self._caller(user, user_tags)
+        return Question(self._info, self._run, seen, item, caller).explain()
+
+    def similar(self, item_id: int | str, k: int = 10) -> Recommendations:
+        """The `k` items most like one: by the cosine of their vectors where the model has any.
+
+        Of other models what they recommend after that item alone; `ValueError` where that is
+        what they recommend to anybody. The first call reads the vectors from the file.
+        """
+        check_options(k, None)
+        (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
+        unavailable = self._source["unavailable"] if self._source else ()
+        self._similar.read_once(self.stored, unavailable)
+        return self._similar.find(self.recommend, item, k)
 
     def stored(self) -> StoredTensors:
         """Ids, titles and item vectors, read from the file anew; not kept.
@@ -238,40 +247,6 @@ class Recommender:
             self._info, 1, None if user is None else [user], None if tags is None else [tags]
         )
 
-    def _banned(
-        self, seen: IdArray, exclude: Ids, exclude_seen: bool | None, name: str = names.EXCLUDE
-    ) -> IdArray:
-        if exclude_seen is None:
-            exclude_seen = not self._info.repeats
-        if isinstance(exclude, tuple) and not exclude:  # the default
-            return seen if exclude_seen else seen[:0]
-        banned = id_row(name, exclude, self._info.id_type)
-        return np.concatenate([seen, banned]) if exclude_seen else banned
-
-    def _batch(
-        self,
-        batch: list[int],
-        seen: list[IdArray],
-        banned: list[IdArray],
-        allowed: list[IdArray | None],
-        k: int,
-        callers: dict[str, IdArray],
-    ) -> list[Recommendations]:
-        def stacked(rows: Sequence[IdArray]) -> IdArray:
-            return stack(rows, self._info.id_type, self._padding)
-
-        candidates = [ids for i in batch if (ids := allowed[i]) is not None]
-        # A row with [] is padded beside its mates; alone, padding keeps C from being 0.
-        width = [np.array([self._padding])] if candidates else []
-        outputs = self._run(
-            stacked([seen[i] for i in batch]),
-            stacked([banned[i] for i in batch]),
-            stacked(candidates + width)[: len(batch)],
-            k,
-            {name: rows[batch] for name, rows in callers.items()},
-        )
-        return answers_of(outputs)
-
     def _run(
         self,
         history: IdArray,
@@ -279,7 +254,10 @@ class Recommender:
         candidates: IdArray,
         k: int,
         caller: dict[str, IdArray],
+        *,
+        attention: bool = False,
     ) -> list[Any]:
+        """The outputs of the graph; attention as the last one if it is asked for."""
         if self._process != os.getpid():
             self._reload()
         feed = {
@@ -290,7 +268,8 @@ class Recommender:
             **caller,
         }
         try:
-            outputs: list[Any] = self._session.run(None, feed, current.options)
+            wanted = [*self._outputs, names.ATTENTION] if attention else self._outputs
+            outputs: list[Any] = self._session.run(wanted, feed, current.options)
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"an item id is not valid Unicode: {error.object!r}; leave it out"

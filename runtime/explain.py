@@ -1,0 +1,130 @@
+"""Why an item is recommended: each event of the history left out, and the item scored again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attnrec.runtime import format as names
+from attnrec.runtime.arguments import IdArray, stack
+from attnrec.runtime.batches import BATCH, Run
+from attnrec.runtime.model_info import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What each event of a history does for the score of one item."""
+
+    item_id: int | str
+    """The item that was asked about."""
+    score: float
+    """Its score after the whole history."""
+    title: str | None
+    """Its title; None if the file holds no titles."""
+    history: list[int] | list[str]
+    """The events as given, oldest first."""
+    titles: list[str] | None
+    """Their titles, "" where unknown or unavailable; None if the file holds no titles."""
+    contributions: list[float]
+    """For each event how much lower the score is without it; negative where it speaks against
+    the item, 0.0 for unknown ids and for events too old to count."""
+    attention: list[float] | None
+    """The weight that the model gives to each event, whatever the item, 0.0 likewise; None if
+    the model weighs no events."""
+
+    def strongest(self, n: int) -> list[tuple[int, float]]:
+        """Places of the `n` events that speak most for the item, with their share of the total.
+
+        Only positive contributions count; the shares of all of these sum to 1.
+        """
+        positive = [place for place, value in enumerate(self.contributions) if value > 0]
+        positive.sort(key=lambda place: -self.contributions[place])
+        total = sum(self.contributions[place] for place in positive)
+        return [(place, self.contributions[place] / total) for place in positive[:n]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item, and who asks for it after what."""
+
+    info: ModelInfo
+    run: Run
+    history: IdArray
+    """Checked ids (T,), as the item's."""
+    item_id: int | str
+    caller: dict[str, IdArray]
+    """Inputs of one row."""
+
+    def explain(self) -> Explanation:
+        """Ask for the item after every history with one event less. `ValueError`: see _refusal."""
+        has_attention = self.info.has_attention
+        _, scores, n_known, *rest = self._ask([self.history], attention=has_attention)
+        if scores[0, 0] == -np.inf:  # the end of an empty answer
+            raise self._refusal()
+        score = float(scores[0, 0])
+        known = self._newest_known(int(n_known[0]))
+        counting = known[-self.info.max_len :]
+        contributions, attention = np.zeros((2, len(self.history)))
+        for start in range(0, len(counting), BATCH):
+            places = counting[start : start + BATCH]
+            # With one event less, the next older one counts as well.
+            rows = [self.history[[i for i in known if i != place]] for place in places]
+            contributions[places] = score - self._ask(rows)[1][:, 0].astype(np.float64)
+        if has_attention and counting:
+            attention[counting] = rest[-1][0, -len(counting) :]
+        titles = self._titles()
+        events = self.history.tolist()
+        return Explanation(
+            item_id=self.item_id,
+            score=score,
+            title=None if titles is None else titles[self.item_id],
+            history=events,
+            titles=None if titles is None else [titles.get(event, "") for event in events],
+            contributions=contributions.tolist(),
+            attention=attention.tolist() if has_attention else None,
+        )
+
+    def _ask(self, histories: Sequence[IdArray], *, attention: bool = False) -> list[Any]:
+        """The outputs of the graph for the item as the only candidate: items and scores (B, 1)."""
+        n_rows, id_type = len(histories), self.info.id_type
+        rows = stack(histories, id_type, names.PADDING[id_type])
+        item = np.full((n_rows, 1), self.item_id, dtype=rows.dtype)
+        who = {name: np.repeat(row, n_rows, axis=0) for name, row in self.caller.items()}
+        return self.run(rows, item[:, :0], item, 1, who, attention=attention)
+
+    def _newest_known(self, n_known: int) -> list[int]:
+        """Places of the known events, oldest first; beyond `max_len` + 1 none can matter."""
+        length, wanted = len(self.history), min(n_known, self.info.max_len + 1)
+        if n_known == length:
+            return list(range(length - wanted, length))
+        known: list[int] = []
+        end = length
+        while len(known) < wanted:
+            places = range(max(0, end - BATCH), end)
+            # Each event by itself: the graph says whether it knows it.
+            found = self._ask([self.history[i : i + 1] for i in places])[2]
+            known[:0] = [i for i, one in zip(places, found.tolist(), strict=True) if one]
+            end = places.start
+        return known[len(known) - wanted :]
+
+    def _titles(self) -> dict[Any, str] | None:
+        """Of the item and of the events; None if the file holds none."""
+        if not self.info.has_titles:
+            return None
+        asked = np.append(self.history, np.array([self.item_id], self.history.dtype))[None]
+        nothing = self.history[None, :0]
+        items, _, _, titles = self.run(nothing, nothing, asked, asked.size, self.caller)
+        return dict(zip(items[0].tolist(), titles[0].tolist(), strict=True))
+
+    def _refusal(self) -> ValueError:
+        item = np.array([self.item_id], self.history.dtype)
+        if self._ask([item])[2][0]:
+            return ValueError(
+                f"item_id {self.item_id!r} is unavailable, so it has no score; "
+                "explain one that recommend returns"
+            )
+        return ValueError(
+            f"item_id {self.item_id!r} is none of the {self.info.n_items} items of this file; "
+            "explain one that recommend returns"
+        )

@@ -1,0 +1,109 @@
+"""Items like an item: the nearest vectors of the file, or what a model says after that one."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.runtime.recommendations import Recommendations
+from attnrec.runtime.stored import StoredTensors
+
+_UNSIGNED_ZERO = 128  # of codes in blocks
+_COMPARED = 100  # answers that share so many items in the same order count as one
+
+
+class SimilarItems:
+    """The catalogue of a file with its item vectors, (N, D), read when they are first wanted."""
+
+    def __init__(self) -> None:
+        self._ids: list[Any] | None = None
+        self._titles: list[str] | None = None
+        self._vectors: NDArray[np.float32] | None = None
+        self._unavailable: list[int] = []
+        self._lock = threading.Lock()
+
+    def read_once(self, read: Callable[[], StoredTensors], unavailable: Iterable[Any]) -> None:
+        """Read the file, unless that was done. unavailable: ids that are never returned."""
+        with self._lock:
+            if self._ids is not None:
+                return
+            stored = read()
+            self._vectors = _unit_vectors(stored)
+            ids: list[Any] = []
+            if self._vectors is not None:
+                ids += stored.item_ids()
+                unwanted = {*unavailable}
+                self._unavailable = [i for i, one in enumerate(ids) if one in unwanted]
+                self._titles = stored.texts("item_titles")[1:] if "item_titles" in stored else None
+            self._ids = ids
+
+    def find(
+        self, recommend: Callable[..., Recommendations], item_id: Any, k: int
+    ) -> Recommendations:
+        """See `Recommender.similar`; `recommend` answers for a model without item vectors."""
+        vectors, ids, titles = self._vectors, self._ids or [], self._titles
+        if vectors is None:
+            return _after(recommend, item_id, k)
+        if item_id not in ids:
+            raise _unknown(item_id)
+        row = ids.index(item_id)
+        scores = vectors @ vectors[row]
+        scores[[row, *self._unavailable]] = -np.inf
+        nearest = _highest(scores, k)
+        return Recommendations(
+            item_ids=[ids[i] for i in nearest],
+            scores=scores[nearest].tolist(),
+            titles=None if titles is None else [titles[i] for i in nearest],
+            n_known=1,
+        )
+
+
+def _unit_vectors(stored: StoredTensors) -> NDArray[np.float32] | None:
+    """Item vectors divided by their lengths; None for a model that has none."""
+    if "item_table" in stored:
+        vectors = stored.numbers("item_table")[1:].astype(np.float32)
+    elif "item_codes" in stored:
+        codes = stored.numbers("item_codes")[1:]
+        vectors = codes.astype(np.float32)
+        if codes.dtype == np.uint8:
+            vectors -= _UNSIGNED_ZERO
+        vectors *= stored.numbers("item_scales")[1:]
+        vectors = vectors.reshape(len(codes), -1)
+    else:
+        return None
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]  # in place: once in memory
+    return vectors
+
+
+def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> Recommendations:
+    """What is recommended after the item alone, as far as that is about the item."""
+    options = {"k": max(k, _COMPARED), "exclude": [item_id], "exclude_seen": False}
+    found, to_anybody = recommend([item_id], **options), recommend([], **options)
+    if not found.n_known:
+        raise _unknown(item_id)
+    if found.item_ids == to_anybody.item_ids:
+        raise ValueError(
+            f"after {item_id!r} alone the model of this file recommends what it recommends to "
+            "anybody, so it knows no items like it; ask a model with item vectors, such as sasrec"
+        )
+    titles = found.titles and found.titles[:k]
+    return Recommendations(found.item_ids[:k], found.scores[:k], titles, found.n_known)
+
+
+def _highest(scores: NDArray[np.float32], k: int) -> list[int]:
+    """Places of the k highest scores above -inf, highest first, equal ones in their order."""
+    places = np.flatnonzero(scores > -np.inf)
+    if k < len(places):
+        kth = np.partition(scores[places], len(places) - k)[len(places) - k]
+        places = places[scores[places] >= kth]
+    best: list[int] = places[np.argsort(-scores[places], kind="stable")][:k].tolist()
+    return best
+
+
+def _unknown(item_id: Any) -> ValueError:
+    return ValueError(
+        f"item_id {item_id!r} is none of the items of this file; name one that recommend returns"
+    )
