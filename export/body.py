@@ -32,8 +32,9 @@ class _StateBody(nn.Module):
         self, item_vectors: Tensor, known: Tensor, *declared: Tensor
     ) -> Tensor | tuple[Tensor, Tensor]:
         context = dict(zip(self.model.inputs, declared, strict=True))
-        state, attention = self.model.state_and_attention(item_vectors, known, **context)
-        return state if attention is None else (state, attention)
+        if self.model.has_attention:
+            return self.model.state_and_attention(item_vectors, known, **context)
+        return self.model.state(item_vectors, known, **context)
 
 
 class _ScoreBody(nn.Module):

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from attnrec.runtime.format import score_tolerance
 from attnrec.train.reference import top_rows
 
+ATTENTION_TOLERANCE = 1e-4
+"""How far a weight, of 1 altogether, may lie from that of the model."""
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -23,6 +26,8 @@ class Truth:
     """Width of the answer, between 0 and N."""
     tolerance: float
     """How far a score may lie from its own."""
+    attention: NDArray[np.float32] | None = None
+    """Weight of each event (W,), aligned with the newest one; None: the model has none."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Answer:
     """Scores (K,)."""
     n_known: int
     """As returned."""
+    attention: NDArray[np.float32] | None = None
+    """Weights (W,); None: the file gives out none."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ def compare(answer: Answer, truth: Truth) -> Finding:
         return finding(f"more than the {n} items that may be returned")
     if (rows <= 0).any() or not truth.admissible[rows].all() or len(set(rows.tolist())) < n:
         return finding("an item that may not be returned, or one twice")
+    if not _same_weights(answer.attention, truth.attention):
+        return finding("attention is not that of the model")
     difference = float(np.abs(scores - truth.scores[rows]).max(initial=0))
     if not difference <= tolerance:  # not `>`: NaN is a fault as well
         return finding(f"a score is off by {difference:.3g}, above {tolerance:.3g}", difference)
@@ -97,6 +106,19 @@ def disagreement(alone: Answer, together: Answer) -> tuple[float, bool]:
     a, b = alone.scores, together.scores
     if (np.isfinite(a) != np.isfinite(b)).any() or alone.n_known != together.n_known:
         return np.inf, True
+    if not _same_weights(together.attention, alone.attention):
+        return np.inf, True
     finite = np.isfinite(a)
     difference = float(np.abs(a[finite] - b[finite]).max(initial=0))
     return difference, difference > score_tolerance(float(np.abs(a[finite]).max(initial=0)))
+
+
+def _same_weights(given: NDArray[np.float32] | None, own: NDArray[np.float32] | None) -> bool:
+    """Whether both weigh the same events alike; in company a row may have more padding."""
+    if given is None or own is None:
+        return given is own
+    width = min(len(given), len(own))
+    if given[: len(given) - width].any() or own[: len(own) - width].any():
+        return False
+    apart = np.abs(given[len(given) - width :] - own[len(own) - width :])
+    return bool((apart <= ATTENTION_TOLERANCE).all())

@@ -17,6 +17,7 @@ from attnrec.runtime.callers import caller_inputs
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.version import __version__
+from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 from attnrec.train.split import Catalogue
 
@@ -39,6 +40,7 @@ def describe(
         max_len=run.model.config.max_len,
         inputs=(*names.REQUIRED_INPUTS, *run.model.inputs),
         has_titles=catalogue.titles is not None,
+        has_attention=isinstance(run.model, TableModel) and run.model.has_attention,
         repeats=run.recipe.repeats,
         profile=profile,
         final=run.split.final,

@@ -142,6 +142,7 @@ class _Gate:
         self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_coarse: bool
     ) -> None:
         self._session = make_session(file)
+        self._outputs = [value.name for value in self._session.get_outputs()]
         self._catalogue = run.split.catalogue
         metadata = self._session.get_modelmeta().custom_metadata_map
         self._info = ModelInfo.from_metadata(metadata)
@@ -210,19 +211,19 @@ class _Gate:
             ),
         }
         try:
-            outputs = self._session.run(None, feed)
+            found = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
         except Exception as error:  # onnxruntime has no common base class for its errors
             self.report.add_fault(call.name, row, f"the file cannot answer: {error}")
             return []
-        items, scores, n_known = outputs[:3]
-        titles = outputs[3] if len(outputs) > 3 else None
+        titles, attention = found.get(names.TITLES), found.get(names.ATTENTION)
         return [
             Answer(
-                self._rows(items[row], None if titles is None else titles[row]),
-                scores[row],
-                int(n_known[row]),
+                self._rows(items, None if titles is None else titles[row]),
+                found[names.SCORES][row],
+                int(found[names.N_KNOWN][row]),
+                None if attention is None else attention[row],
             )
-            for row in range(len(items))
+            for row, items in enumerate(found[names.ITEMS])
         ]
 
     def _array(self, rows: Sequence[Sequence[ItemId]]) -> NDArray[Any]:
@@ -244,15 +245,12 @@ class _Gate:
         return rows
 
     def _truths(self, call: Call) -> list[Truth]:
-        scores = self._reference.scores(
-            call.histories, call.users or None, call.user_tags or None
-        )  # (B, N + 1)
+        asked = call.histories, call.users or None, call.user_tags or None
+        scores, attention = self._reference.scores(*asked), self._reference.attention(*asked)
         n_items = self._catalogue.n_items
         rounding = np.zeros(len(scores), dtype=np.float32)
         if self.report.is_coarse:
-            rounding = self._reference.rounding_bounds(
-                call.histories, call.users or None, call.user_tags or None
-            )
+            rounding = self._reference.rounding_bounds(*asked)
         truths = []
         for row, history in enumerate(call.histories):
             candidates = self._reference.rows(call.candidates[row]) if call.candidates else None
@@ -265,6 +263,7 @@ class _Gate:
                     n_known=len(self._reference.rows(history)),
                     k=min(max(call.k, 0), n_items),
                     tolerance=names.score_tolerance(largest) + float(rounding[row]),
+                    attention=None if attention is None else attention[row],
                 )
             )
         return truths

@@ -35,7 +35,6 @@ class Recommender:
     """
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        """Use `load` or `from_session`."""
         metadata = session.get_modelmeta().custom_metadata_map
         self._info = ModelInfo.from_metadata(metadata)
         check_onnxruntime(self._info)
@@ -210,8 +209,7 @@ class Recommender:
         """
         check_options(k, None)
         (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
-        unavailable = self._source["unavailable"] if self._source else ()
-        self._similar.read_once(self.stored, unavailable)
+        self._similar.read_once(self.stored, (self._source or {}).get("unavailable", ()))
         return self._similar.find(self.recommend, item, k)
 
     def stored(self) -> StoredTensors:

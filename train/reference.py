@@ -18,6 +18,7 @@ from attnrec.train.models.protocol import (
     RecommenderModel,
     TableModel,
     catalogue_scores,
+    last_attention,
     last_states,
 )
 from attnrec.train.split import Catalogue
@@ -104,6 +105,23 @@ class Reference:
             row[: len(own)] = torch.tensor(own, dtype=torch.int64)
         context = {"user": torch.tensor(user), "user_tags": padded}
         return {name: context[name] for name in self._model.inputs}
+
+    def attention(
+        self,
+        histories: Sequence[Ids],
+        users: UserIds | None = None,
+        user_tags: Sequence[Tags | None] | None = None,
+    ) -> NDArray[np.float32] | None:
+        """Weights of the events (B, W), aligned with the newest known ones; None: it has none."""
+        model = self._model
+        if not isinstance(model, TableModel) or not model.has_attention:
+            return None
+        table = model.item_table() if self._item_table is None else self._item_table
+        context = self._context(len(histories), users, user_tags)
+        with torch.inference_mode():
+            weights = last_attention(model, self._padded(histories), table, **context)
+        found: NDArray[np.float32] = weights.numpy()
+        return found
 
     def rounding_bounds(
         self,

@@ -85,12 +85,17 @@ class TableModel(LearnedModel):
 
     def state_and_attention(
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """`state`, and how much of each event went into it, (B, T), 0 where not `known`.
+    ) -> tuple[Tensor, Tensor]:
+        """Optional: `state`, and how much of each event went into it, (B, T), 0 where not `known`.
 
-        For explanations; None, and nothing to write, for a model that does not weigh events.
+        A model that has this method gives its weights to the exported file, for explanations.
         """
-        return self.state(item_vectors, known, **context), None
+        raise NotImplementedError
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the class has that method."""
+        return type(self).state_and_attention is not TableModel.state_and_attention
 
     def batches(self, split: Split, batch_events: int) -> Batches:
         """Windows of histories: every event is a target after the events before it."""
@@ -151,3 +156,11 @@ def last_states(
     """States (B, D) after the last event, by the training path."""
     vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
     return model.states(vectors, history_index > 0, **context)[:, -1]
+
+
+def last_attention(
+    model: TableModel, history_index: Tensor, item_table: Tensor, **context: Tensor
+) -> Tensor:
+    """The model's own weights of the events (B, T), for the last position."""
+    vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
+    return model.state_and_attention(vectors, history_index > 0, **context)[1]
