@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import messages
@@ -56,6 +58,8 @@ class Served:
         return {
             "/v1/recommend": _Route(decoder(messages.Question, many=True), self._recommend),
             "/v1/score": _Route(decoder(messages.ScoreQuestion), self._score),
+            "/v1/similar": _Route(decoder(messages.SimilarQuestion), self._similar),
+            "/v1/explain": _Route(decoder(messages.ExplainQuestion), self._explain),
         }
 
     def is_short(self, path: str, body: bytes) -> bool:
@@ -114,6 +118,22 @@ class Served:
             asked.history, asked.items, user=asked.user, user_tags=asked.user_tags
         )
         return messages.ScoreAnswer(list(found), self.version)  # NaN becomes null
+
+    def _similar(self, asked: messages.SimilarQuestion[Any, Any]) -> object:
+        found = self.recommender.similar(asked.item, asked.k)
+        return messages.SimilarAnswer(messages.items_of(found), self.version)
+
+    def _explain(self, asked: messages.ExplainQuestion[Any, Any]) -> object:
+        found = self.recommender.explain(
+            asked.history, asked.item, user=asked.user, user_tags=asked.user_tags
+        )
+        unset = [UNSET] * len(found.history)
+        titles: Sequence[str | UnsetType] = found.titles or unset
+        attention: Sequence[float | UnsetType] = found.attention or unset
+        events = map(messages.Event, found.history, found.contributions, titles, attention)
+        title = UNSET if found.title is None else found.title
+        item = messages.Item(found.item_id, found.score, title)
+        return messages.ExplainAnswer(item, list(events), self.version)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The document of one file differs from that of another: the type of ids, and who 
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,9 +117,9 @@ _FIXED = [
 """What is the same for every file."""
 
 
-def operations_of(info: ModelInfo) -> list[Operation]:
-    """All there is. Examples are made up: a page that anybody may read shows them."""
-    a, b = (85116, 22375) if info.id_type == "int64" else ("85116", "22375")
+def operations_of(info: ModelInfo, examples: Sequence[int | str] = ()) -> list[Operation]:
+    """All there is. examples: two item ids; made up where there are none."""
+    a, b = examples or ((85116, 22375) if info.id_type == "int64" else ("85116", "22375"))
 
     def posted(path: str, summary: str, question: Any, response: Any, **example: Any) -> Operation:
         request = messages.shape_of(question, info.id_type, info.user_id_type)
@@ -158,9 +159,14 @@ def operations_of(info: ModelInfo) -> list[Operation]:
     ]  # fmt: skip
 
 
-def document(info: ModelInfo, version: str, *, has_token: bool) -> dict[str, Any]:
-    """The OpenAPI document of a server with this file. has_token: whether it wants a token."""
-    operations = operations_of(info)
+def document(
+    info: ModelInfo, version: str, *, has_token: bool, examples: Sequence[int | str] = ()
+) -> dict[str, Any]:
+    """The OpenAPI document of a server with this file.
+
+    has_token: whether it wants a token. examples: two ids of items, which the document shows.
+    """
+    operations = operations_of(info, examples)
     types = [op.response for op in operations if not isinstance(op.response, str)]
     types += [op.request for op in operations if op.request is not None]
     types += [Problem, protocol.Fault]

@@ -1,7 +1,7 @@
 """What there is beside the bodies to be answered: health, facts, search, pages, reloading."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -121,8 +121,15 @@ class Pages:
         """The document and its page, made once for a file: it takes 10 ms."""
         served = self._service.served
         if self._descriptions is None or self._descriptions[0] is not served:
+            has_token = self._service.has_token
+            examples: Sequence[int | str] = ()
+            if not has_token:  # the page is for everybody, items are not
+                examples = served.recommender.recommend([], 2, exclude_seen=False).item_ids
             document = openapi.document(
-                served.recommender.info, served.version, has_token=self._service.has_token
+                served.recommender.info,
+                served.version,
+                has_token=has_token,
+                examples=examples if len(examples) == 2 else (),
             )
             self._descriptions = served, encode(document), docs_page.render(document)
         return self._descriptions[1:]

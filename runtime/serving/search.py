@@ -14,10 +14,14 @@ class Catalogue:
         stored = recommender.stored()
         self._ids = stored.item_ids()
         self._titles = stored.texts("item_titles")[1:] if "item_titles" in stored else None
-        self._names = [name.casefold() for name in self._titles or map(str, self._ids)]
+        names = self._titles or [""] * len(self._ids)
+        self._names = [
+            (name or str(item_id)).casefold()
+            for name, item_id in zip(names, self._ids, strict=True)
+        ]
 
     def search(self, query: str, limit: int) -> FoundItems:
-        """Items whose title (id, in files without titles) has every word, in the file's order.
+        """Items whose title (id, of items without one) has every word, in the file's order.
 
         A title that begins with the query comes first. An empty query finds the first items.
         """

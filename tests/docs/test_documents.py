@@ -80,13 +80,13 @@ def test_the_server_starts_answers_and_refuses_as_its_page_says(command, shop) -
     try:
         wait = "curl -s --retry 30 --retry-delay 1 --retry-connrefused"
         assert ask(f"{wait} http://127.0.0.1:8000/readyz")["status"] == "ready"
-        one, many, facts = blocks("docs/serving.md", "", "curl")
+        one, many, others = blocks("docs/serving.md", "", "curl")
         answer, problem = map(json.loads, blocks("docs/serving.md", "json", "{"))
         found = ask(one)
         assert (list(found), len(found["items"])) == (list(answer), len(answer["items"]))
         assert list(found["items"][0]) == list(answer["items"][0])
         assert len(ask(many)) == 2
-        assert all("detail" not in ask(line) for line in facts.splitlines())
+        assert all("detail" not in ask(line) for line in others.splitlines())
         assert ask(one.replace('"22375"]', "5]")) == problem
     finally:
         server.terminate()
