@@ -47,7 +47,10 @@ def render(document: dict[str, Any]) -> bytes:
         "Below <code>/v2</code> the path may name a version: "
         "<code>/v2/models/attnrec/versions/VERSION/...</code>",
         "<nav>",
-        *(f"<a href=#{op['operationId']}><code>{path}</code></a>" for _, path, op in operations),
+        *(
+            f"<a href=#{op['operationId']}><code>{escape(path)}</code></a>"
+            for _, path, op in operations
+        ),
         "</nav>",
     ]
     for method, path, op in operations:
@@ -68,25 +71,23 @@ def _operation(
     if op["security"]:
         yield " Needs the token."
     body = op.get("requestBody", {}).get("content", {}).get("application/json")
-    fields = [(each["name"], each["schema"], each["in"]) for each in op["parameters"]]
-    if fields:
-        yield from _table(fields)
+    named = [each for each in op["parameters"] if each["in"] != "path"]
+    if named:
+        yield from _table([(each["name"], each["schema"], each["in"]) for each in named])
     if body is not None:
         yield from _type("Body", body["schema"], schemas)
-    answer = op["responses"]["200"]["content"].get("application/json")
-    if answer is not None:
-        yield from _type("Answer", answer["schema"], schemas)
+    answer = op["responses"]["200"]["content"].get("application/json", {})
+    yield from _type("Answer", answer.get("schema"), schemas)
     yield f"<pre>{escape(_curl(method, path, op, body))}</pre>"
 
 
-def _type(what: str, schema: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
+def _type(what: str, schema: Any, schemas: dict[str, Any]) -> Iterator[str]:
     """The fields of a type and of those it is made of."""
     names = list(dict.fromkeys(_names(schema, schemas)))
-    shown = f"{what}: <code>{escape(_words(schema))}</code>"
     if not names:
-        yield f"<p>{shown}"
         return
-    yield f"<details{' open' if what == 'Body' else ''}><summary>{shown}</summary>"
+    yield f"<details{' open' if what == 'Body' else ''}>"
+    yield f"<summary>{what}: <code>{escape(_words(schema))}</code></summary>"
     for name in names:
         yield f"<p><code>{name}</code>: {escape(schemas[name].get('description', ''))}"
         required = schemas[name].get("required", ())

@@ -51,6 +51,8 @@ _FIELDS = {
     "contribution": "how much lower the score is without this event",
     "attention": "where the model looked, if it has attention",
     "title": "only if the file has titles",
+    "shared_memory_region": "not offered",
+    "classification": "not offered",
 }
 _PARAMETERS: dict[str, dict[str, Any]] = {
     "q": {
