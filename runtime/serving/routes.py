@@ -14,6 +14,7 @@ from attnrec.runtime.serving import docs_page, metrics, openapi
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import JSON, Service, refuse
 from attnrec.runtime.serving.inference_routes import inference_routes
+from attnrec.runtime.serving.page import page
 from attnrec.runtime.serving.problems import Refused, encode
 from attnrec.runtime.serving.reloading import Reloading
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
@@ -31,6 +32,7 @@ class Pages:
         """The application."""
         app = Starlette(
             routes=[
+                Route("/", page),
                 Route("/healthz", self.healthz),
                 Route("/readyz", self.readyz),
                 Route("/metrics", self.metrics),
