@@ -26,6 +26,7 @@ from attnrec.runtime.serving.problems import (
     PROBLEM_JSON,
     ClientGone,
     Refused,
+    encode,
     problem_of,
 )
 from attnrec.runtime.serving.protocol import READ_SECONDS
@@ -87,8 +88,11 @@ class Service:
             status = _CLIENT_GONE
         except HTTPException as error:
             status, content, headers = refusal(error)
+            kind = PROBLEM_JSON
+            if path.startswith("/v2"):  # its clients read no problem documents
+                kind, content = JSON, encode({"error": error.detail})
             n_out = len(content)
-            await _reply(send, status, content, PROBLEM_JSON, begun, headers)
+            await _reply(send, status, content, kind, begun, headers)
         finally:
             seconds = time.perf_counter() - begun
             self.metrics.observe(route, status, seconds)

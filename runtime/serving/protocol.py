@@ -1,7 +1,6 @@
 """Slow and huge clients: bounds on connections and heads, which uvicorn does not set."""
 
 import asyncio
-import sys
 import time
 from http import HTTPStatus
 from typing import Any
@@ -20,10 +19,10 @@ _SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
 
 def most_connections() -> int:
     """Connections at a time: below what the system allows this process, and at most 1000."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ImportError:  # Windows
         return 500
-    import resource
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, min(1000, soft - _SPARE_FILES))
 
