@@ -50,7 +50,6 @@ class Recommender:
         self._session = session
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
         self._nothing = stack([np.empty(0)], self._info.id_type, "")  # (1, 0)
-        # Attention is fetched by those who ask for it.
         outputs = [value.name for value in session.get_outputs()]
         self._outputs = [name for name in outputs if name != names.ATTENTION]
         self._source: dict[str, Any] | None = None

@@ -1,0 +1,165 @@
+"""Whether explanations hold: what happens to an item when the events go that it is credited to.
+
+    python benchmarks/explanations.py run/model.onnx other-run/model.onnx --plot explanations.png
+
+For 500 users, the first recommendation after everything but the last event. From the history go
+the 1 to 5 events most credited by `explain`, the newest ones, those with the most attention, and
+any ones; then the place of that item in the whole catalogue is looked up again. What was in the
+history is never a competitor. An explanation that holds hurts the item more than the others do.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from attnrec.runtime import Explanation, Recommender
+from attnrec.train.evaluate_file import divide_fairly, log_to_ask
+from attnrec.train.evaluation import bootstrap_intervals
+
+_DEPTHS = range(1, 6)
+_COMPARED_AT = 3
+_RNG = np.random.default_rng(0)
+
+Order = Callable[[Explanation], list[int]]
+"""Places of the events of a history, those to go first first."""
+
+
+def highest(values: list[float]) -> list[int]:
+    return np.argsort(-np.array(values), kind="stable").tolist()
+
+
+ORDERS: dict[str, Order] = {
+    "most credited": lambda why: highest(why.contributions),
+    "most attention": lambda why: highest(why.attention or []),
+    "newest": lambda why: list(range(len(why.history)))[::-1],
+    "any": lambda why: _RNG.permutation(len(why.history)).tolist(),
+}
+COLOURS = dict(zip(ORDERS, ("tab:blue", "tab:orange", "tab:green", "tab:gray"), strict=True))
+
+
+def sampled_histories(path: Path, recommender: Recommender, data: Path | None, n: int) -> Any:
+    """Histories before the last event, with more events than are taken away."""
+    info = recommender.info
+    held_out = divide_fairly(path, info, log_to_ask(path, info, data), None).held_out("test")
+    long_enough = [h.tolist() for h in held_out.histories if len(h) > max(_DEPTHS)]
+    # What is too old to count could stand in for what is taken away: the newest are all there is.
+    chosen = np.random.default_rng(0).permutation(len(long_enough))[:n]
+    return [long_enough[i][-info.max_len :] for i in chosen]
+
+
+def ranks_of(
+    recommender: Recommender, items: list[Any], histories: list[Any], seen: list[Any]
+) -> NDArray[np.float64]:
+    """Place of each item after its history, from 1."""
+    ranks = []
+    for start in range(0, len(items), 64):
+        part = slice(start, start + 64)
+        answers = recommender.recommend_batch(
+            histories[part], recommender.info.n_items, exclude=seen[part], exclude_seen=False
+        )
+        ranks += [a.item_ids.index(i) + 1 for a, i in zip(answers, items[part], strict=True)]
+    return np.array(ranks, dtype=float)
+
+
+def deletion_curves(path: Path, data: Path | None, n: int) -> dict[str, NDArray[np.float64]]:
+    """Rank of the item of each user after 0 to 5 deletions, (6, n_users), by order."""
+    recommender = Recommender.load(path)
+    seen = sampled_histories(path, recommender, data, n)
+    items = [answer.item_ids[0] for answer in recommender.recommend_batch(seen, 1)]
+    reasons = [recommender.explain(h, item) for h, item in zip(seen, items, strict=True)]
+    curves = {}
+    for name, order in ORDERS.items():
+        if name == "most attention" and not recommender.info.has_attention:
+            continue
+        orders = [order(why) for why in reasons]
+        ranks = [ranks_of(recommender, items, seen, seen)]
+        for depth in _DEPTHS:
+            left = [
+                [event for place, event in enumerate(h) if place not in gone[:depth]]
+                for h, gone in zip(seen, orders, strict=True)
+            ]
+            ranks.append(ranks_of(recommender, items, left, seen))
+        curves[name] = np.stack(ranks)
+    return curves
+
+
+def figures_of(curves: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """Means, and what the most credited events do beyond the others, with 95 % intervals."""
+    credited = curves["most credited"][_COMPARED_AT]
+    found: dict[str, Any] = {"users": len(credited)}
+    for name, ranks in curves.items():
+        own = ranks[_COMPARED_AT]
+        gains = {"rank": credited - own, "reciprocal": 1 / own - 1 / credited}
+        found[name] = {
+            "mean_rank": ranks.mean(axis=1).round(2).tolist(),
+            "median_rank": np.median(ranks, axis=1).tolist(),
+            "mean_reciprocal_rank": (1 / ranks).mean(axis=1).round(4).tolist(),
+        }
+        if name != "most credited":
+            found[name]["credited_beyond"] = {
+                key: [round(float(x), 4) for x in (gains[key].mean(), *interval)]
+                for key, interval in bootstrap_intervals(gains).items()
+            }
+    return found
+
+
+def draw(files: dict[str, dict[str, Any]], path: Path) -> None:
+    """Mean reciprocal rank by the number of events gone, a panel for each file."""
+    figure = Figure(figsize=(3.2 * len(files), 2.9), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(files), sharey=True))
+    for panel, (title, figures) in zip(panels, files.items(), strict=True):
+        for name in ORDERS:
+            if name in figures:
+                values = figures[name]["mean_reciprocal_rank"]
+                panel.plot(values, "o-", markersize=3, color=COLOURS[name], label=name)
+        panel.set(title=title, xlabel="events taken away", ylim=(0, 1.02))
+    panels[0].set_ylabel("mean reciprocal rank")
+    # The panel with the most lines knows all of them.
+    max(panels, key=lambda one: len(one.lines)).legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def show(title: str, figures: dict[str, Any]) -> None:
+    print(f"{title}: {figures['users']} users, {_COMPARED_AT} events taken away")
+    print(f"  {'':15} {'mean rank':>9} {'median':>7} {'MRR':>6}   credited beyond it: rank, MRR")
+    for name in (name for name in ORDERS if name in figures):
+        row, beyond = figures[name], ""
+        if "credited_beyond" in row:
+            rank, mrr = row["credited_beyond"]["rank"], row["credited_beyond"]["reciprocal"]
+            beyond = f"{rank[0]:+.1f} [{rank[1]:+.1f}, {rank[2]:+.1f}]  "
+            beyond += f"{mrr[0]:+.3f} [{mrr[1]:+.3f}, {mrr[2]:+.3f}]"
+        at = [row[key][_COMPARED_AT] for key in ("mean_rank", "median_rank")]
+        mrr_then = row["mean_reciprocal_rank"][_COMPARED_AT]
+        print(f"  {name:15} {at[0]:9.1f} {at[1]:7.0f} {mrr_then:6.3f}   {beyond}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "files", type=Path, nargs="+", help="model files, in their run directories"
+    )
+    parser.add_argument("--data", type=Path, help="the log; default: that of the run directory")
+    parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--plot", type=Path, help="a .png to draw")
+    arguments = parser.parse_args()
+    found = {}
+    for path in arguments.files:
+        title = Recommender.load(path).info.model
+        found[title] = figures_of(deletion_curves(path, arguments.data, arguments.users))
+        if not arguments.json:
+            show(title, found[title])
+    if arguments.json:
+        print(json.dumps(found))
+    if arguments.plot is not None:
+        draw(found, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
