@@ -4,8 +4,9 @@
 
 For 500 users, the first recommendation after everything but the last event. From the history go
 the 1 to 5 events most credited by `explain`, the newest ones, those with the most attention, and
-any ones; then the place of that item in the whole catalogue is looked up again. What was in the
-history is never a competitor. An explanation that holds hurts the item more than the others do.
+any ones; then the place of that item in the whole catalogue is looked up again. "One by one": the
+most credited event goes, then what is left is explained anew. What was in the history is never a
+competitor. An explanation that holds hurts the item more than the others do.
 """
 
 import argparse
@@ -40,7 +41,14 @@ ORDERS: dict[str, Order] = {
     "newest": lambda why: list(range(len(why.history)))[::-1],
     "any": lambda why: _RNG.permutation(len(why.history)).tolist(),
 }
-COLOURS = dict(zip(ORDERS, ("tab:blue", "tab:orange", "tab:green", "tab:gray"), strict=True))
+BASES = ("most credited", "one by one")
+COLOURS = {
+    "one by one": "tab:purple",
+    "most credited": "tab:blue",
+    "most attention": "tab:orange",
+    "newest": "tab:green",
+    "any": "tab:gray",
+}
 
 
 def sampled_histories(path: Path, recommender: Recommender, data: Path | None, n: int) -> Any:
@@ -51,6 +59,17 @@ def sampled_histories(path: Path, recommender: Recommender, data: Path | None, n
     # What is too old to count could stand in for what is taken away: the newest are all there is.
     chosen = np.random.default_rng(0).permutation(len(long_enough))[:n]
     return [long_enough[i][-info.max_len :] for i in chosen]
+
+
+def one_by_one(recommender: Recommender, why: Explanation) -> list[int]:
+    """The most credited event of what is left, again and again."""
+    left, gone = list(range(len(why.history))), list[int]()
+    for _ in _DEPTHS:
+        worst = highest(why.contributions)[0]
+        gone.append(left.pop(worst))
+        history = [why.history[i] for i in range(len(why.history)) if i != worst]
+        why = recommender.explain(history, why.item_id)
+    return gone
 
 
 def ranks_of(
@@ -73,10 +92,14 @@ def deletion_curves(path: Path, data: Path | None, n: int) -> dict[str, NDArray[
     seen = sampled_histories(path, recommender, data, n)
     items = [answer.item_ids[0] for answer in recommender.recommend_batch(seen, 1)]
     reasons = [recommender.explain(h, item) for h, item in zip(seen, items, strict=True)]
+    orders_of: dict[str, Order] = {
+        "one by one": lambda why: one_by_one(recommender, why),
+        **ORDERS,
+    }
+    if not recommender.info.has_attention:
+        del orders_of["most attention"]
     curves = {}
-    for name, order in ORDERS.items():
-        if name == "most attention" and not recommender.info.has_attention:
-            continue
+    for name, order in orders_of.items():
         orders = [order(why) for why in reasons]
         ranks = [ranks_of(recommender, items, seen, seen)]
         for depth in _DEPTHS:
@@ -90,19 +113,18 @@ def deletion_curves(path: Path, data: Path | None, n: int) -> dict[str, NDArray[
 
 
 def figures_of(curves: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """Means, and what the most credited events do beyond the others, with 95 % intervals."""
-    credited = curves["most credited"][_COMPARED_AT]
-    found: dict[str, Any] = {"users": len(credited)}
+    """Means; and by how much credited events hurt more than others, with paired 95 % intervals."""
+    found: dict[str, Any] = {"users": len(curves["any"][0])}
     for name, ranks in curves.items():
-        own = ranks[_COMPARED_AT]
-        gains = {"rank": credited - own, "reciprocal": 1 / own - 1 / credited}
         found[name] = {
             "mean_rank": ranks.mean(axis=1).round(2).tolist(),
             "median_rank": np.median(ranks, axis=1).tolist(),
             "mean_reciprocal_rank": (1 / ranks).mean(axis=1).round(4).tolist(),
         }
-        if name != "most credited":
-            found[name]["credited_beyond"] = {
+        for base in (base for base in BASES if base != name):
+            own, credited = ranks[_COMPARED_AT], curves[base][_COMPARED_AT]
+            gains = {"rank": credited - own, "reciprocal_rank": 1 / credited - 1 / own}
+            found[name][base] = {
                 key: [round(float(x), 4) for x in (gains[key].mean(), *interval)]
                 for key, interval in bootstrap_intervals(gains).items()
             }
@@ -114,7 +136,7 @@ def draw(files: dict[str, dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(3.2 * len(files), 2.9), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(files), sharey=True))
     for panel, (title, figures) in zip(panels, files.items(), strict=True):
-        for name in ORDERS:
+        for name in COLOURS:
             if name in figures:
                 values = figures[name]["mean_reciprocal_rank"]
                 panel.plot(values, "o-", markersize=3, color=COLOURS[name], label=name)
@@ -127,16 +149,16 @@ def draw(files: dict[str, dict[str, Any]], path: Path) -> None:
 
 def show(title: str, figures: dict[str, Any]) -> None:
     print(f"{title}: {figures['users']} users, {_COMPARED_AT} events taken away")
-    print(f"  {'':15} {'mean rank':>9} {'median':>7} {'MRR':>6}   credited beyond it: rank, MRR")
-    for name in (name for name in ORDERS if name in figures):
+    head = "".join(f"  {f'ranks further by {base}':33}" for base in BASES)
+    print(f"  {'':15} {'mean rank':>9} {'median':>7} {'MRR':>6}{head}")
+    for name in (name for name in COLOURS if name in figures):
         row, beyond = figures[name], ""
-        if "credited_beyond" in row:
-            rank, mrr = row["credited_beyond"]["rank"], row["credited_beyond"]["reciprocal"]
-            beyond = f"{rank[0]:+.1f} [{rank[1]:+.1f}, {rank[2]:+.1f}]  "
-            beyond += f"{mrr[0]:+.3f} [{mrr[1]:+.3f}, {mrr[2]:+.3f}]"
+        for base in BASES:
+            mean, low, high = row.get(base, {}).get("rank", (0, 0, 0))
+            beyond += f"  {f'{mean:+.1f} [{low:+.1f}, {high:+.1f}]' if base != name else '':33}"
         at = [row[key][_COMPARED_AT] for key in ("mean_rank", "median_rank")]
-        mrr_then = row["mean_reciprocal_rank"][_COMPARED_AT]
-        print(f"  {name:15} {at[0]:9.1f} {at[1]:7.0f} {mrr_then:6.3f}   {beyond}")
+        mrr = row["mean_reciprocal_rank"][_COMPARED_AT]
+        print(f"  {name:15} {at[0]:9.1f} {at[1]:7.0f} {mrr:6.3f}{beyond}")
 
 
 def main() -> None:

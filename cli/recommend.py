@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,12 @@ from attnrec.cli.console import (
     set_verbosity,
 )
 from attnrec.runtime import Recommendations, Recommender
+from attnrec.runtime.arguments import Ids
+
+_MOST_REASONS = 3
+
+Reasons = list[dict[str, Any]]
+"""Events that speak for an item, the strongest first: item_id, title, share."""
 
 
 def recommend(
@@ -46,6 +52,12 @@ def recommend(
         str | None,
         typer.Option(help="What is known of the user, by commas; only for files that ask."),
     ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say which events speak most for each item.")
+    ] = False,
+    similar: Annotated[
+        str | None, typer.Option(help="Instead of a history: the items most like this one.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -55,31 +67,64 @@ def recommend(
 
     Give one history with --history, or many as JSON lines on standard input, such as
 
-        {"history": ["85116", "22375"], "k": 5, "exclude": ["22492"]}
+        {"history": ["85116", "22375"], "k": 5, "exclude": ["22492"], "why": true}
 
     which are answered line by line. Ids with commas in them need the second form.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    if history is None and sys.stdin.isatty():
+    if similar is not None and (history is not None or why):
+        raise ValueError("--similar goes without --history and --why: it is about one item")
+    if history is None and similar is None and sys.stdin.isatty():
         raise ValueError("give --history A,B,C, or JSON lines on standard input")
     recommender = Recommender.load(file)
-    if history is None:
-        _answer_lines(recommender, sys.stdin, k)
+    if similar is not None:
+        _show(recommender.similar(_id(similar, recommender), k), None, as_json=as_json)
         return
+    if history is None:
+        _answer_lines(recommender, sys.stdin, k, why=why)
+        return
+    asked = _ids(history, recommender)
+    who: dict[str, Any] = {
+        "user": _user(user, recommender),
+        "user_tags": None if user_tags is None else [tag for tag in user_tags.split(",") if tag],
+    }
     answer = recommender.recommend(
-        _ids(history, recommender),
+        asked,
         k,
         exclude=_ids(exclude, recommender),
         candidates=None if candidates is None else _ids(candidates, recommender),
-        user=_user(user, recommender),
-        user_tags=None if user_tags is None else [tag for tag in user_tags.split(",") if tag],
+        **who,
     )
+    _show(answer, _reasons(recommender, asked, answer, who) if why else None, as_json=as_json)
+
+
+def _show(answer: Recommendations, reasons: list[Reasons] | None, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(_as_dict(answer)))
-    else:
-        out.print(_table(answer))
-        if not answer.n_known:
-            say("no known item in the history: this is the answer to a newcomer")
+        print(json.dumps(_as_dict(answer, reasons)))
+        return
+    out.print(_table(answer, reasons))
+    if not answer.n_known:
+        say("no known item in the history: this is the answer to a newcomer")
+
+
+def _reasons(
+    recommender: Recommender, history: Ids, answer: Recommendations, who: Mapping[str, Any]
+) -> list[Reasons]:
+    """For each item the events that speak most for it, with their share of all that do."""
+    reasons = []
+    for item_id in answer.item_ids:
+        explanation = recommender.explain(history, item_id, **who)
+        strongest = explanation.strongest(_MOST_REASONS)
+        events = [{"item_id": explanation.history[i], "share": share} for i, share in strongest]
+        if explanation.titles is not None:
+            for event, (i, _) in zip(events, strongest, strict=True):
+                event["title"] = explanation.titles[i]
+        reasons.append(events)
+    return reasons
+
+
+def _id(text: str, recommender: Recommender) -> int | str:
+    return text if recommender.info.id_type == "string" else _number(text)
 
 
 def _ids(text: str, recommender: Recommender) -> list[int | str]:
@@ -87,7 +132,7 @@ def _ids(text: str, recommender: Recommender) -> list[int | str]:
     parts = text.split(",") if text else []
     if recommender.info.id_type == "string":
         return list(parts)
-    return [_number(part.strip()) for part in parts]
+    return [_id(part.strip(), recommender) for part in parts]
 
 
 def _user(text: str | None, recommender: Recommender) -> int | str | None:
@@ -102,14 +147,16 @@ def _number(text: str, whose: str = "item") -> int:
     return int(text)
 
 
-def _as_dict(answer: Recommendations) -> dict[str, Any]:
+def _as_dict(answer: Recommendations, reasons: list[Reasons] | None = None) -> dict[str, Any]:
     values = asdict(answer)
     if values["titles"] is None:
         del values["titles"]
-    return values
+    return values if reasons is None else {**values, "why": reasons}
 
 
-def _answer_lines(recommender: Recommender, lines: Iterable[str], default_k: int) -> None:
+def _answer_lines(
+    recommender: Recommender, lines: Iterable[str], default_k: int, *, why: bool
+) -> None:
     """One JSON answer per line; a bad line gets its number and the reason, and we go on."""
     n_lines = n_bad = 0
     for number, line in enumerate(lines, start=1):
@@ -117,7 +164,7 @@ def _answer_lines(recommender: Recommender, lines: Iterable[str], default_k: int
             continue
         n_lines += 1
         try:
-            answer = _as_dict(_answer_line(recommender, line, default_k))
+            answer = _answer_line(recommender, line, default_k, why=why)
         except (ValueError, TypeError) as error:
             n_bad += 1
             answer = {"line": number, "error": str(error)}
@@ -126,7 +173,9 @@ def _answer_lines(recommender: Recommender, lines: Iterable[str], default_k: int
         fail(f"{n_bad} of {n_lines} lines could not be answered")
 
 
-def _answer_line(recommender: Recommender, line: str, default_k: int) -> Recommendations:
+def _answer_line(
+    recommender: Recommender, line: str, default_k: int, *, why: bool
+) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -135,14 +184,19 @@ def _answer_line(recommender: Recommender, line: str, default_k: int) -> Recomme
         raise ValueError(
             'a line must be an object with "history", such as {"history": ["A", "B"]}'
         )
-    known = {"history", "k", "exclude", "candidates", "exclude_seen", "user", "user_tags"}
+    known = {"history", "k", "exclude", "candidates", "exclude_seen", "user", "user_tags", "why"}
     if unknown := sorted(request.keys() - known):
         raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     request.setdefault("k", default_k)
-    return recommender.recommend(request.pop("history"), **request)
+    why, history = request.pop("why", why), request.pop("history")
+    if not isinstance(why, bool):
+        raise ValueError(f"why must be true or false, not {why!r}")
+    answer = recommender.recommend(history, **request)
+    who = {name: request[name] for name in ("user", "user_tags") if name in request}
+    return _as_dict(answer, _reasons(recommender, history, answer, who) if why else None)
 
 
-def _table(answer: Recommendations) -> Table:
+def _table(answer: Recommendations, reasons: list[Reasons] | None) -> Table:
     table = Table(box=None, header_style="bold")
     table.add_column("", justify="right")
     table.add_column("item")
@@ -152,9 +206,18 @@ def _table(answer: Recommendations) -> Table:
     for place, (item_id, score) in enumerate(answer):
         title = [] if answer.titles is None else [answer.titles[place]]
         # Text, not str: an id or a title with brackets is no markup.
-        cells = [str(place + 1), str(item_id), *title, f"{score:.3f}"]
-        table.add_row(*(Text(cell) for cell in cells))
+        cells = [Text(cell) for cell in (str(place + 1), str(item_id), *title, f"{score:.3f}")]
+        if reasons is not None and reasons[place]:
+            cells[-2].append(f"\n  {_because_of(reasons[place])}", style="dim")
+        table.add_row(*cells)
     return table
+
+
+def _because_of(events: Reasons) -> str:
+    named = (
+        f"{event.get('title') or event['item_id']} ({event['share']:.0%})" for event in events
+    )
+    return f"because of {', '.join(named)}"
 
 
 def main() -> None:
