@@ -80,8 +80,6 @@ def compare(answer: Answer, truth: Truth) -> Finding:
         return finding(f"more than the {n} items that may be returned")
     if (rows <= 0).any() or not truth.admissible[rows].all() or len(set(rows.tolist())) < n:
         return finding("an item that may not be returned, or one twice")
-    if not _same_weights(answer.attention, truth.attention):
-        return finding("attention is not that of the model")
     difference = float(np.abs(scores - truth.scores[rows]).max(initial=0))
     if not difference <= tolerance:  # not `>`: NaN is a fault as well
         return finding(f"a score is off by {difference:.3g}, above {tolerance:.3g}", difference)
@@ -94,6 +92,8 @@ def compare(answer: Answer, truth: Truth) -> Finding:
     ties = scores[1:] == scores[:-1]
     if (scores[1:] > scores[:-1]).any() or (rows[1:] < rows[:-1])[ties].any():
         return finding("not in order: highest score first, equal scores by row", difference)
+    if not _same_weights(answer.attention, truth.attention):
+        return finding("attention is not that of the model", difference)
     return finding(None, difference, bool((rows[:10] == expected[:10]).all()))
 
 

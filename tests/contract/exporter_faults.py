@@ -159,6 +159,16 @@ def state_of_the_event_before(body: ir.Model) -> None:
         input_changed(body, name, without_the_last)
 
 
+def attention_of_older_events(body: ir.Model) -> None:
+    """The weights stand in the opposite order."""
+    g = GraphBuilder(_NUMBERS)
+    backwards = g.Slice(body.graph.outputs[1], [-1], [-(2**62)], [1], [-1])
+    for value in g.initializers.values():
+        body.graph.initializers.add(value)
+    body.graph.extend(g.nodes)
+    body.graph.outputs[1] = backwards
+
+
 # --- another model
 
 

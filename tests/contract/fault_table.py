@@ -20,6 +20,7 @@ They are put into the exporter; the torch model that the gate compares with is n
     user map off by one        models that ask for `user`
     given tags ignored         models that ask for `user_tags`
     stored tags ignored        likewise
+    attention turned around    models that give out weights
 """
 
 from collections.abc import Callable
@@ -71,6 +72,10 @@ def asks_for_users(kind: type[RecommenderModel]) -> bool:
     return issubclass(kind, PairModel)
 
 
+def weighs_events(kind: type[RecommenderModel]) -> bool:
+    return "state_and_attention" in vars(kind)
+
+
 NOT_ALLOWED = "an item that may not be returned, or one twice"
 FAULTS = [
     Fault("id map off by one, in", faults.ids_shifted_on_the_way_in, clause=""),
@@ -87,4 +92,10 @@ FAULTS = [
     Fault("user map off by one", faults.users_shifted, of=asks_for_users),
     Fault("given tags ignored", faults.given_tags_ignored, of=asks_for_users),
     Fault("stored tags ignored", faults.stored_tags_ignored, of=asks_for_users),
+    Fault(
+        "attention turned around",
+        body=faults.attention_of_older_events,
+        of=weighs_events,
+        clause="attention is not that of the model",
+    ),
 ]

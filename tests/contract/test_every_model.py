@@ -17,6 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import torch
 from fault_table import FAULTS, Fault
 from numpy.typing import NDArray
 
@@ -240,6 +241,23 @@ def test_a_table_may_be_rounded_and_scores_have_none(
     assert report.n_faults == 0 and report.item_table == "quantized"
     recommender = Recommender.load(target)
     assert recommender.info.profile == "int8" and recommender.selftest() >= 4
+
+
+# --- what is like an item
+
+
+def test_what_is_near_is_similar_and_who_knows_no_items_says_so(member) -> None:
+    run, recommender = member.run, Recommender.load(member.file)
+    ids, model = run.split.catalogue.item_ids.tolist(), run.model
+    if isinstance(model, TableModel):
+        vectors = torch.nn.functional.normalize(model.item_table()[1:], dim=-1)
+        order = (vectors @ vectors[3]).argsort(descending=True, stable=True).tolist()
+        assert recommender.similar(ids[3]).item_ids == [ids[i] for i in order if i != 3][:10]
+    elif member.name in ("popularity", "personal-frequency", "user-item-attention", "neumf"):
+        with pytest.raises(ValueError, match="recommends to anybody"):
+            recommender.similar(ids[3])
+    else:
+        assert recommender.similar(ids[3], 5) == recommender.recommend([ids[3]], 5)
 
 
 # --- figures

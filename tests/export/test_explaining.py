@@ -23,7 +23,14 @@ STEPS: dict[str, Any] = {"batch_events": 200, "learning_rate": 0.01}
 CONFIGS = {
     "markov-chain": TrainConfig("markov-chain"),
     "attention-pool": TrainConfig("attention-pool", SMALL, epochs=8, **STEPS),
-    "sasrec": TrainConfig("sasrec", {**SMALL, "n_blocks": 1}, epochs=25, patience=25, **STEPS),
+    "sasrec": TrainConfig(
+        "sasrec",
+        {**SMALL, "n_blocks": 1, "dropout": 0.1},
+        epochs=12,
+        patience=12,
+        batch_events=60,
+        learning_rate=0.01,
+    ),
 }
 
 
