@@ -21,6 +21,7 @@ SWITCHES = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
+PATIENCE = 15_000  # milliseconds: other tests may have the machine
 HOSTILE = "<img src=x onerror=alert(12)>"
 
 Open = Callable[..., Page]
@@ -33,6 +34,7 @@ def context() -> Iterator[BrowserContext]:
     path = named or shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium here: install one, or name it in ATTNREC_CHROMIUM")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=SWITCHES.split())
         yield browser.new_context()
@@ -57,7 +59,7 @@ def visit(context: BrowserContext) -> Iterator[Open]:
         page = context.new_page()
         pages.append(page)
         page.set_viewport_size({"width": width, "height": height})
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
         page.on("console", heard)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
