@@ -132,16 +132,16 @@ def figures_of(curves: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
 
 
 def draw(files: dict[str, dict[str, Any]], path: Path) -> None:
-    """Mean reciprocal rank by the number of events gone, a panel for each file."""
+    """Mean rank by the number of events gone, a panel for each file."""
     figure = Figure(figsize=(3.2 * len(files), 2.9), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(files), sharey=True))
     for panel, (title, figures) in zip(panels, files.items(), strict=True):
         for name in COLOURS:
             if name in figures:
-                values = figures[name]["mean_reciprocal_rank"]
+                values = figures[name]["mean_rank"]
                 panel.plot(values, "o-", markersize=3, color=COLOURS[name], label=name)
-        panel.set(title=title, xlabel="events taken away", ylim=(0, 1.02))
-    panels[0].set_ylabel("mean reciprocal rank")
+        panel.set(title=title, xlabel="events taken away", ylim=0)
+    panels[0].set_ylabel("mean rank of the item")
     # The panel with the most lines knows all of them.
     max(panels, key=lambda one: len(one.lines)).legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=100, metadata={"Software": None})

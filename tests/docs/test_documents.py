@@ -46,7 +46,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("document", ["README.md", "README.zh-CN.md", "docs/file-format.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "README.zh-CN.md", "docs/file-format.md", "docs/explanations.md"],
+)
 def test_python_examples_run_as_printed(document, shop) -> None:
     for code in blocks(document, "python", "model.onnx"):
         subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=shop, check=True)
