@@ -1,6 +1,7 @@
 """Loading the file again while the old one answers, and changing to it only if it is sound."""
 
 import asyncio
+import gc
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -85,4 +86,5 @@ class Reloading:
                 return
             self._service.served, self.n_unavailable = served, n_unavailable
             self._service.metrics.reloads["success"] += 1
+            gc.collect()  # the old file goes now, not when the collector happens to look
             logger.warning("serving %s now, process %d", served.version, os.getpid())

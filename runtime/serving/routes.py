@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from attnrec.runtime.serving import docs_page, metrics, openapi
-from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import JSON, Service, refuse
 from attnrec.runtime.serving.inference_routes import inference_routes
 from attnrec.runtime.serving.page import page
@@ -26,7 +25,7 @@ class Pages:
     def __init__(self, service: Service, reloading: Reloading) -> None:
         self._service = service
         self._reloading = reloading
-        self._descriptions: tuple[Served, bytes, bytes] | None = None
+        self._descriptions: tuple[str, bytes, bytes] | None = None
 
     def app(self) -> Starlette:
         """The application."""
@@ -122,7 +121,7 @@ class Pages:
     def _described(self) -> tuple[bytes, bytes]:
         """The document and its page, made once for a file: it takes 10 ms."""
         served = self._service.served
-        if self._descriptions is None or self._descriptions[0] is not served:
+        if self._descriptions is None or self._descriptions[0] != served.version:
             has_token = self._service.has_token
             examples: Sequence[int | str] = ()
             if not has_token:  # the page is for everybody, items are not
@@ -133,7 +132,7 @@ class Pages:
                 has_token=has_token,
                 examples=examples if len(examples) == 2 else (),
             )
-            self._descriptions = served, encode(document), docs_page.render(document)
+            self._descriptions = served.version, encode(document), docs_page.render(document)
         return self._descriptions[1:]
 
     async def reload(self, request: Request) -> Response:
