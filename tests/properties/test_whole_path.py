@@ -130,10 +130,11 @@ class Asker:
             "candidates": self._padded([call.candidates or [] for call in calls]),
             "k": np.array([calls[0].k]),
         }
-        outputs = self.session.run(None, feed)
+        names = [value.name for value in self.session.get_outputs()]
+        outputs = self.session.run(names, feed)
         for i, (call, scores) in enumerate(zip(calls, self.truth(calls), strict=True)):
             allowed = (call.candidates or []) if restricted else None
-            titles = outputs[3][i].tolist() if len(outputs) > 3 else None
+            titles = outputs[3][i].tolist() if names[3:4] == ["titles"] else None
             row = Row(outputs[0][i].tolist(), outputs[1][i].tolist(), int(outputs[2][i]), titles)
             self.contract.assert_answers(
                 row, scores, Call(call.history, call.k, call.exclude, allowed)
