@@ -140,8 +140,9 @@ def draw(files: dict[str, dict[str, Any]], path: Path) -> None:
             if name in figures:
                 values = figures[name]["mean_rank"]
                 panel.plot(values, "o-", markersize=3, color=COLOURS[name], label=name)
-        panel.set(title=title, xlabel="events taken away", ylim=0)
+        panel.set(title=title, xlabel="events taken away")
     panels[0].set_ylabel("mean rank of the item")
+    panels[0].set_ylim(bottom=0)  # of all of them
     # The panel with the most lines knows all of them.
     max(panels, key=lambda one: len(one.lines)).legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=100, metadata={"Software": None})
