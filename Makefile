@@ -49,6 +49,7 @@ demo: install .venv-device/installed
 	@echo "--- 5/5 serve it over HTTP, and ask once"
 	$(VENV)/python examples/ask_server.py demo-run/model.onnx < demo-run.customers.jsonl
 	rm demo-run.customers.jsonl
+	@echo "--- to look and click yourself: $(VENV)/attnrec-serve demo-run/model.onnx, then open http://127.0.0.1:8000"
 
 test: install
 	$(VENV)/python -m pytest -q -n auto --dist loadfile
