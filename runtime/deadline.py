@@ -33,29 +33,30 @@ class Deadline:
         self.seconds = seconds
         self._options = onnxruntime.RunOptions()
         self._ends: float | None = None
+        self._ended = False
         self._lock = threading.Lock()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def run(self, call: Callable[[], Result]) -> Result:
         """The result of the call. `DeadlineExceeded` if it had to be ended."""
         with self._lock:
-            self._options.terminate = False
+            if self._ended:
+                self._options.terminate = self._ended = False
             self._ends = time.monotonic() + self.seconds
         current.options = self._options
         try:
             return call()
         except Exception as error:  # onnxruntime has no class for an ended run
-            if self._options.terminate:
+            if self._ended:
                 raise DeadlineExceeded(f"longer than {self.seconds:g} seconds") from error
             raise
         finally:
             current.options = None
-            with self._lock:
-                self._ends = None
+            self._ends = None  # the watching thread may just have looked; the next call forgets it
 
     def _watch(self) -> None:
         while True:
             time.sleep(self.seconds / 4)
             with self._lock:
                 if self._ends is not None and time.monotonic() > self._ends:
-                    self._options.terminate = True
+                    self._options.terminate = self._ended = True

@@ -58,31 +58,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"][ARRIVED] = time.perf_counter()
-        self._fields = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._fields += len(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += len(name) + len(value) + 4
-        if self._fields <= LARGEST_HEAD:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         # A large head may have come in one piece, with a body behind it.
-        if self._fields <= LARGEST_HEAD:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size <= LARGEST_HEAD:
             super().on_headers_complete()
         elif not self.transport.is_closing():
             self._refuse_head()
-
-    def on_body(self, body: bytes) -> None:
-        if self._fields <= LARGEST_HEAD:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if self._fields <= LARGEST_HEAD:
-            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -110,6 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._late = None
 
     def _refuse_head(self) -> None:
+        # What follows the head in the same piece belongs to a request that has had its answer.
+        self.cycle = _Answered()  # type: ignore[assignment]
         self._refuse(431, f"path and headers are larger than {LARGEST_HEAD} bytes; send less")
 
     def _refuse(self, status: int, detail: str, wait: int | None = None) -> None:
@@ -124,6 +109,15 @@ class BoundedProtocol(HttpToolsProtocol):
             head += f"retry-after: {wait}\r\n"
         self.transport.write(head.encode() + b"\r\n" + body)
         self.transport.close()
+
+
+class _Answered:
+    """In place of a request: whatever else belongs to it is passed over."""
+
+    response_complete = True
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()
 
 
 class _JoinedWrites:
