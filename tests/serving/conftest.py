@@ -6,12 +6,15 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from attnrec.runtime import Recommender
+from attnrec.runtime import format as names
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
@@ -66,6 +69,13 @@ class Server:
         connection.sendall(sent)
         return connection
 
+    def metric(self, name: str, headers: Any = JSON, **labels: str) -> float:
+        """The value of one line of /metrics."""
+        pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        start = f"{name}{{{pairs}}} " if pairs else f"{name} "
+        lines = self.send("GET", "/metrics", None, headers).body.decode().splitlines()
+        return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
+
     def stop(self) -> tuple[int, str]:
         """SIGTERM; the exit code and what stood on standard error since the start."""
         self.process.terminate()
@@ -88,17 +98,38 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def failing_its_self_test() -> bytes:
+    """tiny-string, sealed with a golden vector that it does not reproduce."""
+    content = (FORMAT_1 / "tiny-string.onnx").read_bytes()
+    text = Recommender.load(FORMAT_1 / "tiny-string.onnx")._golden
+    wrong = json.loads(text)
+    wrong[0]["n_known"] += 1
+    old, new = (names.metadata_entry(names.GOLDEN_KEY, t) for t in (text, json.dumps(wrong)))
+    seal = names.metadata_entry(names.SEAL_KEY, "0" * names.SEAL_LENGTH)
+    assert content.count(old) == 1
+    return names.seal(content.replace(old, new)[: -len(seal)])
+
+
+@pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """Start a server on a free port: start("tiny-string", "--queue", 1)."""
+    """Start a server on a free port: start("tiny-string", "--queue", 1).
+
+    prefix: a command before that of the server; how: further arguments of Popen.
+    """
     processes: list[subprocess.Popen[str]] = []
 
     def call(
-        file: str | Path, *options: object, preexec: Callable[[], None] | None = None
+        file: str | Path,
+        *options: object,
+        preexec: Callable[[], None] | None = None,
+        prefix: Sequence[str] = (),
+        **how: Any,
     ) -> Server:
         path = FORMAT_1 / f"{file}.onnx" if isinstance(file, str) else file
         process = subprocess.Popen(
-            [COMMAND, str(path), "--port", "0", *map(str, options)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=preexec,
+            [*prefix, COMMAND, str(path), "--port", "0", *map(str, options)],
+            stdout=how.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE, text=True,
+            preexec_fn=preexec, **how,
         )  # fmt: skip
         processes.append(process)
         assert process.stderr is not None

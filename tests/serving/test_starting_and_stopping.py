@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from attnrec.runtime import Recommender
-from attnrec.runtime import format as names
-
 COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -62,16 +59,9 @@ def test_an_address_that_cannot_be_had_is_named(refused, strings, data) -> None:
 
 
 def test_a_file_that_fails_its_self_test_is_never_ready_and_says_why(
-    start, data, tmp_path
+    start, failing_its_self_test, tmp_path
 ) -> None:
-    content = (data / "tiny-string.onnx").read_bytes()
-    text = Recommender.load(data / "tiny-string.onnx")._golden
-    wrong = json.loads(text)
-    wrong[0]["n_known"] += 1
-    old, new = (names.metadata_entry(names.GOLDEN_KEY, t) for t in (text, json.dumps(wrong)))
-    seal = names.metadata_entry(names.SEAL_KEY, "0" * names.SEAL_LENGTH)
-    assert content.count(old) == 1
-    (tmp_path / "wrong.onnx").write_bytes(names.seal(content.replace(old, new)[: -len(seal)]))
+    (tmp_path / "wrong.onnx").write_bytes(failing_its_self_test)
     server = start(tmp_path / "wrong.onnx")
     assert server.send("GET", "/healthz").status == 200
     for _ in range(2):
