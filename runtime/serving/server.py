@@ -1,6 +1,7 @@
 """Listening, signals, and stopping: uvicorn with the bounds that it does not set itself."""
 
 import asyncio
+import errno
 import gc
 import ipaddress
 import logging
@@ -8,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -43,14 +45,28 @@ def listen(host: str, port: int, *, others_may_ask: bool = False) -> socket.sock
         )
         # asyncio sends at once (TCP_NODELAY) only on sockets that say that they are TCP; else
         # every answer waits 40 ms for the client to confirm its head.
-        return socket.socket(
-            family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach()
-        )
+        return _Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"cannot listen on {where}: {reason}; choose another --host or --port (0: a free one)"
         ) from error
+
+
+class _Listener(socket.socket):
+    """Leaves connections waiting while this process can open no more files.
+
+    asyncio would try, and complain, as often as connections may wait, before it does anything
+    else; left alone it closes refused connections in its next rounds.
+    """
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno == errno.EMFILE:
+                raise BlockingIOError from error
+            raise
 
 
 def token_of(path: Path) -> str:

@@ -3,9 +3,11 @@
 import http.client
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +77,22 @@ class Server:
         start = f"{name}{{{pairs}}} " if pairs else f"{name} "
         lines = self.send("GET", "/metrics", None, headers).body.decode().splitlines()
         return sum(float(line.removeprefix(start)) for line in lines if line.startswith(start))
+
+    def reload(self, headers: Any = JSON) -> tuple[float, float]:
+        """SIGHUP, then wait for its end; how many succeeded and failed since the start."""
+
+        def counts() -> tuple[float, float]:
+            name = "attnrec_reloads_total"
+            success = self.metric(name, headers, result="success")
+            return success, self.metric(name, headers, result="failure")
+
+        before = counts()
+        self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 60
+        while (now := counts()) == before:
+            assert time.monotonic() < deadline, "no end of a reload"
+            time.sleep(0.005)
+        return now
 
     def stop(self) -> tuple[int, str]:
         """SIGTERM; the exit code and what stood on standard error since the start."""

@@ -125,8 +125,9 @@ def test_pipelined_requests_are_answered_in_their_order(strings) -> None:
 def test_idle_connections_do_not_keep_others_from_being_answered(start) -> None:
     server = start("tiny-string")
     half = [server.raw(HEAD) for _ in range(100)]
-    idle = [server.raw(WHOLE) for _ in range(100)]
+    idle = [server.raw(b"") for _ in range(100)]
     for connection in idle:
+        connection.sendall(WHOLE)
         assert one_answer_of(connection)[0] == 200
     for _ in range(20):
         assert server.ask({"history": []}).status == 200
@@ -142,8 +143,9 @@ def few_files() -> None:
 
 def test_more_connections_than_allowed_are_refused_and_the_others_kept(start) -> None:
     server = start("tiny-string", preexec=few_files)
-    kept = [server.raw(WHOLE) for _ in range(30)]
+    kept = [server.raw(b"") for _ in range(30)]
     for connection in kept:
+        connection.sendall(WHOLE)
         assert one_answer_of(connection)[0] == 200
     more = [server.raw(b"") for _ in range(200)]
     received = everything_from(more[100])
