@@ -56,8 +56,10 @@ def test_any_body_of_any_route_is_answered_or_refused(strings, path) -> None:
         assert response.status in ALLOWED, (body, response.status)
         assert path.startswith("/v2") or response.status == 200 or content["detail"]
 
-    check()
-    connection.close()
+    try:
+        check()
+    finally:
+        connection.close()
     assert strings.send("GET", "/healthz").status == 200
 
 
