@@ -199,9 +199,9 @@ def _answer_line(
 def _table(answer: Recommendations, reasons: list[Reasons] | None) -> Table:
     table = Table(box=None, header_style="bold")
     table.add_column("", justify="right")
-    table.add_column("item")
+    table.add_column("item", overflow="fold")
     if answer.titles is not None:
-        table.add_column("title")
+        table.add_column("title", overflow="fold")
     table.add_column("score", justify="right")
     for place, (item_id, score) in enumerate(answer):
         title = [] if answer.titles is None else [answer.titles[place]]

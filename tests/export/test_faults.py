@@ -94,9 +94,10 @@ class PlacesFromTheOldest(SASRec):
 
 
 class StateOfTheEventBefore(SASRec):
-    def state(self, item_vectors: Tensor, known: Tensor) -> Tensor:
+    def state_and_attention(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         states = self.states(item_vectors, known)
-        return torch.cat([states[:, :1], states], dim=1)[:, -2]  # the only one, where it is
+        state = torch.cat([states[:, :1], states], dim=1)[:, -2]  # the only one, where it is
+        return state, super().state_and_attention(item_vectors, known)[1]
 
 
 # --- faults of the head: a function of the contract is replaced

@@ -21,7 +21,7 @@ from attnrec.export import ParityReport
 from attnrec.runtime import Recommender
 from attnrec.runtime import format as names
 from attnrec.train import Run
-from attnrec.train.models.protocol import catalogue_scores
+from attnrec.train.models.protocol import TableModel, catalogue_scores
 
 NAMES = ["sasrec-string", "sasrec-int64", "markov-chain-int64", "popularity-string"]
 FACTS = [
@@ -150,7 +150,11 @@ def test_inputs_and_outputs_are_those_of_format_1(
     }
     if runs[name].split.catalogue.titles is not None:
         expected["titles"] = (onnx.TensorProto.STRING, ["B", "K"])
+    model = runs[name].model
+    if isinstance(model, TableModel) and model.has_attention:
+        expected["attention"] = (onnx.TensorProto.FLOAT, ["B", "W"])
     assert shapes(graph.output) == expected
+    assert list(expected) == [value.name for value in graph.output]
 
 
 # --- the facts
