@@ -5,6 +5,7 @@ Bodies to be answered take a short way of their own; everything else is Starlett
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
@@ -24,6 +25,7 @@ from attnrec.runtime.serving.problems import (
     CLOSE,
     LATE,
     PROBLEM_JSON,
+    STOPS,
     ClientGone,
     Refused,
     encode,
@@ -31,9 +33,12 @@ from attnrec.runtime.serving.problems import (
 )
 from attnrec.runtime.serving.protocol import READ_SECONDS
 
+logger = logging.getLogger(__name__)
+
 JSON = "application/json"
 OPEN_PATHS = frozenset({"/", "/docs", "/healthz", "/readyz"})
 """What needs no token: nothing of the file is in it."""
+FAILED = "the server failed; its log says why"
 _CLIENT_GONE = 499  # as nginx logs it; never sent
 _DETAILS = {
     404: "nothing is at this path; ask /v1/recommend, or see /docs for what else there is",
@@ -110,8 +115,11 @@ class Service:
         call = partial(served.routes[path], body)
         try:
             return await self.computing.run(call, state, is_short=served.is_short(path, body))
-        except asyncio.CancelledError:
-            raise Refused(503, "the server stops, ask another one", headers=CLOSE) from None
+        except (HTTPException, ClientGone):
+            raise
+        except Exception as error:
+            logger.exception("%s failed", path)
+            raise Refused(500, FAILED) from error
 
     async def body_of(self, scope: Scope, receive: Receive) -> bytes:
         """The body of a request, which must be JSON, small and soon there."""
@@ -149,7 +157,7 @@ class Service:
             detail = f"the body is larger than {most} bytes; send fewer ids or rows"
             raise Refused(413, detail, headers=CLOSE, limit=most) from None
         except asyncio.CancelledError:
-            raise Refused(503, "the server stops, ask another one", headers=CLOSE) from None
+            raise Refused(503, STOPS, headers=CLOSE) from None
 
     def _check_token(self, scope: Scope, path: str) -> None:
         if self._credentials is None or path in OPEN_PATHS:
@@ -189,7 +197,7 @@ async def refuse(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         error = Refused(400, "the client closed the connection")
     if not isinstance(error, HTTPException):  # a fault of ours or of the machine, and logged
-        error = Refused(500, "the server failed; its log says why")
+        error = Refused(500, FAILED)
     status, content, headers = refusal(error)
     return Response(content, status, headers, media_type=PROBLEM_JSON)
 

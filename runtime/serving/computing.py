@@ -17,7 +17,15 @@ from functools import partial
 from typing import Any
 
 from attnrec.runtime.deadline import Deadline, DeadlineExceeded
-from attnrec.runtime.serving.problems import ARRIVED, GONE, ClientGone, Refused
+from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.serving.problems import (
+    ARRIVED,
+    CLOSE,
+    GONE,
+    STOPS,
+    ClientGone,
+    Refused,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,11 @@ class Computing:
         except DeadlineExceeded as error:
             detail = f"the answer takes {error}; send fewer rows or ids"
             raise Refused(503, detail, headers={"Retry-After": "1"}) from error
+        except ModelFileError as error:  # titles and item vectors are read when first wanted
+            detail = "this needs the file, and on disk is another one by now: reload the server"
+            raise Refused(503, detail) from error
+        except asyncio.CancelledError:
+            raise Refused(503, STOPS, headers=CLOSE) from None
         finally:
             self._free += 1
 

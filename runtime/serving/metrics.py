@@ -3,7 +3,7 @@
 import os
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class Metrics:
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
         self._classes: dict[str, list[int]] = {}
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self.reloads: Counter[str] = Counter({"success": 0, "failure": 0})
         self._started = time.time()
 
@@ -32,7 +32,7 @@ class Metrics:
         if classes is None:
             classes = self._classes[route] = [0] * (len(BOUNDS) + 1)
         classes[bisect_left(BOUNDS, seconds)] += 1
-        self._seconds[route] += seconds  # type: ignore[assignment]
+        self._seconds[route] += seconds
 
     def render(self, gauges: Sequence[tuple[str, str, dict[str, object], float]]) -> bytes:
         """Everything as text. gauges: (name, help, labels, value) of what only others know."""

@@ -15,6 +15,7 @@ ARRIVED, GONE, LATE = "arrived", "gone", "late"
 """Entries in the state of a request: when it began, by `time.perf_counter`; whether its client has
 gone away; whether its body does not come."""
 CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
+STOPS = "the server stops, ask another one"
 PROBLEM_JSON = "application/problem+json"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -36,7 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _most_connections = most_connections()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_JoinedWrites(transport))  # type: ignore[arg-type]
+        super().connection_made(cast(asyncio.Transport, _JoinedWrites(transport)))
         if len(self.connections) > self._most_connections:
             self._refuse(503, f"{self._most_connections} connections are open already", wait=1)
             return
@@ -94,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         # What follows the head in the same piece belongs to a request that has had its answer.
-        self.cycle = _Answered()  # type: ignore[assignment]
+        self.cycle = cast(RequestResponseCycle, _Answered())
         self._refuse(431, f"path and headers are larger than {LARGEST_HEAD} bytes; send less")
 
     def _refuse(self, status: int, detail: str, wait: int | None = None) -> None:

@@ -1,6 +1,5 @@
 """What there is beside the bodies to be answered: health, facts, search, pages, reloading."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -150,10 +149,7 @@ class Pages:
 
     async def _in_turn(self, call: Callable[[], bytes], request: Request) -> Response:
         state: Any = request.scope["state"]
-        try:
-            content = await self._service.computing.run(call, state, is_short=False)
-        except asyncio.CancelledError:
-            raise Refused(503, "the server stops, ask another one") from None
+        content = await self._service.computing.run(call, state, is_short=False)
         return Response(content, media_type=JSON)
 
 

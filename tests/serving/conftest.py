@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -139,7 +140,6 @@ def start() -> Iterator[Start]:
     def call(
         file: str | Path,
         *options: object,
-        preexec: Callable[[], None] | None = None,
         prefix: Sequence[str] = (),
         **how: Any,
     ) -> Server:
@@ -147,7 +147,7 @@ def start() -> Iterator[Start]:
         process = subprocess.Popen(
             [*prefix, COMMAND, str(path), "--port", "0", *map(str, options)],
             stdout=how.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE, text=True,
-            preexec_fn=preexec, **how,
+            **how,
         )  # fmt: skip
         processes.append(process)
         assert process.stderr is not None
@@ -161,6 +161,24 @@ def start() -> Iterator[Start]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def put() -> Callable[[bytes, Path], None]:
+    """Replace a file as a deployment does: the whole file at once, under the name of the old."""
+
+    def call(content: bytes, path: Path) -> None:
+        beside = path.with_suffix(".new")
+        beside.write_bytes(content)
+        os.replace(beside, path)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def version_of() -> Callable[[Path], str]:
+    """The model_version of a file."""
+    return lambda path: Recommender.load(path).info.sha256[:12]
 
 
 @pytest.fixture(scope="session")

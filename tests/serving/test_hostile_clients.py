@@ -142,7 +142,7 @@ def few_files() -> None:
 
 
 def test_more_connections_than_allowed_are_refused_and_the_others_kept(start) -> None:
-    server = start("tiny-string", preexec=few_files)
+    server = start("tiny-string", preexec_fn=few_files)
     kept = [server.raw(b"") for _ in range(30)]
     for connection in kept:
         connection.sendall(WHOLE)

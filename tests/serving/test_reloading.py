@@ -1,8 +1,5 @@
 """Another file, another list of unavailable items: taken if sound, else the old one stays."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from attnrec.runtime import Recommender
@@ -12,20 +9,9 @@ BEARER = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"
 QUESTION = {"history": ["sku-1"], "k": 40}
 
 
-def version_of(path: Path) -> str:
-    return Recommender.load(path).info.sha256[:12]
-
-
-def put(content: bytes, path: Path) -> None:
-    """As a deployment does: the whole file at once, under the name of the old one."""
-    beside = path.with_suffix(".new")
-    beside.write_bytes(content)
-    os.replace(beside, path)
-
-
 @pytest.mark.parametrize("kind", ["altered", "truncated", "empty", "no self-test", "missing"])
 def test_a_file_that_cannot_be_used_leaves_the_old_one(
-    start, data, tmp_path, failing_its_self_test, kind
+    start, put, data, tmp_path, failing_its_self_test, kind
 ) -> None:
     path = tmp_path / "model.onnx"
     good = (data / "tiny-string.onnx").read_bytes()
@@ -52,7 +38,31 @@ def test_a_file_that_cannot_be_used_leaves_the_old_one(
     assert f"still serving {before['model_version']}" in errors
 
 
-def test_reloading_over_http_needs_the_token(start, data, tmp_path) -> None:
+def test_what_is_read_from_the_file_later_is_refused_once_that_is_another_one(
+    start, put, data, tmp_path
+) -> None:
+    path = tmp_path / "model.onnx"
+    good = (data / "tiny-string.onnx").read_bytes()
+    put(good, path)
+    server = start(path)
+    item = server.ask(QUESTION).json["items"][0]["id"]
+    for other in ((data / "tiny-int8.onnx").read_bytes(), good[:-1], b""):
+        put(other, path)
+        for reply in (
+            server.send("POST", "/v1/similar", {"item": item}),
+            server.send("GET", "/v1/items?q=title"),
+        ):
+            assert "reload" in reply.problem(503)["detail"]
+        assert server.ask(QUESTION).status == 200
+    put(good, path)
+    assert server.send("POST", "/v1/similar", {"item": item}).status == 200
+    assert server.send("GET", "/v1/items?q=title").status == 200
+    put(b"", path)  # by now both were read
+    assert server.send("POST", "/v1/similar", {"item": item}).status == 200
+    assert server.send("GET", "/v1/items?q=title").status == 200
+
+
+def test_reloading_over_http_needs_the_token(start, put, version_of, data, tmp_path) -> None:
     path, token = tmp_path / "model.onnx", tmp_path / "token"
     token.write_text(TOKEN)
     token.chmod(0o600)
@@ -119,7 +129,7 @@ def test_a_list_that_does_not_fit_the_file_keeps_the_old_list(start, tmp_path) -
     assert server.send("GET", "/readyz").status == 200
 
 
-def test_a_file_with_ids_of_another_type_takes_over_whole(start, data, tmp_path) -> None:
+def test_a_file_with_ids_of_another_type_takes_over_whole(start, put, data, tmp_path) -> None:
     path = tmp_path / "model.onnx"
     put((data / "tiny-string.onnx").read_bytes(), path)
     server = start(path)

@@ -3,7 +3,6 @@
 import http.client
 import itertools
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -15,17 +14,6 @@ QUESTIONS = [
     {"history": history, "k": k}
     for history, k in itertools.product(([], ["sku-1"], ["sku-5", "sku-9", "no such"]), (1, 7, 40))
 ]
-
-
-def version_of(path: Path) -> str:
-    return Recommender.load(path).info.sha256[:12]
-
-
-def put(content: bytes, path: Path) -> None:
-    """As a deployment does: the whole file at once, under the name of the old one."""
-    beside = path.with_suffix(".new")
-    beside.write_bytes(content)
-    os.replace(beside, path)
 
 
 class Client(threading.Thread):
@@ -62,7 +50,7 @@ def assert_answers_are_of_the_file_they_name(clients, files: list[Path]) -> set[
     for file in files:
         recommender = Recommender.load(file)
         found = [recommender.recommend(**question) for question in QUESTIONS]
-        expected[version_of(file)] = [(one.item_ids, one.scores) for one in found]
+        expected[recommender.info.sha256[:12]] = [(one.item_ids, one.scores) for one in found]
     seen = set()
     for client in clients:
         assert client.error is None, repr(client.error)
@@ -77,7 +65,7 @@ def assert_answers_are_of_the_file_they_name(clients, files: list[Path]) -> set[
 
 
 def test_fifty_swaps_under_load_of_which_ten_are_corrupt_lose_nothing(
-    start, data, tmp_path, failing_its_self_test
+    start, put, version_of, data, tmp_path, failing_its_self_test
 ) -> None:
     files = [data / "tiny-string.onnx", data / "tiny-markov-chain.onnx"]
     good = [file.read_bytes() for file in files]

@@ -48,6 +48,6 @@ def test_the_server_needs_no_memory_that_is_written_and_executed(start) -> None:
     probe = f"import ctypes; exit(ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0) != 0)"
     if subprocess.run([sys.executable, "-c", probe]).returncode:
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
-    server = start("tiny-int8", preexec=restrict)
+    server = start("tiny-int8", preexec_fn=restrict)
     assert server.ask({"history": []}).status == 200
     assert server.send("GET", "/readyz").status == 200
