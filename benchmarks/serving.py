@@ -9,6 +9,7 @@ FastAPI is installed into build/bench-serving. Linux with wrk (apt install wrk) 
 """
 
 import argparse
+import atexit
 import json
 import os
 import shutil
@@ -40,11 +41,14 @@ class Server:
     """A server process on core 0 and its figures from /proc."""
 
     def __init__(self, command: list[str], port: int, **variables: str) -> None:
-        self.port = port
+        self.name, self.port = " ".join(command), port
+        if self._answers():
+            raise SystemExit(f"something answers at port {port} already; stop it first")
         self.process = subprocess.Popen(
             ["taskset", "-c", "0", *command],
             stderr=subprocess.PIPE, text=True, env={**os.environ, **variables},
         )  # fmt: skip
+        atexit.register(self.process.terminate)
         for _ in range(600):
             if self._answers():
                 break
@@ -78,8 +82,9 @@ class Server:
         before = self.cpu_seconds()
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = json.loads(output.strip().splitlines()[-1])
+        time.sleep(1)  # requests that wrk has left behind are still computed, beside the next one
         if found["errors"]:
-            raise SystemExit(f"{found['errors']} errors at {connections} connections")
+            raise SystemExit(f"{self.name}: {found['errors']} errors at {connections} connections")
         return {
             "requests_a_second": found["n"] / found["us"] * 1e6,
             "p50_us": found["p50"],
@@ -87,10 +92,6 @@ class Server:
             "cpu_us": (self.cpu_seconds() - before) / found["n"] * 1e6,
             "n": found["n"],
         }
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.communicate(timeout=30)
 
 
 def peer_python() -> str:
@@ -175,8 +176,6 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         }
         for name, per in turns.items()
     }
-    for server in everybody.values():
-        server.stop()
     result["outside_over_echo"] = statistics.median(outside)
     return result
 

@@ -45,7 +45,7 @@ def rows_graph(model: TableModel) -> bytes:
     g = GraphBuilder()
     rows = ir.Value(name="rows", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["B", "T"]))
     table = g.initializer("item_table", np.ascontiguousarray(model.item_table().detach().numpy()))
-    (state,) = g.inline(
+    state, *_ = g.inline(
         export_body(model),
         **{ITEM_VECTORS: g.Gather(table, rows, axis=0), KNOWN: g.Greater(rows, 0)},
     )

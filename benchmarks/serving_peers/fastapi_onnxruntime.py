@@ -23,7 +23,8 @@ class Question(BaseModel):
 def recommend(question: Question):
     history = np.array([question.history], dtype=object)
     feed = {"history": history, "exclude": history, "candidates": none}
-    items, scores, n_known, titles = session.run(None, {**feed, "k": np.array([question.k])})
+    feed["k"] = np.array([question.k])
+    items, scores, n_known, titles = session.run(["items", "scores", "n_known", "titles"], feed)
     found = zip(items[0].tolist(), scores[0].tolist(), titles[0].tolist(), strict=True)
     return {
         "items": [{"id": id_, "score": score, "title": title} for id_, score, title in found],
