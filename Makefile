@@ -52,7 +52,7 @@ demo: install .venv-device/installed
 	@echo "--- to look and click yourself: $(VENV)/attnrec-serve demo-run/model.onnx, then open http://127.0.0.1:8000"
 
 test: install
-	$(VENV)/python -m pytest -q -n auto --dist loadfile
+	$(VENV)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 soak: install
 	$(VENV)/python -m pytest -q -m soak

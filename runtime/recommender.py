@@ -174,9 +174,9 @@ class Recommender:
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
         asked = id_row("item_ids", item_ids, id_type)
+        caller = self._caller(user, user_tags)
         if not len(asked):
             return []
-        caller = self._caller(user, user_tags)
         outputs = self._run(seen[None], self._nothing, asked[None], len(asked), caller)
         answer = answers_of(outputs)[0]
         score_of: dict[int | str, float] = dict(answer)

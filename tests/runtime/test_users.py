@@ -85,9 +85,14 @@ def test_a_batch_has_one_user_and_one_list_of_tags_for_each_history(
         users.recommend_batch([[], []], **wrong)
 
 
-@pytest.mark.parametrize("arguments", [{"user": 3}, {"user_tags": ["gold"]}], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [{"user": 3}, {"user_tags": ["gold"]}, {"user_tags": []}], ids=str
+)
 def test_a_file_that_knows_no_users_says_so(
     strings: Recommender, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="does not declare the input 'user"):
         strings.recommend([], **arguments)
+    for items in (["NA"], []):
+        with pytest.raises(ValueError, match="does not declare the input 'user"):
+            strings.score([], items, **arguments)

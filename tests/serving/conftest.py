@@ -107,6 +107,15 @@ def reply_of(connection: http.client.HTTPConnection) -> Reply:
     return Reply(response.status, response.headers, response.read())
 
 
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Of standard error. Not by readline: what that reads ahead, `communicate` never sees."""
+    assert process.stderr is not None
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(process.stderr.fileno(), 1)):
+        line += byte
+    return line.decode()
+
+
 Start = Callable[..., Server]
 
 
@@ -150,8 +159,7 @@ def start() -> Iterator[Start]:
             **how,
         )  # fmt: skip
         processes.append(process)
-        assert process.stderr is not None
-        line = process.stderr.readline()
+        line = first_line(process)
         address = re.search(r"http://[\d.]+:(\d+)", line)
         assert address, line + process.stderr.read()
         return Server(process, int(address[1]))

@@ -1,0 +1,82 @@
+"""Five minutes near capacity, then five times capacity: `make soak`. Prints what was measured."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+LOAD = Path(__file__).with_name("load.py")
+
+
+def load(server, rate: float, seconds: float, connections: int = 64) -> dict:
+    """Send at a rate from another process."""
+    command = [sys.executable, LOAD, server.port, rate, seconds, "--connections", connections]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+    figures: dict = json.loads(result.stdout)
+    return figures
+
+
+class Memory(threading.Thread):
+    """Resident megabytes of a process, every second."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.status = Path(f"/proc/{pid}/status")
+        self.samples: list[tuple[float, float]] = []
+        self.over = False
+
+    def run(self) -> None:
+        while not self.over:
+            resident = int(self.status.read_text().partition("VmRSS:")[2].split()[0]) / 1024
+            self.samples.append((time.monotonic(), resident))
+            time.sleep(1)
+
+    def slope(self, seconds: float) -> float:
+        """Megabytes a minute over the last seconds, least squares."""
+        last = [(t, mb) for t, mb in self.samples if t > self.samples[-1][0] - seconds]
+        minutes, megabytes = np.array(last).T
+        return float(np.polyfit(minutes / 60, megabytes, 1)[0])
+
+
+def capacity_of(server) -> float:
+    """Answers a second when more are asked for than can be given."""
+    return load(server, 20_000, 5, 32)["answered_a_second"]  # 32: never a full queue
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_five_minutes_near_capacity_and_then_far_beyond_it(start, capsys) -> None:
+    server = start("tiny-int64", "--quiet")
+    capacity = capacity_of(server)
+    time.sleep(1)
+    memory = Memory(server.process.pid)
+    memory.start()
+    steady = load(server, 0.8 * capacity, 300)
+    memory.over = True
+    memory.join()
+    beyond = load(server, 5 * capacity, 20, 400)
+    after = load(server, 0.2 * capacity, 5)
+    slope = memory.slope(240)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\ncapacity {capacity:.0f} a second; memory {slope:+.2f} MB a minute\n"
+            f"  at 80 %, 300 s: {steady}\n  at 500 %, 20 s: {beyond}\n  at 20 % then: {after}\n"
+        )
+    assert set(steady["statuses"]) == {"200"}
+    assert steady["lost"] == 0
+    assert steady["unsent"] <= 64  # due in the last moment
+    assert slope < 1
+    assert set(beyond["statuses"]) == {"200", "503"}
+    assert (beyond["lost"], beyond["without_retry_after"]) == (0, 0)
+    assert beyond["sent_a_second"] > 2 * capacity, "the client was too slow to ask too much"
+    assert beyond["answered_a_second"] > capacity / 4
+    assert (set(after["statuses"]), after["lost"]) == ({"200"}, 0)
+    # Of requests from the second second on; a queue that is still full would take longer.
+    assert after["p50_ms"] < 65 / capacity * 1e3
+    assert server.stop()[0] == 0
