@@ -1,11 +1,14 @@
 """From a run directory to one sealed file that has proved itself."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
 from attnrec.export.body import export_body
 from attnrec.export.callers import check_users
@@ -67,6 +70,18 @@ class PriceTooHigh(ParityError):
         self.price = price
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """More threads of torch add in another order, and the report in the file would tell."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@_one_thread()
 def export(
     run: Run,
     path: str | Path,

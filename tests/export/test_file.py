@@ -53,14 +53,17 @@ def facts(path: Path, key: str) -> Any:
 def exported_elsewhere(
     runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """The same runs, loaded and exported by another process with another seed of hashes."""
+    """The same runs, exported by another process with another seed of hashes and more threads."""
     directory = tmp_path_factory.mktemp("elsewhere")
     program = (
         "import sys\n"
+        "import torch\n"
+        "torch.set_num_threads(2)\n"
         "from attnrec.export import export\n"
         "from attnrec.train import Run\n"
         "for name, run in zip(sys.argv[1::2], sys.argv[2::2]):\n"
         "    export(Run.load(run), f'{name}.onnx')\n"
+        "assert torch.get_num_threads() == 2\n"
     )
     named = [str(part) for name, run in runs.items() for part in (name, run.directory)]
     subprocess.run(
