@@ -53,7 +53,7 @@ class Computing:
         self._limits = limits
         self._free = limits.threads + limits.queue
         self._deadline = Deadline(limits.deadline)
-        self._turns: deque[asyncio.Future[None]] = deque()
+        self._turns: deque[_Work] = deque()
         self._computed = 0.0  # when the last short call was over
         self._in_threads = 0
         self._work: queue.SimpleQueue[_Work] = queue.SimpleQueue()
@@ -90,41 +90,47 @@ class Computing:
             self._free += 1
 
     async def _between_reads(self, call: Call, state: Mapping[str, Any]) -> bytes:
-        """One call, then the server reads what has come: so it knows how many wait."""
-        if self._turns or state[ARRIVED] < self._computed:
-            turn = asyncio.get_running_loop().create_future()
-            self._turns.append(turn)
-            if len(self._turns) == 1:
-                turn.get_loop().call_soon(self._next_turn)
-            await turn
+        """At once, unless others wait: then the server reads what has come between the calls."""
+        if not self._turns and state[ARRIVED] >= self._computed:
+            return _raised(self._computed_now(call, state))
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._turns.append((call, state, future))
+        if len(self._turns) == 1:
+            loop.call_soon(self._next_turns)
+        return _raised(await future)
+
+    def _next_turns(self) -> None:
+        """Answer some of those who wait: one, and more for as long as everything else took.
+
+        In a flood, reading and refusing takes most of a round; one answer a round would be next
+        to none.
+        """
+        begun = time.perf_counter()
+        until = begun + (begun - self._computed)
+        while self._turns:
+            call, state, future = self._turns.popleft()
+            if not future.cancelled():
+                future.set_result(self._computed_now(call, state))
+                if self._computed > until:
+                    break
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._next_turns)
+
+    def _computed_now(self, call: Call, state: Mapping[str, Any]) -> bytes | Exception:
         try:
-            if state.get(GONE):
-                raise ClientGone
-            return self._deadline.run(call)
+            return _outcome(call, state, self._deadline)
         finally:
             self._computed = time.perf_counter()
-
-    def _next_turn(self) -> None:
-        """One of those who wait may compute in the next round of the loop."""
-        while self._turns:
-            turn = self._turns.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                break
-        if self._turns:
-            asyncio.get_running_loop().call_soon(self._next_turn)
 
     async def _in_a_thread(self, call: Call, state: Mapping[str, Any]) -> bytes:
         future = asyncio.get_running_loop().create_future()
         self._in_threads += 1
         try:
             self._work.put((call, state, future))
-            result: bytes | Exception = await future
+            return _raised(await future)
         finally:
             self._in_threads -= 1
-        if isinstance(result, Exception):
-            raise result
-        return result
 
     def _compute_for_ever(self) -> None:
         """What a worker thread does; asyncio's own pool costs 70 microseconds a call more."""
@@ -133,14 +139,25 @@ class Computing:
             call, state, future = self._work.get()
             if future.cancelled():
                 continue
-            result: bytes | Exception = ClientGone()
-            try:
-                if not state.get(GONE):
-                    result = deadline.run(call)
-            except Exception as error:
-                result = error
+            result = _outcome(call, state, deadline)
             with suppress(RuntimeError):  # the loop has ended meanwhile
                 future.get_loop().call_soon_threadsafe(partial(_settle, future, result))
+
+
+def _outcome(call: Call, state: Mapping[str, Any], deadline: Deadline) -> bytes | Exception:
+    """The result of a call, or why there is none."""
+    if state.get(GONE):
+        return ClientGone()
+    try:
+        return deadline.run(call)
+    except Exception as error:
+        return error
+
+
+def _raised(result: bytes | Exception) -> bytes:
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _settle(future: asyncio.Future[bytes | Exception], result: bytes | Exception) -> None:

@@ -54,7 +54,7 @@ def capacity_of(server) -> float:
 @pytest.mark.soak
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_five_minutes_near_capacity_and_then_far_beyond_it(start, capsys) -> None:
-    server = start("tiny-int64", "--quiet")
+    server = start("tiny-int64")
     capacity = capacity_of(server)
     time.sleep(1)
     memory = Memory(server.process.pid)
