@@ -47,7 +47,7 @@ def rows_graph(model: TableModel) -> bytes:
     table = g.initializer("item_table", np.ascontiguousarray(model.item_table().detach().numpy()))
     state, *_ = g.inline(
         export_body(model),
-        **{ITEM_VECTORS: g.Gather(table, rows, axis=0), KNOWN: g.Greater(rows, 0)},
+        {ITEM_VECTORS: g.Gather(table, rows, axis=0), KNOWN: g.Greater(rows, 0)},
     )
     scores = g.Gemm(state, table, transB=1)
     unseen = g.ScatterElements(scores, rows, g.Expand(-np.inf, g.Shape(rows)), axis=1)

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -37,6 +38,17 @@ class _StateBody(nn.Module):
         return self.model.state(item_vectors, known, **context)
 
 
+class _AddedBody(nn.Module):
+    """history_index (B, T) -> what is added to the scores of the table (B, N + 1)."""
+
+    def __init__(self, model: TableModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, history_index: Tensor) -> Tensor:
+        return self.model.added_scores(history_index)
+
+
 class _ScoreBody(nn.Module):
     """history_index (B, T), what the model declares -> scores (B, N + 1)."""
 
@@ -60,7 +72,7 @@ def export_body(model: RecommenderModel) -> ir.Model:
     batch, length = 2, 2
     history = torch.zeros(batch, length, dtype=torch.int64)
     body: nn.Module
-    example: tuple[Tensor, ...]
+    example: tuple[Any, ...]
     if isinstance(model, TableModel):
         dim = model.item_table().shape[1]
         body = _StateBody(model)
@@ -76,14 +88,34 @@ def export_body(model: RecommenderModel) -> ir.Model:
     declared = {"user": (history[:, 0], in_batch)}
     declared["user_tags"] = (history.clone(), in_batch | {1: torch.export.Dim("tags")})
     examples, shapes = (tuple(declared[name][part] for name in model.inputs) for part in (0, 1))
+    return _exported(
+        body,
+        (*example, *examples),
+        [*names, *model.inputs],
+        (*(axes for _ in example), *([shapes] if shapes else [])),
+    )
+
+
+def export_added(model: RecommenderModel) -> ir.Model | None:
+    """What a model adds to the scores of its table, from `history_index`; None: nothing."""
+    if not isinstance(model, TableModel) or not model.adds_scores:
+        return None
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    history = torch.zeros(2, 2, dtype=torch.int64)
+    return _exported(_AddedBody(model), (history,), [HISTORY_INDEX], (axes,))
+
+
+def _exported(
+    body: nn.Module, example: tuple[Any, ...], names: list[str], axes: tuple[Any, ...]
+) -> ir.Model:
     with _quiet_exporter():
         program = torch.onnx.export(
             body.eval(),
-            (*example, *examples),
+            example,
             dynamo=True,
             opset_version=OPSET,
-            input_names=[*names, *model.inputs],
-            dynamic_shapes=(*(axes for _ in example), *([shapes] if shapes else [])),
+            input_names=names,
+            dynamic_shapes=axes,
             verbose=False,
         )
     if program is None:

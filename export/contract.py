@@ -62,11 +62,13 @@ def assemble(
     max_len: int,
     users: Users | None = None,
     declared: Sequence[str] = (),
+    added: ir.Model | None = None,
 ) -> ir.Model:
-    """The self-contained graph around `body`, which is used up.
+    """The self-contained graph around `body`, which is used up, and so is `added`.
 
     table: the item vectors of a table model in the form of the profile, None for a score model.
-    declared: what the model asks for beside the history, of `users`.
+    declared: what the model asks for beside the history, of `users`. added: what the model
+    adds to the scores of its table, if anything.
     """
     g = GraphBuilder()
     inputs = _inputs(id_type_of(catalogue))
@@ -79,14 +81,17 @@ def assemble(
         inputs |= caller_inputs(users, declared)
         caller = rows_of_caller(g, inputs, users)
     if table is None:
-        (every_score,) = g.inline(body, **{HISTORY_INDEX: seq}, **caller)
+        (every_score,) = g.inline(body, {HISTORY_INDEX: seq} | caller)
         scores = choose_scored(g, every_score, rows, catalogue.n_items)
     else:
         table.declare(g)
         vectors = table.gather(g, seq)  # (B, W, D)
         known = g.Greater(seq, 0)  # (B, W)
-        state, *attention = g.inline(body, **{ITEM_VECTORS: vectors, KNOWN: known}, **caller)
-        scores = score_table(g, state, table, rows, catalogue.n_items)
+        state, *attention = g.inline(body, {ITEM_VECTORS: vectors, KNOWN: known} | caller)
+        more = None
+        if added is not None:
+            (more,) = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, N + 1)
+        scores = score_table(g, state, table, rows, catalogue.n_items, more)
     allowed = ban(g, scores, rows.exclude)
     best_scores, best_rows = best(g, allowed, inputs[names.K], catalogue.n_items)
     outputs = {
@@ -147,17 +152,28 @@ def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir
 
 
 def score_table(
-    g: GraphBuilder, state: ir.Value, table: ItemTable, rows: _Rows, n_items: int
+    g: GraphBuilder,
+    state: ir.Value,
+    table: ItemTable,
+    rows: _Rows,
+    n_items: int,
+    added: ir.Value | None = None,
 ) -> ir.Value:
-    """Scores (B, N + 1): of every item, or of the candidates with -inf for the rest."""
+    """Scores (B, N + 1): of every item, or of the candidates with -inf for the rest.
+
+    added: to be added to those of the table (B, N + 1), if anything is.
+    """
     no_item = _minus_inf_at_row_0(g, n_items)
 
     def every_item(g: GraphBuilder) -> ir.Value:
-        return table.project(g, state, no_item)
+        scores = table.project(g, state, no_item)
+        return scores if added is None else g.Add(scores, added)
 
     def candidates_only(g: GraphBuilder) -> ir.Value:
         vectors = table.gather(g, rows.candidates)  # (B, C, D)
         scores = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])  # (B, C)
+        if added is not None:
+            scores = g.Add(scores, g.GatherElements(added, rows.candidates, axis=1))
         listed: ir.Value = g.Add(_scatter_into_minus_inf(g, rows, scores, n_items), no_item)
         return listed
 

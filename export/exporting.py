@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from attnrec.export.body import export_body
+from attnrec.export.body import export_added, export_body
 from attnrec.export.callers import check_users
 from attnrec.export.contract import assemble, check_catalogue
 from attnrec.export.describe import describe, golden_vectors
@@ -105,11 +105,11 @@ def export(
     _check_users(run, allow_users=allow_users)
     # First of all: a model without item vectors has nothing to quantize.
     table = int8_table(run) if profile == "int8" else _exact_table(run)
-    body = export_body(run.model)
+    body, added = export_body(run.model), export_added(run.model)
     metrics = {name: value for name, value in run.metrics.items() if name != "epochs"}
 
     def draft_with(table: ItemTable | None) -> _Draft:
-        graph = build_graph(run, body, table)
+        graph = build_graph(run, body, table, added)
         return _Draft(table, graph, _finish(graph, describe(run, metrics, None, profile)))
 
     if isinstance(table, BlockTable):
@@ -133,11 +133,14 @@ def export(
     return report
 
 
-def build_graph(run: Run, body: ir.Model, table: ItemTable | None) -> bytes:
+def build_graph(
+    run: Run, body: ir.Model, table: ItemTable | None, added: ir.Model | None = None
+) -> bytes:
     """The self-contained graph without any facts, as the bytes of an ONNX model."""
     max_len = run.model.config.max_len
     users, declared = run.split.users, run.model.inputs
-    model = assemble(body.clone(), table, run.split.catalogue, max_len, users, declared)
+    added = None if added is None else added.clone()
+    model = assemble(body.clone(), table, run.split.catalogue, max_len, users, declared, added)
     serialized: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return serialized
 

@@ -1,6 +1,6 @@
 """Writing an ONNX graph as expressions: `g.Add(a, b)` instead of node plumbing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -86,13 +86,21 @@ class GraphBuilder:
             name=name,
         )
 
-    def inline(self, model: ir.Model, **inputs: ir.Value) -> list[ir.Value]:
-        """Move the nodes of `model` here, its inputs replaced by name; returns its outputs."""
+    def inline(
+        self, model: ir.Model, inputs: Mapping[str, ir.Value], prefix: str = ""
+    ) -> list[ir.Value]:
+        """Move the nodes of `model` here, its inputs replaced by name; returns its outputs.
+
+        prefix: for all its names, where those of another model are here already.
+        """
         graph = model.graph
+        values = [*graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+        for named in [*graph, *values]:
+            named.name = f"{prefix}{named.name}"
         for graph_input in list(graph.inputs):
             graph_input.replace_all_uses_with(inputs[str(graph_input.name)])
         outputs = list(graph.outputs)
-        self.initializers.update(graph.initializers)
+        self.initializers.update({str(value.name): value for value in graph.initializers.values()})
         nodes = list(graph)
         graph.outputs.clear()
         graph.initializers.clear()

@@ -45,6 +45,7 @@ def fit_by_gradient(
     stop_after: end after this epoch of a schedule made for `config.epochs`.
     checkpoints: where to keep the state on the way; what is there already is gone on from.
     """
+    model.prepare(split)
     batches = model.batches(split, config.batch_events)
     state = TrainingState(model, config)
     if checkpoints is not None:

@@ -102,11 +102,12 @@ def train_log(
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         records = _fit(model, split, config, validate, progress, checkpoints)
         best = records[best_epoch(records) - 1] if records else None
+        tuned = model.config != config.model_config(**split.sizes())
         metrics = {
             "protocol": PROTOCOLS[config.split],
             "split": config.split,
             **_same_time(split),
-            "valid": best.valid if best else validate().to_json(),
+            "valid": best.valid if best and not tuned else validate().to_json(),
             "best_epoch": best.epoch if best else None,
             "epochs": [record.to_json() for record in records],
         }
@@ -201,11 +202,15 @@ def _fit(
     stop_after: int | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
+    records = []
     if isinstance(model, LearnedModel):
-        return fit_by_gradient(model, split, config, validate, progress, stop_after, checkpoints)
-    assert isinstance(model, CountModel)
-    model.fit(split)
-    model.eval()
+        records = fit_by_gradient(
+            model, split, config, validate, progress, stop_after, checkpoints
+        )
+    else:
+        assert isinstance(model, CountModel)
+        model.fit(split)
+        model.eval()
     if validate is not None:
         model.tune(lambda: validate().values["ndcg@10"])
-    return []
+    return records

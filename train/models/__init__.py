@@ -6,6 +6,7 @@ from typing import Any
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.content_based import ContentBased, ContentBasedConfig
 from attnrec.train.models.ease import Ease, EaseConfig
+from attnrec.train.models.fusion import Fusion, FusionConfig
 from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.neumf import NeuMF, NeuMFConfig
@@ -29,6 +30,7 @@ class ModelKind:
 
 
 MODELS: dict[str, ModelKind] = {
+    "fusion": ModelKind(FusionConfig, Fusion),
     "sasrec": ModelKind(SASRecConfig, SASRec),
     "attention-pool": ModelKind(AttentionPoolConfig, AttentionPool),
     "user-item-attention": ModelKind(PairConfig, UserItemAttention),

@@ -1,6 +1,7 @@
 """The two shapes of a recommender. Export, evaluation and serving know only these.
 
-    TableModel   one vector per item, one state per history: score = item_table @ state
+    TableModel   one vector per item, one state per history: score = item_table @ state, and
+                 perhaps something that is added to it
     ScoreModel   scores of all items at once, straight from the history
 
 and two ways to get there: a `LearnedModel` (every TableModel is one) descends a gradient, a
@@ -51,9 +52,15 @@ class RecommenderModel(nn.Module):
         """What it asks for beside the history: "user", "user_tags", or both in this order."""
         return ()
 
+    def tune(self, validate: Callable[[], float]) -> None:
+        """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
+
 
 class LearnedModel(RecommenderModel):
     """Trained by gradient, batch by batch."""
+
+    def prepare(self, split: Split) -> None:
+        """Set what is counted, not learned, before the first step. Nothing by default."""
 
     @abstractmethod
     def batches(self, split: Split, batch_events: int) -> Batches:
@@ -97,6 +104,18 @@ class TableModel(LearnedModel):
         """Whether the class has that method."""
         return type(self).state_and_attention is not TableModel.state_and_attention
 
+    def added_scores(self, history_index: Tensor) -> Tensor:
+        """Optional: what is added to the scores of the table, (B, N + 1), after a history (B, T).
+
+        For models whose scores have another source beside the state, such as counts.
+        """
+        raise NotImplementedError
+
+    @property
+    def adds_scores(self) -> bool:
+        """Whether the class has that method."""
+        return type(self).added_scores is not TableModel.added_scores
+
     def batches(self, split: Split, batch_events: int) -> Batches:
         """Windows of histories: every event is a target after the events before it."""
         return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
@@ -129,9 +148,6 @@ class CountModel(ScoreModel):
     def fit(self, split: Split) -> None:
         """Set the buffers from the training events."""
 
-    def tune(self, validate: Callable[[], float]) -> None:
-        """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
-
 
 def catalogue_scores(
     model: RecommenderModel,
@@ -147,7 +163,8 @@ def catalogue_scores(
         return model.scores(history_index, **context)
     assert isinstance(model, TableModel)
     table = model.item_table() if item_table is None else item_table  # (N + 1, D)
-    return last_states(model, history_index, table, **context) @ table.T
+    scores = last_states(model, history_index, table, **context) @ table.T
+    return scores + model.added_scores(history_index) if model.adds_scores else scores
 
 
 def last_states(

@@ -13,9 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnrec.train.attention import attention_weights, linear
 from attnrec.train.blocks import LiGRBlock, TransformerBlock
 from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.models.protocol import TableModel
+
+_FADING = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6
 
 Logits = Literal["cosine", "dot"]
 Block = Literal["standard", "ligr"]
@@ -43,6 +46,9 @@ class SASRecConfig:
     """Logits are divided by this."""
     block: Block = "standard"
     """Blocks as usual, or with gates and SwiGLU; see `blocks`."""
+    fading_sum: bool = False
+    """Add the fading sum of the history, through one matrix, to what the blocks find: then a young
+    model begins with what was taken lately, for which blocks need epochs."""
 
     def __post_init__(self) -> None:
         for name in ("n_items", "max_len", "hidden_dim", "n_blocks", "n_heads"):
@@ -74,6 +80,11 @@ class SASRec(TableModel):
             for _ in range(config.n_blocks)
         )
         self.final_norm = nn.LayerNorm(config.hidden_dim)
+        if config.fading_sum:
+            self.recency = nn.Parameter(-_FADING * torch.arange(config.max_len))  # by age
+            self.sum_map = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
+            self.sum_share = nn.Parameter(torch.ones(()))
+            nn.init.eye_(self.sum_map.weight)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=config.hidden_dim**-0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.02)
@@ -88,7 +99,13 @@ class SASRec(TableModel):
         x, visible = self._embed(item_vectors, known)
         for block in self.blocks:
             x = block(x, visible)  # (B, T, D)
-        return self._to_state(x)
+        if not self.config.fading_sum:
+            return self._to_state(x)
+        place = torch.arange(known.shape[1], device=known.device)
+        age = place.unsqueeze(1) - place  # (T, T): of a key, seen from its query
+        seen = (age >= 0) & known.unsqueeze(1)  # (B, T, T)
+        weights = attention_weights(self.recency[age.clamp(min=0)], seen)
+        return self._to_state(x, weights @ self.dropout(item_vectors))
 
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): the last block computes one position, not T."""
@@ -104,7 +121,12 @@ class SASRec(TableModel):
         last = self.blocks[-1]
         assert isinstance(last, TransformerBlock)
         x, weights = last.last(x, visible)
-        return self._to_state(x), weights * known
+        if not self.config.fading_sum:
+            return self._to_state(x), weights * known
+        age = torch.arange(known.shape[1] - 1, -1, -1, device=known.device)  # (T,)
+        fading = attention_weights(self.recency[age], known)  # (B, T)
+        faded = (fading.unsqueeze(1) @ item_vectors).squeeze(1)  # (B, D)
+        return self._to_state(x, faded), weights * known
 
     def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         length = item_vectors.shape[1]
@@ -119,8 +141,11 @@ class SASRec(TableModel):
         visible = (causal & known.unsqueeze(1)) | own  # (B, T, T)
         return x, visible.unsqueeze(1)
 
-    def _to_state(self, x: Tensor) -> Tensor:
-        x = self.final_norm(x)  # (B, D) or (B, T, D)
+    def _to_state(self, x: Tensor, faded: Tensor | None = None) -> Tensor:
+        """What the blocks found, with the fading sum, (B, D) or (B, T, D)."""
+        x = self.final_norm(x)
+        if faded is not None:
+            x = F.normalize(x, dim=-1) + self.sum_share * linear(self.sum_map, faded)
         if self.config.logits == "cosine":
             x = F.normalize(x, dim=-1)
         return x / self.config.temperature
