@@ -41,6 +41,7 @@ sasrecs = st.builds(
     n_heads=heads,
     logits=logits,
     block=st.sampled_from(["standard", "ligr"]),
+    fading_sum=st.booleans(),
 )
 pools = st.builds(
     AttentionPoolConfig,

@@ -35,6 +35,7 @@ from attnrec.train.attention import (
 from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.models.sasrec import Logits
+from attnrec.train.objective import LossConfig
 
 Attention = Literal["dot", "additive", "self", "multi-head"]
 Query = Literal["last", "learned"]
@@ -43,7 +44,7 @@ _FADING = 0.5  # at first; without it a young model takes the mean of everything
 
 
 @dataclass(frozen=True)
-class AttentionPoolConfig:
+class AttentionPoolConfig(LossConfig):
     """The shape of the model."""
 
     n_items: int
@@ -66,6 +67,7 @@ class AttentionPoolConfig:
     """Logits are divided by this."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("n_items", "max_len", "hidden_dim", "n_heads"):
             check_whole(name, getattr(self, name))
         check_number("dropout", self.dropout, lowest=0, below=1)

@@ -66,6 +66,7 @@ class Fusion(SASRec):
 
     def prepare(self, split: Split) -> None:
         """Count the transitions."""
+        super().prepare(split)
         self.chain.fit(split)
 
     def added_scores(self, history_index: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from attnrec.train.batches import Batch, Batches, SequenceBatches
 from attnrec.train.losses import catalogue_softmax
+from attnrec.train.objective import LossConfig, Objective
 from attnrec.train.split import Split
 
 Context = Mapping[str, Tensor]
@@ -74,6 +75,14 @@ class LearnedModel(RecommenderModel):
 class TableModel(LearnedModel):
     """One vector per item, one state per history: score = item_table @ state."""
 
+    objective: Objective | None = None
+    """The loss over items that the settings ask for; None: softmax over the catalogue."""
+
+    def prepare(self, split: Split) -> None:
+        """Make the loss that the settings ask for, if the model has such settings."""
+        if isinstance(self.config, LossConfig):
+            self.objective = Objective(self.config, split.catalogue.n_events)
+
     @abstractmethod
     def item_table(self) -> Tensor:
         """Vectors of row 0 and of every item: (N + 1, D)."""
@@ -121,7 +130,7 @@ class TableModel(LearnedModel):
         return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """Softmax cross-entropy over the catalogue at every position that has a target.
+        """The loss over the catalogue, mean of every position that has a target.
 
         Nothing beyond the state is computed for the positions without one (padding).
         """
@@ -130,7 +139,8 @@ class TableModel(LearnedModel):
         states = self.states(vectors, batch.history_index > 0, **batch.context(self.inputs))
         asked = batch.targets > 0  # (B, T)
         weights = None if batch.weights is None else batch.weights[asked]
-        return catalogue_softmax(states[asked], table[1:], batch.targets[asked] - 1, weights)
+        loss = self.objective or catalogue_softmax
+        return loss(states[asked], table[1:], batch.targets[asked] - 1, weights)
 
 
 class ScoreModel(RecommenderModel):

@@ -17,6 +17,7 @@ from attnrec.train.attention import attention_weights, linear
 from attnrec.train.blocks import LiGRBlock, TransformerBlock
 from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.models.protocol import TableModel
+from attnrec.train.objective import LossConfig
 
 _FADING = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6
 
@@ -25,7 +26,7 @@ Block = Literal["standard", "ligr"]
 
 
 @dataclass(frozen=True)
-class SASRecConfig:
+class SASRecConfig(LossConfig):
     """The shape of the model; everything that the weights alone do not say."""
 
     n_items: int
@@ -51,6 +52,7 @@ class SASRecConfig:
     model begins with what was taken lately, for which blocks need epochs."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("n_items", "max_len", "hidden_dim", "n_blocks", "n_heads"):
             check_whole(name, getattr(self, name))
         check_number("dropout", self.dropout, lowest=0, below=1)

@@ -1,0 +1,109 @@
+"""Fusion: the scores of attention plus those of counts, weighed by validation."""
+
+import math
+
+import pytest
+import torch
+
+from attnrec.train import DataRecipe, TrainConfig, train
+from attnrec.train.models.fusion import Fusion, FusionConfig
+from attnrec.train.models.markov_chain import MarkovChain
+from attnrec.train.models.protocol import catalogue_scores
+from attnrec.train.split import leave_one_out
+
+SMALL = {"hidden_dim": 8, "max_len": 10}
+
+
+def counted_fusion(shop_events, **settings) -> Fusion:
+    split = leave_one_out(shop_events)
+    torch.manual_seed(0)
+    model = Fusion(FusionConfig(split.catalogue.n_items, **SMALL, **settings)).eval()
+    model.prepare(split)
+    return model
+
+
+def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_counts(
+    shop_events,
+) -> None:
+    model = counted_fusion(shop_events, count_weight=0.4, history_decay=0.6, count_floor=0.01)
+    history = torch.tensor([[0, 3, 7], [1, 2, 3]])
+    with torch.no_grad():
+        together = catalogue_scores(model, history)
+        states = model.states(model.item_table()[history], history > 0)[:, -1]
+        attended = states @ model.item_table().T
+    chain = MarkovChain(model.config.chain())
+    chain.fit(leave_one_out(shop_events))
+    counts = chain.scores(history)
+    for row in range(2):
+        total = float(counts[row].sum())
+        for item in range(1, counts.shape[1]):
+            expected = float(attended[row, item])
+            expected += 0.4 * math.log(float(counts[row, item]) / total + 0.01)
+            assert float(together[row, item]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_without_weight_the_counts_say_nothing(shop_events) -> None:
+    model = counted_fusion(shop_events, count_weight=0.0)
+    assert not model.added_scores(torch.tensor([[1, 2], [0, 0]])).any()
+
+
+def test_counts_look_at_the_newest_events_alone(shop_events) -> None:
+    model = counted_fusion(shop_events)
+    n_looked_at = model.chain.config.max_len
+    newest = torch.arange(1, n_looked_at + 1).unsqueeze(0)
+    older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)
+    assert torch.equal(model.added_scores(older), model.added_scores(newest))
+
+
+class Quality:
+    """Validation that likes one setting best."""
+
+    def __init__(self, model: Fusion, **best: float) -> None:
+        self.model, self.best = model, best
+        self.asked = 0
+
+    def __call__(self) -> float:
+        self.asked += 1
+        return -sum(abs(vars(self.model.config)[n] - v) for n, v in self.best.items())
+
+
+def test_validation_chooses_the_decay_and_the_weight(shop_events) -> None:
+    model = counted_fusion(shop_events)
+    model.tune(Quality(model, history_decay=0.8))
+    assert model.config.history_decay == model.chain.config.history_decay == 0.8
+    model = counted_fusion(shop_events, history_decay=0.6)
+    model.tune(Quality(model, count_weight=0.3))
+    assert (model.config.count_weight, model.config.history_decay) == (0.3, 0.6)
+
+
+def test_what_was_given_is_not_tuned(shop_events) -> None:
+    model = counted_fusion(shop_events, count_weight=0.35, history_decay=0.55)
+    quality = Quality(model, count_weight=1.0)
+    model.tune(quality)
+    assert quality.asked == 0
+    assert (model.config.count_weight, model.config.history_decay) == (0.35, 0.55)
+
+
+def test_a_run_keeps_what_was_chosen_and_says_how_good_that_is(shop_log, tmp_path) -> None:
+    config = TrainConfig("fusion", settings=SMALL, epochs=2, batch_events=100)
+    run = train(shop_log, config, recipe=DataRecipe(), out=tmp_path / "run")
+    chosen = run.model.config
+    assert chosen.count_weight is not None
+    assert chosen.history_decay is not None
+    # Epochs are validated before anything is chosen; the choice is at least as good.
+    best = max(epoch["valid"]["ndcg@10"] for epoch in run.metrics["epochs"])
+    assert run.metrics["valid"]["ndcg@10"] >= best - 0.02
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"count_weight": -0.1}, "count_weight"),
+        ({"count_floor": 0.0}, "count_floor"),
+        ({"history_decay": -1.0}, "history_decay"),
+        ({"n_neighbours": 0}, "n_neighbours"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, what) -> None:
+    with pytest.raises(ValueError, match=what):
+        FusionConfig(10, **settings)

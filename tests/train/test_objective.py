@@ -1,0 +1,57 @@
+"""Which loss is descended is a setting of every model with an item table."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from attnrec.train import TrainConfig, train
+from attnrec.train.losses import catalogue_softmax
+from attnrec.train.objective import Loss, LossConfig, Objective
+
+N_EVENTS = np.arange(30, 0, -1)
+
+
+def question(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    states, table = (torch.randn(n, 8, generator=generator) for n in (5, 30))
+    return states, table, torch.randint(0, 30, (5,), generator=generator)
+
+
+def test_by_default_it_is_the_softmax_over_the_catalogue() -> None:
+    assert Objective(LossConfig(), N_EVENTS)(*question()) == catalogue_softmax(*question())
+
+
+def test_a_catalogue_smaller_than_the_sample_is_taken_whole() -> None:
+    sampled = Objective(LossConfig(loss="sampled-softmax", n_negatives=1000), N_EVENTS)
+    torch.testing.assert_close(sampled(*question()), catalogue_softmax(*question()))
+
+
+OTHERS = [("sampled-softmax", "attention-pool"), ("gbce", "fusion")]
+
+
+@pytest.mark.parametrize(("loss", "model"), [*((n, "sasrec") for n in get_args(Loss)), *OTHERS])
+def test_every_loss_trains_models_with_a_table(loss, model, shop_log, tmp_path) -> None:
+    settings = {"loss": loss, "n_negatives": 10, "hidden_dim": 8, "max_len": 8}
+    config = TrainConfig(model, settings, epochs=3, batch_events=100, learning_rate=0.02)
+    run = train(shop_log, config, out=tmp_path / "run")
+    losses = [epoch["loss"] for epoch in run.metrics["epochs"]]
+    assert losses[-1] < losses[0]
+    assert run.model.config.loss == loss
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"loss": "hinge"},
+        {"n_negatives": 0},
+        {"negative_power": -1},
+        {"label_smoothing": 1.0},
+        {"calibration": 1.1},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_named(wrong) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LossConfig(**wrong)
