@@ -1,13 +1,24 @@
 """How a model is trained: the settings of `attnrec-train` as one value."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import HistoryConfig
-from attnrec.train.split import PROTOCOLS, SplitName
+from attnrec.train.split import PROTOCOLS, Split, SplitName
+
+
+class Schedule(NamedTuple):
+    """How long it is trained."""
+
+    epochs: int = 10
+    """Most passes over the training events."""
+    batch_events: int = 800
+    """Events of one step."""
+    patience: int = 3
+    """Epochs without a better validation NDCG@10 before training stops."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +31,18 @@ class TrainConfig:
     """Settings of the model that differ from its defaults, such as {"max_len": 100}."""
     split: SplitName = "leave-one-out"
     """What is held back to validate and test with."""
-    epochs: int = 10
-    """Most passes over the training events; the learning rate falls to zero over them."""
+    epochs: int | None = None
+    """Most passes over the training events; the learning rate falls to zero over them. None: what
+    the recipe of the model finds right for the log, or 10."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW, after a warm-up over the first 4 % of the steps."""
     weight_decay: float = 0.01
     """Decoupled weight decay."""
-    batch_events: int = 800
-    """Events of one step: small, because early on the number of steps is what counts."""
-    patience: int = 3
-    """Epochs without a better validation NDCG@10 before training stops."""
+    batch_events: int | None = None
+    """Events of one step: small, because early on the number of steps is what counts. None:
+    likewise, or 800."""
+    patience: int | None = None
+    """Epochs without a better validation NDCG@10 before training stops. None: likewise, or 3."""
     max_minutes: float | None = None
     """Training stops after the epoch that passes this time; None: no limit."""
     seed: int = 0
@@ -42,9 +55,9 @@ class TrainConfig:
             raise ValueError(f"no model {self.model!r}; there are: {', '.join(MODELS)}")
         if self.split not in PROTOCOLS:
             raise ValueError(f"no split {self.split!r}; there are: {', '.join(PROTOCOLS)}")
-        check_whole("epochs", self.epochs)
-        check_whole("batch_events", self.batch_events)
-        check_whole("patience", self.patience)
+        for name in Schedule._fields:
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         if self.threads is not None:
             check_whole("threads", self.threads)
         check_whole("seed", self.seed, 0, 2**63 - 1)
@@ -63,6 +76,26 @@ class TrainConfig:
                     f"model {self.model} has no setting {name}; it has: {', '.join(sorted(known))}"
                 )
         self.model_config(n_items=1)  # wrong values are refused before a log is read
+
+    @property
+    def schedule(self) -> "Schedule":
+        """How long it is trained, with numbers for what is None."""
+        given = {name: getattr(self, name) for name in Schedule._fields}
+        return Schedule(**{name: value for name, value in given.items() if value is not None})
+
+    def with_recipe(self, split: Split) -> "tuple[TrainConfig, dict[str, str]]":
+        """With what nobody gave as the recipe of the model finds right for a log; and why so."""
+        recipe = MODELS[self.model].recipe
+        found = {} if recipe is None else recipe(split)
+        settings, schedule = dict(self.settings), dict[str, Any]()
+        reasons = {}
+        for name, (value, reason) in found.items():
+            is_schedule = name in Schedule._fields
+            if name in settings or (is_schedule and getattr(self, name) is not None):
+                continue
+            (schedule if is_schedule else settings)[name] = value
+            reasons[name] = reason
+        return replace(self, settings=settings, **schedule), reasons
 
     def model_config(self, n_items: int, n_users: int = 0, n_tags: int = 0) -> HistoryConfig:
         """The model's own configuration for a log of that size."""

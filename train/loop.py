@@ -42,15 +42,15 @@ def fit_by_gradient(
     """Train `model` in place and leave it at its best epoch by validation NDCG@10, in eval mode.
 
     validate: asks the model as it is now; None for a final run, which keeps its last epoch.
-    stop_after: end after this epoch of a schedule made for `config.epochs`.
+    stop_after: end after this epoch of a schedule made for all of them.
     checkpoints: where to keep the state on the way; what is there already is gone on from.
     """
     model.prepare(split)
-    batches = model.batches(split, config.batch_events)
+    batches = model.batches(split, config.schedule.batch_events)
     state = TrainingState(model, config)
     if checkpoints is not None:
         checkpoints.restore(state)
-    while not _is_over(state.records, config, stop_after or config.epochs):
+    while not _is_over(state.records, config, stop_after or config.schedule.epochs):
         _train_epoch(state, batches, config, progress, checkpoints)
         model.eval()
         valid = None if validate is None else validate()
@@ -70,8 +70,9 @@ def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int)
     if not records:
         return False
     last = records[-1]
-    if last.valid is not None and last.epoch - best_epoch(records) >= config.patience:
-        logger.info("no better validation NDCG@10 for %d epochs: stopping", config.patience)
+    patience = config.schedule.patience
+    if last.valid is not None and last.epoch - best_epoch(records) >= patience:
+        logger.info("no better validation NDCG@10 for %d epochs: stopping", patience)
         return True
     if config.max_minutes is not None and last.seconds > config.max_minutes * 60:
         logger.info("stopping after %.1f minutes, as asked", last.seconds / 60)
@@ -93,7 +94,7 @@ def _train_epoch(
     for step, batch in enumerate(epoch_batches, start=1):
         if step <= state.step:
             continue
-        done = (state.epoch - 1 + (step - 1) / len(epoch_batches)) / config.epochs
+        done = (state.epoch - 1 + (step - 1) / len(epoch_batches)) / config.schedule.epochs
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(done)
         loss = model.training_loss(batch)

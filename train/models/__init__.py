@@ -1,5 +1,6 @@
 """The registry: one line a model. Nothing outside this folder knows a model by name."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConf
 from attnrec.train.models.content_based import ContentBased, ContentBasedConfig
 from attnrec.train.models.ease import Ease, EaseConfig
 from attnrec.train.models.fusion import Fusion, FusionConfig
+from attnrec.train.models.fusion_recipe import fusion_recipe
 from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.neumf import NeuMF, NeuMFConfig
@@ -16,6 +18,10 @@ from attnrec.train.models.popularity import Popularity, PopularityConfig
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.models.user_item_attention import UserItemAttention
+from attnrec.train.split import Split
+
+Recipe = Callable[[Split], Mapping[str, tuple[Any, str]]]
+"""Value and reason by name of the setting."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,12 @@ class ModelKind:
     and where the model has them `n_users`, `n_tags`."""
     model: type[RecommenderModel]
     """Its module, made from the settings."""
+    recipe: Recipe | None = None
+    """What of its settings and of its training follows from the log."""
 
 
 MODELS: dict[str, ModelKind] = {
-    "fusion": ModelKind(FusionConfig, Fusion),
+    "fusion": ModelKind(FusionConfig, Fusion, fusion_recipe),
     "sasrec": ModelKind(SASRecConfig, SASRec),
     "attention-pool": ModelKind(AttentionPoolConfig, AttentionPool),
     "user-item-attention": ModelKind(PairConfig, UserItemAttention),

@@ -1,0 +1,35 @@
+"""The settings of `fusion` that nobody gave, chosen from the log: one recipe for any log.
+
+Every rule stands on measurements in benchmarks/accuracy/LOG.md. What is given by hand wins; what
+is neither given nor here has its default. To try another rule, change a line.
+"""
+
+import numpy as np
+
+from attnrec.train.split import Split
+
+_LENGTHS = (20, 50, 100)
+_LEAST_STEPS = 2500
+
+
+def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str, str]]:
+    """Value and reason of every setting that follows from the training events of a log."""
+    sequences = split.sequences
+    n_events = len(sequences.rows)
+    # Of every event: how many came before it.
+    place = np.arange(n_events) - np.repeat(sequences.offsets[:-1], np.diff(sequences.offsets))
+    reach = int(np.quantile(place, 0.8)) if n_events else 0
+    max_len = next((length for length in _LENGTHS if reach <= length), _LENGTHS[-1])
+    batch_events = int(np.clip(n_events // 100, 50, 800))
+    epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
+    is_small = n_events < 400_000
+    return {
+        "max_len": (max_len, f"4 of 5 events have at most {reach} events before them"),
+        "dropout": (
+            0.5 if is_small else 0.2,
+            f"{n_events:,} training events: the fewer, the sooner a model knows them by heart",
+        ),
+        "batch_events": (batch_events, "800, less for small logs, which need steps more"),
+        "epochs": (epochs, f"20, more where that is less than {_LEAST_STEPS:,} steps"),
+        "patience": (5, "validation goes up and down before the learning rate has fallen"),
+    }
