@@ -1,4 +1,4 @@
-"""The progress bar of training: loss, validation NDCG@10 and time left."""
+"""The progress bars of training (loss, validation NDCG@10, time left) and of its report."""
 
 from types import TracebackType
 
@@ -26,6 +26,15 @@ class TrainingProgress:
             disable=quiet,
         )
         self._task = self._bar.add_task("", total=n_epochs, loss=0.0, ndcg="-", visible=False)
+        self._report_bar = Progress(
+            TextColumn("report: {task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=quiet,
+        )
+        self._report_task = self._report_bar.add_task("")
 
     def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
         """Move the bar by a step."""
@@ -46,6 +55,12 @@ class TrainingProgress:
             line += f"  validation NDCG@10 {ndcg:.4f}  HitRate@10 {hit_rate:.4f}"
         self._bar.console.print(f"{line}  {record.seconds:.0f} s")
 
+    def on_report(self, what: str, done: int, n_steps: int) -> None:
+        """Show the report being made, in the place of the training."""
+        self._bar.stop()
+        self._report_bar.start()
+        self._report_bar.update(self._report_task, description=what, completed=done, total=n_steps)
+
     def __enter__(self) -> "TrainingProgress":
         self._bar.start()
         return self
@@ -56,4 +71,5 @@ class TrainingProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._report_bar.stop()
         self._bar.stop()

@@ -38,12 +38,14 @@ def fit_by_gradient(
     progress: Progress | None = None,
     stop_after: int | None = None,
     checkpoints: Checkpoints | None = None,
+    seen_ndcg: Callable[[], float | None] | None = None,
 ) -> list[EpochRecord]:
     """Train `model` in place and leave it at its best epoch by validation NDCG@10, in eval mode.
 
     validate: asks the model as it is now; None for a final run, which keeps its last epoch.
     stop_after: end after this epoch of a schedule made for `config.epochs`.
     checkpoints: where to keep the state on the way; what is there already is gone on from.
+    seen_ndcg: asks the model for answers that it was trained on; decides nothing.
     """
     batches = model.batches(split, config.batch_events)
     state = TrainingState(model, config)
@@ -53,7 +55,7 @@ def fit_by_gradient(
         _train_epoch(state, batches, config, progress, checkpoints)
         model.eval()
         valid = None if validate is None else validate()
-        state.end_epoch(valid.to_json() if valid else None)
+        state.end_epoch(valid.to_json() if valid else None, seen_ndcg() if seen_ndcg else None)
         if checkpoints is not None:
             checkpoints.save(state)
         if progress is not None:

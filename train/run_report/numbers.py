@@ -1,0 +1,35 @@
+"""Figures as text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def interval(figures: Mapping[str, Any], name: str) -> str:
+    """The 95 % interval of a metric."""
+    low, high = figures[f"{name}_interval"]
+    return f"{low:.4f} to {high:.4f}"
+
+
+def difference(model: Mapping[str, Any], *, turned: bool = False) -> tuple[str, str]:
+    """NDCG@10 of a traditional model less that of the run, and its interval.
+
+    turned: that of the run less that of the model.
+    """
+    mean, (low, high) = model["ndcg@10_to_run"], model["ndcg@10_to_run_interval"]
+    if turned:
+        mean, low, high = -mean, -high, -low
+    return signed(mean), f"{signed(low)} to {signed(high)}"
+
+
+def signed(value: float) -> str:
+    """With a sign that has the width of a digit."""
+    return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+
+
+def seconds(took: float | None) -> str:
+    """A duration for people."""
+    if took is None:
+        return "unknown"
+    if took < 1:
+        return f"{took:.2f} s"
+    return f"{took:.0f} s" if took < 120 else f"{took / 60:.1f} min"
