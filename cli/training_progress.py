@@ -57,7 +57,8 @@ class TrainingProgress:
 
     def on_report(self, what: str, done: int, n_steps: int) -> None:
         """Show the report being made, in the place of the training."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
         self._report_bar.start()
         self._report_bar.update(self._report_task, description=what, completed=done, total=n_steps)
 
@@ -71,5 +72,6 @@ class TrainingProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._report_bar.stop()
-        self._bar.stop()
+        for bar in (self._bar, self._report_bar):
+            if bar.live.is_started:  # else it would leave an empty line in a log
+                bar.stop()

@@ -135,8 +135,8 @@ def train_final(
 ) -> Run:
     """The same recipe and number of epochs on all events, to be shipped.
 
-    Nothing is left to measure it with, so it keeps the figures of `held_out_run`, in the run
-    report as well. reporting: as for `train`; told of steps only where that run has no report.
+    Nothing is left to measure it with, so it keeps the figures of `held_out_run`, in its report
+    as well. reporting: as for `train`; told of steps only where that run has no report.
     """
     check_target(Path(out), resume=resume)
     if held_out_run.split.final:
@@ -154,13 +154,12 @@ def train_final(
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         records = _fit(model, split, unlimited, None, progress, checkpoints, epochs)
         metrics = {
-            **held_out_run.metrics,
+            **{name: told for name, told in held_out_run.metrics.items() if name != "report"},
             "of": "the same recipe before the held-out events were added to the training",
             **test_figures,
             "epochs": [record.to_json() for record in records],
             "held_out_epochs": held_out_run.metrics["epochs"],
         }
-        metrics.pop("report", None)
         if reporting is not None:
             metrics["report"] = _report_of(held_out_run, reporting)
         run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
@@ -232,14 +231,12 @@ def _fit(
     stop_after: int | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
-    validate = seen_ndcg = None
-    if validation is not None:
-        validate = partial(validation.metrics, model)
-        seen_ndcg = partial(validation.seen_ndcg, model)
     if isinstance(model, LearnedModel):
+        validate = None if validation is None else partial(validation.metrics, model)
+        seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)
         return fit_by_gradient(
             model, split, config, validate, progress, stop_after, checkpoints, seen_ndcg
         )
     assert isinstance(model, CountModel)
-    fit_by_counting(model, split, validate)
+    fit_by_counting(model, split, None if validation is None else partial(validation.ndcg, model))
     return []

@@ -1,18 +1,20 @@
 """Everything a run report tells that training does not know by itself, as values for JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attnrec.train.config import TrainConfig
+from attnrec.train.evaluation import Ranking, metrics_of
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.run_report.examples import examples
 from attnrec.train.run_report.traditional import (
+    Contender,
     beside,
+    best_of,
     contender_figures,
     fit_traditional,
-    ranking_figures,
 )
-from attnrec.train.slices import slice_masks
+from attnrec.train.slices import slice_figures, slice_masks
 from attnrec.train.validation import Validation
 
 Reporting = Callable[[str, int, int], None]
@@ -34,18 +36,30 @@ def report_figures(
     n_steps = len(names) + 2
     reporting(f"asking {config.model}", 0, n_steps)
     own = validation.ranking(model)
-    masks = slice_masks(validation.questions, validation.split.catalogue)
-    models: list[dict[str, Any]] = []
-    took: dict[str, float | None] = {"run": None if seconds is None else round(seconds, 2)}
+    contenders = []
     for step, name in enumerate(names, start=1):
         reporting(f"fitting {name}", step, n_steps)
-        contender = fit_traditional(name, validation)
-        models.append(contender_figures(contender, own, validation, masks))
-        took[name] = round(contender.seconds, 2)
-    reporting("picking examples", n_steps - 1, n_steps)
+        contenders.append(fit_traditional(name, validation))
+    reporting("comparing", n_steps - 1, n_steps)
+    took = {"run": seconds, **{contender.name: contender.seconds for contender in contenders}}
     return {
-        "run": ranking_figures(own, validation, masks),
-        "traditional": models,
-        "seconds": took,
+        **_compared(own, contenders, validation),
+        "seconds": {name: time and round(time, 2) for name, time in took.items()},
         "examples": examples(model, validation, config.seed),
     }
+
+
+def _compared(
+    own: Ranking, contenders: Sequence[Contender], validation: Validation
+) -> dict[str, Any]:
+    """The figures of all; in slices those of the run and of the best contender."""
+    questions, catalogue = validation.questions, validation.split.catalogue
+    masks = slice_masks(questions, catalogue)
+    run: dict[str, Any] = metrics_of(own, questions, catalogue.item_ids).to_json()
+    run["slices"] = slice_figures(own.ranks, questions, masks)
+    models = [contender_figures(contender, own, validation) for contender in contenders]
+    best = best_of(models)
+    for figures, contender in zip(models, contenders, strict=True):
+        if figures is best and contender.ranking is not None:
+            figures["slices"] = slice_figures(contender.ranking.ranks, questions, masks)
+    return {"run": run, "traditional": models}

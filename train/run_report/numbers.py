@@ -30,6 +30,6 @@ def seconds(took: float | None) -> str:
     """A duration for people."""
     if took is None:
         return "unknown"
-    if took < 1:
-        return f"{took:.2f} s"
+    if took < 9.95:
+        return f"{max(0.1, took):.1f} s"
     return f"{took:.0f} s" if took < 120 else f"{took / 60:.1f} min"

@@ -71,8 +71,8 @@ def _document(title: str, body: Markup) -> str:
 def _scope(metrics: Mapping[str, Any], *, is_final: bool) -> Markup:
     """What the figures of the page are measured on, and what they are not."""
     valid = (
-        f"All figures are of validation: {metrics['valid']['n_users']:,} people, asked for the "
-        "event before their last"
+        f"All figures are of validation: {metrics['valid']['n_users']:,} people, asked for "
+        "their second last event"
         if metrics["split"] == "leave-one-out"
         else f"All figures are of validation: {metrics['valid']['n_users']:,} people, asked for "
         "their second last session"

@@ -13,7 +13,7 @@ def examples_section(people: Sequence[Mapping[str, Any]], config: TrainConfig) -
     """Each beside the others."""
     intro = (
         f"{len(people)} people of the validation, drawn by seed {config.seed}, from short to long "
-        "histories. A different --seed shows others."
+        "histories. Another --seed shows others."
     )
     return section(
         "What it recommends",

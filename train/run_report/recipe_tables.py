@@ -20,26 +20,32 @@ def recipe_section(
     training = settings_of(config, reasons, without=("settings",))
     return section(
         "The recipe",
-        _table("Training.", training),
-        _table(f"Model {config.model}.", settings_of(model_config, reasons)),
-        _table("How the log was read.", settings_of(recipe, reasons)),
+        tag(
+            "div",
+            tag(
+                "div",
+                _table("Training.", training),
+                _table(f"Model {config.model}.", settings_of(model_config, reasons)),
+            ),
+            _table("How the log was read.", settings_of(recipe, reasons)),
+            class_="pair",
+        ),
     )
 
 
 def _table(caption: str, settings: Sequence[Setting]) -> Markup:
     rows: list[Sequence[Content]] = [
-        (tag("code", setting.name), _value(setting), _words(setting)) for setting in settings
+        (_words(setting), tag("code", setting.value)) for setting in settings
     ]
     changed = [number for number, setting in enumerate(settings) if not setting.is_default]
     caption += " Marked: not the default." if changed else " All defaults."
-    return table(caption, ("setting", "value", "meaning"), rows, kind="settings", marked=changed)
+    return table(caption, ("setting", "value"), rows, kind="settings", marked=changed)
 
 
-def _value(setting: Setting) -> Markup:
-    return tag("code", setting.value)
-
-
-def _words(setting: Setting) -> Content:
-    if not setting.reason:
-        return setting.meaning
-    return lines(setting.meaning, tag("p", "Why: ", setting.reason, class_="why"))
+def _words(setting: Setting) -> Markup:
+    """The name, what it means, and why it has its value."""
+    # Sources quote names as `name`: every second part.
+    parts = setting.meaning.split("`")
+    meaning = [tag("code", part) if at % 2 else part for at, part in enumerate(parts)]
+    why = tag("span", "Why: ", setting.reason, class_="why") if setting.reason else ""
+    return lines(tag("code", setting.name), tag("span", *meaning), why)

@@ -1,6 +1,6 @@
 """The parts of the page that say how good the run is: beside others, over time, for whom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attnrec.train.run_report.charts import (
@@ -11,7 +11,7 @@ from attnrec.train.run_report.charts import (
     slices_chart,
 )
 from attnrec.train.run_report.elements import Content, Markup, lines, picture, section, table, tag
-from attnrec.train.run_report.numbers import difference, interval, seconds
+from attnrec.train.run_report.numbers import difference, interval, seconds, signed
 from attnrec.train.run_report.traditional import best_of
 
 Figures = Mapping[str, Any]
@@ -33,17 +33,21 @@ def models_section(name: str, told: Figures, metrics: Figures) -> Markup:
         if "reason" in model:
             reason = tag("span", f"not fitted: {model['reason']}", class_="reason")
             rows.append((model["model"], reason, "", "", ""))
-    columns = ("model", "NDCG@10", "HitRate@10", "NDCG@10 less that of this run", "fitted in")
+    columns = ("model", "NDCG@10", "HitRate@10", "difference", "time")
     caption = (
-        "Fitted on the same training events, asked the same questions. Small: 95 % bootstrap "
-        "intervals over people, those of the difference paired. Every model chose on these "
-        "questions what it leaves open (best epoch, fading, lambda), which flatters all a little."
+        "Fitted on the same training events, asked the same questions. Difference: NDCG@10 less "
+        "that of this run, paired. Small: 95 % bootstrap intervals over people. Every model chose "
+        "on these questions what it leaves open (best epoch, fading, lambda), which flatters all "
+        "a little. Time: of training, or of fitting and choosing."
     )
     return section(
         "Beside traditional models",
-        tag("p", verdict(name, told)),
-        tag("p", _basket(metrics), class_="note") if _basket(metrics) else "",
-        picture(models_chart(name, own, fitted), "Validation NDCG@10."),
+        tag(
+            "div",
+            picture(models_chart(name, own, fitted), "Lines: 95 % intervals over people."),
+            tag("div", tag("p", verdict(name, told), class_="verdict"), _basket(metrics)),
+            class_="pair",
+        ),
         table(caption, columns, rows, marked=[ranked.index(own)]),
     )
 
@@ -86,7 +90,7 @@ def curves_section(epochs: Sequence[Figures], metrics: Figures) -> Markup:
             f"{epoch['loss']:.4f}",
             f"{epoch['valid']['ndcg@10']:.4f}",
             _figure(epoch.get("seen_ndcg")),
-            _figure(_apart(epoch)),
+            _figure(_apart(epoch), signed),
             seconds(epoch["seconds"]),
         )
         for epoch in epochs
@@ -109,16 +113,19 @@ def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
     """What the curves say, in a sentence or two."""
     best, last = epochs[best_epoch - 1], epochs[-1]
     told = f"The weights of epoch {best_epoch} were kept, the best by validation NDCG@10. "
-    fell = best["valid"]["ndcg@10"] - last["valid"]["ndcg@10"]
-    gap, last_gap = _apart(best), _apart(last)
     if best is last:
-        return told + "It was the last one: more epochs (--epochs) may still help."
-    if gap is not None and last_gap is not None and last_gap > gap and fell > 0:
+        return told + "It was the last one: more epochs (--epochs) may help."
+    gap, last_gap = _apart(best), _apart(last)
+    if gap is None or last_gap is None:
+        return told + "Later epochs brought nothing better."
+    grew = f"the gap to answers it was trained on went from {gap:.4f} to {last_gap:.4f}"
+    fell_to, (low, _) = last["valid"]["ndcg@10"], best["valid"]["ndcg@10_interval"]
+    if fell_to < low and last_gap > gap:
         return told + (
-            f"From there to the end the gap grew from {gap:.4f} to {last_gap:.4f} while "
-            f"validation fell by {fell:.4f}: the model began to learn the log by heart."
+            f"Up to the end {grew} and validation fell to {fell_to:.4f}, out of the interval of "
+            "the best epoch: the model was learning the log by heart."
         )
-    return told + "Later epochs brought nothing."
+    return told + f"Later epochs brought nothing better; up to the end {grew}."
 
 
 def slices_section(name: str, told: Figures) -> Markup:
@@ -148,7 +155,7 @@ def slices_section(name: str, told: Figures) -> Markup:
         "For whom it works",
         tag(
             "div",
-            picture(slices_chart(name, own, best), "Validation NDCG@10 by slice."),
+            picture(slices_chart(name, own, best), "Lines: 95 % intervals over people."),
             table(caption, columns, rows),
             class_="pair",
         ),
@@ -172,13 +179,17 @@ def _both(model: Figures) -> tuple[Markup, Markup]:
     return ndcg, hit_rate
 
 
-def _basket(metrics: Figures) -> str:
+def _basket(metrics: Figures) -> Content:
     share = metrics.get("same_time_targets")
     if share is None or share <= 0.5:
         return ""
-    return (
+    return tag(
+        "p",
         f"{share:.0%} of the held-out events have the time of the event before: here the task is "
-        "to complete a basket. --split last-session asks for the next one."
+        "to complete a basket. ",
+        tag("code", "--split last-session"),
+        " asks for the next one.",
+        class_="note",
     )
 
 
@@ -187,8 +198,8 @@ def _apart(epoch: Figures) -> float | None:
     return None if seen is None else float(seen) - float(epoch["valid"]["ndcg@10"])
 
 
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _figure(value: float | None, write: Callable[[float], str] = "{:.4f}".format) -> str:
+    return "" if value is None else write(value)
 
 
 def _gap(best: Figures) -> str:
@@ -197,6 +208,6 @@ def _gap(best: Figures) -> str:
         return "Validation NDCG@10 of each epoch; the line marks the best."
     return (
         "Trained on: the last training event of up to 1,000 of these people, asked with the "
-        f"history before it. At the best epoch it is {best['seen_ndcg']:.4f}, {apart:.4f} above "
-        "validation; a gap that grows is overfitting."
+        f"history before it. At the best epoch it is {best['seen_ndcg']:.4f}, {signed(apart)} to "
+        "validation. A gap that grows while validation falls is overfitting."
     )

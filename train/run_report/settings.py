@@ -15,6 +15,7 @@ class Setting(NamedTuple):
     name: str
     value: str
     is_default: bool
+    """Also where there is none, because the value follows from the log."""
     meaning: str
     """From the source; "" where that is not at hand."""
     reason: str
@@ -34,7 +35,8 @@ def settings_of(
         make = field.default_factory
         default = field.default if make is MISSING else make()
         words = meanings.get(field.name, ""), reasons.get(field.name, "")
-        told.append(Setting(field.name, value_text(value), value == default, *words))
+        is_default = default is MISSING or value == default
+        told.append(Setting(field.name, value_text(value), is_default, *words))
     return told
 
 

@@ -37,7 +37,9 @@ def log_section(
     ]
     return section(
         "What was trained on what",
-        table(f"The log that {config.model} was trained on.", ("", ""), rows, kind="facts"),
+        table(
+            f"The log that {config.model} was trained on.", ("what", "figure"), rows, kind="facts"
+        ),
         table("Rows that were dropped.", ("reason", "rows", "share"), dropped)
         if dropped
         else tag("p", "No row was dropped."),
