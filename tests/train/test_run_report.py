@@ -265,7 +265,7 @@ def test_whoever_watches_is_told_of_every_step(shop_log: pd.DataFrame, tmp_path:
     ("interval", "words"),
     [
         ([-0.03, -0.01], "m is ahead of x, the best of the traditional models, by +0.0200"),
-        ([-0.03, 0.01], "m and x, the best of the traditional models, are level"),
+        ([-0.03, 0.01], "m and x, the best of the traditional models, cannot be told apart"),
         ([0.01, 0.03], "m is behind x, the best of the traditional models"),
     ],
 )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+_GAP = "\N{NO-BREAK SPACE}"
+
 
 def interval(figures: Mapping[str, Any], name: str) -> str:
     """The 95 % interval of a metric."""
@@ -23,7 +25,8 @@ def difference(model: Mapping[str, Any], *, turned: bool = False) -> tuple[str, 
 
 def signed(value: float) -> str:
     """With a sign that has the width of a digit."""
-    return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+    rounded = round(value, 4)
+    return f"{rounded:+.4f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0000"
 
 
 def seconds(took: float | None) -> str:
@@ -31,5 +34,5 @@ def seconds(took: float | None) -> str:
     if took is None:
         return "unknown"
     if took < 9.95:
-        return f"{max(0.1, took):.1f} s"
-    return f"{took:.0f} s" if took < 120 else f"{took / 60:.1f} min"
+        return f"{max(0.1, took):.1f}{_GAP}s"
+    return f"{took:.0f}{_GAP}s" if took < 120 else f"{took / 60:.1f}{_GAP}min"

@@ -9,7 +9,7 @@ from attnrec.train.config import TrainConfig
 from attnrec.train.models import FAMILY
 from attnrec.train.models.protocol import HistoryConfig
 from attnrec.train.recipe import DataRecipe
-from attnrec.train.run_report.elements import Markup, lines, tag, text
+from attnrec.train.run_report.elements import Markup, lines, tag
 from attnrec.train.run_report.numbers import difference, interval, seconds
 from attnrec.train.run_report.people import examples_section
 from attnrec.train.run_report.recipe_tables import recipe_section
@@ -70,17 +70,15 @@ def _document(title: str, body: Markup) -> str:
 
 def _scope(metrics: Mapping[str, Any], *, is_final: bool) -> Markup:
     """What the figures of the page are measured on, and what they are not."""
-    valid = (
-        f"All figures are of validation: {metrics['valid']['n_users']:,} people, asked for "
-        "their second last event"
-        if metrics["split"] == "leave-one-out"
-        else f"All figures are of validation: {metrics['valid']['n_users']:,} people, asked for "
-        "their second last session"
-    )
+    # Not in the metrics of the first versions, which knew one split.
+    unit = "session" if metrics.get("split") == "last-session" else "event"
+    # A final run has trained on all events; what is shown is of the run before.
+    unseen = f"{'That' if is_final else 'This'} training never looked at the test {unit}"
     rest = Markup(
-        f"{text(valid)}, ranked in the whole catalogue, ties against the model. Training never "
-        "looks at the test event: <code>attnrec-export</code> and <code>attnrec-evaluate</code> "
-        "give the test figures, of the file that is shipped."
+        f"All figures are of validation: {metrics['valid']['n_users']:,} people, asked for their "
+        f"second last {unit}, ranked in the whole catalogue, ties against the model. {unseen}: "
+        "<code>attnrec-export</code> and <code>attnrec-evaluate</code> give the test figures, of "
+        "the file that is shipped."
     )
     if not is_final:
         return tag("p", rest, class_="soft")

@@ -68,8 +68,8 @@ def verdict(name: str, told: Figures) -> str:
             "Ship that one, or look for other settings."
         )
     return (
-        f"{name} and {against}, are level within the interval: {apart} NDCG@10 (95 % interval "
-        f"{ends})."
+        f"{name} and {against}, cannot be told apart on these people: {apart} NDCG@10 (95 % "
+        f"interval {ends})."
     )
 
 
