@@ -1,6 +1,5 @@
 """`attnrec-train`: from a log of events to a run directory."""
 
-import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, say,
 from attnrec.cli.train_all import train_all
 from attnrec.cli.train_options import ALL, LISTS, config_of, read_given
 from attnrec.cli.training_progress import TrainingProgress
+from attnrec.cli.training_result import print_result
 from attnrec.train.config import TrainConfig
 from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import Attention, AttentionPoolConfig
@@ -197,6 +197,14 @@ def train(
     min_user_events: Annotated[
         int, typer.Option(help="Drop shorter users.", rich_help_panel=_FILTER)
     ] = 1,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report/--no-report",
+            help="Fit traditional models too, and write report.html beside them: for people. "
+            f"Not with --model {ALL}, which compares the files.",
+        ),
+    ] = True,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -219,7 +227,7 @@ def train(
         return
     else:
         run = _train_new(given, run_directory or Path("attnrec-run"), quiet)
-    _print_result(run, as_json)
+    print_result(run, as_json=as_json)
 
 
 def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
@@ -228,9 +236,8 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
     if (target / "config.json").is_file():
         say(f"{target} holds a run, which this one replaces when it is done")
     log, report, recipe = read_given(given)
-    with TrainingProgress(config.epochs, quiet=quiet) as progress:
-        resume = given["resume"]
-        return train_log(log, report, recipe, config, out=target, progress=progress, resume=resume)
+    with TrainingProgress(quiet=quiet) as progress:
+        return train_log(log, report, recipe, config, out=target, **_watching(progress, given))
 
 
 def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run:
@@ -238,17 +245,22 @@ def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run
     before = Run.load(final)
     if threads is not None:
         before = replace(before, config=replace(before.config, threads=threads))
-    epochs = before.metrics["best_epoch"] or 1
-    with TrainingProgress(epochs, quiet=quiet) as progress:
+    with TrainingProgress(quiet=quiet) as progress:
         whole = final.absolute()
         named = target or whole.with_name(f"{whole.name}-final")
-        return train_final(before, out=named, progress=progress, resume=given["resume"])
+        return train_final(before, out=named, **_watching(progress, given))
+
+
+def _watching(progress: TrainingProgress, given: dict[str, Any]) -> dict[str, Any]:
+    """What every training is told, beside what is to be trained."""
+    reporting = progress.on_report if given["report"] else None
+    return {"progress": progress, "resume": given["resume"], "reporting": reporting}
 
 
 def _check_alone_with_final(given: dict[str, Any]) -> None:
     """A final run repeats a recipe; options that would change it are a misunderstanding."""
     free = {"final", "resume", "run_directory", "threads"}
-    free |= {"as_json", "verbose", "quiet", "version"}
+    free |= {"report", "as_json", "verbose", "quiet", "version"}
     defaults = {
         "allow_users": False,
         "model": "sasrec", "split": "leave-one-out", "seed": 0, "id_type": "auto",
@@ -263,35 +275,6 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
                 f"--final repeats the recipe of its run, so --{option} cannot be "
                 "given with it; train a new run first"
             )
-
-
-def _print_result(run: Run, as_json: bool) -> None:
-    metrics = run.metrics
-    result = {
-        "run": str(run.directory),
-        "model": run.config.model,
-        "final": run.split.final,
-        "best_epoch": metrics["best_epoch"],
-        "split": run.config.split,
-        "part": "valid",
-        **metrics["valid"],
-    }
-    if as_json:
-        print(json.dumps(result))
-        return
-    valid = metrics["valid"]
-    whose = "before the held-out events were added" if run.split.final else "validation"
-    print(
-        f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
-        f"{valid['hit_rate@10']:.4f} ({whose}, {valid['n_users']:,} users)"
-    )
-    share = metrics.get("same_time_targets")
-    if share is not None and share > 0.5:
-        print(
-            f"note: {share:.0%} of the held-out events have the time of the event before: here "
-            "the task is to complete a basket; --split last-session asks for the next one"
-        )
-    say(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def train_all(config: TrainConfig, read: Read, out: Path | None, given: dict[str
 
     def watch(name: str) -> AbstractContextManager[TrainingWatcher]:
         say(f"--- {name}")
-        return TrainingProgress(config.epochs, quiet=quiet)
+        return TrainingProgress(quiet=quiet)
 
     bar = Progress(console=err, transient=True, disable=quiet)
     task = bar.add_task("comparing", total=None)

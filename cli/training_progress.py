@@ -1,4 +1,4 @@
-"""The progress bar of training: loss, validation NDCG@10 and time left."""
+"""The progress bars of training (loss, validation NDCG@10, time left) and of its report."""
 
 from types import TracebackType
 
@@ -11,8 +11,8 @@ from attnrec.train.training_state import EpochRecord
 class TrainingProgress:
     """One bar over all epochs and one line per finished epoch."""
 
-    def __init__(self, n_epochs: int, *, quiet: bool) -> None:
-        self._n_epochs = n_epochs
+    def __init__(self, *, quiet: bool) -> None:
+        self._n_epochs = 0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -25,7 +25,21 @@ class TrainingProgress:
             transient=True,
             disable=quiet,
         )
-        self._task = self._bar.add_task("", total=n_epochs, loss=0.0, ndcg="-", visible=False)
+        self._task = self._bar.add_task("", total=0, loss=0.0, ndcg="-", visible=False)
+        self._report_bar = Progress(
+            TextColumn("report: {task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=quiet,
+        )
+        self._report_task = self._report_bar.add_task("")
+
+    def on_start(self, n_epochs: int) -> None:
+        """Know how long the bar is."""
+        self._n_epochs = n_epochs
+        self._bar.update(self._task, total=n_epochs)
 
     def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
         """Move the bar by a step."""
@@ -46,6 +60,13 @@ class TrainingProgress:
             line += f"  validation NDCG@10 {ndcg:.4f}  HitRate@10 {hit_rate:.4f}"
         self._bar.console.print(f"{line}  {record.seconds:.0f} s")
 
+    def on_report(self, what: str, done: int, n_steps: int) -> None:
+        """Show the report being made, in the place of the training."""
+        if self._bar.live.is_started:
+            self._bar.stop()
+        self._report_bar.start()
+        self._report_bar.update(self._report_task, description=what, completed=done, total=n_steps)
+
     def __enter__(self) -> "TrainingProgress":
         self._bar.start()
         return self
@@ -56,4 +77,6 @@ class TrainingProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        for bar in (self._bar, self._report_bar):
+            if bar.live.is_started:  # else it would leave an empty line in a log
+                bar.stop()

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 PROFILES = ("fp32", "int8")
 _LARGEST_FILE = 10**9
+_STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report"}  # histories are in the last
 _DEFAULT_LIMITS = Limits()
 
 
@@ -106,7 +107,7 @@ def export(
     # First of all: a model without item vectors has nothing to quantize.
     table = int8_table(run) if profile == "int8" else _exact_table(run)
     body, added = export_body(run.model), export_added(run.model)
-    metrics = {name: value for name, value in run.metrics.items() if name != "epochs"}
+    metrics = {name: value for name, value in run.metrics.items() if name not in _STAY_IN_RUN}
 
     def draft_with(table: ItemTable | None) -> _Draft:
         graph = build_graph(run, body, table, added)

@@ -20,9 +20,8 @@ from attnrec.train.evaluation import (
     user_gains,
 )
 from attnrec.train.read_table import Source
-from attnrec.train.split import Catalogue, HeldOut, Part, Split, SplitName
-
-_LENGTHS = ((1, 5), (6, 20), (21, 50), (51, None))
+from attnrec.train.slices import Masks, slice_figures, slice_masks
+from attnrec.train.split import HeldOut, Part, Split, SplitName
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,7 @@ class FileFigures:
     metrics: Metrics
     """Over all users."""
     slices: Mapping[str, Mapping[str, Any]]
-    """n_users, ndcg@10 with its interval and hit_rate@10 over some of the targets. By events
-    before the target: "history_1-5", "history_6-20", "history_21-50", "history_51+"; by
-    popularity: "target_head", the most frequent items that make up half of the events trained
-    on, and "target_tail", the others. Slices without a target are left out."""
+    """Over some of the targets, as `slice_figures` names them."""
     n_bytes: int
     """Size of the file."""
     us_per_user: float
@@ -114,7 +110,7 @@ def compare(
         raise ValueError("no file to evaluate; name at least one")
     divided = _same_questions(paths, data, split)
     held_out = divided.held_out(part)
-    masks = _slice_masks(held_out, divided.catalogue)
+    masks = slice_masks(held_out, divided.catalogue)
     measured = []
     for place, path in enumerate(paths):
 
@@ -160,23 +156,8 @@ def _same_questions(
     return first
 
 
-def _slice_masks(held_out: HeldOut, catalogue: Catalogue) -> dict[str, NDArray[np.bool_]]:
-    """Which targets (n_targets,) belong to which slice."""
-    lengths = np.repeat([len(history) for history in held_out.histories], held_out.n_targets())
-    masks = {}
-    for shortest, longest in _LENGTHS:
-        name = f"history_{shortest}+" if longest is None else f"history_{shortest}-{longest}"
-        masks[name] = (lengths >= shortest) & (lengths <= (longest or np.inf))
-    events_up_to = np.cumsum(catalogue.n_events)
-    n_head = int(np.searchsorted(events_up_to, events_up_to[-1] / 2)) + 1
-    head = set(catalogue.item_ids[:n_head].tolist())
-    masks["target_head"] = np.array([target in head for target in held_out.targets.tolist()])
-    masks["target_tail"] = ~masks["target_head"]
-    return masks
-
-
 def _measure(
-    path: str | Path, held_out: HeldOut, masks: Mapping[str, NDArray[np.bool_]], tick: Tick
+    path: str | Path, held_out: HeldOut, masks: Masks, tick: Tick
 ) -> tuple[FileFigures, NDArray[np.float64]]:
     """The figures of a file, and NDCG@10 of each user (n_users,)."""
     recommender = Recommender.load(path)
@@ -184,34 +165,16 @@ def _measure(
     ranking = rank_targets(
         recommender, held_out, exclude_seen=not info.repeats, inputs=info.inputs, tick=tick
     )
-    n_targets = held_out.n_targets()
-    user = np.repeat(np.arange(len(n_targets)), n_targets)
     figures = FileFigures(
         path=str(path),
         model=info.model,
         profile=info.profile,
         metrics=metrics_of(ranking, held_out, catalogue_ids(recommender)),
-        slices={
-            name: _slice(ranking.ranks[mask], np.bincount(user[mask], minlength=len(n_targets)))
-            for name, mask in masks.items()
-            if mask.any()
-        },
+        slices=slice_figures(ranking.ranks, held_out, masks),
         n_bytes=Path(path).stat().st_size,
         us_per_user=1e6 * ranking.seconds / len(held_out.histories),
     )
-    return figures, user_gains(ranking.ranks, n_targets)["ndcg@10"]
-
-
-def _slice(ranks: NDArray[np.float64], n_targets: NDArray[np.int64]) -> dict[str, Any]:
-    """ranks: of the targets in the slice; n_targets: how many of them each user has, from 0."""
-    gains = user_gains(ranks, n_targets[n_targets > 0])
-    ends = bootstrap_intervals({"ndcg@10": gains["ndcg@10"]})["ndcg@10"]
-    return {
-        "n_users": len(gains["ndcg@10"]),
-        "ndcg@10": round(float(gains["ndcg@10"].mean()), 6),
-        "ndcg@10_interval": [round(end, 6) for end in ends],
-        "hit_rate@10": round(float(gains["hit_rate@10"].mean()), 6),
-    }
+    return figures, user_gains(ranking.ranks, held_out.n_targets())["ndcg@10"]
 
 
 def _beside(figures: FileFigures, difference: NDArray[np.float64]) -> FileFigures:

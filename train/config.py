@@ -25,7 +25,7 @@ class Schedule(NamedTuple):
 class TrainConfig:
     """Everything that decides the weights, beside the data."""
 
-    model: str = "sasrec"
+    model: str = "fusion"
     """Name in the registry."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model that differ from its defaults, such as {"max_len": 100}."""

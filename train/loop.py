@@ -23,6 +23,9 @@ _LAST_LEARNING_RATE = 0.02  # of the peak
 class Progress(Protocol):
     """What the loop tells whoever watches."""
 
+    def on_start(self, n_epochs: int) -> None:
+        """Before the first step; there are at most so many epochs."""
+
     def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
         """After each step; `step` counts from 1 within the epoch, `loss` is the mean so far."""
 
@@ -38,23 +41,28 @@ def fit_by_gradient(
     progress: Progress | None = None,
     stop_after: int | None = None,
     checkpoints: Checkpoints | None = None,
+    seen_ndcg: Callable[[], float | None] | None = None,
 ) -> list[EpochRecord]:
     """Train `model` in place and leave it at its best epoch by validation NDCG@10, in eval mode.
 
     validate: asks the model as it is now; None for a final run, which keeps its last epoch.
     stop_after: end after this epoch of a schedule made for all of them.
     checkpoints: where to keep the state on the way; what is there already is gone on from.
+    seen_ndcg: asks the model for answers that it was trained on; decides nothing.
     """
     model.prepare(split)
     batches = model.batches(split, config.schedule.batch_events)
     state = TrainingState(model, config)
     if checkpoints is not None:
         checkpoints.restore(state)
-    while not _is_over(state.records, config, stop_after or config.schedule.epochs):
+    n_epochs = stop_after or config.schedule.epochs
+    if progress is not None:
+        progress.on_start(n_epochs)
+    while not _is_over(state.records, config, n_epochs):
         _train_epoch(state, batches, config, progress, checkpoints)
         model.eval()
         valid = None if validate is None else validate()
-        state.end_epoch(valid.to_json() if valid else None)
+        state.end_epoch(valid.to_json() if valid else None, seen_ndcg() if seen_ndcg else None)
         if checkpoints is not None:
             checkpoints.save(state)
         if progress is not None:

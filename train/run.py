@@ -26,14 +26,18 @@ from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.recipe import DataRecipe
+from attnrec.train.run_report.page import run_report
 from attnrec.train.split import Catalogue, Split, all_events, divide
 
 _CONFIG, _DATA, _METRICS = "config.json", "data.json", "metrics.json"
 _WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "learning_curve.png"
+REPORT_FILE = "report.html"
+"""What a person looks at, where a report was asked for."""
 MODEL_FILE = "model.onnx"
 """Where a run is exported to unless told otherwise."""
 _OWN_FILES = {
     _CONFIG, _DATA, _METRICS, _WEIGHTS, _CATALOGUE, _CURVE, EVENTS_FILE, ITEMS_FILE, MODEL_FILE,
+    REPORT_FILE,
 }  # fmt: skip
 
 
@@ -109,6 +113,11 @@ class Run:
             (path / _WEIGHTS).write_bytes(safetensors.torch.save(self.model.state_dict()))
             if len(self.metrics.get("epochs", ())) > 1:
                 draw_learning_curve(self.metrics["epochs"], path / _CURVE)
+            if "report" in self.metrics:
+                page = run_report(
+                    self.config, self.model.config, self.recipe, self.data, self.metrics
+                )
+                (path / REPORT_FILE).write_text(page, "utf-8", errors="backslashreplace")
 
 
 def check_target(directory: Path, *, resume: bool = False) -> None:

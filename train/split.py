@@ -120,6 +120,21 @@ class Split:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
         return held_out_targets(self.interactions, self.name, part)
 
+    def seen(self, most_users: int) -> HeldOut:
+        """Questions whose answers were trained on: the last before those of validation.
+
+        Of at most that many of the users who are asked, always the same ones; of those alone who
+        have a history before it. An answer that is far better here than there was memorized.
+        """
+        if self.name is None:
+            raise ValueError("a final run has no validation that this could stand beside")
+        log, cuts = self.interactions, _cuts(self.interactions, self.name)
+        able = np.flatnonzero(cuts.seen > log.offsets[cuts.asked])
+        count = min(most_users, len(able))
+        chosen = np.sort(np.random.default_rng(0).choice(able, count, replace=False))
+        users, start, stop = cuts.asked[chosen], cuts.seen[chosen], cuts.valid[chosen]
+        return _questions(log, self.name, users, start, stop)
+
     def everybody(self) -> HeldOut:
         """Every user with the whole history; nothing came next, so there are no targets."""
         log = self.interactions
@@ -134,9 +149,20 @@ def held_out_targets(log: Interactions, name: SplitName, part: Part) -> HeldOut:
         start, stop = cuts.valid, cuts.test
     else:
         start, stop = cuts.test, log.offsets[cuts.asked + 1]
+    return _questions(log, name, cuts.asked, start, stop)
+
+
+def _questions(
+    log: Interactions,
+    name: SplitName,
+    asked: NDArray[np.int64],
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+) -> HeldOut:
+    """Ask the users of these numbers for what lies in [start, stop) of the log (n_asked,)."""
     ids = log.item_ids[log.item_index]  # (n_events,) raw
-    histories = [ids[a:b] for a, b in zip(log.offsets[cuts.asked], start, strict=True)]
-    users = log.user_ids[cuts.asked]
+    histories = [ids[a:b] for a, b in zip(log.offsets[asked], start, strict=True)]
+    users = log.user_ids[asked]
     if name == "leave-one-out":
         return HeldOut(histories, ids[start], users)
     lengths = stop - start
@@ -152,6 +178,7 @@ class _Cuts(NamedTuple):
     """Where the histories of the users are divided who are asked."""
 
     asked: NDArray[np.int64]  # number of each user (n_asked,)
+    seen: NDArray[np.int64]  # place of the training event, or session, before it (n_asked,)
     valid: NDArray[np.int64]  # place of the first validation target in the log (n_asked,)
     test: NDArray[np.int64]  # place of the first test target (n_asked,)
 
@@ -160,7 +187,7 @@ def _cuts(log: Interactions, name: SplitName) -> _Cuts:
     if name == "leave-one-out":
         asked = np.flatnonzero(np.diff(log.offsets) >= 3)
         ends = log.offsets[asked + 1]
-        return _Cuts(asked, ends - 2, ends - 1)
+        return _Cuts(asked, ends - 3, ends - 2, ends - 1)
     opens = np.ones(log.n_events, dtype=bool)  # whether an event is the first of a session
     opens[1:] = log.timestamps[1:] != log.timestamps[:-1]
     opens[log.offsets[:-1][np.diff(log.offsets) > 0]] = True
@@ -173,7 +200,7 @@ def _cuts(log: Interactions, name: SplitName) -> _Cuts:
             f"{np.diff(until).max(initial=0)}: last-session has nobody to ask. Use leave-one-out"
         )
     last = until[asked + 1] - 1
-    return _Cuts(asked, first[last - 1], first[last])
+    return _Cuts(asked, first[last - 2], first[last - 1], first[last])
 
 
 def same_time_share(log: Interactions) -> float:

@@ -1,8 +1,9 @@
 """From a log to a run: read, split, fit, keep."""
 
 import logging
-from collections.abc import Callable
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 from attnrec.runtime import Recommender, RunError, __version__
 from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.config import TrainConfig
+from attnrec.train.counting import fit_by_counting
 from attnrec.train.datasets import online_retail
-from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.loop import Progress, fit_by_gradient
@@ -26,11 +27,12 @@ from attnrec.train.models.protocol import (
 from attnrec.train.movielens import with_known_columns
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
-from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
 from attnrec.train.run import MODEL_FILE, Run, check_target
+from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.split import PROTOCOLS, Split, all_events, divide, same_time_share
 from attnrec.train.training_state import EpochRecord, best_epoch
+from attnrec.train.validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -61,17 +63,29 @@ def train(
     out: str | Path = "attnrec-run",
     progress: Progress | None = None,
     resume: bool = False,
+    reporting: Reporting | None = None,
 ) -> Run:
     """Train on a log and keep the run in the directory `out`; the test events are not looked at.
 
     resume: go on where an interrupted training with the same arguments stopped, if there is one;
     with one thread and the same torch to the same weights, bit for bit, as without interruption.
+    reporting: asks for the run report, for which traditional models are fitted and compared, and
+    is told of each step; None: no report.
     Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
     """
     check_target(Path(out), resume=resume)
     recipe = with_known_columns(source, recipe)
     log, report = read_log(source, recipe, items=items, users=users)
-    return train_log(log, report, recipe, config, out=out, progress=progress, resume=resume)
+    return train_log(
+        log,
+        report,
+        recipe,
+        config,
+        out=out,
+        progress=progress,
+        resume=resume,
+        reporting=reporting,
+    )
 
 
 def train_log(
@@ -83,45 +97,49 @@ def train_log(
     out: str | Path,
     progress: Progress | None = None,
     resume: bool = False,
+    reporting: Reporting | None = None,
 ) -> Run:
     """`train` on a log that was read already."""
     check_target(Path(out), resume=resume)
     split = divide(log, config.split)
+    config, reasons = config.with_recipe(split)
     model = _new_model(config, config.model_config(**split.sizes()))
-
-    def validate() -> Metrics:
-        return evaluate_answers(
-            Reference(model, split.catalogue, users=split.users),
-            split.held_out("valid"),
-            split.catalogue.item_ids,
-            exclude_seen=not recipe.repeats,
-            inputs=model.inputs,
-        )
-
+    validation = Validation(split, repeats=recipe.repeats)
     identity = _identity(config, recipe, split, model)
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
-        records = _fit(model, split, config, validate, progress, checkpoints)
+        started = time.monotonic()
+        records = _fit(model, split, config, validation, progress, checkpoints)
+        seconds = records[-1].seconds if records else time.monotonic() - started
         best = records[best_epoch(records) - 1] if records else None
         tuned = model.config != config.model_config(**split.sizes())
         metrics = {
             "protocol": PROTOCOLS[config.split],
             "split": config.split,
             **_same_time(split),
-            "valid": best.valid if best and not tuned else validate().to_json(),
+            "valid": best.valid if best and not tuned else validation.metrics(model).to_json(),
             "best_epoch": best.epoch if best else None,
             "epochs": [record.to_json() for record in records],
+            **({"recipe": reasons} if reasons else {}),
         }
+        if reporting is not None:
+            metrics["report"] = report_figures(model, config, validation, seconds, reporting)
         run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
         run.save()
     return run
 
 
 def train_final(
-    held_out_run: Run, *, out: str | Path, progress: Progress | None = None, resume: bool = False
+    held_out_run: Run,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+    resume: bool = False,
+    reporting: Reporting | None = None,
 ) -> Run:
     """The same recipe and number of epochs on all events, to be shipped.
 
-    Nothing is left to measure it with, so it keeps the figures of `held_out_run`.
+    Nothing is left to measure it with, so it keeps the figures of `held_out_run`, in its report
+    as well. reporting: as for `train`; told of steps only where that run has no report.
     """
     check_target(Path(out), resume=resume)
     if held_out_run.split.final:
@@ -130,7 +148,7 @@ def train_final(
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)
     # The settings of the model, not of the command: validation may have chosen some of them.
-    settings = vars(held_out_run.model.config)
+    settings = dict(vars(held_out_run.model.config))
     settings |= {name: n for name, n in split.sizes().items() if name in settings}
     model = _new_model(config, MODELS[config.model].config(**settings))
     epochs = held_out_run.metrics["best_epoch"]
@@ -139,14 +157,28 @@ def train_final(
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         records = _fit(model, split, unlimited, None, progress, checkpoints, epochs)
         metrics = {
-            **held_out_run.metrics,
+            **{name: told for name, told in held_out_run.metrics.items() if name != "report"},
             "of": "the same recipe before the held-out events were added to the training",
             **test_figures,
             "epochs": [record.to_json() for record in records],
+            "held_out_epochs": held_out_run.metrics["epochs"],
         }
+        if reporting is not None:
+            metrics["report"] = _report_of(held_out_run, reporting)
         run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
         run.save()
     return run
+
+
+def _report_of(run: Run, reporting: Reporting) -> dict[str, Any]:
+    """The figures of its report, made now where it has none."""
+    kept: dict[str, Any] | None = run.metrics.get("report")
+    if kept is not None:
+        return kept
+    validation = Validation(run.split, repeats=run.recipe.repeats)
+    epochs = run.metrics["epochs"]
+    seconds = epochs[-1]["seconds"] if epochs else None
+    return report_figures(run.model, run.config, validation, seconds, reporting)
 
 
 def _identity(
@@ -196,21 +228,22 @@ def _fit(
     model: RecommenderModel,
     split: Split,
     config: TrainConfig,
-    validate: Callable[[], Metrics] | None,
+    validation: Validation | None,
     progress: Progress | None,
     checkpoints: Checkpoints,
     stop_after: int | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
-    records = []
+    ndcg = None if validation is None else partial(validation.ndcg, model)
     if isinstance(model, LearnedModel):
+        validate = None if validation is None else partial(validation.metrics, model)
+        seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)
         records = fit_by_gradient(
-            model, split, config, validate, progress, stop_after, checkpoints
+            model, split, config, validate, progress, stop_after, checkpoints, seen_ndcg
         )
-    else:
-        assert isinstance(model, CountModel)
-        model.fit(split)
-        model.eval()
-    if validate is not None:
-        model.tune(lambda: validate().values["ndcg@10"])
-    return records
+        if ndcg is not None:
+            model.tune(ndcg)
+        return records
+    assert isinstance(model, CountModel)
+    fit_by_counting(model, split, ndcg)
+    return []

@@ -25,6 +25,9 @@ class EpochRecord:
     """Validation figures; None in a final run, which has nothing to validate on."""
     seconds: float
     """Spent on training so far, also before an interruption."""
+    seen_ndcg: float | None = None
+    """NDCG@10 on answers that were trained on, `Split.seen`: far above that of validation, the
+    model has learned by heart. None in a final run, and in runs of earlier versions."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -54,11 +57,11 @@ class TrainingState:
         """The epoch under way, from 1."""
         return len(self.records) + 1
 
-    def end_epoch(self, valid: dict[str, Any] | None) -> None:
+    def end_epoch(self, valid: dict[str, Any] | None, seen_ndcg: float | None = None) -> None:
         """Record the epoch under way, and keep its weights if it is the best so far."""
         seconds = round(time.monotonic() - self._started, 2)
         loss = self.loss_sum / self.n_targets
-        self.records.append(EpochRecord(self.epoch, loss, valid, seconds))
+        self.records.append(EpochRecord(self.epoch, loss, valid, seconds, seen_ndcg))
         self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
         if best_epoch(self.records) == len(self.records):
             self.best = {name: value.clone() for name, value in self.model.state_dict().items()}

@@ -66,6 +66,7 @@ def test_every_model_that_suits_the_log_is_there_and_the_others_say_why(family: 
     for name, reason in LEFT_OUT.items():
         assert reason in told["left_out"][name] and not (family / name).exists()
     assert (family / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(family.glob("*/report.html"))  # they are each other's comparison
 
 
 def test_the_figures_are_those_of_evaluate(family: Path, run) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-SETTINGS = ["--hidden-dim", "32", "--max-len", "20", "--epochs", "2", "--threads", "1", "-q"]
+WITH_REPORT = ["--hidden-dim", "32", "--max-len", "20", "--epochs", "2", "--threads", "1", "-q"]
+SETTINGS = [*WITH_REPORT, "--no-report"]
 FIRST_STEP, LAST_STEP = 1, 4
 """Of an epoch of the log below."""
 NEVER = (0, 0)
@@ -45,6 +46,10 @@ class Watched(command.TrainingProgress):
     def on_epoch(self, record):
         if record.epoch == disk_full_after:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    def on_report(self, what, done, n_steps):
+        if done == die_at_report_step:
+            die()
 
 rename = os.replace
 
@@ -93,7 +98,7 @@ class Shop:
         # torch's optimizers import the second one when they are first made: 4 s otherwise.
         context.set_forkserver_preload(["attnrec.cli.train", "torch._dynamo"])
         quiet = {
-            "often_until": NEVER, "die_at": NEVER, "disk_full_after": 0,
+            "often_until": NEVER, "die_at": NEVER, "disk_full_after": 0, "die_at_report_step": -1,
             "die_after_rename_to": "", "unprivileged": False,
             "messages": str(self.folder / "messages"),
             "arguments": [str(self.log), "--out", str(self.out), *self.options, *more],
@@ -120,6 +125,7 @@ class Shop:
         metrics = json.loads((self.out / "metrics.json").read_text())
         for record in metrics["epochs"]:
             del record["seconds"]
+        metrics.get("report", {}).pop("seconds", None)
         return (self.out / "weights.safetensors").read_bytes(), metrics
 
 
@@ -227,6 +233,19 @@ def test_a_kill_while_the_run_takes_its_place_loses_neither_run(
     assert shop.train() == 2
     assert shop.result() == (earlier if last_rename == ".old.run" else unbroken)
     assert_resumes(shop, unbroken)
+
+
+def test_a_kill_while_the_report_is_made_costs_no_training(
+    log: Path, tmp_path: Path, unbroken: tuple[bytes, Any]
+) -> None:
+    shop = Shop(tmp_path, log, WITH_REPORT)
+    assert shop.train(die_at_report_step=2) == -9
+    assert not shop.out.exists()
+    # A step would kill it.
+    assert shop.train("--resume", die_at=(2, FIRST_STEP)) == 0, shop.messages
+    weights, metrics = shop.result()
+    assert metrics.pop("report") and (shop.out / "report.html").is_file()
+    assert (weights, metrics) == unbroken
 
 
 def test_a_full_disk_at_a_checkpoint_keeps_the_one_before(

@@ -22,8 +22,8 @@ from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.split import Split
 
-_WEIGHTS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4)
-_UNTUNED_WEIGHT, _UNTUNED_DECAY = 0.7, 0.7  # while it is trained
+_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+_UNTUNED_WEIGHT, _UNTUNED_DECAY = 1.0, 0.7  # while it is trained
 _LEAST_SUM = 1e-6  # below the prior of the most frequent item: no NaN even without any count
 
 
@@ -35,7 +35,7 @@ class FusionConfig(SASRecConfig):
     """Add the fading sum of the history, through one matrix, to what the blocks find."""
     count_weight: float | None = None
     """Weight of the counts against attention, w; None: validation chooses."""
-    count_floor: float = 1e-4
+    count_floor: float = 1e-3
     """Share of the counts that every item has: how far counts can speak against an item."""
     history_decay: float | None = None
     """Weight of an event against the one after it, for the counts; None: validation chooses."""

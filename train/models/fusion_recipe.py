@@ -14,7 +14,7 @@ _LEAST_STEPS = 2500
 
 def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str, str]]:
     """Value and reason of every setting that follows from the training events of a log."""
-    sequences = split.sequences
+    sequences, n_items = split.sequences, split.catalogue.n_items
     n_events = len(sequences.rows)
     # Of every event: how many came before it.
     place = np.arange(n_events) - np.repeat(sequences.offsets[:-1], np.diff(sequences.offsets))
@@ -22,13 +22,18 @@ def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str, str]]:
     max_len = next((length for length in _LENGTHS if reach <= length), _LENGTHS[-1])
     batch_events = int(np.clip(n_events // 100, 50, 800))
     epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
-    is_small = n_events < 400_000
+    is_small, is_wide = n_events < 400_000, n_items > 5000
     return {
         "max_len": (max_len, f"4 of 5 events have at most {reach} events before them"),
         "dropout": (
             0.5 if is_small else 0.2,
             f"{n_events:,} training events: the fewer, the sooner a model knows them by heart",
         ),
+        "loss": (
+            "sampled-softmax" if is_wide else "softmax",
+            f"{n_items:,} items: above 5,000 a sample is as good and more than twice as fast",
+        ),
+        "n_negatives": (1024, "of sampled-softmax; shared by a batch, so they cost little"),
         "batch_events": (batch_events, "800, less for small logs, which need steps more"),
         "epochs": (epochs, f"20, more where that is less than {_LEAST_STEPS:,} steps"),
         "patience": (5, "validation goes up and down before the learning rate has fallen"),

@@ -1,0 +1,62 @@
+"""What `attnrec-train` prints when it is done."""
+
+import json
+from typing import Any
+
+from attnrec.cli.console import say
+from attnrec.train.run import REPORT_FILE, Run
+from attnrec.train.run_report.traditional import best_of
+
+
+def print_result(run: Run, *, as_json: bool) -> None:
+    """For a person, or one JSON object."""
+    metrics = run.metrics
+    report = run.directory / REPORT_FILE if "report" in metrics else None
+    if as_json:
+        result = {
+            "run": str(run.directory),
+            "model": run.config.model,
+            "final": run.split.final,
+            "best_epoch": metrics["best_epoch"],
+            "split": run.config.split,
+            "part": "valid",
+            **metrics["valid"],
+            "report": report and str(report),
+        }
+        print(json.dumps(result))
+        return
+    _print_figures(run)
+    say(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
+    if report is not None:
+        say(f"report for people: {report}")
+
+
+def _print_figures(run: Run) -> None:
+    metrics = run.metrics
+    valid = metrics["valid"]
+    whose = "before the held-out events were added" if run.split.final else "validation"
+    print(
+        f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
+        f"{valid['hit_rate@10']:.4f} ({whose}, {valid['n_users']:,} users)"
+    )
+    if "report" in metrics:
+        _print_traditional(metrics["report"]["traditional"])
+    share = metrics.get("same_time_targets")
+    if share is not None and share > 0.5:
+        print(
+            f"note: {share:.0%} of the held-out events have the time of the event before: here "
+            "the task is to complete a basket; --split last-session asks for the next one"
+        )
+
+
+def _print_traditional(models: list[dict[str, Any]]) -> None:
+    """The best of them, which is the one to beat."""
+    best = best_of(models)
+    if best is None:
+        return
+    low, high = best["ndcg@10_to_run_interval"]
+    print(
+        f"best traditional model, {best['model']}: NDCG@10 {best['ndcg@10']:.4f}, "
+        f"{best['ndcg@10_to_run']:+.4f} to this run (paired 95 % interval {low:+.4f} to "
+        f"{high:+.4f})"
+    )

@@ -1,0 +1,75 @@
+"""Settings in words: value, default, meaning, and why."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+
+class Setting(NamedTuple):
+    """One of them, in words."""
+
+    name: str
+    value: str
+    is_default: bool
+    """Also where there is none, because the value follows from the log."""
+    meaning: str
+    """From the source; "" where that is not at hand."""
+    reason: str
+    """Why it has this value; "" where nobody said."""
+
+
+def settings_of(
+    config: Any, reasons: Mapping[str, str], *, without: tuple[str, ...] = ()
+) -> list[Setting]:
+    """Every field of a dataclass, but for those `without`; reasons: by the name of the field."""
+    meanings = field_comments(type(config))
+    told = []
+    for field in fields(config):
+        if field.name in without:
+            continue
+        value = getattr(config, field.name)
+        make = field.default_factory
+        default = field.default if make is MISSING else make()
+        words = meanings.get(field.name, ""), reasons.get(field.name, "")
+        is_default = default is MISSING or value == default
+        told.append(Setting(field.name, value_text(value), is_default, *words))
+    return told
+
+
+def field_comments(kind: type) -> dict[str, str]:
+    """What stands below each field of a dataclass in its source; nothing where there is none."""
+    comments: dict[str, str] = {}
+    for part in reversed(kind.__mro__):
+        if not is_dataclass(part):
+            continue
+        try:
+            source = textwrap.dedent(inspect.getsource(part))
+        except (OSError, TypeError):  # made in a notebook, or shipped without its source
+            continue
+        (definition,) = ast.parse(source).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, below in pairwise(definition.body):
+            match field, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(words))),
+                ):
+                    comments[name] = " ".join(words.split())
+    return comments
+
+
+def value_text(value: object) -> str:
+    """A value as it would be given on the command line."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={value_text(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, tuple | list):
+        return ",".join(map(value_text, value)) or "none"
+    return str(value)
