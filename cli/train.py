@@ -11,7 +11,7 @@ from attnrec.cli.train_all import train_all
 from attnrec.cli.train_options import ALL, LISTS, config_of, read_given
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.cli.training_result import print_result
-from attnrec.train.config import TrainConfig
+from attnrec.train.config import Schedule, TrainConfig
 from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import Attention, AttentionPoolConfig
 from attnrec.train.models.sasrec import Block, SASRecConfig
@@ -25,8 +25,11 @@ _READ = "Reading the log"
 _FILTER = "Which events count"
 
 
+_BY_THE_LOG = "Default: as the log asks for; without a recipe"
+
+
 def _default(setting: str) -> str:
-    return f"Default for sasrec: {getattr(SASRecConfig, setting)}"
+    return f"Default of the attention models: {getattr(SASRecConfig, setting)}"
 
 
 def train(
@@ -64,14 +67,16 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help=f"One of: {', '.join(MODELS)}; or {ALL}: train, export and compare the family.",
+            help=f"One of: {', '.join(MODELS)}; or {ALL}: train, export and compare the family. "
+            "Settings of the first that are not given follow from the log.",
             rich_help_panel=_MODEL,
         ),
-    ] = "sasrec",
+    ] = TrainConfig.model,
     max_len: Annotated[
         int | None,
         typer.Option(
-            help=f"Newest events that count. {_default('max_len')}", rich_help_panel=_MODEL
+            help=f"Newest events that count. {_BY_THE_LOG}: {SASRecConfig.max_len}",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     hidden_dim: Annotated[
@@ -90,12 +95,16 @@ def train(
     ] = None,
     dropout: Annotated[
         float | None,
-        typer.Option(help=f"More for sparse logs. {_default('dropout')}", rich_help_panel=_MODEL),
+        typer.Option(
+            help=f"More for small logs. {_BY_THE_LOG}: {SASRecConfig.dropout}",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
     block: Annotated[
         Block | None,
         typer.Option(
-            help=f"sasrec: ligr adds gates and SwiGLU. {_default('block')}", rich_help_panel=_MODEL
+            help=f"fusion, sasrec: ligr adds gates and SwiGLU. Default: {SASRecConfig.block}",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     attention: Annotated[
@@ -119,7 +128,8 @@ def train(
     epochs: Annotated[
         int | None,
         typer.Option(
-            help=f"Most passes over the log. Default: {TrainConfig.epochs}", rich_help_panel=_MODEL
+            help=f"Most passes over the log. {_BY_THE_LOG}: {Schedule().epochs}",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     max_minutes: Annotated[
@@ -263,7 +273,7 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
     free |= {"report", "as_json", "verbose", "quiet", "version"}
     defaults = {
         "allow_users": False,
-        "model": "sasrec", "split": "leave-one-out", "seed": 0, "id_type": "auto",
+        "model": TrainConfig.model, "split": "leave-one-out", "seed": 0, "id_type": "auto",
         "time_unit": "auto", "repeats": False,
         **{f.name: f.default for f in fields(DataRecipe)},
         **dict.fromkeys((*LISTS, "event_weights"), ""),

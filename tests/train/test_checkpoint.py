@@ -30,6 +30,9 @@ class Watcher:
         self.moment = (epoch, step)
         self.steps: list[tuple[int, int]] = []
 
+    def on_start(self, n_epochs: int) -> None:
+        pass
+
     def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
         self.steps.append((epoch, step))
         if (epoch, step) == self.moment:

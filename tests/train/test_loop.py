@@ -133,6 +133,10 @@ class Watcher:
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, int, float]] = []
         self.epochs: list[EpochRecord] = []
+        self.n_epochs = 0
+
+    def on_start(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
 
     def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
         self.steps.append((epoch, step, n_steps, loss))
@@ -145,6 +149,7 @@ def test_whoever_watches_is_told_of_every_step_and_epoch(split: Split) -> None:
     watcher = Watcher()
     records = fit_by_gradient(new_model(split), split, config(epochs=2), None, watcher)
     assert watcher.epochs == records
+    assert watcher.n_epochs == 2
     n_steps = watcher.steps[0][2]
     assert n_steps > 1
     assert [(epoch, step) for epoch, step, _, _ in watcher.steps] == [

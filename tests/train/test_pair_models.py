@@ -310,6 +310,9 @@ def test_a_resumed_training_and_a_final_one_come_out_bit_for_bit(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stop:
+        def on_start(self, n_epochs: int) -> None:
+            pass
+
         def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
             if (epoch, step) == (2, 4):
                 raise KeyboardInterrupt

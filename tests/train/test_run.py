@@ -19,6 +19,7 @@ from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
 from attnrec.train.run import check_target
 from attnrec.train.training import read_log, train_log
+from attnrec.train.validation import Validation
 
 SMALL = TrainConfig(
     settings={"hidden_dim": 16, "max_len": 10}, epochs=2, batch_events=100, threads=1
@@ -82,10 +83,19 @@ def test_a_model_without_epochs_is_kept_too(
     assert same_weights(Run.load(run.directory), run)
 
 
-def test_the_best_epoch_is_the_one_whose_figures_are_kept(run: Run) -> None:
-    best = run.metrics["epochs"][run.metrics["best_epoch"] - 1]
-    assert run.metrics["valid"] == best["valid"]
-    assert best["valid"]["ndcg@10"] == max(e["valid"]["ndcg@10"] for e in run.metrics["epochs"])
+@pytest.mark.parametrize("model", ["sasrec", "fusion"])
+def test_the_best_epoch_is_kept_with_its_figures_or_those_after_tuning(
+    model: str, shop_log: pd.DataFrame, tmp_path: Path
+) -> None:
+    config = TrainConfig(model, {"hidden_dim": 8}, epochs=3, batch_events=100)
+    run = train(shop_log, config, out=tmp_path / "run")
+    best = run.metrics["epochs"][run.metrics["best_epoch"] - 1]["valid"]
+    assert best["ndcg@10"] == max(e["valid"]["ndcg@10"] for e in run.metrics["epochs"])
+    if model == "sasrec":
+        assert run.metrics["valid"] == best
+    else:
+        own = Validation(run.split, repeats=False).metrics(run.model).to_json()
+        assert run.metrics["valid"] == own
 
 
 # --- damage
