@@ -148,8 +148,9 @@ def _finished(
         run = Run.load(directory)
     except RunError:
         return None
-    same = run.config == config and run.recipe == recipe
-    return run if same and _contents(run.split.interactions) == _contents(log) else None
+    if run.recipe != recipe or _contents(run.split.interactions) != _contents(log):
+        return None
+    return run if run.config == config.with_recipe(run.split)[0] else None
 
 
 def _contents(log: Interactions) -> tuple[Any, ...]:
