@@ -19,7 +19,7 @@ from attnrec.train.split import leave_one_out
 from attnrec.train.training_state import EpochRecord
 
 SMALL = TrainConfig(
-    settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100, threads=1
+    "sasrec", settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100, threads=1
 )
 
 

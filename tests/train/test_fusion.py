@@ -95,6 +95,41 @@ def test_a_run_keeps_what_was_chosen_and_says_how_good_that_is(shop_log, tmp_pat
     assert run.metrics["valid"]["ndcg@10"] >= best - 0.02
 
 
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(shop_log, tmp_path) -> None:
+    class Stop:
+        def on_start(self, n_epochs) -> None: ...
+
+        def on_step(self, epoch, step, n_steps, loss) -> None:
+            if (epoch, step) == (2, 3):
+                raise KeyboardInterrupt
+
+        def on_epoch(self, record) -> None: ...
+
+    config = TrainConfig("fusion", settings=SMALL, epochs=3, batch_events=100, threads=1)
+    whole = train(shop_log, config, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(shop_log, config, out=tmp_path / "run", progress=Stop())
+    resumed = train(shop_log, config, out=tmp_path / "run", resume=True)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert resumed.model.config == whole.model.config
+    assert resumed.metrics["valid"] == whole.metrics["valid"]
+
+
+def test_settings_that_nobody_gave_follow_from_the_log_and_say_why(shop_log, tmp_path) -> None:
+    given = TrainConfig("fusion", settings={"dropout": 0.1, "hidden_dim": 8}, epochs=1)
+    run = train(shop_log, given, out=tmp_path / "run")
+    assert run.config.settings["dropout"] == 0.1
+    assert run.config.epochs == 1
+    assert run.model.config.max_len == 20  # the longest history has 25 events
+    assert set(run.metrics["recipe"]) == {
+        "max_len", "loss", "n_negatives", "batch_events", "patience",
+    }  # fmt: skip
+    assert run.config.schedule.batch_events == run.config.batch_events == 50
+    sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
+    assert "recipe" not in sasrec.metrics
+
+
 @pytest.mark.parametrize(
     ("settings", "what"),
     [

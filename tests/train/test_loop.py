@@ -167,7 +167,10 @@ def test_the_learning_rate_warms_up_and_then_falls(done: float, factor: float) -
 
 
 WRONG: list[tuple[Callable[[], object], str]] = [
-    (lambda: TrainConfig(model="bert"), "no model 'bert'; there are: sasrec, attention-pool"),
+    (
+        lambda: TrainConfig(model="bert"),
+        "no model 'bert'; there are: fusion, sasrec, attention-pool",
+    ),
     (lambda: TrainConfig(settings={"layers": 2}), "has no setting layers; it has: block"),
     (lambda: TrainConfig(settings={"n_items": 2}), "has no setting n_items"),
     (lambda: TrainConfig(settings={"block": "gated"}), "block must be one of standard, ligr"),

@@ -26,7 +26,7 @@ from attnrec.train.training_state import EpochRecord
 from attnrec.train.validation import Validation, ndcg_of_users
 
 SMALL = TrainConfig(
-    settings={"hidden_dim": 16, "max_len": 10}, epochs=2, batch_events=100, threads=1
+    "sasrec", settings={"hidden_dim": 16, "max_len": 10}, epochs=2, batch_events=100, threads=1
 )
 EVIL = '<script>alert("1")</script> & <b>Mug'
 VOID = {"meta"}
@@ -382,7 +382,7 @@ def test_every_setting_is_there_with_its_meaning_and_its_reason(run: Run) -> Non
 
 def test_what_differs_from_the_default_is_known() -> None:
     changed = [s.name for s in settings_of(replace(SMALL, seed=3), {}) if not s.is_default]
-    assert changed == ["settings", "epochs", "batch_events", "seed", "threads"]
+    assert changed == ["model", "settings", "epochs", "batch_events", "seed", "threads"]
     sized = MODELS["sasrec"].config(n_items=5)
     assert all(setting.is_default for setting in settings_of(sized, {}))
 
