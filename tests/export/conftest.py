@@ -25,9 +25,10 @@ STRING_IDS = ["é", "товар", "00123", "123", "NA", "a,b", *(f"sku {n}" for 
 INT64_IDS = [0, -2, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), *range(100, 94 + N_ITEMS)]
 CONFIGS = {
     "sasrec-string": TrainConfig(
-        settings={"hidden_dim": 16, "max_len": 10}, epochs=2, batch_events=100
+        "sasrec", settings={"hidden_dim": 16, "max_len": 10}, epochs=2, batch_events=100
     ),
     "sasrec-int64": TrainConfig(
+        "sasrec",
         settings={"hidden_dim": 16, "max_len": 7, "n_blocks": 1, "logits": "dot"},
         epochs=2,
         batch_events=100,
