@@ -40,12 +40,21 @@ def table(
     kind: str = "",
     marked: Iterable[int] = (),
 ) -> Markup:
-    """A table whose rows begin with their header; `marked` rows stand out."""
+    """A table whose rows begin with their header; `marked` rows stand out.
+
+    The last cell of a row that is too short fills it.
+    """
     emphasized = set(marked)
     head = tag("tr", *(tag("th", column, scope="col") for column in columns))
     body = []
-    for number, (first, *others) in enumerate(rows):
-        cells = (tag("th", first, scope="row"), *(tag("td", cell) for cell in others))
+    for number, (first, *others, last) in enumerate(rows):
+        missing = len(columns) - len(others) - 2
+        span = {"colspan": str(missing + 1)} if missing else {}
+        cells = (
+            tag("th", first, scope="row"),
+            *(tag("td", cell) for cell in others),
+            tag("td", last, **span),
+        )
         look = {"class_": "own"} if number in emphasized else {}
         body.append(tag("tr", *cells, **look))
     made = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))

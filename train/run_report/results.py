@@ -32,7 +32,7 @@ def models_section(name: str, told: Figures, metrics: Figures) -> Markup:
     for model in others:
         if "reason" in model:
             reason = tag("span", f"not fitted: {model['reason']}", class_="reason")
-            rows.append((model["model"], reason, "", "", ""))
+            rows.append((model["model"], reason))
     columns = ("model", "NDCG@10", "HitRate@10", "difference", "time")
     caption = (
         "Fitted on the same training events, asked the same questions. Difference: NDCG@10 less "
