@@ -198,6 +198,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: TrainConfig(settings={"n_heads": 0}), "n_heads must be .* at least 1, not 0"),
     (lambda: TrainConfig(settings={"max_len": 0}), "max_len must be .* at least 1, not 0"),
     (lambda: TrainConfig(settings={"n_blocks": "2"}), "n_blocks must be .* not '2'"),
+    (lambda: TrainConfig(settings={"fading_sum": "maybe"}), "true or false, not 'maybe'"),
     (lambda: TrainConfig(settings={"dropout": 1.0}), "dropout must be .* below 1, not 1.0"),
     (lambda: TrainConfig(settings={"temperature": 0}), "temperature must be .* above 0, not 0"),
     (lambda: TrainConfig(settings={"logits": "l2"}), "logits must be one of cosine, dot"),

@@ -59,6 +59,8 @@ class SASRecConfig(LossConfig):
         check_number("temperature", self.temperature, above=0)
         check_choice("logits", self.logits, get_args(Logits))
         check_choice("block", self.block, get_args(Block))
+        if not isinstance(self.fading_sum, bool):
+            raise ValueError(f"fading_sum must be true or false, not {self.fading_sum!r}")
         if self.hidden_dim % self.n_heads:
             raise ValueError(
                 f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
