@@ -42,7 +42,10 @@ def test_twenty_clients_asking_in_loops_lose_nothing_at_the_end(start) -> None:
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
             try:
                 connection.connect()
-                connection.request("POST", "/v1/recommend", body, JSON)
+                try:
+                    connection.request("POST", "/v1/recommend", body, JSON)
+                except BrokenPipeError:
+                    return  # closed between its head and its body: never taken whole
                 response = connection.getresponse()
                 content = json.loads(response.read())  # IncompleteRead if it was cut
                 if response.status == 200 and len(content["items"]) == 5:
