@@ -14,6 +14,7 @@ from attnrec.runtime.arguments import Ids
 from attnrec.runtime.callers import Tags, UserIds
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.batches import left_pad
+from attnrec.train.device import device_of
 from attnrec.train.models.protocol import (
     RecommenderModel,
     TableModel,
@@ -44,13 +45,15 @@ class Reference:
         the model asks for the user or tags of the user.
         """
         self._model = model
+        self._device = device_of(model)
         if model.inputs:
             if users is None:
                 raise ValueError(f"the model asks for {', '.join(model.inputs)}: give users")
             self._users = users
             self._user_row = {user: row for row, user in enumerate(users.ids.tolist(), start=1)}
             self._tag_row = {tag: row for row, tag in enumerate(users.tags, start=1)}
-        self._item_table = None if item_table is None else torch.from_numpy(item_table)
+        given = None if item_table is None else torch.from_numpy(item_table).to(self._device)
+        self._item_table = given
         self._max_len = model.config.max_len
         self._ids = catalogue.item_ids.tolist()
         self._titles = None if catalogue.titles is None else catalogue.titles.tolist()
@@ -80,7 +83,7 @@ class Reference:
         context = self._context(len(histories), users, user_tags)
         with torch.inference_mode():
             scores = catalogue_scores(self._model, padded, self._item_table, **context)
-        found: NDArray[np.float32] = scores.numpy()
+        found: NDArray[np.float32] = scores.cpu().numpy()
         return found
 
     def _context(
@@ -104,7 +107,7 @@ class Reference:
         for row, own in zip(padded, tags, strict=True):
             row[: len(own)] = torch.tensor(own, dtype=torch.int64)
         context = {"user": torch.tensor(user), "user_tags": padded}
-        return {name: context[name] for name in self._model.inputs}
+        return {name: context[name].to(self._device) for name in self._model.inputs}
 
     def attention(
         self,
@@ -120,7 +123,7 @@ class Reference:
         context = self._context(len(histories), users, user_tags)
         with torch.inference_mode():
             weights = last_attention(model, self._padded(histories), table, **context)
-        found: NDArray[np.float32] = weights.numpy()
+        found: NDArray[np.float32] = weights.cpu().numpy()
         return found
 
     def rounding_bounds(
@@ -140,11 +143,13 @@ class Reference:
             padded = self._padded(histories)
             states = last_states(self._model, padded, self._item_table, **context)
             largest_item = self._item_table.abs().sum(dim=1).max()
-            bounds: NDArray[np.float32] = (states.abs().amax(dim=1) / 254 * largest_item).numpy()
-        return bounds
+            bounds = states.abs().amax(dim=1) / 254 * largest_item
+        found: NDArray[np.float32] = bounds.cpu().numpy()
+        return found
 
     def _padded(self, histories: Sequence[Ids]) -> torch.Tensor:
-        return left_pad([self.rows(history) for history in histories], self._max_len)
+        padded = left_pad([self.rows(history) for history in histories], self._max_len)
+        return padded.to(self._device)
 
     def admissible(
         self, exclude: NDArray[np.int64], candidates: NDArray[np.int64] | None = None
