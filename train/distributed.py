@@ -65,6 +65,9 @@ def joined() -> Iterator[int]:
         torch.cuda.set_device(device)
     try:
         store, rank, size = next(rendezvous("env://", timeout=_JOINING))
+        # After a restart by torchrun its store still has the addresses of those who are gone.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
         # What is told goes by way of the processor, whatever the sums do.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAITING)

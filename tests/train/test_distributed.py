@@ -333,6 +333,25 @@ def test_a_training_whose_rank_0_is_killed_is_resumed_bit_for_bit(
     assert shop.result() == unbroken
 
 
+def test_torchrun_may_restart_a_training_by_itself(
+    shop: Shop, unbroken: tuple[bytes, Any]
+) -> None:
+    arguments = [str(shop.log), "--out", str(shop.out), *SETTINGS, "--resume"]
+    script = shop.folder / "command.py"
+    script.write_text(
+        "import os\n"
+        "is_first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'\n"
+        "at, what = 'step' if is_first and os.environ['RANK'] == '0' else '', 'die'\n"
+        f"messages = '{shop.folder}/messages-' + os.environ['RANK']\n"
+        f"arguments = {arguments!r}\n{COMMAND}"
+    )
+    done = torchrun("--max-restarts", "1", str(script))
+    assert done.returncode == 0, done.stderr
+    assert "exitcode: -9" in done.stderr
+    assert "going on from epoch-000002-step-000000001" in shop.said(0)
+    assert shop.result() == unbroken
+
+
 def test_one_process_may_go_on_with_a_training_of_two(shop: Shop) -> None:
     assert shop.train("-q", what="die", at="step") == [-9, 1]
     arguments = [str(shop.log), "--out", str(shop.out), *SETTINGS, "--resume"]
