@@ -84,9 +84,11 @@ def export_body(model: RecommenderModel) -> ir.Model:
         raise ValueError(f"{type(model).__name__} is neither a TableModel nor a ScoreModel")
     in_batch = {0: torch.export.Dim("batch")}
     axes = in_batch | {1: torch.export.Dim("length")}
-    # Of rows of users and of their tags.
+    # Of rows of users and of their tags, and of times.
     declared = {"user": (history[:, 0], in_batch)}
     declared["user_tags"] = (history.clone(), in_batch | {1: torch.export.Dim("tags")})
+    declared["timestamps"] = (history.clone(), axes)
+    declared["request_time"] = declared["user"]
     examples, shapes = (tuple(declared[name][part] for name in model.inputs) for part in (0, 1))
     return _exported(
         body,

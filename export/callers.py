@@ -1,6 +1,6 @@
 """Who asks, inside the graph: raw ids of users and texts of tags become rows for the model."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,14 @@ def check_texts(what: str, texts: Iterable[str]) -> None:
 
 
 def caller_inputs(users: Users, declared: Sequence[str]) -> dict[str, ir.Value]:
-    """The inputs that say who asks: `user` (B,) and `user_tags` (B, A), where declared."""
+    """The inputs that say who asks and when, where declared.
+
+    `user` (B,), `user_tags` (B, A), `timestamps` (B, T) of the history, `request_time` (B,).
+    """
     ids = ir.DataType.INT64 if users.ids.dtype == np.int64 else ir.DataType.STRING
     known = {names.USER: (ids, ["B"]), names.USER_TAGS: (ir.DataType.STRING, ["B", "A"])}
+    known[names.TIMESTAMPS] = (ir.DataType.INT64, ["B", "M"])
+    known[names.REQUEST_TIME] = (ir.DataType.INT64, ["B"])
     return {
         name: ir.Value(name=name, type=ir.TensorType(kind), shape=ir.Shape(axes))
         for name, (kind, axes) in known.items()
@@ -61,6 +66,24 @@ def rows_of_caller(
             stored = g.Mul(stored, g.Cast(none_given, to=ir.DataType.INT64))
             rows[names.USER_TAGS] = g.Concat(stored, given, axis=1)  # (B, A' + A)
     return rows
+
+
+def times_of_caller(
+    g: GraphBuilder, inputs: dict[str, ir.Value], place: Callable[[ir.Value, int], ir.Value]
+) -> dict[str, ir.Value]:
+    """Times of the events that count, (B, W), and of the request (B,), where declared.
+
+    place: puts what belongs to the events of the history where the events went. Times that are
+    missing at the end, or altogether, are unknown.
+    """
+    if names.TIMESTAMPS not in inputs:
+        return {}
+    history, timestamps = inputs[names.HISTORY], inputs[names.TIMESTAMPS]
+    unknown = g.Expand(names.NO_TIME, g.Shape(history))  # (B, T)
+    enough = g.Concat(timestamps, unknown, axis=1)
+    fitting = g.Slice(enough, [0], g.Shape(history, start=1, end=2), [1])  # (B, T)
+    timed = place(fitting, names.NO_TIME)
+    return {names.TIMESTAMPS: timed, names.REQUEST_TIME: inputs[names.REQUEST_TIME]}
 
 
 def look_up(g: GraphBuilder, ids: ir.Value, known: list[int] | list[str]) -> ir.Value:

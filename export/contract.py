@@ -10,7 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from attnrec.export.body import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
-from attnrec.export.callers import ML, caller_inputs, check_texts, look_up, rows_of_caller
+from attnrec.export.callers import (
+    ML,
+    caller_inputs,
+    check_texts,
+    look_up,
+    rows_of_caller,
+    times_of_caller,
+)
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.item_table import CONTRIB, ItemTable
 from attnrec.runtime import format as names
@@ -73,13 +80,14 @@ def assemble(
     g = GraphBuilder()
     inputs = _inputs(id_type_of(catalogue))
     rows = rows_of_ids(g, inputs, catalogue)
-    seq, n_known = compact(g, rows.history, max_len)
+    place, n_known = compact(g, rows.history, max_len)
+    seq = place(rows.history, 0)  # (B, W)
     caller: dict[str, ir.Value] = {}
     attention: list[ir.Value] = []
     if declared:
         assert users is not None
         inputs |= caller_inputs(users, declared)
-        caller = rows_of_caller(g, inputs, users)
+        caller = rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
     if table is None:
         (every_score,) = g.inline(body, {HISTORY_INDEX: seq} | caller)
         scores = choose_scored(g, every_score, rows, catalogue.n_items)
@@ -132,11 +140,14 @@ def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalog
     return _Rows(history, exclude, candidates, n_candidates=widths[-1])
 
 
-def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir.Value]:
+def compact(
+    g: GraphBuilder, rows: ir.Value, max_len: int
+) -> tuple[Callable[[ir.Value, int], ir.Value], ir.Value]:
     """Drop unknown ids anywhere, keep the newest `max_len`, pad on the left.
 
-    rows (B, T) -> seq (B, W), n_known (B,). W is the longest known history of the batch, at
-    least 1: work follows what is known, not how the caller padded.
+    rows (B, T) -> n_known (B,), and what does so to anything that belongs to the ids, with a
+    value for padding: (B, T) -> (B, W). W is the longest known history of the batch, at least 1:
+    work follows what is known, not how the caller padded.
     """
     known = g.Sign(rows)  # (B, T): 1, or 0 at padding and unknown ids
     n_known = g.ReduceSum(known, [1], keepdims=0)  # (B,)
@@ -146,9 +157,15 @@ def compact(g: GraphBuilder, rows: ir.Value, max_len: int) -> tuple[ir.Value, ir
     # Column W + 1 - age; what is unknown or too old goes to column 0, which is cut off.
     column = g.Mul(g.Max(g.Sub(width_plus_1, age), 0), known)  # (B, T)
     batch = g.Shape(rows, start=0, end=1)  # (1,)
-    empty = g.Expand(0, g.Concat(batch, width_plus_1, axis=0))  # (B, W + 1)
-    placed = g.ScatterElements(empty, column, rows, axis=1)  # (B, W + 1)
-    return g.Slice(placed, [1], [_END], [1]), n_known
+    shape = g.Concat(batch, width_plus_1, axis=0)
+
+    def place(values: ir.Value, padding: int) -> ir.Value:
+        empty = g.Expand(padding, shape)  # (B, W + 1)
+        placed = g.ScatterElements(empty, column, values, axis=1)  # (B, W + 1)
+        kept: ir.Value = g.Slice(placed, [1], [_END], [1])
+        return kept
+
+    return place, n_known
 
 
 def score_table(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ import onnxruntime
 
 from attnrec.export.body import OPSET
 from attnrec.export.contract import id_type_of
-from attnrec.export.made_up import Call, calls_of_callers, golden_calls
+from attnrec.export.made_up import Call, calls_of_callers, calls_of_times, golden_calls
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import id_row, stack
-from attnrec.runtime.callers import caller_inputs
+from attnrec.runtime.callers import Callers
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.version import __version__
@@ -75,7 +76,9 @@ def golden_vectors(file: bytes, run: Run) -> str:
     calls = golden_calls(run.split.catalogue, info.id_type, run.model.config.max_len)
     users, declared = run.split.users, run.model.inputs
     of_callers = calls_of_callers(run.split.catalogue, users, declared, info.id_type)
-    calls += [call for call in of_callers if len(call.histories) == 1]
+    max_len = run.model.config.max_len
+    of_times = calls_of_times(run.split.catalogue, declared, info.id_type, max_len)
+    calls += [call for call in chain(of_callers, of_times) if len(call.histories) == 1]
     return json.dumps([_golden(session, call, info) for call in calls], ensure_ascii=False)
 
 
@@ -90,12 +93,12 @@ def _golden(session: onnxruntime.InferenceSession, call: Call, info: ModelInfo) 
         name: stack([id_row(name, ids, id_type)], id_type, names.PADDING[id_type])
         for name, ids in question.items()
     }
-    caller = caller_inputs(info, 1, call.users or None, call.user_tags or None)
-    who = {names.USER: call.users, names.USER_TAGS: call.user_tags}
+    caller = Callers(info, call.said(), [len(call.histories[0])]).inputs([0])
+    who = dict(zip(names.CALLER_INPUTS, call.said(), strict=True))
     items, scores, n_known = session.run(None, {**feed, names.K: np.array([call.k]), **caller})[:3]
     return {
         **question,
-        **{name: value for name, value in who.items() if value},
+        **{name: value for name, value in who.items() if value is not None},
         names.K: call.k,
         names.ITEMS: items[0].tolist(),
         names.SCORES: [None if s == -np.inf else s for s in scores[0].tolist()],

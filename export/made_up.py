@@ -1,12 +1,14 @@
 """Made-up calls of the graph: every corner of the contract, and never a real history."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from attnrec.runtime import format as names
+from attnrec.runtime.callers import Said
 from attnrec.train.split import Catalogue
 from attnrec.train.users import Users
 
@@ -31,6 +33,25 @@ class Call:
     """Who asks, one a row; none at all: nobody."""
     user_tags: list[list[str]] = field(default_factory=list)
     """What is known of them, a list a row, or none at all."""
+    timestamps: list[list[int] | None] = field(default_factory=list)
+    """When the events of the histories were, a list a row, or none at all."""
+    request_times: list[int | None] = field(default_factory=list)
+    """When they ask, one a row, or none at all."""
+
+    def said(self) -> Said:
+        """What stands beside the histories."""
+        return Said(
+            self.users or None,
+            self.user_tags or None,
+            self.timestamps or None,
+            self.request_times or None,
+        )
+
+    def only(self, row: int) -> "Call":
+        """The same question of one row alone."""
+        lists = {name: values for name, values in vars(self).items() if isinstance(values, list)}
+        own: dict[str, Any] = {name: rows[row : row + 1] for name, rows in lists.items()}
+        return replace(self, **own)
 
 
 class _Maker:
@@ -122,6 +143,46 @@ def calls_of_callers(
             users=who if known else [],
             user_tags=owned if tags else [],
         )
+
+
+def calls_of_times(
+    catalogue: Catalogue, declared: Sequence[str], id_type: str, max_len: int
+) -> Iterator[Call]:
+    """The corners of what only models that look at times have; none for other models."""
+    if names.TIMESTAMPS not in declared:
+        return
+    make, now, none = _Maker(catalogue, id_type), 1_000_000_000, names.NO_TIME
+    some = make.draw(5)
+    at = {
+        "minutes apart": [now - 60 * n for n in (900, 30, 3, 2, 1)],
+        "at one time": [now] * 5,
+        "years ago": [0, 1, 2, 3, 4],
+        "after the request": [now + 7] * 5,
+        "not in order": [now, 5, now - 1, 0, now - 100],
+        "partly unknown": [none, now - 9, none, -(2**63), now - 1],
+        "at the end of time": [2**63 - 1] * 5,
+    }
+    for name, times in at.items():
+        yield Call(f"events {name}", [some], 10, timestamps=[times], request_times=[now])
+    for name, asked_at in (("the end of time", 2**63 - 1), ("an unknown time", none), ("0", 0)):
+        times = at["minutes apart"]
+        yield Call(f"asked at {name}", [some], 10, timestamps=[times], request_times=[asked_at])
+    yield Call("a newcomer with a clock", [[]], 10, timestamps=[[]], request_times=[now])
+    mixed = make.mix(make.draw(2 * max_len), make.unknown, make.unknown, [make.padding] * 3)
+    apart = [now - 40 * n for n in range(len(mixed), 0, -1)]
+    yield Call("times of unknown ids", [mixed], 10, timestamps=[apart], request_times=[now])
+    crowd = _crowd(make, max_len)
+    gaps = np.random.default_rng(max_len).integers(0, 10**6, (64, 12 * max_len))
+    times_of = [[int(now - gap) for gap in own] for own in gaps.cumsum(axis=1)[:, ::-1]]
+    own = [times_of[row][-len(h) :] if h else [] for row, h in enumerate(crowd.histories)]
+    yield Call(
+        "64 rows, each at its own time",
+        crowd.histories,
+        10,
+        crowd.exclude,
+        timestamps=[None if row % 5 == 0 else times for row, times in enumerate(own)],
+        request_times=[None if row % 5 == 0 else now + row for row in range(64)],
+    )
 
 
 def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Call:

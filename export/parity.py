@@ -10,14 +10,21 @@ from numpy.typing import NDArray
 
 from attnrec.export.comparison import Answer, Truth, compare, disagreement
 from attnrec.export.contract import id_type_of
-from attnrec.export.made_up import Call, ItemId, calls_of_callers, made_up_calls
+from attnrec.export.made_up import (
+    Call,
+    ItemId,
+    calls_of_callers,
+    calls_of_times,
+    made_up_calls,
+)
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import stack
-from attnrec.runtime.callers import caller_inputs
+from attnrec.runtime.callers import Callers
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.train.reference import Reference
 from attnrec.train.run import Run
+from attnrec.train.split import HeldOut
 
 _BATCH = 64
 _TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10
@@ -110,29 +117,37 @@ def check_parity(
     for call in chain(
         made_up_calls(split.catalogue, gate.id_type, run.model.config.max_len),
         calls_of_callers(split.catalogue, split.users, declared, gate.id_type),
+        calls_of_times(split.catalogue, declared, gate.id_type, run.model.config.max_len),
     ):
         gate.check(call, alone=True)
         gate.report.n_made_up_rows += len(call.histories)
     asked = split.everybody() if split.final else split.held_out("test")
-    pairs = sorted(
-        zip(asked.histories, asked.users.tolist(), strict=True), key=lambda pair: len(pair[0])
-    )
-    for start in range(0, len(pairs), _BATCH):
-        batch: list[list[ItemId]] = [h.tolist() for h, _ in pairs[start : start + _BATCH]]
-        users = [user for _, user in pairs[start : start + _BATCH]]
-        call = Call(
-            f"test users from {start}",
-            batch,
-            _TEST_K,
-            exclude=[] if run.recipe.repeats else batch,
-            users=users if names.USER in declared else [],
-        )
+    order = sorted(range(len(asked.histories)), key=lambda user: len(asked.histories[user]))
+    for start in range(0, len(order), _BATCH):
+        batch = order[start : start + _BATCH]
+        call = _call_of_users(f"test users from {start}", asked, batch, run)
         # Every 16th batch also one by one: a row's answer may not depend on its mates.
         gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0)
         gate.report.n_test_users += len(batch)
         if tick is not None:
-            tick(start + len(batch), len(pairs))
+            tick(start + len(batch), len(order))
     return gate.report
+
+
+def _call_of_users(name: str, asked: HeldOut, users: Sequence[int], run: Run) -> Call:
+    """The question of some of the users, with all that the model asks for."""
+    declared = run.model.inputs
+    histories: list[list[ItemId]] = [asked.histories[user].tolist() for user in users]
+    has_times = names.TIMESTAMPS in declared
+    return Call(
+        name,
+        histories,
+        _TEST_K,
+        exclude=[] if run.recipe.repeats else histories,
+        users=[asked.users.tolist()[user] for user in users] if names.USER in declared else [],
+        timestamps=[asked.timestamps[user].tolist() for user in users] if has_times else [],
+        request_times=asked.request_times[users].tolist() if has_times else [],
+    )
 
 
 class _Gate:
@@ -177,22 +192,10 @@ class _Gate:
         self.report.largest_share = max(self.report.largest_share, difference / tolerance)
 
     def _check_alone(self, call: Call, row: int, together: Answer) -> None:
-        def only(rows: list[list[ItemId]]) -> list[list[ItemId]]:
-            return rows[row : row + 1]
-
         if call.candidates and not call.candidates[row]:
             return  # alone it would ask for the whole catalogue
-        single = Call(
-            call.name,
-            only(call.histories),
-            call.k,
-            only(call.exclude),
-            only(call.candidates),
-            call.users[row : row + 1],
-            call.user_tags[row : row + 1],
-        )
         report = self.report
-        for answer in self._ask(single, row):
+        for answer in self._ask(call.only(row), row):
             difference, too_far = disagreement(answer, together)
             report.largest_batch_difference = max(report.largest_batch_difference, difference)
             if too_far:
@@ -206,8 +209,8 @@ class _Gate:
             names.EXCLUDE: self._array(call.exclude or none),
             names.CANDIDATES: self._array(call.candidates or none),
             names.K: np.array([call.k], dtype=np.int64),
-            **caller_inputs(
-                self._info, len(call.histories), call.users or None, call.user_tags or None
+            **Callers(self._info, call.said(), [*map(len, call.histories)]).inputs(
+                range(len(call.histories))
             ),
         }
         try:
@@ -245,7 +248,7 @@ class _Gate:
         return rows
 
     def _truths(self, call: Call) -> list[Truth]:
-        asked = call.histories, call.users or None, call.user_tags or None
+        asked = call.histories, call.said()
         scores, attention = self._reference.scores(*asked), self._reference.attention(*asked)
         n_items = self._catalogue.n_items
         rounding = np.zeros(len(scores), dtype=np.float32)

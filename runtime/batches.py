@@ -7,6 +7,7 @@ import numpy as np
 
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, Ids, id_lists, id_row, stack
+from attnrec.runtime.callers import Callers
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answers_of
 
@@ -59,11 +60,16 @@ class Rows:
                 if ids is not None:
                     self._allowed[i] = id_row(f"candidates[{i}]", ids, id_type)
 
+    @property
+    def lengths(self) -> list[int]:
+        """Events of each history, unknown ones included."""
+        return [len(row) for row in self._seen]
+
     def __len__(self) -> int:
         return len(self._seen)
 
-    def answer(self, run: Run, k: int, callers: dict[str, IdArray]) -> list[Recommendations]:
-        """One answer for each history; callers: who asks, by rows.
+    def answer(self, run: Run, k: int, callers: Callers) -> list[Recommendations]:
+        """One answer for each history.
 
         Whether there are candidates belongs to a call of the graph; within one, rows of similar
         length stand together, so that little padding is computed.
@@ -74,8 +80,7 @@ class Rows:
             group.sort(key=lambda i: len(self._seen[i]))
             for start in range(0, len(group), BATCH):
                 batch = group[start : start + BATCH]
-                who = {name: rows[batch] for name, rows in callers.items()}
-                outputs = run(*self._stacked(batch), k, who)
+                outputs = run(*self._stacked(batch), k, callers.inputs(batch))
                 answers.update(zip(batch, answers_of(outputs), strict=True))
         return [answers[i] for i in range(len(self))]
 

@@ -59,7 +59,7 @@ class Question:
     def explain(self) -> Explanation:
         """Ask for the item after every history with one event less. `ValueError`: see _refusal."""
         has_attention = self.info.has_attention
-        _, scores, n_known, *rest = self._ask([self.history], attention=has_attention)
+        _, scores, n_known, *rest = self._ask([range(len(self.history))], attention=has_attention)
         if scores[0, 0] == -np.inf:  # the end of an empty answer
             raise self._refusal()
         score = float(scores[0, 0])
@@ -69,7 +69,7 @@ class Question:
         for start in range(0, len(counting), BATCH):
             places = counting[start : start + BATCH]
             # With one event less, the next older one counts as well.
-            rows = [self.history[[i for i in known if i != place]] for place in places]
+            rows = [[i for i in known if i != place] for place in places]
             contributions[places] = score - self._ask(rows)[1][:, 0].astype(np.float64)
         if has_attention and counting:
             attention[counting] = rest[-1][0, -len(counting) :]
@@ -85,13 +85,21 @@ class Question:
             attention=attention.tolist() if has_attention else None,
         )
 
-    def _ask(self, histories: Sequence[IdArray], *, attention: bool = False) -> list[Any]:
-        """The outputs of the graph for the item as the only candidate: items and scores (B, 1)."""
-        n_rows, id_type = len(histories), self.info.id_type
-        rows = stack(histories, id_type, names.PADDING[id_type])
-        item = np.full((n_rows, 1), self.item_id, dtype=rows.dtype)
+    def _ask(self, rows: Sequence[Sequence[int]], *, attention: bool = False) -> list[Any]:
+        """The outputs of the graph for the item as the only candidate: items and scores (B, 1).
+
+        rows: places of the history that each row keeps.
+        """
+        n_rows, id_type = len(rows), self.info.id_type
+        kept = [np.array(places, dtype=np.int64) for places in rows]
+        history = stack([self.history[own] for own in kept], id_type, names.PADDING[id_type])
+        item = np.full((n_rows, 1), self.item_id, dtype=history.dtype)
         who = {name: np.repeat(row, n_rows, axis=0) for name, row in self.caller.items()}
-        return self.run(rows, item[:, :0], item, 1, who, attention=attention)
+        times = self.caller.get(names.TIMESTAMPS)
+        if times is not None and times.size:
+            own_times = [times[0][own] for own in kept]
+            who[names.TIMESTAMPS] = stack(own_times, "int64", names.NO_TIME)
+        return self.run(history, item[:, :0], item, 1, who, attention=attention)
 
     def _newest_known(self, n_known: int) -> list[int]:
         """Places of the known events, oldest first; beyond `max_len` + 1 none can matter."""
@@ -103,7 +111,7 @@ class Question:
         while len(known) < wanted:
             places = range(max(0, end - BATCH), end)
             # Each event by itself: the graph says whether it knows it.
-            found = self._ask([self.history[i : i + 1] for i in places])[2]
+            found = self._ask([[i] for i in places])[2]
             known[:0] = [i for i, one in zip(places, found.tolist(), strict=True) if one]
             end = places.start
         return known[len(known) - wanted :]
@@ -118,8 +126,8 @@ class Question:
         return dict(zip(items[0].tolist(), titles[0].tolist(), strict=True))
 
     def _refusal(self) -> ValueError:
-        item = np.array([self.item_id], self.history.dtype)
-        if self._ask([item])[2][0]:
+        item = np.full((1, 1), self.item_id, dtype=self.history.dtype)
+        if self.run(item, item[:, :0], item, 1, self.caller)[2][0]:
             return ValueError(
                 f"item_id {self.item_id!r} is unavailable, so it has no score; "
                 "explain one that recommend returns"

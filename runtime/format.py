@@ -15,8 +15,11 @@ ATTENTION = "attention"
 """Declared, as the last output, only in files of models that weigh the events of a history."""
 REQUIRED_INPUTS = (HISTORY, EXCLUDE, CANDIDATES, K)
 USER, USER_TAGS = "user", "user_tags"
-CALLER_INPUTS = (USER, USER_TAGS)
-"""Declared only in files of models that look at who asks."""
+TIMESTAMPS, REQUEST_TIME = "timestamps", "request_time"
+CALLER_INPUTS = (USER, USER_TAGS, TIMESTAMPS, REQUEST_TIME)
+"""Declared only in files of models that look at who asks, or when."""
+NO_TIME = -1
+"""Times are Unix seconds; below 0 they are unknown."""
 
 IdType = Literal["int64", "string"]
 PADDING: dict[str, int | str] = {"int64": -1, "string": ""}

@@ -8,7 +8,7 @@ import numpy as np
 
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, id_row
-from attnrec.runtime.callers import caller_inputs
+from attnrec.runtime.callers import Callers, Said
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_info import ModelInfo
 
@@ -37,7 +37,8 @@ def _check_vector(label: str, vector: Mapping[str, Any], info: ModelInfo, run: R
         id_row(name, vector[name], info.id_type)[None]
         for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
     )
-    caller = caller_inputs(info, 1, vector.get(names.USER), vector.get(names.USER_TAGS))
+    said = Said(*(vector.get(name) for name in names.CALLER_INPUTS))
+    caller = Callers(info, said, [history.shape[1]]).inputs([0])
     items, scores, n_known = run(history, exclude, candidates, vector[names.K], caller)[:3]
     rounding = info.score_tolerance  # of a file that rounds its states
     expected = np.array(

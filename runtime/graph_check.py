@@ -85,6 +85,7 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     user = onnx.INT64 if info.user_id_type == "int64" else onnx.STRING
     callers = {names.USER: (user, 1)} if info.user_id_type else {}
     callers |= {names.USER_TAGS: (onnx.STRING, 2)}
+    callers |= {names.TIMESTAMPS: (onnx.INT64, 2), names.REQUEST_TIME: (onnx.INT64, 1)}
     known |= {name: callers[name] for name in info.inputs if name in callers}
     inputs = [_signature(reader, value) for value in graph["input"]]
     # What else a model declares, the `Recommender` knows or refuses.

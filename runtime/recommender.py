@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
 from attnrec.runtime.batches import Rows, banned_ids
-from attnrec.runtime.callers import Tags, UserIds, caller_inputs, undeclared
+from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, UserIds
 from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
@@ -40,8 +40,8 @@ class Recommender:
         check_onnxruntime(self._info)
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
         self._asks_who = not declared.isdisjoint(names.CALLER_INPUTS)
-        unknown = declared - {*names.REQUIRED_INPUTS, names.USER_TAGS}
-        unknown -= {names.USER} if self._info.user_id_type else set()
+        unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
+        unknown |= declared & ({names.USER} if self._info.user_id_type is None else set())
         if unknown:
             raise ModelFileError(
                 f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "
@@ -119,24 +119,22 @@ class Recommender:
         exclude_seen: bool | None = None,
         user: int | str | None = None,
         user_tags: Tags | None = None,
-        timestamps: Sequence[int] | None = None,
+        timestamps: Times | None = None,
         request_time: int | None = None,
     ) -> Recommendations:
         """The best `k` items after `history` (raw ids, oldest first); fewer if fewer are left.
 
         exclude: ids never to return. candidates: return only from these. exclude_seen: leave out
         what is in the history; by default as the model was trained. user, user_tags (what is
-        known of the user, in place of what was in training), timestamps, request_time: only for
-        files that declare them. Unknown ids are ignored; an empty history gets the model's
-        answer to a newcomer, an unknown user that to a stranger.
+        known of the user, in place of what was in training), timestamps (Unix seconds of every
+        event of the history), request_time (now): only for files that declare them. Unknown ids
+        are ignored; an empty history gets the model's answer to a newcomer, an unknown user that
+        to a stranger, and no times the answer of somebody without a clock.
         """
-        for name, value in (("timestamps", timestamps), ("request_time", request_time)):
-            if value is not None:
-                raise undeclared(self._info, name)
-        caller = self._caller(user, user_tags)
         check_options(k, exclude_seen)
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
+        caller = self._caller(seen, user, user_tags, timestamps, request_time)
         banned = banned_ids(self._info, seen, exclude, exclude_seen)
         allowed = self._nothing
         if candidates is not None:
@@ -155,11 +153,14 @@ class Recommender:
         exclude_seen: bool | None = None,
         users: UserIds | None = None,
         user_tags: Sequence[Tags | None] | None = None,
+        timestamps: Sequence[Times | None] | None = None,
+        request_times: RequestTimes | None = None,
     ) -> list[Recommendations]:
         """`recommend` for many histories, faster; every list has one entry for each of them."""
         check_options(k, exclude_seen)
         rows = Rows(self._info, histories, exclude, candidates, exclude_seen)
-        callers = caller_inputs(self._info, len(rows), users, user_tags)
+        said = Said(users, user_tags, timestamps, request_times)
+        callers = Callers(self._info, said, rows.lengths)
         return rows.answer(self._run, k, callers)
 
     def score(
@@ -169,12 +170,14 @@ class Recommender:
         *,
         user: int | str | None = None,
         user_tags: Tags | None = None,
+        timestamps: Times | None = None,
+        request_time: int | None = None,
     ) -> list[float]:
         """Score of each of `item_ids` after `history`, in the order given; NaN for unknown ids."""
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
         asked = id_row("item_ids", item_ids, id_type)
-        caller = self._caller(user, user_tags)
+        caller = self._caller(seen, user, user_tags, timestamps, request_time)
         if not len(asked):
             return []
         outputs = self._run(seen[None], self._nothing, asked[None], len(asked), caller)
@@ -189,6 +192,8 @@ class Recommender:
         *,
         user: int | str | None = None,
         user_tags: Tags | None = None,
+        timestamps: Times | None = None,
+        request_time: int | None = None,
     ) -> Explanation:
         """How much each event of `history` adds to the score of `item_id`.
 
@@ -197,7 +202,7 @@ class Recommender:
         """
         seen = id_row(names.HISTORY, history, self._info.id_type)
         (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
-        caller = self._caller(user, user_tags)
+        caller = self._caller(seen, user, user_tags, timestamps, request_time)
         return Question(self._info, self._run, seen, item, caller).explain()
 
     def similar(self, item_id: int | str, k: int = 10) -> Recommendations:
@@ -237,12 +242,12 @@ class Recommender:
             return _load_again(whole, self._info.sha256).selftest()
         return check_golden(self._golden, self._info, self._run)
 
-    def _caller(self, user: int | str | None, tags: Tags | None) -> dict[str, IdArray]:
-        if not self._asks_who and user is None and tags is None:
+    def _caller(self, history: IdArray, *said: Any) -> dict[str, IdArray]:
+        """Inputs of one row, from the values of `Said` for it."""
+        if not self._asks_who and all(value is None for value in said):
             return {}
-        return caller_inputs(
-            self._info, 1, None if user is None else [user], None if tags is None else [tags]
-        )
+        lists = Said(*(None if value is None else [value] for value in said))
+        return Callers(self._info, lists, [len(history)]).inputs([0])
 
     def _run(
         self,

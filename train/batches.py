@@ -13,13 +13,13 @@ from attnrec.train.split import Sequences
 from attnrec.train.users import Users
 
 
-def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int) -> Tensor:
-    """The newest `max_len` rows of each history, (B, T) int64, zeros on the left.
+def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int, padding: int = 0) -> Tensor:
+    """The newest `max_len` rows of each history, (B, T) int64, `padding` on the left.
 
     T is the longest of them and at least 1: an empty history is row 0, the start token.
     """
     length = max([1, *(min(len(h), max_len) for h in histories)])
-    padded = np.zeros((len(histories), length), dtype=np.int64)
+    padded = np.full((len(histories), length), padding, dtype=np.int64)
     for row, history in zip(padded, histories, strict=True):
         newest = history[-length:]
         row[length - len(newest) :] = newest
@@ -40,6 +40,10 @@ class Batch:
     """Row of each user (B,), from 1."""
     user_tags: Tensor
     """Rows of the tags of each user (B, A), 0 for none."""
+    timestamps: Tensor | None = None
+    """Time of each event before a target (B, T), -1 at the start of a history and at padding."""
+    request_time: Tensor | None = None
+    """Time of the last target of each row (B,)."""
     negatives: Tensor | None = None
     """Rows of items that the user has not had (B, K), for models that learn from pairs."""
 
@@ -83,6 +87,7 @@ class SequenceBatches:
         self._inputs = np.roll(self._targets, 1)  # the event before each target
         self._inputs[sequences.offsets[:-1][np.diff(sequences.offsets) > 0]] = 0  # start token
         self._weights = sequences.weights
+        self._times = sequences.timestamps
         n_users = len(sequences.offsets) - 1
         self._user = np.repeat(np.arange(1, n_users + 1), np.diff(sequences.offsets))
         self._tag_rows = np.zeros((n_users + 1, 0), np.int64) if users is None else users.tag_rows
@@ -131,10 +136,16 @@ class SequenceBatches:
         inputs = np.where(inside, self._inputs[at], 0)
         targets = np.where(inside, self._targets[at], 0)
         user = self._user[starts]
+        timed: dict[str, torch.Tensor] = {}
+        if self._times is not None:
+            before = np.where(inputs > 0, self._times[at - 1], -1)
+            timed["timestamps"] = torch.from_numpy(before)
+            timed["request_time"] = torch.from_numpy(self._times[stops - 1])
         return Batch(
             history_index=torch.from_numpy(inputs),
             targets=torch.from_numpy(targets),
             weights=None if self._weights is None else torch.from_numpy(self._weights[at]),
             user=torch.from_numpy(user),
             user_tags=torch.from_numpy(self._tag_rows[user]),
+            **timed,
         )

@@ -22,22 +22,29 @@ class TransformerBlock(nn.Module):
         self.contract = nn.Linear(4 * hidden_dim, hidden_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Transform x (B, T, D) -> (B, T, D); visible: bool (B, 1, T, T).
+    def forward(self, x: Tensor, visible: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Transform x (B, T, D) -> (B, T, D); visible: bool (B, 1, T, T), prior: (B, H, T, T).
 
         Linear layers see two dimensions (B * T, D), because then each becomes one Gemm with its
         bias in ONNX.
         """
         normed, key, value = self._compared(x)
         query = self.query(normed).view(x.shape)  # (B, T, D)
-        attended = multi_head_attention(query, key, value, visible, self.n_heads)
+        attended = multi_head_attention(query, key, value, visible, self.n_heads, prior)
         return self._add(x.reshape(-1, x.shape[-1]), attended).view(x.shape)
 
-    def last(self, x: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """The last position alone, (B, D), and how much of every other it took, (B, T)."""
+    def last(
+        self, x: Tensor, visible: Tensor, prior: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The last position alone, (B, D), and how much of every other it took, (B, T).
+
+        prior: that of the last position alone, (B, H, 1, T).
+        """
         normed, key, value = self._compared(x)
         query = self.query(normed.view(x.shape)[:, -1]).unsqueeze(1)  # (B, 1, D)
-        attended, weights = attend_by_heads(query, key, value, visible[:, :, -1:], self.n_heads)
+        attended, weights = attend_by_heads(
+            query, key, value, visible[:, :, -1:], self.n_heads, prior
+        )
         return self._add(x[:, -1], attended), weights[:, 0]
 
     def _compared(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,8 +32,10 @@ class Answers(Protocol):
         *,
         exclude_seen: bool = True,
         users: ItemIds | None = None,
+        timestamps: Sequence[NDArray[np.int64]] | None = None,
+        request_times: NDArray[np.int64] | None = None,
     ) -> list[Recommendations]:
-        """Best `k` items for each history; users: who asks, where that counts."""
+        """Best `k` items for each history; who asks and when, where that counts."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def evaluate_answers(
     """Ask for every history and rank its targets in the whole catalogue.
 
     exclude_seen: the repeat policy of the run; it may not depend on the target. inputs: what the
-    model declares; where "user" is among them, it is told who asks.
+    model declares; where "user" or times are among them, it is told who asks and when.
     """
     ranking = rank_targets(answers, held_out, exclude_seen=exclude_seen, inputs=inputs)
     return metrics_of(ranking, held_out, catalogue_ids)
@@ -121,8 +123,9 @@ def ask(
     # One more than the longest cutoff for each target of a user: if the last place is tied with
     # them, then all of them have ranks beyond the cutoff, whoever else is tied and not listed.
     k = max(_CUTOFFS) + int(some.n_targets().max(initial=1))
-    users = some.users if "user" in inputs else None
-    return answers.recommend_batch(some.histories, k, exclude_seen=exclude_seen, users=users)
+    return answers.recommend_batch(
+        some.histories, k, exclude_seen=exclude_seen, **some.said(inputs)
+    )
 
 
 def target_ranks(lists: Sequence[Recommendations], held_out: HeldOut) -> NDArray[np.float64]:

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import Ids
-from attnrec.runtime.callers import Tags, UserIds
+from attnrec.runtime.callers import RequestTimes, Said, Times, UserIds
+from attnrec.runtime.format import NO_TIME
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.batches import left_pad
 from attnrec.train.device import device_of
@@ -27,6 +28,7 @@ from attnrec.train.users import Users
 
 # Histories of one forward pass; their (64, N) scores stay small for any catalogue.
 _BATCH = 64
+_NOTHING = Said()
 
 
 class Reference:
@@ -46,7 +48,7 @@ class Reference:
         """
         self._model = model
         self._device = device_of(model)
-        if model.inputs:
+        if {"user", "user_tags"}.intersection(model.inputs):
             if users is None:
                 raise ValueError(f"the model asks for {', '.join(model.inputs)}: give users")
             self._users = users
@@ -69,35 +71,29 @@ class Reference:
         """Catalogue row of an item, -1 for what is none."""
         return self._row.get(item_id, -1)
 
-    def scores(
-        self,
-        histories: Sequence[Ids],
-        users: UserIds | None = None,
-        user_tags: Sequence[Tags | None] | None = None,
-    ) -> NDArray[np.float32]:
-        """Scores of every item, (B, N + 1); column 0 belongs to no item.
-
-        users: a raw id for each history; user_tags: a list of tags for each.
-        """
+    def scores(self, histories: Sequence[Ids], said: Said = _NOTHING) -> NDArray[np.float32]:
+        """Scores of every item, (B, N + 1); column 0 belongs to no item."""
         padded = self._padded(histories)
-        context = self._context(len(histories), users, user_tags)
+        context = self._context(histories, said)
         with torch.inference_mode():
             scores = catalogue_scores(self._model, padded, self._item_table, **context)
         found: NDArray[np.float32] = scores.cpu().numpy()
         return found
 
-    def _context(
-        self, n_rows: int, users: UserIds | None, user_tags: Sequence[Tags | None] | None
-    ) -> dict[str, torch.Tensor]:
-        """The inputs that the model declares: rows of users, and of tags.
+    def _context(self, histories: Sequence[Ids], said: Said) -> dict[str, torch.Tensor]:
+        """The inputs that the model declares: rows of users, and of tags, and times."""
+        context: dict[str, torch.Tensor] = {}
+        if {"user", "user_tags"}.intersection(self._model.inputs):
+            context |= self._callers(len(histories), said)
+        if "timestamps" in self._model.inputs:
+            context |= self._times(histories, said)
+        return {name: context[name].to(self._device) for name in self._model.inputs}
 
-        Tags that come with the call stand for the stored ones of a user.
-        """
-        if not self._model.inputs:
-            return {}
-        raw = [None] * n_rows if users is None else [*users]
+    def _callers(self, n_rows: int, said: Said) -> dict[str, torch.Tensor]:
+        """Tags that come with the call stand for the stored ones of a user."""
+        raw = [None] * n_rows if said.users is None else [*said.users]
         user = [self._user_row.get(user_id, 0) for user_id in raw]
-        given = [[]] * n_rows if user_tags is None else user_tags
+        given = [[]] * n_rows if said.user_tags is None else said.user_tags
         tags = [
             [self._tag_row[tag] for tag in own or () if tag in self._tag_row]
             or (self._users.tag_rows[row].tolist() if "user" in self._model.inputs else [])
@@ -106,31 +102,38 @@ class Reference:
         padded = torch.zeros(n_rows, max(map(len, tags), default=0), dtype=torch.int64)
         for row, own in zip(padded, tags, strict=True):
             row[: len(own)] = torch.tensor(own, dtype=torch.int64)
-        context = {"user": torch.tensor(user), "user_tags": padded}
-        return {name: context[name].to(self._device) for name in self._model.inputs}
+        return {"user": torch.tensor(user), "user_tags": padded}
+
+    def _times(self, histories: Sequence[Ids], said: Said) -> dict[str, torch.Tensor]:
+        """Times of the known events, (B, T) as the history is padded, and of the requests (B,)."""
+        n_rows = len(histories)
+        lists = [None] * n_rows if said.timestamps is None else said.timestamps
+        known = []
+        for history, times in zip(histories, lists, strict=True):
+            pairs = zip(history, [NO_TIME] * len(history) if times is None else times, strict=True)
+            known.append(np.array([at for item, at in pairs if item in self._row], dtype=np.int64))
+        asked = [None] * n_rows if said.request_times is None else said.request_times
+        return {
+            "timestamps": left_pad(known, self._max_len, padding=NO_TIME),
+            "request_time": torch.tensor([NO_TIME if at is None else int(at) for at in asked]),
+        }
 
     def attention(
-        self,
-        histories: Sequence[Ids],
-        users: UserIds | None = None,
-        user_tags: Sequence[Tags | None] | None = None,
+        self, histories: Sequence[Ids], said: Said = _NOTHING
     ) -> NDArray[np.float32] | None:
         """Weights of the events (B, W), aligned with the newest known ones; None: it has none."""
         model = self._model
         if not isinstance(model, TableModel) or not model.has_attention:
             return None
         table = model.item_table() if self._item_table is None else self._item_table
-        context = self._context(len(histories), users, user_tags)
+        context = self._context(histories, said)
         with torch.inference_mode():
             weights = last_attention(model, self._padded(histories), table, **context)
         found: NDArray[np.float32] = weights.cpu().numpy()
         return found
 
     def rounding_bounds(
-        self,
-        histories: Sequence[Ids],
-        users: UserIds | None = None,
-        user_tags: Sequence[Tags | None] | None = None,
+        self, histories: Sequence[Ids], said: Said = _NOTHING
     ) -> NDArray[np.float32]:
         """How far rounding a state to 8 bits can move a score, (B,), of a model with a table.
 
@@ -139,7 +142,7 @@ class Reference:
         """
         assert isinstance(self._model, TableModel) and self._item_table is not None
         with torch.inference_mode():
-            context = self._context(len(histories), users, user_tags)
+            context = self._context(histories, said)
             padded = self._padded(histories)
             states = last_states(self._model, padded, self._item_table, **context)
             largest_item = self._item_table.abs().sum(dim=1).max()
@@ -167,15 +170,17 @@ class Reference:
         *,
         exclude_seen: bool = True,
         users: UserIds | None = None,
+        timestamps: Sequence[Times | None] | None = None,
+        request_times: RequestTimes | None = None,
     ) -> list[Recommendations]:
         """Best `k` items for each history, best first, equal scores by row."""
+        said = Said(users, None, timestamps, request_times)
         # By length, so that a batch computes next to no padding.
         order = sorted(range(len(histories)), key=lambda i: len(histories[i]))
         answers: dict[int, Recommendations] = {}
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
-            asked = None if users is None else [users[i] for i in batch]
-            scores = self.scores([histories[i] for i in batch], asked)
+            scores = self.scores([histories[i] for i in batch], said.of(batch))
             for i, row_scores in zip(batch, scores, strict=True):
                 seen = self.rows(histories[i])
                 admissible = self.admissible(seen if exclude_seen else seen[:0])

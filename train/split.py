@@ -1,9 +1,10 @@
 """Who is trained on and who is asked, and the catalogue that follows from it."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,8 @@ class Sequences:
     """Catalogue row of each event (n_events,), 1 to N, oldest first within a user."""
     weights: NDArray[np.float32] | None = None
     """Weight of each event in training (n_events,); None: all weigh 1."""
+    timestamps: NDArray[np.int64] | None = None
+    """Unix seconds of each event (n_events,); None: not known."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,27 @@ class HeldOut:
     """Who is asked: raw user ids (n_users,)."""
     offsets: NDArray[np.int64] | None = None
     """Start of each user's targets and the total (n_users + 1,); None: one target each."""
+    timestamps: list[NDArray[np.int64]] = field(default_factory=list)
+    """Unix seconds of the events of `histories`, for models that ask for them."""
+    request_times: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Unix seconds of what came next, of its first event (n_users,)."""
 
     def between(self, start: int, stop: int) -> "HeldOut":
         """The questions of the users from `start` to before `stop`."""
         histories, users = self.histories[start:stop], self.users[start:stop]
+        times = self.timestamps[start:stop], self.request_times[start:stop]
         if self.offsets is None:
-            return HeldOut(histories, self.targets[start:stop], users)
+            return HeldOut(histories, self.targets[start:stop], users, None, *times)
         offsets = self.offsets[start : stop + 1]
         targets = self.targets[offsets[0] : offsets[-1]]
-        return HeldOut(histories, targets, users, offsets - offsets[0])
+        return HeldOut(histories, targets, users, offsets - offsets[0], *times)
+
+    def said(self, inputs: Sequence[str]) -> dict[str, Any]:
+        """What a model that declares `inputs` is told beside the histories, by its argument."""
+        told: dict[str, Any] = {"users": self.users} if "user" in inputs else {}
+        if "timestamps" in inputs:
+            told |= {"timestamps": self.timestamps, "request_times": self.request_times}
+        return told
 
     def n_targets(self) -> NDArray[np.int64]:
         """Targets of each user (n_users,)."""
@@ -139,7 +154,11 @@ class Split:
         """Every user with the whole history; nothing came next, so there are no targets."""
         log = self.interactions
         ids: ItemIds = log.item_ids[log.item_index]
-        return HeldOut([ids[a:b] for a, b in pairwise(log.offsets)], ids[:0], log.user_ids)
+        bounds = [*pairwise(log.offsets)]
+        histories, times = [ids[a:b] for a, b in bounds], [log.timestamps[a:b] for a, b in bounds]
+        # Asked when the last event was: nobody knows what comes next.
+        now = np.array([own[-1] if len(own) else -1 for own in times], dtype=np.int64)
+        return HeldOut(histories, ids[:0], log.user_ids, None, times, now)
 
 
 def held_out_targets(log: Interactions, name: SplitName, part: Part) -> HeldOut:
@@ -161,17 +180,19 @@ def _questions(
 ) -> HeldOut:
     """Ask the users of these numbers for what lies in [start, stop) of the log (n_asked,)."""
     ids = log.item_ids[log.item_index]  # (n_events,) raw
-    histories = [ids[a:b] for a, b in zip(log.offsets[asked], start, strict=True)]
-    users = log.user_ids[asked]
+    bounds = [*zip(log.offsets[asked], start, strict=True)]
+    histories, times = [ids[a:b] for a, b in bounds], [log.timestamps[a:b] for a, b in bounds]
+    users, asked_at = log.user_ids[asked], log.timestamps[start]
     if name == "leave-one-out":
-        return HeldOut(histories, ids[start], users)
+        return HeldOut(histories, ids[start], users, None, times, asked_at)
     lengths = stop - start
     user = np.repeat(np.arange(len(lengths)), lengths)
     at = np.arange(len(user)) + np.repeat(start - np.cumsum(lengths) + lengths, lengths)
     _, first = np.unique(user * log.n_items + log.item_index[at], return_index=True)
     first.sort()  # back in the order of the log
     n_targets = np.bincount(user[first], minlength=len(lengths))
-    return HeldOut(histories, ids[at[first]], users, np.concatenate([[0], np.cumsum(n_targets)]))
+    offsets = np.concatenate([[0], np.cumsum(n_targets)])
+    return HeldOut(histories, ids[at[first]], users, offsets, times, asked_at)
 
 
 class _Cuts(NamedTuple):
@@ -252,4 +273,5 @@ def _split(log: Interactions, n_train: NDArray[np.int64], name: SplitName | None
     )
     offsets = np.concatenate([[0], np.cumsum(n_train)])
     weights = None if log.weights is None else log.weights[trained]
-    return Split(log, catalogue, Sequences(offsets, row_of_item[items], weights), name)
+    sequences = Sequences(offsets, row_of_item[items], weights, log.timestamps[trained])
+    return Split(log, catalogue, sequences, name)

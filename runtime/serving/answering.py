@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from attnrec.runtime.errors import SelfTestError
+from attnrec.runtime.format import CALLER_INPUTS
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import messages
 from attnrec.runtime.serving.messages import Asked
@@ -86,8 +87,7 @@ class Served:
             exclude=asked.exclude,
             candidates=asked.candidates,
             exclude_seen=asked.exclude_seen,
-            user=asked.user,
-            user_tags=asked.user_tags,
+            **_said(asked),
         )
         return messages.Answer(messages.items_of(found), found.n_known, self.version)
 
@@ -107,6 +107,8 @@ class Served:
                 exclude_seen=exclude_seen,
                 users=_given([row.user for row in rows]),
                 user_tags=_given([row.user_tags for row in rows]),
+                timestamps=_given([row.timestamps for row in rows]),
+                request_times=_given([row.request_time for row in rows]),
             )
             for place, one in zip(places, found, strict=True):
                 items = messages.items_of(one)
@@ -114,9 +116,7 @@ class Served:
         return [answers[place] for place in range(len(asked))]
 
     def _score(self, asked: messages.ScoreQuestion[Any, Any]) -> object:
-        found = self.recommender.score(
-            asked.history, asked.items, user=asked.user, user_tags=asked.user_tags
-        )
+        found = self.recommender.score(asked.history, asked.items, **_said(asked))
         return messages.ScoreAnswer(list(found), self.version)  # NaN becomes null
 
     def _similar(self, asked: messages.SimilarQuestion[Any, Any]) -> object:
@@ -124,9 +124,7 @@ class Served:
         return messages.SimilarAnswer(messages.items_of(found), self.version)
 
     def _explain(self, asked: messages.ExplainQuestion[Any, Any]) -> object:
-        found = self.recommender.explain(
-            asked.history, asked.item, user=asked.user, user_tags=asked.user_tags
-        )
+        found = self.recommender.explain(asked.history, asked.item, **_said(asked))
         unset = [UNSET] * len(found.history)
         titles: Sequence[str | UnsetType] = found.titles or unset
         attention: Sequence[float | UnsetType] = found.attention or unset
@@ -149,6 +147,11 @@ class _Route:
             return encode(self.answer(asked))
         except ValueError as error:  # of the arguments, and it says which
             raise Refused(422, str(error)) from error
+
+
+def _said(asked: Any) -> dict[str, Any]:
+    """What a question says beside the history and the items."""
+    return {name: getattr(asked, name) for name in CALLER_INPUTS}
 
 
 def _given(values: list[Any]) -> list[Any] | None:

@@ -84,6 +84,9 @@ def inputs_of(info: ModelInfo) -> dict[str, Port]:
         ports.append(Port(names.USER, _KINDS[info.user_id_type or "string"], (-1,)))
     if names.USER_TAGS in info.inputs:
         ports.append(Port(names.USER_TAGS, BYTES, (-1, -1)))
+    if names.TIMESTAMPS in info.inputs:
+        ports.append(Port(names.TIMESTAMPS, INT64, (-1, -1)))
+        ports.append(Port(names.REQUEST_TIME, INT64, (-1,)))
     return {port.name: port for port in ports}
 
 

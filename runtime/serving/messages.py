@@ -26,6 +26,7 @@ User = TypeVar("User", int, str)
 _Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Ids = Annotated[Sequence[Id], Meta(max_length=LONGEST)]
 _K = Annotated[int, Meta(ge=1, le=MOST_ITEMS)]
+_Times = Annotated[Sequence[_Int64], Meta(max_length=LONGEST)] | None
 _Tags = Annotated[Sequence[str], Meta(max_length=MOST_TAGS)] | None
 
 
@@ -39,6 +40,8 @@ class Question(Struct, Generic[Id, User], forbid_unknown_fields=True):
     exclude_seen: bool | None = None
     user: User | None = None
     user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: _Int64 | None = None
 
 
 class ScoreQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
@@ -48,6 +51,8 @@ class ScoreQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
     items: _Ids[Id]
     user: User | None = None
     user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: _Int64 | None = None
 
 
 class SimilarQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
@@ -64,6 +69,8 @@ class ExplainQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
     item: Id
     user: User | None = None
     user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: _Int64 | None = None
 
 
 class Item(Struct):

@@ -46,6 +46,8 @@ _FIELDS = {
     "exclude_seen": "leave out what is in the history; null: as the model was trained",
     "user": "who asks, a raw user id; null: a stranger",
     "user_tags": "what is known of the user, in place of what was known in training",
+    "timestamps": "Unix seconds of the events of the history, one for each; -1: not known",
+    "request_time": "Unix seconds of now, together with timestamps; null: neither is known",
     "n_known": "known ids in the history",
     "model_version": "beginning of the sha256 of the file",
     "contribution": "how much lower the score is without this event",

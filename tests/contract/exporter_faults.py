@@ -46,10 +46,14 @@ def last_event_dropped(patch: Patch) -> None:
     real = contract.compact
 
     def shorter(g: GraphBuilder, rows: Any, max_len: int) -> Any:
-        seq, n_known = real(g, rows, max_len)
-        batch = g.Shape(seq, start=0, end=1)
-        row_0 = g.Expand(0, g.Concat(batch, [1], axis=0))
-        return g.Concat(row_0, g.Slice(seq, [0], [-1], [1]), axis=1), n_known
+        place, n_known = real(g, rows, max_len)
+
+        def place_without_last(values: Any, padding: int) -> Any:
+            kept = place(values, padding)
+            nothing = g.Expand(padding, g.Concat(g.Shape(kept, start=0, end=1), [1], axis=0))
+            return g.Concat(nothing, g.Slice(kept, [0], [-1], [1]), axis=1)
+
+        return place_without_last, n_known
 
     patch.setattr(contract, "compact", shorter)
 

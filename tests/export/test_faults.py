@@ -117,15 +117,17 @@ def known_ids_counted_after_the_cut(patch: Patch) -> None:
     real = contract.compact
 
     def recounted(g: GraphBuilder, rows: Any, max_len: int) -> Any:
-        seq, _ = real(g, rows, max_len)
-        return seq, g.ReduceSum(g.Sign(seq), [1], keepdims=0)
+        place, _ = real(g, rows, max_len)
+        return place, g.ReduceSum(g.Sign(place(rows, 0)), [1], keepdims=0)
 
     patch.setattr(contract, "compact", recounted)
 
 
 def unknown_ids_keep_their_place(patch: Patch) -> None:
     def uncompacted(g: GraphBuilder, rows: Any, max_len: int) -> Any:
-        newest = g.Slice(rows, [-max_len], [2**62], [1])
+        def newest(values: Any, _: int) -> Any:
+            return g.Slice(values, [-max_len], [2**62], [1])
+
         return newest, g.ReduceSum(g.Sign(rows), [1], keepdims=0)
 
     patch.setattr(contract, "compact", uncompacted)

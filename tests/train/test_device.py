@@ -29,7 +29,11 @@ from attnrec.train.training_state import TrainingState
 META = torch.device("meta")
 CPU = torch.device("cpu")
 N = 30
-CONFIGS = {name: TrainConfig(name).model_config(N, n_users=7, n_tags=3) for name in MODELS}
+SETTINGS = {"sasrec": {"time_gaps": True, "fading_sum": True}}
+CONFIGS = {
+    name: TrainConfig(name, SETTINGS.get(name, {})).model_config(N, n_users=7, n_tags=3)
+    for name in MODELS
+}
 LEARNED = [name for name in MODELS if issubclass(MODELS[name].model, LearnedModel)]
 TABLES = [name for name in MODELS if issubclass(MODELS[name].model, TableModel)]
 
@@ -40,6 +44,7 @@ def rows(*shape: int) -> Tensor:
 
 def context(inputs: tuple[str, ...]) -> dict[str, Tensor]:
     given = {"user": rows(4), "user_tags": rows(4, 2)}
+    given |= {"timestamps": rows(4, 6), "request_time": rows(4)}
     return {name: given[name] for name in inputs}
 
 
@@ -69,7 +74,7 @@ def test_a_table_model_trains_where_it_is(name: str) -> None:
     model = MODELS[name].model(CONFIGS[name]).to(META)
     assert isinstance(model, TableModel)
     vectors = torch.nn.functional.embedding(rows(4, 6), model.item_table())
-    assert model.states(vectors, rows(4, 6) > 0).device == META
+    assert model.states(vectors, rows(4, 6) > 0, **context(model.inputs)).device == META
 
 
 @pytest.mark.parametrize("name", sorted({*LEARNED} - {*TABLES}))

@@ -6,6 +6,7 @@ logits with a temperature, which learn in about half the epochs.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,7 +19,9 @@ from attnrec.train.blocks import LiGRBlock, TransformerBlock
 from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.objective import LossConfig
+from attnrec.train.time_gaps import INPUTS, TimeGaps, forget_times, gap_features, moments
 
+_FORGOTTEN = 0.15  # share of requests at an unknown time in training, with `time_gaps`
 _FADING = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6
 
 Logits = Literal["cosine", "dot"]
@@ -50,6 +53,9 @@ class SASRecConfig(LossConfig):
     fading_sum: bool = False
     """Add the fading sum of the history, through one matrix, to what the blocks find: then a young
     model begins with what was taken lately, for which blocks need epochs."""
+    time_gaps: bool = False
+    """Look at when the events were and when it is asked, see `time_gaps`. Whoever asks may leave
+    both out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,8 +65,9 @@ class SASRecConfig(LossConfig):
         check_number("temperature", self.temperature, above=0)
         check_choice("logits", self.logits, get_args(Logits))
         check_choice("block", self.block, get_args(Block))
-        if not isinstance(self.fading_sum, bool):
-            raise ValueError(f"fading_sum must be true or false, not {self.fading_sum!r}")
+        for name in ("fading_sum", "time_gaps"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
         if self.hidden_dim % self.n_heads:
             raise ValueError(
                 f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
@@ -89,6 +96,8 @@ class SASRec(TableModel):
             self.sum_map = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
             self.sum_share = nn.Parameter(torch.ones(()))
             nn.init.eye_(self.sum_map.weight)
+        if config.time_gaps:
+            self.time_gaps = TimeGaps(config.hidden_dim, config.n_blocks, config.n_heads)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=config.hidden_dim**-0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.02)
@@ -98,52 +107,82 @@ class SASRec(TableModel):
         table = self.item_embedding.weight
         return F.normalize(table, dim=-1) if self.config.logits == "cosine" else table
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Times, if the configuration asks for them."""
+        return INPUTS if self.config.time_gaps else ()
+
     def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after each event, (B, T, D); see `TableModel.states`."""
-        x, visible = self._embed(item_vectors, known)
-        for block in self.blocks:
-            x = block(x, visible)  # (B, T, D)
+        if self.training and self.config.time_gaps:
+            context = forget_times(context, _FORGOTTEN)
+        x, visible = self._embed(item_vectors, known, context)
+        gaps = self._gaps(context)  # (B, T, T, 4)
+        for number, block in enumerate(self.blocks):
+            x = block(x, visible, self._of_heads(number, gaps))  # (B, T, D)
         if not self.config.fading_sum:
             return self._to_state(x)
         place = torch.arange(known.shape[1], device=known.device)
         age = place.unsqueeze(1) - place  # (T, T): of a key, seen from its query
         seen = (age >= 0) & known.unsqueeze(1)  # (B, T, T)
-        weights = attention_weights(self.recency[age.clamp(min=0)], seen)
+        weights = attention_weights(self.recency[age.clamp(min=0)], seen, self._of_sum(gaps))
         return self._to_state(x, weights @ self.dropout(item_vectors))
 
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): the last block computes one position, not T."""
-        return self.state_and_attention(item_vectors, known)[0]
+        return self.state_and_attention(item_vectors, known, **context)[0]
 
     def state_and_attention(
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, and what the last position took of each event in the last block, (B, T)."""
-        x, visible = self._embed(item_vectors, known)
-        for block in self.blocks[:-1]:
-            x = block(x, visible)
-        last = self.blocks[-1]
+        x, visible = self._embed(item_vectors, known, context)
+        gaps = self._gaps(context) if len(self.blocks) > 1 else None  # (B, T, T, 4)
+        for number, block in enumerate(self.blocks[:-1]):
+            x = block(x, visible, self._of_heads(number, gaps))
+        last, last_gaps = self.blocks[-1], self._gaps(context, last_alone=True)  # (B, 1, T, 4)
         assert isinstance(last, TransformerBlock)
-        x, weights = last.last(x, visible)
+        x, weights = last.last(x, visible, self._of_heads(len(self.blocks) - 1, last_gaps))
         if not self.config.fading_sum:
             return self._to_state(x), weights * known
         age = torch.arange(known.shape[1] - 1, -1, -1, device=known.device)  # (T,)
-        fading = attention_weights(self.recency[age], known)  # (B, T)
-        faded = (fading.unsqueeze(1) @ item_vectors).squeeze(1)  # (B, D)
+        fading = attention_weights(
+            self.recency[age].unsqueeze(0), known.unsqueeze(1), self._of_sum(last_gaps)
+        )  # (B, 1, T)
+        faded = (fading @ item_vectors).squeeze(1)  # (B, D)
         return self._to_state(x, faded), weights * known
 
-    def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    def _embed(
+        self, item_vectors: Tensor, known: Tensor, context: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         length = item_vectors.shape[1]
         # Places count from the newest event, so that padding on the left moves nothing. The
         # start token has no place: an empty history looks the same wherever it was learned.
         place = torch.arange(length - 1, -1, -1, device=known.device)  # (T,)
-        positions = self.position_embedding(place) * known.unsqueeze(-1)  # (B, T, D)
-        x = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim) + positions)
+        added = self.position_embedding(place)  # (T, D)
+        if self.config.time_gaps:
+            added = added + self.time_gaps.events(gap_features(*moments(context)))  # (B, T, D)
+        added = added * known.unsqueeze(-1)
+        x = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim) + added)
         causal = place.unsqueeze(1) <= place  # (T, T): a key is not newer than its query
         # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
         own = place.unsqueeze(1) == place  # (T, T)
         visible = (causal & known.unsqueeze(1)) | own  # (B, T, T)
         return x, visible.unsqueeze(1)
+
+    def _gaps(self, context: Mapping[str, Tensor], *, last_alone: bool = False) -> Tensor | None:
+        """Of every event for every moment that asks, (B, T, T, 4), or the last, (B, 1, T, 4)."""
+        if not self.config.time_gaps:
+            return None
+        asked_at, timestamps = moments(context)
+        asked_at = asked_at[:, -1:] if last_alone else asked_at
+        return gap_features(asked_at.unsqueeze(2), timestamps.unsqueeze(1))
+
+    def _of_heads(self, block: int, gaps: Tensor | None) -> Tensor | None:
+        return None if gaps is None else self.time_gaps.heads(block, gaps)
+
+    def _of_sum(self, gaps: Tensor | None) -> Tensor | None:
+        return None if gaps is None else self.time_gaps.fading(gaps)
 
     def _to_state(self, x: Tensor, faded: Tensor | None = None) -> Tensor:
         """What the blocks found, with the fading sum, (B, D) or (B, T, D)."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime.callers import Said
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.reference import Reference, top_rows
 from attnrec.train.split import HeldOut
@@ -68,8 +69,7 @@ def _scores(
     answers: Reference, one: HeldOut, model: RecommenderModel, *, repeats: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Scores (N + 1,) for one person, and which rows may be recommended."""
-    users = one.users if "user" in model.inputs else None
-    (scores,) = answers.scores(one.histories, users)
+    (scores,) = answers.scores(one.histories, Said(**one.said(model.inputs)))
     seen = answers.rows(one.histories[0])
     return scores, answers.admissible(seen[:0] if repeats else seen)
 
