@@ -20,14 +20,13 @@ _CHUNK_LOGITS_OF_GPU = 1 << 26  # 256 MB: a GPU wants few and large products
 _CHUNK_ROWS = 64
 
 
-def _chunk_rows(n_items: int, device: torch.device) -> int:
+def _chunk_rows(n_items: int) -> int:
     """States whose logits are computed together.
 
     2 MB of logits stay in the processor's cache. A big catalogue does not fit there anyway: its
     table is read three times a chunk, so that a few rows at a time cost twice as much as 64.
     """
-    n_logits = _CHUNK_LOGITS_OF_GPU if device.type == "cuda" else _CHUNK_LOGITS
-    return max(_CHUNK_ROWS, n_logits // n_items)
+    return max(_CHUNK_ROWS, _CHUNK_LOGITS // n_items)
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
@@ -47,7 +46,9 @@ class _CatalogueSoftmax(torch.autograd.Function):
         label_smoothing: float,
     ) -> Tensor:
         n_states, n_items = len(states), len(table)
-        chunk = _chunk_rows(n_items, states.device)
+        chunk = _chunk_rows(n_items)
+        if states.is_cuda:
+            chunk = max(chunk, _CHUNK_LOGITS_OF_GPU // n_items)
         # One buffer for all chunks: the allocator gives big ones back to the system every time.
         buffer = states.new_empty(min(chunk, n_states), n_items)
         mean_vector = table.mean(dim=0, keepdim=True)  # (1, D): its logit is the mean of all

@@ -348,7 +348,7 @@ def test_torchrun_may_restart_a_training_by_itself(
     done = torchrun("--max-restarts", "1", str(script))
     assert done.returncode == 0, done.stderr
     assert "exitcode: -9" in done.stderr
-    assert "going on from epoch-000002-step-000000001" in shop.said(0)
+    assert "going on from epoch-000002-step-000000002" in shop.said(0)
     assert shop.result() == unbroken
 
 
