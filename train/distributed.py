@@ -46,6 +46,11 @@ class TrainingOver(Exception):
     """For the others: rank 0 has ended this training, or it has failed."""
 
 
+def n_started() -> int:
+    """Processes that torchrun started for one training; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def n_processes() -> int:
     """Processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
@@ -57,7 +62,7 @@ def joined() -> Iterator[int]:
 
     `ConnectionError` if they do not find each other, `ValueError` if they cannot train together.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if n_started() == 1:
         yield 0
         return
     device = training_device()
