@@ -27,6 +27,7 @@ def assert_answers_like_torch(
 def callers_of(questions: list[dict[str, Any]]) -> dict[str, Any]:
     """Who asks, as `recommend_batch` takes it, where the file wants to know."""
     names = {"user": "users", "user_tags": "user_tags"}
+    names |= {"timestamps": "timestamps", "request_time": "request_times"}
     return {
         many: [question[one] for question in questions]
         for one, many in names.items()
@@ -38,7 +39,7 @@ def test_all_kinds_of_files_are_kept(path: Path) -> None:
     names = {file.stem for file in path.parent.glob("*.onnx")}
     assert names >= {
         "tiny-string", "tiny-int64", "tiny-markov-chain", "tiny-popularity",
-        "tiny-int8", "tiny-int8-blocks", "tiny-users",
+        "tiny-int8", "tiny-int8-blocks", "tiny-users", "tiny-times",
     }  # fmt: skip
     assert path.stat().st_size < 150_000
 
