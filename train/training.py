@@ -147,8 +147,7 @@ def train_final(
     model = new_model(config, MODELS[config.model].config(**settings))
     epochs = held_out_run.metrics["best_epoch"]
     unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
-    identity = training_identity(config, recipe, split, vars(model.config))
-    identity |= {"best_epoch": epochs}
+    identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
         metrics = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnrec.train import tuning
+from attnrec.train.tuning_search import Search
 
 OPTIONS = ["--model", "attention-pool", "--hidden-dim", "16", "--max-len", "10", "--epochs", "3"]
 QUICK = [*OPTIONS, "--threads", "1", "--no-report"]
@@ -25,7 +25,7 @@ def after_trials(monkeypatch: pytest.MonkeyPatch) -> Any:
                 raise error
             return True
 
-        monkeypatch.setattr(tuning._Search, "_is_over", is_over)
+        monkeypatch.setattr(Search, "_is_over", is_over)
 
     return set_number
 

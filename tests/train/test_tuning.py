@@ -14,15 +14,14 @@ import pytest
 import torch
 
 from attnrec.runtime.errors import RunError
-from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune, tuning
+from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune, tuning_search
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import LearnedModel
-from attnrec.train.split import Part, Split, divide
+from attnrec.train.split import Part, Split
 from attnrec.train.training import read_log
 from attnrec.train.tuning import tune_log
-from attnrec.train.tuning_space import near, search_space, settled, values_of, with_values
+from attnrec.train.tuning_space import values_of
 from attnrec.train.tuning_store import Trial
-from attnrec.train.tuning_study import expected, importance
 from attnrec.train.validation import Validation
 
 SMALL = TrainConfig(
@@ -123,48 +122,6 @@ def test_settings_that_were_given_stay(shop_log: pd.DataFrame, out: Path) -> Non
     assert all(dict(t.values) != dict(trials[0].values) for t in trials[1:])
 
 
-@pytest.mark.parametrize("model", LEARNED)
-def test_whatever_is_drawn_makes_a_model(model: str) -> None:
-    config = TrainConfig(model)
-    values = values_of(config, config.model_config(n_items=40))
-    space = search_space(values, set())
-    assert {"learning_rate", "hidden_dim", "batch_events"} <= space.keys()
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        made = settled(near(space, values, rng), space, values)
-        changed = {name for name, value in made.items() if value != values[name]}
-        assert len(changed) <= 3
-        drawn = with_values(config, made)
-        sizes = {"n_items": 40, "n_users": 5}
-        assert drawn.model_config(**sizes).n_items == 40
-        assert 0.001 <= drawn.learning_rate <= 0.009
-
-
-def test_settings_that_change_nothing_are_left_as_they_are() -> None:
-    config = TrainConfig("sasrec")
-    values = values_of(config, config.model_config(n_items=40))
-    space = search_space(values, set())
-    drawn = values | {"label_smoothing": 0.1, "n_negatives": 1024}
-    softmax = settled({name: drawn[name] for name in space}, space, values)
-    assert (softmax["label_smoothing"], softmax["n_negatives"]) == (0.1, 512)
-    drawn |= {"loss": "sampled-softmax"}
-    sampled = settled({name: drawn[name] for name in space}, space, values)
-    assert (sampled["label_smoothing"], sampled["n_negatives"]) == (0.0, 1024)
-    # Nothing asks for negatives where the loss was given as softmax.
-    assert "n_negatives" not in search_space(values, {"loss"})
-
-
-@pytest.mark.parametrize(("width", "heads"), [(48, 3), (30, 2), (16, 16)])
-def test_heads_divide_every_width_that_is_tried(width: int, heads: int) -> None:
-    config = TrainConfig("sasrec", {"hidden_dim": width, "n_heads": heads})
-    values = values_of(config, config.model_config(n_items=40))
-    space: Any = search_space(values, set())
-    widths = space["hidden_dim"].values if "hidden_dim" in space else (width,)
-    tried_heads = space["n_heads"].values if "n_heads" in space else (heads,)
-    assert width in widths and heads in tried_heads
-    assert all(width % heads == 0 for width in widths for heads in tried_heads)
-
-
 # --- what is kept
 
 
@@ -217,7 +174,7 @@ def test_a_final_run_repeats_what_was_found(searched: Run, tmp_path: Path) -> No
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(
     shop_log: pd.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = tuning.fit_model
+    fit = tuning_search.fit_model
 
     def sometimes(*arguments: Any) -> Any:
         if watcher.trials and len(watcher.trials) % 2:
@@ -225,7 +182,7 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(
         return fit(*arguments)
 
     watcher = Watcher(4)
-    monkeypatch.setattr(tuning, "fit_model", sometimes)
+    monkeypatch.setattr(tuning_search, "fit_model", sometimes)
     with pytest.raises(KeyboardInterrupt):
         tune(shop_log, SMALL, minutes=LONG, out=out, progress=watcher)
     outcomes = [(t.outcome, t.reason) for t in watcher.trials]
@@ -239,7 +196,7 @@ def test_a_recipe_that_fails_fails_as_a_training_does(
     def fail(*arguments: Any) -> Any:
         raise RuntimeError("not enough memory")
 
-    monkeypatch.setattr(tuning, "fit_model", fail)
+    monkeypatch.setattr(tuning_search, "fit_model", fail)
     with pytest.raises(RuntimeError, match="not enough memory"):
         tune(shop_log, SMALL, minutes=LONG, out=out)
     assert not out.exists() and not state_of(out).parent.exists()
@@ -248,14 +205,14 @@ def test_a_recipe_that_fails_fails_as_a_training_does(
 def test_a_search_of_failures_ends(
     shop_log: pd.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, watcher = tuning.fit_model, Watcher()
+    fit, watcher = tuning_search.fit_model, Watcher()
 
     def once(*arguments: Any) -> Any:
         if watcher.trials:
             raise RuntimeError("not enough memory")
         return fit(*arguments)
 
-    monkeypatch.setattr(tuning, "fit_model", once)
+    monkeypatch.setattr(tuning_search, "fit_model", once)
     run = tune(shop_log, SMALL, minutes=LONG, out=out, progress=watcher)
     assert len(watcher.trials) == 6 and run.metrics["tuning"]["best"] == 0
 
@@ -431,42 +388,3 @@ def test_changing_the_test_events_changes_no_trial(shop_log: pd.DataFrame, tmp_p
             )  # fmt: skip
         searches.append(tried(watcher.trials))
     assert len(searches[0]) == 8 and searches[0] == searches[1]
-
-
-# --- what mattered
-
-
-def trial_of(number: int, curve: list[float], outcome: Any = "done", **values: float) -> Trial:
-    return Trial(number, values, outcome, max(curve), curve, 1.0, number + 1.0)
-
-
-def test_a_stopped_trial_counts_with_what_it_was_heading_for() -> None:
-    recipe = trial_of(0, [0.1, 0.2, 0.4])
-    assert expected(recipe, recipe) == 0.4
-    assert expected(trial_of(1, [0.05, 0.1], "stopped"), recipe) == pytest.approx(0.2)
-    assert expected(trial_of(2, [0.1, 0.2, 0.3, 0.5], "stopped"), recipe) == pytest.approx(0.3)
-    assert expected(Trial(3, {}, "failed", None, [], 1.0, 4.0, "no memory"), recipe) is None
-
-
-def test_the_setting_that_decides_is_the_most_important_one() -> None:
-    config = TrainConfig("sasrec")
-    values = values_of(config, config.model_config(n_items=40))
-    space = search_space(values, values.keys() - {"dropout", "temperature"})
-    rng = np.random.default_rng(0)
-    trials = []
-    for number in range(20):
-        drawn = near(space, values, rng) if number else dict.fromkeys(space)
-        made = settled({**values, **drawn} if number else values, space, values)
-        made = {name: made[name] for name in space}
-        trials.append(
-            trial_of(number, [0.5 - made["dropout"] + 0.1 * made["temperature"]], **made)
-        )
-    found = importance(trials, space)
-    assert list(found) == ["dropout", "temperature"] and found["dropout"] > 0.8
-    assert importance(trials[:5], space) == {}
-
-
-def test_the_split_of_a_search_is_that_of_a_training(searched: Run) -> None:
-    split = divide(searched.split.interactions, "leave-one-out")
-    assert searched.split.catalogue.item_ids.tolist() == split.catalogue.item_ids.tolist()
-    assert searched.metrics["protocol"].startswith("leave-one-out")
