@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LEAST_SHARE = 0.25  # of the time of the recipe: with less left, no trial is begun
-_SPARE_EPOCHS = 2  # of the recipe, for the epoch under way and for what is measured at the end
 _MOST_FAILURES = 5  # in a row: then the search is over
 
 
@@ -105,9 +104,10 @@ class Search:
         return self.most_seconds - self.seconds() < least
 
     def _spare(self) -> float:
-        """Seconds that a trial leaves at the end."""
+        """Seconds that a trial leaves, for the epoch under way and for what comes after it."""
         recipe = self.store.trials[0]
-        return _SPARE_EPOCHS * recipe.seconds / max(1, len(recipe.curve))
+        epoch = (recipe.seconds - recipe.measuring) / max(1, len(recipe.curve))
+        return epoch + recipe.measuring
 
     def _trial(self, number: int) -> tuple[Trial, Kept | None]:
         proposal = self._study.propose(
@@ -133,9 +133,11 @@ class Search:
             logger.warning("trial %d failed: %s", number, reason)
         ndcg = kept.facts["valid"]["ndcg@10"] if kept else max(watcher.curve, default=None)
         ended = self.seconds()
+        trained = kept.facts["epochs"][-1]["seconds"] if kept else ended - began
         trial = Trial(
             number, proposal.values, outcome, ndcg, watcher.curve,
-            seconds=round(ended - began, 2), after=round(ended, 2), reason=reason,
+            seconds=round(ended - began, 2), after=round(ended, 2),
+            measuring=round(ended - began - trained, 2), reason=reason,
         )  # fmt: skip
         return trial, kept
 

@@ -45,6 +45,8 @@ class Trial:
     """What it took."""
     after: float
     """Seconds of the search when it ended."""
+    measuring: float = 0.0
+    """Seconds of `seconds` after its last epoch: to choose what it leaves open, and measure it."""
     reason: str | None = None
     """Why it failed."""
 

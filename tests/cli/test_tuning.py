@@ -69,7 +69,7 @@ def test_json_holds_every_trial(log: Path, run, tmp_path: Path, after_trials) ->
 def test_a_time_too_short_for_the_recipe_is_told(log: Path, run, tmp_path: Path) -> None:
     outcome = run("train", log, *QUICK, "--tune", "0.00001", "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    assert "did not suffice for the recipe itself; give --tune more" in outcome.out
+    assert "too few for the recipe itself, which was cut short" in outcome.out
     assert "out of time after 1 epoch" in outcome.err
 
 
@@ -100,7 +100,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
         (("--final", "RUN", "--tune", "1"), "so --tune cannot be given with it"),
         (("--tune", "0"), "tune must be a number above 0, not 0.0"),
         (("--tune", "nan"), "tune must be a number above 0, not nan"),
-        (("--tune", "much"), "'much' is not a valid float"),
+        (("--tune", "much"), "Invalid value for '--tune'"),
         (("--set", "speed=2", "--tune", "1"), "model fusion has no setting speed"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_stopped_trial_counts_with_what_it_was_heading_for() -> None:
     assert expected(recipe, recipe) == 0.4
     assert expected(trial_of(1, [0.05, 0.1], "stopped"), recipe) == pytest.approx(0.2)
     assert expected(trial_of(2, [0.1, 0.2, 0.3, 0.5], "stopped"), recipe) == pytest.approx(0.3)
-    assert expected(Trial(3, {}, "failed", None, [], 1.0, 4.0, "no memory"), recipe) is None
+    assert expected(Trial(3, {}, "failed", None, [], 1.0, 4.0, reason="no memory"), recipe) is None
 
 
 def test_the_setting_that_decides_is_the_most_important_one() -> None:

@@ -11,14 +11,18 @@ from attnrec.train.tuning_summary import changes, ended, ranked
 
 Told = Mapping[str, Any]
 
+_TITLE = "The search for settings"
 _MOST_ROWS = 12
 
 
 def tuning_section(told: Told) -> Markup:
     """Verdict, pictures, and the trials."""
+    verdict = tag("p", _verdict(told), class_="verdict")
+    if len(told["trials"]) == 1:
+        return section(_TITLE, verdict)
     return section(
-        "The search for settings",
-        tag("p", _verdict(told), class_="verdict"),
+        _TITLE,
+        verdict,
         tag("p", _caution(told), class_="note"),
         tag("div", *_pictures(told), class_="pair"),
         *_settings(told),
