@@ -149,7 +149,8 @@ def _table(trials: list[Told], recipe: Told) -> Table:
 
 def _print_gain(told: Told) -> None:
     n_trials = len(told["trials"])
-    used = f"{n_trials} trial{'' if n_trials == 1 else 's'} in {told['seconds'] / 60:.1f} of {told['minutes']:g} minutes"
+    counted = f"{n_trials} trial{'' if n_trials == 1 else 's'}"
+    used = f"{counted} in {told['seconds'] / 60:.1f} of {told['minutes']:g} minutes"
     if told["trials"][0]["outcome"] == "cut short":
         print(
             f"note: {used}: too few for the recipe itself, which was cut short; give --tune more"
