@@ -85,8 +85,14 @@ class Search:
         """Spent so far."""
         return self._before + time.monotonic() - self._started
 
+    def _left(self) -> float:
+        return self.most_seconds - self.seconds()
+
     def run(self) -> None:
         """Make trials while there is time."""
+        match self.store.trials:
+            case [Trial(outcome="cut short", seconds=took)] if took < self._left():
+                self.store.trials.clear()  # with more minutes than before, the recipe gets them
         while not self._is_over():
             trial, kept = self._trial(len(self.store.trials))
             self.store.add(trial, kept)
@@ -101,7 +107,7 @@ class Search:
             logger.warning("%d trials in a row failed: the search is over", _MOST_FAILURES)
             return True
         least = _LEAST_SHARE * trials[0].seconds + self._spare()
-        return self.most_seconds - self.seconds() < least
+        return self._left() < least
 
     def _spare(self) -> float:
         """Seconds that a trial leaves, for the epoch under way and for what comes after it."""
@@ -143,7 +149,7 @@ class Search:
 
     def _train(self, number: int, config: TrainConfig, watcher: "_Watcher") -> tuple[Kept, bool]:
         """What a trial has learned, and whether it had to end before its time."""
-        left = self.most_seconds - self.seconds() - (self._spare() if number else 0)
+        left = self._left() - (self._spare() if number else 0)
         left_minutes = max(left / 60, 1e-3)
         own = config.max_minutes
         is_limited = own is None or left_minutes < own

@@ -246,6 +246,19 @@ def test_the_minutes_before_an_interruption_count(shop_log: pd.DataFrame, out: P
     assert watcher.begun == [] and len(run.metrics["tuning"]["trials"]) == 2
 
 
+def test_a_recipe_that_was_cut_short_is_trained_anew_with_more_minutes(
+    shop_log: pd.DataFrame, out: Path
+) -> None:
+    def stop(*step: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(shop_log, SMALL, minutes=1e-6, out=out, reporting=stop)
+    assert json.loads(state_of(out).read_text())["trials"][0]["outcome"] == "cut short"
+    (first,) = interrupted(shop_log, out, 1, resume=True)
+    assert (first.number, first.outcome) == (0, "done")
+
+
 def test_nothing_is_kept_before_the_first_trial_is_over(shop_log: pd.DataFrame, out: Path) -> None:
     assert interrupted(shop_log, out, 0) == []
     assert not state_of(out).parent.exists()
