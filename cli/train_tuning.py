@@ -155,6 +155,8 @@ def _print_gain(told: Told) -> None:
         print(
             f"note: {used}: too few for the recipe itself, which was cut short; give --tune more"
         )
+    elif n_trials == 1:
+        print(f"note: {used}: too few for more than the recipe; give --tune more")
     elif told["best"] == 0:
         print(f"search: {used}; nothing was better than the recipe, which is kept")
     else:

@@ -73,6 +73,15 @@ def test_a_time_too_short_for_the_recipe_is_told(log: Path, run, tmp_path: Path)
     assert "out of time after 1 epoch" in outcome.err
 
 
+def test_a_time_that_suffices_for_the_recipe_alone_is_told(
+    log: Path, run, tmp_path: Path, after_trials
+) -> None:
+    after_trials(1)
+    outcome = run("train", log, *QUICK, "--tune", "60", "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "too few for more than the recipe; give --tune more" in outcome.out
+
+
 def test_an_interrupted_search_says_how_to_go_on_and_does(
     log: Path, run, tmp_path: Path, after_trials
 ) -> None:

@@ -37,6 +37,8 @@ def _verdict(told: Told) -> str:
             f"{took} did not suffice for the recipe itself: it was ended early, and nothing else "
             "was tried. Give more minutes."
         )
+    if n_trials == 1:
+        return f"{took} sufficed for the recipe alone. Give more minutes."
     if told["best"] == 0:
         return f"In {n_trials} trials, {took}, nothing was better than the recipe, which is kept."
     low, high = told["gain_interval"]
