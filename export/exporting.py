@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 PROFILES = ("fp32", "int8")
 _LARGEST_FILE = 10**9
-_STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report"}  # histories are in the last
+# Histories are in the report.
+_STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report", "tuning"}
 _DEFAULT_LIMITS = Limits()
 
 
