@@ -72,6 +72,11 @@ def _one_more_or_less(value: int) -> Range:
     return OneOf((*([value - 1] if value > 1 else []), value, value + 1))
 
 
+def _may_be_left_out(value: bool) -> Range | None:
+    """What the recipe leaves out, the log does not have."""
+    return OneOf((True, False)) if value else None
+
+
 def _any_of(kind: Any) -> Callable[[str], Range]:
     return lambda value: OneOf(get_args(kind))
 
@@ -99,6 +104,7 @@ _RULES: Mapping[str, Callable[[Any], Range | None]] = {
     "n_heads": _half_or_double(least=1),
     "max_len": _half_or_double(least=5),
     "block": _any_of(Block),
+    "time_gaps": _may_be_left_out,
     "attention": _any_of(Attention),
     "query": _any_of(Query),
     "count_floor": _times(3),
