@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnrec.runtime import Recommendations, Recommender
-from attnrec.runtime.format import score_tolerance
+from attnrec.runtime.format import CALLER_INPUTS, score_tolerance
 
 
 def assert_answers_like_torch(
@@ -85,7 +85,7 @@ def test_every_item_scores_like_in_the_torch_model(
     for call in expected["calls"]:
         truth = call["score_of_every_item"]
         asked = call["recommend"]
-        caller = {name: asked[name] for name in ("user", "user_tags") if name in asked}
+        caller = {name: asked[name] for name in CALLER_INPUTS if name in asked}
         scores = recommender.score(asked["history"], expected["catalogue"], **caller)
         tolerance = score_tolerance(max(map(abs, truth)))
         assert all(
@@ -111,7 +111,7 @@ def test_the_file_says_what_it_is(recommender: Recommender, expected: dict[str, 
     assert info.max_len == expected["max_len"]
     assert info.repeats is expected["repeats"]
     assert info.id_type == ("int64" if isinstance(expected["catalogue"][0], int) else "string")
-    caller = [name for name in ("user", "user_tags") if name in expected["calls"][0]["recommend"]]
+    caller = [name for name in CALLER_INPUTS if name in expected["calls"][0]["recommend"]]
     assert info.inputs == ("history", "exclude", "candidates", "k", *caller)
     assert info.parity is not None and info.parity["largest_share_of_tolerance"] <= 1
     assert info.metrics["test"]["n_users"] > 0
