@@ -11,9 +11,9 @@ import onnx_ir as ir
 import torch
 
 from attnrec.export.body import export_added, export_body
-from attnrec.export.callers import check_users
-from attnrec.export.contract import assemble, check_catalogue
+from attnrec.export.contract import assemble
 from attnrec.export.describe import describe, golden_vectors
+from attnrec.export.ids import check_catalogue, check_users
 from attnrec.export.item_table import BlockTable, FloatTable, ItemTable
 from attnrec.export.parity import ParityReport, Tick, check_parity
 from attnrec.export.price import Limits, Price, price
