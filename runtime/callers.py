@@ -114,7 +114,7 @@ def _half(has_request: bool) -> ValueError:
     return ValueError(f"{given} without {missing} says nothing; give both, or neither")
 
 
-def check_declared(declared: Set[str], info: ModelInfo) -> None:
+def check_inputs(declared: Set[str], info: ModelInfo) -> None:
     """`ModelFileError` for inputs that nothing here knows how to fill."""
     unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
     if info.user_id_type is None:

@@ -12,15 +12,7 @@ from numpy.typing import NDArray
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
 from attnrec.runtime.batches import Rows, banned_ids
-from attnrec.runtime.callers import (
-    Callers,
-    RequestTimes,
-    Said,
-    Tags,
-    Times,
-    UserIds,
-    check_declared,
-)
+from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, UserIds, check_inputs
 from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
@@ -48,7 +40,7 @@ class Recommender:
         check_onnxruntime(self._info)
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
         self._asks_who = not declared.isdisjoint(names.CALLER_INPUTS)
-        check_declared(declared, self._info)
+        check_inputs(declared, self._info)
         self._session = session
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
         self._nothing = stack([np.empty(0)], self._info.id_type, "")  # (1, 0)
