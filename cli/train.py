@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from attnrec.cli import log_options
-from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, say, set_verbosity
+from attnrec.cli.console import Json, Quiet, Verbose, Version, say, set_verbosity
+from attnrec.cli.processes import run_together
 from attnrec.cli.train_all import train_all
 from attnrec.cli.train_options import ALL, LISTS, config_of, read_given
 from attnrec.cli.train_tuning import train_tuned
@@ -149,7 +150,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.", rich_help_panel=_MODEL)] = 0,
     threads: Annotated[
-        int | None, typer.Option(help="Default: all cores.", rich_help_panel=_MODEL)
+        int | None, typer.Option(help="Of a process. Default: all cores.", rich_help_panel=_MODEL)
     ] = None,
     items: log_options.ItemsTable = None,
     users: log_options.UsersTable = None,
@@ -189,6 +190,9 @@ def train(
     user the last event is kept for attnrec-evaluate and never looked at, the second last
     validates; with --split last-session, the last and the second last session. Then:
     attnrec-export, attnrec-evaluate, attnrec-recommend.
+
+    A GPU is used where there is one. Several processes, each with a GPU or --threads of its own:
+    torchrun --nproc-per-node 2 --no-python attnrec-train ...
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     given = dict(locals())
@@ -253,5 +257,5 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Entry point."""
-    run_command(train)
+    """Entry point, of every process that torchrun starts."""
+    run_together(train)

@@ -1,8 +1,8 @@
 """From sequences to tensors: windows over the whole past, batched by length, left-padded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -50,6 +50,20 @@ class Batch:
     def context(self, inputs: Sequence[str]) -> dict[str, Tensor]:
         """The inputs that a model declares beside the history."""
         return {name: getattr(self, name) for name in inputs}
+
+    def rows(self, part: slice) -> "Batch":
+        """Some of its histories."""
+        return self._each(lambda tensor: tensor[part])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        moved: dict[str, Any] = {
+            name: value if value is None else change(value) for name, value in vars(self).items()
+        }
+        return Batch(**moved)
 
 
 class Batches(Protocol):

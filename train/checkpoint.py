@@ -26,7 +26,7 @@ SECONDS_APART = 300.0
 """A long epoch is kept at this interval; the end of an epoch always is."""
 _SUFFIX = ".checkpoint"
 _SEAL_BYTES = 64
-_DECIDE_ROUNDING = {"torch", "threads"}
+_DECIDE_ROUNDING = {"torch", "threads", "processes"}
 
 
 class Checkpoints:

@@ -9,6 +9,7 @@ import numpy as np
 from attnrec.train.batches import Batches
 from attnrec.train.checkpoint import Checkpoints
 from attnrec.train.config import TrainConfig
+from attnrec.train.distributed import Descend, led
 from attnrec.train.evaluation import Metrics
 from attnrec.train.models.protocol import LearnedModel
 from attnrec.train.split import Split
@@ -45,6 +46,8 @@ def fit_by_gradient(
 ) -> list[EpochRecord]:
     """Train `model` in place and leave it at its best epoch by validation NDCG@10, in eval mode.
 
+    It stays on the device that it was trained on. The processes that follow take part.
+
     validate: asks the model as it is now; None for a final run, which keeps its last epoch.
     stop_after: end after this epoch of a schedule made for all of them.
     checkpoints: where to keep the state on the way; what is there already is gone on from.
@@ -58,15 +61,16 @@ def fit_by_gradient(
     n_epochs = stop_after or config.schedule.epochs
     if progress is not None:
         progress.on_start(n_epochs)
-    while not _is_over(state.records, config, n_epochs):
-        _train_epoch(state, batches, config, progress, checkpoints)
-        model.eval()
-        valid = None if validate is None else validate()
-        state.end_epoch(valid.to_json() if valid else None, seen_ndcg() if seen_ndcg else None)
-        if checkpoints is not None:
-            checkpoints.save(state)
-        if progress is not None:
-            progress.on_epoch(state.records[-1])
+    with led(state, batches, config) as descend:
+        while not _is_over(state.records, config, n_epochs):
+            train_epoch(state, batches, config, descend, progress, checkpoints)
+            model.eval()
+            valid = None if validate is None else validate()
+            state.end_epoch(valid.to_json() if valid else None, seen_ndcg() if seen_ndcg else None)
+            if checkpoints is not None:
+                checkpoints.save(state)
+            if progress is not None:
+                progress.on_epoch(state.records[-1])
     if state.best:
         model.load_state_dict(state.best)
     model.eval()
@@ -88,12 +92,13 @@ def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int)
     return last.epoch >= n_epochs
 
 
-def _train_epoch(
+def train_epoch(
     state: TrainingState,
     batches: Batches,
     config: TrainConfig,
-    progress: Progress | None,
-    checkpoints: Checkpoints | None,
+    descend: Descend,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """One pass over the training events, or the rest of it where `state` is inside of one."""
     model, optimizer = state.model, state.optimizer
@@ -105,9 +110,7 @@ def _train_epoch(
         done = (state.epoch - 1 + (step - 1) / len(epoch_batches)) / config.schedule.epochs
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(done)
-        loss = model.training_loss(batch)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = descend(batch)
         optimizer.step()
         n_targets = int((batch.targets > 0).sum())
         state.step, state.n_targets = step, state.n_targets + n_targets

@@ -16,16 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _CHUNK_LOGITS = 1 << 19
+_CHUNK_LOGITS_OF_GPU = 1 << 26  # 256 MB: a GPU wants few and large products
 _CHUNK_ROWS = 64
 
 
-def _chunk_rows(n_items: int) -> int:
+def _chunk_rows(n_items: int, device: torch.device) -> int:
     """States whose logits are computed together.
 
     2 MB of logits stay in the processor's cache. A big catalogue does not fit there anyway: its
     table is read three times a chunk, so that a few rows at a time cost twice as much as 64.
     """
-    return max(_CHUNK_ROWS, _CHUNK_LOGITS // n_items)
+    n_logits = _CHUNK_LOGITS_OF_GPU if device.type == "cuda" else _CHUNK_LOGITS
+    return max(_CHUNK_ROWS, n_logits // n_items)
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
@@ -45,7 +47,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
         label_smoothing: float,
     ) -> Tensor:
         n_states, n_items = len(states), len(table)
-        chunk = _chunk_rows(n_items)
+        chunk = _chunk_rows(n_items, states.device)
         # One buffer for all chunks: the allocator gives big ones back to the system every time.
         buffer = states.new_empty(min(chunk, n_states), n_items)
         mean_vector = table.mean(dim=0, keepdim=True)  # (1, D): its logit is the mean of all
@@ -96,7 +98,8 @@ def catalogue_softmax(
     evenly over the catalogue (Szegedy et al. 2016, section 7). Returns a scalar, differentiable
     once in states and table. `ValueError` for a share outside of 0 to 1.
 
-    Beside the gradients it needs memory for 2 MB of logits, or those of 64 states if that is more.
+    Beside the gradients it needs memory for 2 MB of logits (on a GPU 256 MB), or those of 64
+    states if that is more.
     """
     _check_share("label_smoothing", label_smoothing)
     if weights is None:

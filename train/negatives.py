@@ -48,10 +48,16 @@ class SharedNegatives:
         self._rows = torch.from_numpy(order)
         self._ends = torch.from_numpy(ends)  # (N,) float64, the last is K
 
+    def to(self, device: torch.device) -> None:
+        """Draw on that device from now on; nothing happens where that is so already."""
+        self.log_expected_counts = self.log_expected_counts.to(device)
+        self._rows, self._ends = self._rows.to(device), self._ends.to(device)
+
     def draw(self, generator: torch.Generator | None = None) -> Tensor:
         """Rows (K,) int64, counted from 0; `generator` alone decides, None: torch's own."""
-        places = torch.rand(self._n_negatives, dtype=torch.float64, generator=generator)  # (K,)
-        places += torch.arange(self._n_negatives)
+        k, device = self._n_negatives, self._ends.device
+        places = torch.rand(k, dtype=torch.float64, generator=generator, device=device)  # (K,)
+        places += torch.arange(k, device=device)
         found = torch.searchsorted(self._ends, places, right=True)  # (K,)
         return self._rows[found.clamp_(max=len(self._rows) - 1)]  # rounding may end before K
 

@@ -67,6 +67,7 @@ class Objective:
             return catalogue_softmax(
                 states, table, targets, weights, label_smoothing=config.label_smoothing
             )
+        self._negatives.to(states.device)
         negatives = self._negatives.draw()
         if config.loss == "sampled-softmax":
             log_counts = self._negatives.log_expected_counts

@@ -15,6 +15,7 @@ from attnrec.runtime.callers import RequestTimes, Said, Times, UserIds
 from attnrec.runtime.format import NO_TIME
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.batches import left_pad
+from attnrec.train.device import device_of
 from attnrec.train.models.protocol import (
     RecommenderModel,
     TableModel,
@@ -46,13 +47,15 @@ class Reference:
         the model asks for the user or tags of the user.
         """
         self._model = model
+        self._device = device_of(model)
         if {"user", "user_tags"}.intersection(model.inputs):
             if users is None:
                 raise ValueError(f"the model asks for {', '.join(model.inputs)}: give users")
             self._users = users
             self._user_row = {user: row for row, user in enumerate(users.ids.tolist(), start=1)}
             self._tag_row = {tag: row for row, tag in enumerate(users.tags, start=1)}
-        self._item_table = None if item_table is None else torch.from_numpy(item_table)
+        given = None if item_table is None else torch.from_numpy(item_table).to(self._device)
+        self._item_table = given
         self._max_len = model.config.max_len
         self._ids = catalogue.item_ids.tolist()
         self._titles = None if catalogue.titles is None else catalogue.titles.tolist()
@@ -74,7 +77,7 @@ class Reference:
         context = self._context(histories, said)
         with torch.inference_mode():
             scores = catalogue_scores(self._model, padded, self._item_table, **context)
-        found: NDArray[np.float32] = scores.numpy()
+        found: NDArray[np.float32] = scores.cpu().numpy()
         return found
 
     def _context(self, histories: Sequence[Ids], said: Said) -> dict[str, torch.Tensor]:
@@ -84,7 +87,7 @@ class Reference:
             context |= self._callers(len(histories), said)
         if "timestamps" in self._model.inputs:
             context |= self._times(histories, said)
-        return {name: context[name] for name in self._model.inputs}
+        return {name: context[name].to(self._device) for name in self._model.inputs}
 
     def _callers(self, n_rows: int, said: Said) -> dict[str, torch.Tensor]:
         """Tags that come with the call stand for the stored ones of a user."""
@@ -107,8 +110,10 @@ class Reference:
         lists = [None] * n_rows if said.timestamps is None else said.timestamps
         known = []
         for history, times in zip(histories, lists, strict=True):
-            pairs = zip(history, [NO_TIME] * len(history) if times is None else times, strict=True)
-            known.append(np.array([at for item, at in pairs if item in self._row], dtype=np.int64))
+            raw = history.tolist() if isinstance(history, np.ndarray) else history
+            told = [NO_TIME] * len(raw) if times is None else times
+            own = [at for item, at in zip(raw, told, strict=True) if item in self._row]
+            known.append(np.array(own, dtype=np.int64))
         asked = [None] * n_rows if said.request_times is None else said.request_times
         return {
             "timestamps": left_pad(known, self._max_len, padding=NO_TIME),
@@ -126,7 +131,7 @@ class Reference:
         context = self._context(histories, said)
         with torch.inference_mode():
             weights = last_attention(model, self._padded(histories), table, **context)
-        found: NDArray[np.float32] = weights.numpy()
+        found: NDArray[np.float32] = weights.cpu().numpy()
         return found
 
     def rounding_bounds(
@@ -143,11 +148,13 @@ class Reference:
             padded = self._padded(histories)
             states = last_states(self._model, padded, self._item_table, **context)
             largest_item = self._item_table.abs().sum(dim=1).max()
-            bounds: NDArray[np.float32] = (states.abs().amax(dim=1) / 254 * largest_item).numpy()
-        return bounds
+            bounds = states.abs().amax(dim=1) / 254 * largest_item
+        found: NDArray[np.float32] = bounds.cpu().numpy()
+        return found
 
     def _padded(self, histories: Sequence[Ids]) -> torch.Tensor:
-        return left_pad([self.rows(history) for history in histories], self._max_len)
+        padded = left_pad([self.rows(history) for history in histories], self._max_len)
+        return padded.to(self._device)
 
     def admissible(
         self, exclude: NDArray[np.int64], candidates: NDArray[np.int64] | None = None

@@ -15,6 +15,7 @@ from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.config import TrainConfig
 from attnrec.train.counting import fit_by_counting
 from attnrec.train.datasets import online_retail
+from attnrec.train.distributed import n_processes
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.loop import Progress, fit_by_gradient
@@ -191,6 +192,7 @@ def training_identity(
         **{name: value for name, value in config.to_json().items() if name not in own},
         **{f"settings.{name}": value for name, value in settings.items()},
         "threads": torch.get_num_threads(),
+        "processes": n_processes(),
         "torch": torch.__version__,
     }
 
@@ -260,6 +262,7 @@ def fit_model(
         )
         if ndcg is not None:
             model.tune(ndcg)
+        model.cpu()  # where the rest is done, and what is kept and exported comes from
         return records
     assert isinstance(model, CountModel)
     fit_by_counting(model, split, ndcg)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attnrec.train.config import TrainConfig
+from attnrec.train.device import device_of, random_states, set_random_states
 from attnrec.train.models.protocol import LearnedModel
 
 
@@ -43,6 +44,7 @@ class TrainingState:
     def __init__(self, model: LearnedModel, config: TrainConfig) -> None:
         """Before the first step."""
         self.model = model
+        self.device = device_of(model)
         # Fused: one pass over weights and moments instead of a dozen, 3 % of a step.
         self.optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -61,6 +63,14 @@ class TrainingState:
         """The epoch under way, from 1."""
         return len(self.records) + 1
 
+    def to(self, device: torch.device) -> None:
+        """Train there from now on."""
+        held = self.optimizer.state_dict()
+        self.device = device
+        self.model.to(device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        self.optimizer.load_state_dict(held)  # settings too; the moments go where the weights are
+
     def end_epoch(self, valid: dict[str, Any] | None, seen_ndcg: float | None = None) -> None:
         """Record the epoch under way, and keep its weights if it is the best so far."""
         seconds = round(time.monotonic() - self._started, 2)
@@ -68,12 +78,13 @@ class TrainingState:
         self.records.append(EpochRecord(self.epoch, loss, valid, seconds, seen_ndcg))
         self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
         if best_epoch(self.records) == len(self.records):
-            self.best = {name: value.clone() for name, value in self.model.state_dict().items()}
+            weights = self.model.state_dict()
+            self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, optimizer and random numbers, named "part/name"."""
         parts = {"model": self.model.state_dict(), "best": self.best}
-        parts["random"] = {"state": torch.get_rng_state()}
+        parts["random"] = random_states()
         # By the number of the parameter.
         parts |= {str(number): m for number, m in self.optimizer.state_dict()["state"].items()}
         return {f"{p}/{name}": value for p, part in parts.items() for name, value in part.items()}
@@ -94,7 +105,7 @@ class TrainingState:
             parts[part][name] = value.clone()  # in torch's own, aligned memory, as before
         self.model.load_state_dict(parts.pop("model"))
         self.best = parts.pop("best", {})
-        torch.set_rng_state(parts.pop("random")["state"])
+        set_random_states(parts.pop("random"))
         moments = {int(number): part for number, part in parts.items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.records = [EpochRecord(**record) for record in facts["records"]]
