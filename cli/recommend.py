@@ -25,6 +25,7 @@ from attnrec.cli.console import (
 )
 from attnrec.runtime import Recommendations, Recommender
 from attnrec.runtime.arguments import Ids
+from attnrec.runtime.format import CALLER_INPUTS
 
 _MOST_REASONS = 3
 
@@ -51,6 +52,13 @@ def recommend(
     user_tags: Annotated[
         str | None,
         typer.Option(help="What is known of the user, by commas; only for files that ask."),
+    ] = None,
+    timestamps: Annotated[
+        str | None,
+        typer.Option(help="Unix seconds of the history, by commas; only for files that ask."),
+    ] = None,
+    request_time: Annotated[
+        int | None, typer.Option(help="Unix seconds of now, together with --timestamps.")
     ] = None,
     why: Annotated[
         bool, typer.Option("--why", help="Say which events speak most for each item.")
@@ -87,6 +95,8 @@ def recommend(
     who: dict[str, Any] = {
         "user": _user(user, recommender),
         "user_tags": None if user_tags is None else [tag for tag in user_tags.split(",") if tag],
+        "timestamps": None if timestamps is None else _times(timestamps),
+        "request_time": request_time,
     }
     answer = recommender.recommend(
         asked,
@@ -133,6 +143,13 @@ def _ids(text: str, recommender: Recommender) -> list[int | str]:
     if recommender.info.id_type == "string":
         return list(parts)
     return [_id(part.strip(), recommender) for part in parts]
+
+
+def _times(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",") if part]
+    if wrong := [part for part in parts if not re.fullmatch("-?[0-9]{1,18}", part)]:
+        raise ValueError(f"{wrong[0][:60]!r} among the timestamps is no number of Unix seconds")
+    return [int(part) for part in parts]
 
 
 def _user(text: str | None, recommender: Recommender) -> int | str | None:
@@ -184,7 +201,7 @@ def _answer_line(
         raise ValueError(
             'a line must be an object with "history", such as {"history": ["A", "B"]}'
         )
-    known = {"history", "k", "exclude", "candidates", "exclude_seen", "user", "user_tags", "why"}
+    known = {"history", "k", "exclude", "candidates", "exclude_seen", "why", *CALLER_INPUTS}
     if unknown := sorted(request.keys() - known):
         raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     request.setdefault("k", default_k)
@@ -192,7 +209,7 @@ def _answer_line(
     if not isinstance(why, bool):
         raise ValueError(f"why must be true or false, not {why!r}")
     answer = recommender.recommend(history, **request)
-    who = {name: request[name] for name in ("user", "user_tags") if name in request}
+    who = {name: request[name] for name in CALLER_INPUTS if name in request}
     return _as_dict(answer, _reasons(recommender, history, answer, who) if why else None)
 
 

@@ -6,25 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
+from attnrec.cli import log_options
 from attnrec.cli.console import Json, Quiet, Verbose, Version, say, set_verbosity
 from attnrec.cli.processes import run_together
 from attnrec.cli.train_all import train_all
 from attnrec.cli.train_options import ALL, LISTS, config_of, read_given
+from attnrec.cli.train_tuning import train_tuned
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.cli.training_result import print_result
 from attnrec.train.config import Schedule, TrainConfig
 from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import Attention, AttentionPoolConfig
 from attnrec.train.models.sasrec import Block, SASRecConfig
-from attnrec.train.recipe import DataRecipe, IdType, TimeUnit
+from attnrec.train.recipe import DataRecipe
 from attnrec.train.run import Run, check_target
-from attnrec.train.split import SplitName
 from attnrec.train.training import train_final, train_log
 
 _MODEL = "Model"
-_READ = "Reading the log"
-_FILTER = "Which events count"
-
 
 _BY_THE_LOG = "Default: as the log asks for; without a recipe"
 
@@ -65,6 +63,16 @@ def train(
             "same torch to the same weights, bit for bit.",
         ),
     ] = False,
+    tune: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="Search for better settings for so long: the recipe first, then trials around "
+            "it, judged by validation; the best becomes the run. What you give, by an option or "
+            "--set, stays. Needs attnrec[tune].",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     model: Annotated[
         str,
         typer.Option(
@@ -135,79 +143,34 @@ def train(
     ] = None,
     max_minutes: Annotated[
         float | None,
-        typer.Option(help="Stop after the epoch that passes this time.", rich_help_panel=_MODEL),
+        typer.Option(
+            help="Stop after the epoch that passes this time; with --tune, each trial.",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything.", rich_help_panel=_MODEL)] = 0,
     threads: Annotated[
         int | None, typer.Option(help="Of a process. Default: all cores.", rich_help_panel=_MODEL)
     ] = None,
-    items: Annotated[
-        Path | None, typer.Option(help="Table with item ids and titles.", rich_help_panel=_READ)
-    ] = None,
-    users: Annotated[
-        Path | None, typer.Option(help="Table with user ids and tags.", rich_help_panel=_READ)
-    ] = None,
-    user_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "user_id",
-    item_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "item_id",
-    time_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "timestamp",
-    event_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "event",
-    rating_col: Annotated[str, typer.Option(rich_help_panel=_READ)] = "rating",
-    title_col: Annotated[
-        str, typer.Option(help="'': the items have none.", rich_help_panel=_READ)
-    ] = "title",
-    attribute_cols: Annotated[
-        str,
-        typer.Option(
-            help="Columns of --items that describe them, by commas.", rich_help_panel=_READ
-        ),
-    ] = "",
-    tag_cols: Annotated[
-        str,
-        typer.Option(
-            help="Columns of --users that describe them, by commas.", rich_help_panel=_READ
-        ),
-    ] = "",
-    id_type: Annotated[
-        IdType, typer.Option(help="auto: int64 if every id is one.", rich_help_panel=_READ)
-    ] = "auto",
-    time_unit: Annotated[
-        TimeUnit, typer.Option(help="order: not times, only places.", rich_help_panel=_READ)
-    ] = "auto",
-    split: Annotated[
-        SplitName,
-        typer.Option(
-            help="What is held back: the last two events of each user, or the last two sessions, "
-            "events of one time, for baskets.",
-            rich_help_panel=_FILTER,
-        ),
-    ] = "leave-one-out",
-    repeats: Annotated[
-        bool,
-        typer.Option(
-            "--repeats/--no-repeats",
-            help="People take the same item again, and may be recommended it.",
-            rich_help_panel=_FILTER,
-        ),
-    ] = False,
-    min_rating: Annotated[
-        float | None, typer.Option(help="Lowest rating that counts.", rich_help_panel=_FILTER)
-    ] = None,
-    events: Annotated[
-        str, typer.Option(help="Event types that count, by commas.", rich_help_panel=_FILTER)
-    ] = "",
-    event_weights: Annotated[
-        str,
-        typer.Option(
-            help="Weight of event types in training, such as cart=2,purchase=4. Others: 1.",
-            rich_help_panel=_FILTER,
-        ),
-    ] = "",
-    min_item_events: Annotated[
-        int, typer.Option(help="Drop rarer items.", rich_help_panel=_FILTER)
-    ] = 1,
-    min_user_events: Annotated[
-        int, typer.Option(help="Drop shorter users.", rich_help_panel=_FILTER)
-    ] = 1,
+    items: log_options.ItemsTable = None,
+    users: log_options.UsersTable = None,
+    user_col: log_options.UserCol = "user_id",
+    item_col: log_options.ItemCol = "item_id",
+    time_col: log_options.TimeCol = "timestamp",
+    event_col: log_options.EventCol = "event",
+    rating_col: log_options.RatingCol = "rating",
+    title_col: log_options.TitleCol = "title",
+    attribute_cols: log_options.AttributeCols = "",
+    tag_cols: log_options.TagCols = "",
+    id_type: log_options.IdTypeOption = "auto",
+    time_unit: log_options.TimeUnitOption = "auto",
+    split: log_options.SplitOption = "leave-one-out",
+    repeats: log_options.Repeats = False,
+    min_rating: log_options.MinRating = None,
+    events: log_options.EventTypes = "",
+    event_weights: log_options.EventWeights = "",
+    min_item_events: log_options.MinItemEvents = 1,
+    min_user_events: log_options.MinUserEvents = 1,
     report: Annotated[
         bool,
         typer.Option(
@@ -236,6 +199,8 @@ def train(
     if final is not None:
         _check_alone_with_final(given)
         run = _train_final(given, run_directory, quiet)
+    elif tune is not None:
+        run = train_tuned(given, run_directory or Path("attnrec-run"))
     elif model == ALL:
         train_all(config_of(given), lambda: read_given(given), run_directory, given)
         return

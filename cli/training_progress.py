@@ -8,6 +8,31 @@ from attnrec.cli.console import err
 from attnrec.train.training_state import EpochRecord
 
 
+class ReportBar:
+    """One bar over the steps of a report."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._bar = Progress(
+            TextColumn("report: {task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=err,
+            transient=True,
+            disable=quiet,
+        )
+        self._task = self._bar.add_task("")
+
+    def move(self, what: str, done: int, n_steps: int) -> None:
+        """Show what is being made."""
+        self._bar.start()
+        self._bar.update(self._task, description=what, completed=done, total=n_steps)
+
+    def stop(self) -> None:
+        """Leave nothing on the screen."""
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+
 class TrainingProgress:
     """One bar over all epochs and one line per finished epoch."""
 
@@ -26,15 +51,7 @@ class TrainingProgress:
             disable=quiet,
         )
         self._task = self._bar.add_task("", total=0, loss=0.0, ndcg="-", visible=False)
-        self._report_bar = Progress(
-            TextColumn("report: {task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            console=err,
-            transient=True,
-            disable=quiet,
-        )
-        self._report_task = self._report_bar.add_task("")
+        self._report = ReportBar(quiet=quiet)
 
     def on_start(self, n_epochs: int) -> None:
         """Know how long the bar is."""
@@ -64,8 +81,7 @@ class TrainingProgress:
         """Show the report being made, in the place of the training."""
         if self._bar.live.is_started:
             self._bar.stop()
-        self._report_bar.start()
-        self._report_bar.update(self._report_task, description=what, completed=done, total=n_steps)
+        self._report.move(what, done, n_steps)
 
     def __enter__(self) -> "TrainingProgress":
         self._bar.start()
@@ -77,6 +93,6 @@ class TrainingProgress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for bar in (self._bar, self._report_bar):
-            if bar.live.is_started:  # else it would leave an empty line in a log
-                bar.stop()
+        if self._bar.live.is_started:  # else it would leave an empty line in a log
+            self._bar.stop()
+        self._report.stop()

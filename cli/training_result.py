@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from attnrec.cli.console import say
+from attnrec.cli.train_tuning import print_tuning
 from attnrec.train.run import REPORT_FILE, Run
 from attnrec.train.run_report.traditional import best_of
 
@@ -22,9 +23,12 @@ def print_result(run: Run, *, as_json: bool) -> None:
             "part": "valid",
             **metrics["valid"],
             "report": report and str(report),
+            **({"tuning": metrics["tuning"]} if "tuning" in metrics else {}),
         }
         print(json.dumps(result))
         return
+    if "tuning" in metrics and not run.split.final:
+        print_tuning(metrics["tuning"])
     _print_figures(run)
     say(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
     if report is not None:

@@ -1,6 +1,6 @@
 """Who asks, inside the graph: raw ids of users and texts of tags become rows for the model."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,26 +11,6 @@ from attnrec.runtime import format as names
 from attnrec.train.users import Users
 
 ML = "ai.onnx.ml"
-
-
-def check_users(users: Users) -> None:
-    """`ValueError` for user ids or tags that the file could not tell from nobody, or not hold."""
-    nobody = names.PADDING["int64" if users.ids.dtype == np.int64 else "string"]
-    known = users.ids.tolist()
-    if nobody in known:
-        raise ValueError(f"there is a user {nobody!r}, which stands for nobody; rename that user")
-    check_texts("the users", (*map(str, known), *users.tags))
-
-
-def check_texts(what: str, texts: Iterable[str]) -> None:
-    """`ValueError` for a lone surrogate: it has no UTF-8, so the file could not hold it."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{what} hold {text!r}, which is not valid Unicode; rename it"
-            ) from error
 
 
 def caller_inputs(users: Users, declared: Sequence[str]) -> dict[str, ir.Value]:

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from attnrec.export.body import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
 from attnrec.export.callers import (
     ML,
     caller_inputs,
-    check_texts,
     look_up,
     rows_of_caller,
     times_of_caller,
 )
 from attnrec.export.graph import GraphBuilder
+from attnrec.export.ids import id_type_of
 from attnrec.export.item_table import CONTRIB, ItemTable
 from attnrec.runtime import format as names
 from attnrec.train.split import Catalogue
@@ -37,29 +38,6 @@ class _Rows:
     exclude: ir.Value  # (B, X)
     candidates: ir.Value  # (B, C)
     n_candidates: ir.Value  # (1,): C
-
-
-def id_type_of(catalogue: Catalogue) -> names.IdType:
-    """Type of the item ids in the file."""
-    return "int64" if catalogue.item_ids.dtype == np.int64 else "string"
-
-
-def check_catalogue(catalogue: Catalogue) -> None:
-    """`ValueError` for a catalogue that would answer wrongly: reserved, repeated or broken ids."""
-    ids = catalogue.item_ids.tolist()
-    if not ids:
-        raise ValueError("the catalogue is empty; train on a log with events")
-    id_type = id_type_of(catalogue)
-    padding = names.PADDING[id_type]
-    if padding in ids:
-        raise ValueError(
-            f"the catalogue holds the item id {padding!r}, which stands for padding; rename it"
-        )
-    if len(set(ids)) != len(ids):
-        twice = next(item_id for i, item_id in enumerate(ids) if item_id in ids[:i])
-        raise ValueError(f"the catalogue holds the item id {twice!r} twice; rename one of them")
-    titles = [] if catalogue.titles is None else catalogue.titles.tolist()
-    check_texts("the items", (*ids, *titles) if id_type == "string" else titles)
 
 
 def assemble(
@@ -83,19 +61,15 @@ def assemble(
     place, n_known = compact(g, rows.history, max_len)
     seq = place(rows.history, 0)  # (B, W)
     caller: dict[str, ir.Value] = {}
-    attention: list[ir.Value] = []
     if declared:
         assert users is not None
         inputs |= caller_inputs(users, declared)
         caller = rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
     if table is None:
         (every_score,) = g.inline(body, {HISTORY_INDEX: seq} | caller)
-        scores = choose_scored(g, every_score, rows, catalogue.n_items)
+        scores, attention = choose_scored(g, every_score, rows, catalogue.n_items), None
     else:
-        table.declare(g)
-        vectors = table.gather(g, seq)  # (B, W, D)
-        known = g.Greater(seq, 0)  # (B, W)
-        state, *attention = g.inline(body, {ITEM_VECTORS: vectors, KNOWN: known} | caller)
+        state, attention = _state(g, body, table, seq, caller)
         more = None
         if added is not None:
             (more,) = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, N + 1)
@@ -108,14 +82,26 @@ def assemble(
         names.N_KNOWN: n_known,
     }
     if catalogue.titles is not None:
-        titles = g.initializer(
-            "item_titles", np.concatenate([[""], catalogue.titles]).astype(object)
-        )
-        outputs[names.TITLES] = g.Gather(titles, best_rows, axis=0)
+        outputs[names.TITLES] = _titles_of_rows(g, best_rows, catalogue.titles)
     # The last one: who takes the outputs by their place finds the others where they were.
-    if attention:
-        outputs[names.ATTENTION] = attention[0]  # (B, W)
+    if attention is not None:
+        outputs[names.ATTENTION] = attention  # (B, W)
     return _model(g, inputs, outputs)
+
+
+def _state(
+    g: GraphBuilder,
+    body: ir.Model,
+    table: ItemTable,
+    seq: ir.Value,
+    caller: dict[str, ir.Value],
+) -> tuple[ir.Value, ir.Value | None]:
+    """The state after a history of rows (B, W), and the attention to it if the model has any."""
+    table.declare(g)
+    vectors = table.gather(g, seq)  # (B, W, D)
+    known = g.Greater(seq, 0)  # (B, W)
+    state, *attention = g.inline(body, {ITEM_VECTORS: vectors, KNOWN: known} | caller)
+    return state, attention[0] if attention else None
 
 
 def _inputs(id_type: str) -> dict[str, ir.Value]:
@@ -265,6 +251,13 @@ def ids_of_rows(g: GraphBuilder, rows: ir.Value, catalogue: Catalogue) -> ir.Val
     item_ids = g.initializer("item_ids", with_padding)
     raw: ir.Value = g.Gather(item_ids, rows, axis=0)
     return raw
+
+
+def _titles_of_rows(g: GraphBuilder, rows: ir.Value, titles: NDArray[np.object_]) -> ir.Value:
+    """Titles (B, K); that of row 0 is empty."""
+    stored = g.initializer("item_titles", np.concatenate([[""], titles]).astype(object))
+    named: ir.Value = g.Gather(stored, rows, axis=0)
+    return named
 
 
 def _model(g: GraphBuilder, inputs: dict[str, ir.Value], outputs: dict[str, ir.Value]) -> ir.Model:

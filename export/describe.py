@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from attnrec.export.body import OPSET
-from attnrec.export.contract import id_type_of
+from attnrec.export.ids import id_type_of
 from attnrec.export.made_up import Call, calls_of_callers, calls_of_times, golden_calls
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import id_row, stack

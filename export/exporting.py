@@ -11,9 +11,9 @@ import onnx_ir as ir
 import torch
 
 from attnrec.export.body import export_added, export_body
-from attnrec.export.callers import check_users
-from attnrec.export.contract import assemble, check_catalogue
+from attnrec.export.contract import assemble
 from attnrec.export.describe import describe, golden_vectors
+from attnrec.export.ids import check_catalogue, check_users
 from attnrec.export.item_table import BlockTable, FloatTable, ItemTable
 from attnrec.export.parity import ParityReport, Tick, check_parity
 from attnrec.export.price import Limits, Price, price
@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 PROFILES = ("fp32", "int8")
 _LARGEST_FILE = 10**9
-_STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report"}  # histories are in the last
+# Histories are in the report.
+_STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report", "tuning"}
 _DEFAULT_LIMITS = Limits()
 
 

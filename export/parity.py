@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.export.comparison import Answer, Truth, compare, disagreement
-from attnrec.export.contract import id_type_of
+from attnrec.export.ids import id_type_of
 from attnrec.export.made_up import (
     Call,
     ItemId,

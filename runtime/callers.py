@@ -1,12 +1,13 @@
 """Who asks and when, and what is known of them: inputs that only files of some models declare."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, id_lists, id_row, stack
+from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_info import ModelInfo
 
 UserIds = Sequence[int | str | None] | np.ndarray[Any, Any]
@@ -111,6 +112,18 @@ def _half(has_request: bool) -> ValueError:
     if has_request:
         given, missing = missing, given
     return ValueError(f"{given} without {missing} says nothing; give both, or neither")
+
+
+def check_inputs(declared: Set[str], info: ModelInfo) -> None:
+    """`ModelFileError` for inputs that nothing here knows how to fill."""
+    unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
+    if info.user_id_type is None:
+        unknown |= declared & {names.USER}
+    if unknown:
+        raise ModelFileError(
+            f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "
+            "cannot feed: upgrade attnrec"
+        )
 
 
 def undeclared(info: ModelInfo, name: str) -> ValueError:

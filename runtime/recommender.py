@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
 from attnrec.runtime.batches import Rows, banned_ids
-from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, UserIds
+from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, UserIds, check_inputs
 from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
@@ -40,13 +40,7 @@ class Recommender:
         check_onnxruntime(self._info)
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
         self._asks_who = not declared.isdisjoint(names.CALLER_INPUTS)
-        unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
-        unknown |= declared & ({names.USER} if self._info.user_id_type is None else set())
-        if unknown:
-            raise ModelFileError(
-                f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "
-                "cannot feed: upgrade attnrec"
-            )
+        check_inputs(declared, self._info)
         self._session = session
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
         self._nothing = stack([np.empty(0)], self._info.id_type, "")  # (1, 0)
@@ -125,11 +119,10 @@ class Recommender:
         """The best `k` items after `history` (raw ids, oldest first); fewer if fewer are left.
 
         exclude: ids never to return. candidates: return only from these. exclude_seen: leave out
-        what is in the history; by default as the model was trained. user, user_tags (what is
-        known of the user, in place of what was in training), timestamps (Unix seconds of every
-        event of the history), request_time (now): only for files that declare them. Unknown ids
-        are ignored; an empty history gets the model's answer to a newcomer, an unknown user that
-        to a stranger, and no times the answer of somebody without a clock.
+        what is in the history; by default as the model was trained. user, user_tags (in place of
+        what was in training), timestamps (Unix seconds of every event), request_time (now): only
+        for files that declare them. Unknown ids are ignored; an empty history gets the model's
+        answer to a newcomer, an unknown user that to a stranger, no times that without a clock.
         """
         check_options(k, exclude_seen)
         id_type = self._info.id_type

@@ -9,6 +9,7 @@ from attnrec.train.loading import load_interactions
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.run import Run
 from attnrec.train.training import train, train_final
+from attnrec.train.tuning import tune
 
 __all__ = [
     "Comparison",
@@ -23,4 +24,5 @@ __all__ = [
     "load_interactions",
     "train",
     "train_final",
+    "tune",
 ]

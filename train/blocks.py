@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnrec.train.attention import attend_by_heads, multi_head_attention
+from attnrec.train.dropout import Dropout
 
 
 class TransformerBlock(nn.Module):
@@ -20,7 +21,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden_dim)
         self.expand = nn.Linear(hidden_dim, 4 * hidden_dim)
         self.contract = nn.Linear(4 * hidden_dim, hidden_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, visible: Tensor, prior: Tensor | None = None) -> Tensor:
         """Transform x (B, T, D) -> (B, T, D); visible: bool (B, 1, T, T), prior: (B, H, T, T).

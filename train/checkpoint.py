@@ -83,22 +83,30 @@ class Checkpoints:
                 continue
             header = content[8 : 8 + int.from_bytes(content[:8], "little")]
             facts = json.loads(header)["__metadata__"]
-            self._check_identity(json.loads(facts["identity"]))
+            stored = json.loads(facts["identity"])
+            check_identity(self.directory, "training", stored, self._identity)
             logger.warning("going on from %s", path.name)
             return safetensors.torch.load(content), json.loads(facts["state"])
         return None
 
-    def _check_identity(self, stored: Mapping[str, Any]) -> None:
-        for name, value in self._identity.items():
-            if (before := stored.get(name)) == value:
-                continue
-            if name not in _DECIDE_ROUNDING:
-                raise RunError(
-                    f"{self.directory} holds an unfinished training with {name} {before!r}, not "
-                    f"{value!r}: give the same command and data as then with --resume, or delete "
-                    "that directory to train anew"
-                )
-            logger.warning("%s was %s, now %s: not bit for bit the same", name, before, value)
+
+def check_identity(
+    directory: Path, what: str, stored: Mapping[str, Any], identity: Mapping[str, Any]
+) -> None:
+    """`RunError` if what is kept, a "training" or a "search", is of another one.
+
+    What decides only the rounding of its sums is warned of.
+    """
+    for name, value in identity.items():
+        if (before := stored.get(name)) == value:
+            continue
+        if name not in _DECIDE_ROUNDING:
+            raise RunError(
+                f"{directory} holds an unfinished {what} with {name} {before!r}, not "
+                f"{value!r}: give the same command and data as then with --resume, or delete "
+                "that directory to train anew"
+            )
+        logger.warning("%s was %s, now %s: not bit for bit the same", name, before, value)
 
 
 @contextmanager

@@ -110,8 +110,10 @@ class Reference:
         lists = [None] * n_rows if said.timestamps is None else said.timestamps
         known = []
         for history, times in zip(histories, lists, strict=True):
-            pairs = zip(history, [NO_TIME] * len(history) if times is None else times, strict=True)
-            known.append(np.array([at for item, at in pairs if item in self._row], dtype=np.int64))
+            raw = history.tolist() if isinstance(history, np.ndarray) else history
+            told = [NO_TIME] * len(raw) if times is None else times
+            own = [at for item, at in zip(raw, told, strict=True) if item in self._row]
+            known.append(np.array(own, dtype=np.int64))
         asked = [None] * n_rows if said.request_times is None else said.request_times
         return {
             "timestamps": left_pad(known, self._max_len, padding=NO_TIME),

@@ -28,6 +28,7 @@ from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.run_report.page import run_report
 from attnrec.train.split import Catalogue, Split, all_events, divide
+from attnrec.train.tuning_store import search_file
 
 _CONFIG, _DATA, _METRICS = "config.json", "data.json", "metrics.json"
 _WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "learning_curve.png"
@@ -120,10 +121,10 @@ class Run:
                 (path / REPORT_FILE).write_text(page, "utf-8", errors="backslashreplace")
 
 
-def check_target(directory: Path, *, resume: bool = False) -> None:
+def check_target(directory: Path, *, resume: bool = False, tuning: bool = False) -> None:
     """Refuse, before hours of training, a target that holds something else than a run.
 
-    resume: it may have an unfinished training beside it.
+    resume: it may have an unfinished training beside it; tuning: an unfinished search.
     """
     parent, unfinished = directory.absolute().parent, unfinished_directory(directory)
     for place in (directory, unfinished):
@@ -146,6 +147,22 @@ def check_target(directory: Path, *, resume: bool = False) -> None:
         if place.exists() and not os.access(place, os.W_OK):
             raise RunError(f"{place} is not writable; name another --out")
     _tidy_after_kill(directory)
+    _check_unfinished(directory, resume=resume, tuning=tuning)
+
+
+def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
+    """Refuse to begin anew what was interrupted, or to go on with it as something else."""
+    unfinished = unfinished_directory(directory)
+    if search_file(directory).exists() and not (resume and tuning):
+        raise RunError(
+            f"{unfinished} holds a search that was interrupted: go on with --tune MINUTES "
+            "--resume (tune(..., resume=True)), or delete that directory to train anew"
+        )
+    if tuning and checkpoint_files(unfinished):
+        raise RunError(
+            f"{unfinished} holds a training that was interrupted, not a search: go on without "
+            "--tune, or delete that directory to search anew"
+        )
     if not resume and checkpoint_files(unfinished):
         raise RunError(
             f"{unfinished} holds a training that was interrupted: go on with --resume "

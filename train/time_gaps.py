@@ -3,37 +3,46 @@
 A history is not only an order. Whether the request comes ten seconds after the last event or ten
 days says whether the visit goes on, and which of the events belong to it. Zhai et al. 2024,
 "Actions Speak Louder than Words", arXiv 2402.17152, section 3.2, add to attention a bias that
-depends on the time from an event to the request. Here the bias is a smooth function of the
-logarithm of that time, and not a table of buckets: no rounding of a processor can then move a gap
-to the next bucket.
+depends on the time from an event to the request, by a table of buckets. Here the bias is
+interpolated between the rows of such a table: no rounding of a processor can then move a gap to
+the next bucket, and an exported file answers like the model.
 
 Times are Unix seconds. Below 0, in an event or in the request, they are unknown.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.attention import linear
-
 INPUTS = ("timestamps", "request_time")
 """What a model with time gaps asks for: (B, T) of the events, and (B,) of the request."""
 
-_FEATURES = 4
-_LOG_SCALE = 0.1  # log(1 + seconds) is 18 for two years
+_KNOTS = 17  # the last one at 2^30 seconds, 34 years
+_UNKNOWN = 0  # row of the tables for gaps that are not known; those of the knots follow
 
 
-def gap_features(asked_at: Tensor, timestamps: Tensor) -> Tensor:
-    """What a model sees of gaps: int64 seconds of any shapes that fit -> (..., 4).
+class Gaps(NamedTuple):
+    """Where gaps lie on a logarithmic scale of time: between a knot and the one after it."""
 
-    The logarithm of the gap, its square, whether there is none, and whether the gap is unknown.
+    row: Tensor
+    """Row of the knot before it in the tables, or `_UNKNOWN`; int64 of any shape."""
+    part: Tensor
+    """How far it is on the way to the next knot, 0 to 1, of the same shape."""
+
+
+def gaps_between(asked_at: Tensor, timestamps: Tensor) -> Gaps:
+    """From events to requests: int64 seconds of shapes that fit.
+
+    No gap at all lies at knot 0, a second at 1.5; with every knot the time grows fourfold.
     """
-    known = ((asked_at >= 0) & (timestamps >= 0)).float()
-    gap = (asked_at - timestamps).clamp(min=0).float()
-    logarithm = torch.log(1 + gap) * _LOG_SCALE
-    features = [logarithm * known, logarithm * logarithm * known, (gap <= 0) * known, 1 - known]
-    return torch.stack(features, dim=-1)
+    known = (asked_at >= 0) & (timestamps >= 0)
+    gap = (asked_at - timestamps).clamp(min=0)
+    place = torch.log2(1 + gap.float()) / 2 + (gap > 0)
+    place = place.clamp(max=_KNOTS - 1) * known
+    below = place.floor()
+    return Gaps((below.long() + 1) * known, place - below)
 
 
 def moments(context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -55,28 +64,36 @@ def forget_times(context: Mapping[str, Tensor], share: float) -> dict[str, Tenso
 
 
 class TimeGaps(nn.Module):
-    """What the gaps add: to the scores of attention, to the fading sum, and to the events."""
+    """What the gaps add: to the scores of attention, to the fading sum, and to the events.
+
+    Each is a table with a row for every knot; between two knots it is interpolated.
+    """
 
     def __init__(self, hidden_dim: int, n_blocks: int, n_heads: int) -> None:
         """All of it is 0 at first: a young model knows only the order."""
         super().__init__()
-        sizes = [n_heads] * n_blocks
-        self.to_heads = nn.ModuleList(nn.Linear(_FEATURES, n, bias=False) for n in sizes)
-        self.to_sum = nn.Linear(_FEATURES, 1, bias=False)
-        self.to_event = nn.Linear(_FEATURES, hidden_dim, bias=False)
-        for layer in (*self.to_heads, self.to_sum, self.to_event):
-            nn.init.zeros_(layer.weight)
+        rows = _KNOTS + 2  # for the unknown, and after the last knot
+        self.of_heads = nn.ParameterList(torch.zeros(rows, n_heads) for _ in range(n_blocks))
+        self.of_sum = nn.Parameter(torch.zeros(rows, 1))
+        self.of_event = nn.Parameter(torch.zeros(rows, hidden_dim))
 
-    def heads(self, block: int, features: Tensor) -> Tensor:
-        """Prior of the attention scores of a block: (B, Q, T, 4) -> (B, H, Q, T)."""
-        layer = self.to_heads[block]
-        assert isinstance(layer, nn.Linear)
-        return linear(layer, features).permute(0, 3, 1, 2)
+    def heads(self, block: int, gaps: Gaps) -> Tensor:
+        """Prior of the attention scores of a block: gaps (B, Q, T) -> (B, H, Q, T)."""
+        return _interpolated(self.of_heads[block], gaps).permute(0, 3, 1, 2)
 
-    def fading(self, features: Tensor) -> Tensor:
-        """Prior of the fading sum: (B, Q, T, 4) -> (B, Q, T)."""
-        return linear(self.to_sum, features).squeeze(-1)
+    def fading(self, gaps: Gaps) -> Tensor:
+        """Prior of the fading sum: gaps (B, Q, T) -> (B, Q, T)."""
+        return _interpolated(self.of_sum, gaps).squeeze(-1)
 
-    def events(self, features: Tensor) -> Tensor:
-        """What is added to the vector of an event: (B, T, 4) -> (B, T, D)."""
-        return linear(self.to_event, features)
+    def events(self, gaps: Gaps) -> Tensor:
+        """What is added to the vector of an event: gaps (B, T) -> (B, T, D)."""
+        return _interpolated(self.of_event, gaps)
+
+
+def _interpolated(table: Tensor, gaps: Gaps) -> Tensor:
+    """table (rows, X), gaps (...) -> (..., X)."""
+    # Not `embedding`: so many rows of so small a table go back twelve times as slowly there.
+    rows = gaps.row.flatten()
+    before, after = (table.index_select(0, rows + step) for step in (0, 1))
+    added = before + (after - before) * gaps.part.flatten().unsqueeze(-1)
+    return added.view(*gaps.row.shape, -1)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -104,24 +105,17 @@ def train_log(
     check_target(Path(out), resume=resume)
     split = divide(log, config.split)
     config, reasons = config.with_recipe(split)
-    model = _new_model(config, config.model_config(**split.sizes()))
+    model = new_model(config, config.model_config(**split.sizes()))
     validation = Validation(split, repeats=recipe.repeats)
-    identity = _identity(config, recipe, split, model)
+    identity = training_identity(config, recipe, split, vars(model.config))
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         started = time.monotonic()
-        records = _fit(model, split, config, validation, progress, checkpoints)
+        records = fit_model(model, split, config, validation, progress, checkpoints)
         seconds = records[-1].seconds if records else time.monotonic() - started
         best = records[best_epoch(records) - 1] if records else None
         tuned = model.config != config.model_config(**split.sizes())
-        metrics = {
-            "protocol": PROTOCOLS[config.split],
-            "split": config.split,
-            **_same_time(split),
-            "valid": best.valid if best and not tuned else validation.metrics(model).to_json(),
-            "best_epoch": best.epoch if best else None,
-            "epochs": [record.to_json() for record in records],
-            **({"recipe": reasons} if reasons else {}),
-        }
+        valid = best.valid if best and not tuned else validation.metrics(model).to_json()
+        metrics = held_out_metrics(split, config, records, valid, reasons)
         if reporting is not None:
             metrics["report"] = report_figures(model, config, validation, seconds, reporting)
         run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
@@ -151,12 +145,12 @@ def train_final(
     # The settings of the model, not of the command: validation may have chosen some of them.
     settings = dict(vars(held_out_run.model.config))
     settings |= {name: n for name, n in split.sizes().items() if name in settings}
-    model = _new_model(config, MODELS[config.model].config(**settings))
+    model = new_model(config, MODELS[config.model].config(**settings))
     epochs = held_out_run.metrics["best_epoch"]
     unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
-    identity = _identity(config, recipe, split, model) | {"best_epoch": epochs}
+    identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
-        records = _fit(model, split, unlimited, None, progress, checkpoints, epochs)
+        records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
         metrics = {
             **{name: told for name, told in held_out_run.metrics.items() if name != "report"},
             "of": "the same recipe before the held-out events were added to the training",
@@ -182,10 +176,13 @@ def _report_of(run: Run, reporting: Reporting) -> dict[str, Any]:
     return report_figures(run.model, run.config, validation, seconds, reporting)
 
 
-def _identity(
-    config: TrainConfig, recipe: DataRecipe, split: Split, model: RecommenderModel
+def training_identity(
+    config: TrainConfig, recipe: DataRecipe, split: Split, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What decides the weights, by name. Not `max_minutes`: a resumed training may get more."""
+    """What decides the weights, by name. Not `max_minutes`: a resumed training may get more.
+
+    settings: those of the model.
+    """
     own = {"settings", "max_minutes"}
     return {
         "attnrec": __version__,
@@ -193,10 +190,29 @@ def _identity(
         **{f"recipe.{name}": value for name, value in recipe.to_json().items()},
         "data": split.interactions.fingerprint(extras=True),
         **{name: value for name, value in config.to_json().items() if name not in own},
-        **{f"settings.{name}": value for name, value in vars(model.config).items()},
+        **{f"settings.{name}": value for name, value in settings.items()},
         "threads": torch.get_num_threads(),
         "processes": n_processes(),
         "torch": torch.__version__,
+    }
+
+
+def held_out_metrics(
+    split: Split,
+    config: TrainConfig,
+    records: Sequence[EpochRecord],
+    valid: Mapping[str, Any] | None,
+    reasons: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a run says of itself; valid: figures of the model as it is kept."""
+    return {
+        "protocol": PROTOCOLS[config.split],
+        "split": config.split,
+        **_same_time(split),
+        "valid": valid,
+        "best_epoch": best_epoch(records) if records else None,
+        "epochs": [record.to_json() for record in records],
+        **({"recipe": reasons} if reasons else {}),
     }
 
 
@@ -219,20 +235,21 @@ def _test_figures(run: Run) -> dict[str, Any]:
     return {"test": info.metrics["test"]}
 
 
-def _new_model(config: TrainConfig, model_config: HistoryConfig) -> RecommenderModel:
+def new_model(config: TrainConfig, model_config: HistoryConfig) -> RecommenderModel:
+    """A model before its training; from here on the seed decides."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     return MODELS[config.model].model(model_config)
 
 
-def _fit(
+def fit_model(
     model: RecommenderModel,
     split: Split,
     config: TrainConfig,
     validation: Validation | None,
     progress: Progress | None,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints | None,
     stop_after: int | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""

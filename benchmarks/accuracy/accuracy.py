@@ -4,7 +4,8 @@
 
 DIR holds the folders ml-100k, ml-1m, amazon-beauty and amazon-sports; the other log comes with
 attnrec. Figures are of the held-out last events, from the exported fp32 file through the runtime.
-Beside them stand the same model without its counts, the counts alone, and the file of a training
+Beside them stand the same file asked without times, the same model without its counts, the counts
+alone, and the file of a training
 with the same settings on train and validation events together (refit). Each result is appended as
 it comes; what stands there is not measured again. Prints the table.
 """
@@ -37,6 +38,8 @@ _LOGS = {
     "ml-1m, by time and id": ("ml-1m/interactions_by_timestamp_then_movieid.csv.gz", 1),
 }
 """File, and how many seeds."""
+_LARGEST_REFIT = 500_000
+"""Events; larger logs are not trained a second time."""
 
 
 def without_test_events(log: Interactions) -> Interactions:
@@ -49,11 +52,12 @@ def without_test_events(log: Interactions) -> Interactions:
     return replace(log, offsets=offsets, **events)
 
 
-def test_figures(answers: Any, run: Run) -> dict[str, float]:
-    """NDCG@10 and HitRate@10 of whatever recommends."""
+def test_figures(answers: Any, run: Run, *, times: bool = True) -> dict[str, float]:
+    """NDCG@10 and HitRate@10 of whatever recommends; times: if it may know when it is asked."""
     held_out = held_out_targets(run.split.interactions, "leave-one-out", "test")
     ids = run.split.catalogue.item_ids
-    values = evaluate_answers(answers, held_out, ids, exclude_seen=True).values
+    inputs = run.model.inputs if times else ()
+    values = evaluate_answers(answers, held_out, ids, exclude_seen=True, inputs=inputs).values
     return {name: round(values[name], 5) for name in ("ndcg@10", "hit_rate@10")}
 
 
@@ -63,7 +67,8 @@ def parts_alone(run: Run) -> dict[str, dict[str, float]]:
     if not hasattr(model.config, "count_weight"):
         return {}
     model.config = replace(model.config, count_weight=0.0)
-    return {"attention": test_figures(Reference(model, run.split.catalogue), run)}
+    reference = Reference(model, run.split.catalogue, users=run.split.users)
+    return {"attention": test_figures(reference, run)}
 
 
 def refitted(run: Run, folder: Path) -> dict[str, float]:
@@ -84,6 +89,7 @@ def measure(log: str, seed: int, data: Path | None, threads: int, model: str) ->
         run = train(source, config, out=Path(folder) / "run")
         minutes = (time.monotonic() - began) / 60
         processor = (time.process_time() - processor) / 60
+        is_refitted = len(run.split.sequences.rows) <= _LARGEST_REFIT
         file = run.directory / "model.onnx"
         report = export(run, file)
         return {
@@ -91,9 +97,10 @@ def measure(log: str, seed: int, data: Path | None, threads: int, model: str) ->
             "model": model,
             "seed": seed,
             **test_figures(Recommender.load(file), run),
+            "without_times": test_figures(Recommender.load(file), run, times=False),
             "valid_ndcg@10": run.metrics["valid"]["ndcg@10"],
             "alone": parts_alone(run),
-            "refit": refitted(run, Path(folder) / "final"),
+            "refit": refitted(run, Path(folder) / "final") if is_refitted else {},
             "minutes": round(minutes, 1),
             "processor_minutes": round(processor, 1),
             "threads": threads,
@@ -118,9 +125,10 @@ def table(results: list[dict[str, Any]]) -> str:
             return f"{statistics.mean(ndcg):.4f}{spread} / {statistics.mean(hits):.4f}"
 
         alone = [r["alone"].get("attention", {}) for r in own]
+        blind = [r["without_times"] for r in own]
         minutes = statistics.median(r["minutes"] for r in own)
         rows.append(
-            f"| {log} | `{model}` | {shown(own)} | {shown(alone)} "
+            f"| {log} | `{model}` | {shown(own)} | {shown(blind)} | {shown(alone)} "
             f"| {shown([r['refit'] for r in own])} | {minutes:.0f} | {len(own)} |"
         )
     return "\n".join(rows)

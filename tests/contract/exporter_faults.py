@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attnrec.export import contract
 from attnrec.export.graph import GraphBuilder
+from attnrec.train.models.protocol import Context
 from attnrec.train.models.sasrec import SASRec
 
 Patch = pytest.MonkeyPatch
@@ -153,7 +154,8 @@ def padding_visible(body: ir.Model) -> None:
 
 def state_of_the_event_before(body: ir.Model) -> None:
     """The newest event is cut off, except where it is the only one."""
-    for name in ("item_vectors", "known"):
+    given_names = {value.name for value in body.graph.inputs}
+    for name in given_names & {"item_vectors", "known", "timestamps"}:
 
         def without_the_last(g: GraphBuilder, given: ir.Value) -> ir.Value:
             width = g.Shape(given, start=1, end=2)
@@ -161,6 +163,16 @@ def state_of_the_event_before(body: ir.Model) -> None:
             return shorter
 
         input_changed(body, name, without_the_last)
+
+
+def request_time_ignored(body: ir.Model) -> None:
+    """Every request comes at one time."""
+    input_changed(body, "request_time", lambda g, time: g.Mul(time, 0))
+
+
+def times_of_other_events(body: ir.Model) -> None:
+    """The times stand in the opposite order."""
+    input_changed(body, "timestamps", lambda g, times: g.Slice(times, [-1], [-(2**62)], [1], [-1]))
 
 
 def attention_of_older_events(body: ir.Model) -> None:
@@ -184,8 +196,10 @@ def of_kind(kind: type[SASRec], model: SASRec) -> SASRec:
 
 
 class CausalMaskOff(SASRec):
-    def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        x, visible = super()._embed(item_vectors, known)
+    def _embed(
+        self, item_vectors: Tensor, known: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        x, visible = super()._embed(item_vectors, known, context)
         return x, visible | known[:, None, None, :]
 
 

@@ -20,6 +20,8 @@ They are put into the exporter; the torch model that the gate compares with is n
     user map off by one        models that ask for `user`
     given tags ignored         models that ask for `user_tags`
     stored tags ignored        likewise
+    request time ignored       models that look at times
+    times of other events      likewise
     attention turned around    models that give out weights
 """
 
@@ -76,6 +78,7 @@ def weighs_events(kind: type[RecommenderModel]) -> bool:
     return "state_and_attention" in vars(kind)
 
 
+TIMED = "sasrec-time-gaps"
 NOT_ALLOWED = "an item that may not be returned, or one twice"
 FAULTS = [
     Fault("id map off by one, in", faults.ids_shifted_on_the_way_in, clause=""),
@@ -92,6 +95,8 @@ FAULTS = [
     Fault("user map off by one", faults.users_shifted, of=asks_for_users),
     Fault("given tags ignored", faults.given_tags_ignored, of=asks_for_users),
     Fault("stored tags ignored", faults.stored_tags_ignored, of=asks_for_users),
+    Fault("request time ignored", body=faults.request_time_ignored, variant=TIMED),
+    Fault("times of other events", body=faults.times_of_other_events, variant=TIMED),
     Fault(
         "attention turned around",
         body=faults.attention_of_older_events,

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,8 @@ def random_rows(member, rng: np.random.Generator) -> dict[str, list[list[Any]]]:
         "candidates": [[] for _ in lengths],
         "user": [[user] for user in rng.choice(users, len(lengths)).tolist()],
         "user_tags": [rng.choice(tags, n % 3).tolist() for n in lengths],
+        "timestamps": [(10**6 + rng.integers(0, 10**4, n).cumsum()).tolist() for n in lengths],
+        "request_time": [[int(time)] for time in 10**6 + rng.integers(-1, 10**6, len(lengths))],
     }
     return rows
 
@@ -148,7 +151,7 @@ def ask(
             width = max(map(len, own))
             filled = [row + [-1 if is_int else ""] * (width - len(row)) for row in own]
             array = np.array(filled, np.int64 if is_int else object).reshape(len(own), width)
-            feed[given.name] = array[:, 0] if given.name == "user" else array
+            feed[given.name] = array[:, 0] if given.name in ("user", "request_time") else array
     items, best, n_known = session.run(None, feed)[:3]
     scores = np.full(best.shape, -np.inf, dtype=np.float32)
     for row, (own, own_scores) in enumerate(zip(items.tolist(), best, strict=True)):
@@ -185,10 +188,14 @@ def test_a_row_is_answered_alike_in_any_company_and_padding(member) -> None:
             one = scores[n : n + 1], n_known[n : n + 1]
             assert_alike(one, ask(session, ids, alone))
         for filling, place in itertools.product((nothing[:1], nothing[1:], nothing), (0, 0.5, 1)):
+            more = [filling * int(rng.integers(5)) for _ in rows["history"]]
             padded = {
-                name: [inserted(row, place, filling * int(rng.integers(5))) for row in rows[name]]
+                name: [inserted(*part) for part in zip(rows[name], repeat(place), more)]
                 for name in ("history", "exclude")
             }
+            # What is no item has any time.
+            times = zip(rows["timestamps"], repeat(place), ([7] * len(own) for own in more))
+            padded["timestamps"] = [inserted(*part) for part in times]
             assert_alike(answers, ask(session, ids, rows | padded))
 
 

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 
 from attnrec.export import Limits, export, quantize
+from attnrec.runtime.callers import Said
+from attnrec.runtime.format import CALLER_INPUTS
 from attnrec.train.config import TrainConfig
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference, top_rows
@@ -72,19 +74,27 @@ TINY = (
     Tiny("tiny-int8", STRING_IDS, settings=SASREC, titles=True, profile="int8"),
     Tiny("tiny-int8-blocks", INT64_IDS, settings=SASREC, profile="int8", blocks_from=0),
     Tiny("tiny-users", STRING_IDS, "user-item-attention", {"hidden_dim": 8}, users=True),
+    Tiny("tiny-times", STRING_IDS, "fusion", {**SASREC, "n_blocks": 2, "time_gaps": True}),
 )
 
 
-def make_log(ids: list[Id], seed: int) -> pd.DataFrame:
-    """80 users who mostly step from an item to the one after it, starting anywhere."""
+def make_log(ids: list[Id], seed: int, *, pauses: bool = False) -> pd.DataFrame:
+    """80 users who mostly step from an item to the one after it, starting anywhere.
+
+    pauses: after days they are three items further on, otherwise minutes go by.
+    """
     rng = np.random.default_rng(seed)
     events = []
     for user in range(80):
         place = int(rng.integers(len(ids)))
-        for time in range(int(rng.integers(3, 15))):
+        time = 10**9 if pauses else 0
+        for _ in range(int(rng.integers(3, 15))):
             events.append((user, ids[place], time))
             step = 1 if rng.random() < 0.7 else int(rng.integers(len(ids)))
             place = (place + step) % len(ids)
+            time += 1
+            if pauses and rng.random() < 0.5:
+                time, place = time + int(rng.integers(10**5, 10**6)), (place + 2) % len(ids)
     return pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"])
 
 
@@ -102,8 +112,10 @@ def train_tiny(tiny: Tiny, directory: Path) -> Run:
     steps: dict[str, Any] = {"epochs": 3}
     if tiny.users:  # enough for users and tags to make a difference
         steps = {"epochs": 6, "batch_events": 30, "learning_rate": 0.1}
+    if tiny.settings.get("time_gaps"):
+        steps = {"epochs": 12, "batch_events": 30, "learning_rate": 0.01}
     config = TrainConfig(tiny.model, tiny.settings, threads=1, **steps)
-    log = make_log(tiny.ids, 1)
+    log = make_log(tiny.ids, 1, pauses=tiny.settings.get("time_gaps", False))
     return train(log, config, items=items, users=users, recipe=recipe, out=directory)
 
 
@@ -152,6 +164,20 @@ def with_callers(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def with_times(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same after minutes, after days, with unknown times, and without a clock."""
+    rng, timed = np.random.default_rng(3), []
+    for i, question in enumerate(questions):
+        length = len(question["history"])
+        gaps = rng.integers(0, [120, 10**6][i % 2], length + 1)
+        *times, now = (10**9 + np.cumsum(gaps)).tolist()
+        if i % 5 == 0:
+            times[::2] = [-1] * len(times[::2])
+        told = {"timestamps": times, "request_time": now} if i % 7 else {}
+        timed.append({**question, "timestamps": None, "request_time": None, **told})
+    return timed
+
+
 def expect(run: Run, reference: Reference, question: dict[str, Any]) -> dict[str, Any]:
     """What the torch model answers, and how it scores every item."""
     catalogue = run.split.catalogue
@@ -166,8 +192,8 @@ def expect(run: Run, reference: Reference, question: dict[str, Any]) -> dict[str
     admissible = reference.admissible(
         exclude, None if candidates is None else reference.rows(candidates)
     )
-    caller = [question.get("user")], [question.get("user_tags")]
-    (scores,) = reference.scores([question["history"]], *caller)
+    said = Said(*([question.get(name)] for name in CALLER_INPUTS))
+    (scores,) = reference.scores([question["history"]], said)
     rows = top_rows(scores, admissible, question.get("k", 10))
     titles = catalogue.titles
     return {
@@ -189,8 +215,10 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
     text = isinstance(ids[0], str)
     unknown: list[Id] = ["no such item", "00124", "E\u0301", "-2"] if text else [99, -3, 2**62]
     questions = made_up_questions(ids, unknown, 2)
-    if run.model.inputs:
+    if "user" in run.model.inputs:
         questions = with_callers(questions)
+    if "timestamps" in run.model.inputs:
+        questions = with_times(questions)
     return {
         "catalogue": ids,
         "titles": None

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from attnrec.export import ParityReport, export
-from attnrec.export.contract import check_catalogue
+from attnrec.export.ids import check_catalogue
 from attnrec.runtime import Recommender, RunError
 from attnrec.runtime.arguments import LONGEST
 from attnrec.train import Run, TrainConfig, train, train_final

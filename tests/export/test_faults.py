@@ -33,6 +33,7 @@ from attnrec.export.body import export_body
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.item_table import FloatTable
 from attnrec.train import Run
+from attnrec.train.models.protocol import Context
 from attnrec.train.models.sasrec import SASRec
 
 Patch = pytest.MonkeyPatch
@@ -72,13 +73,17 @@ def wrong_epsilon(model: SASRec) -> SASRec:
 
 
 class ScaleMissing(SASRec):
-    def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        return super()._embed(item_vectors / math.sqrt(self.config.hidden_dim), known)
+    def _embed(
+        self, item_vectors: Tensor, known: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        return super()._embed(item_vectors / math.sqrt(self.config.hidden_dim), known, context)
 
 
 class PaddingVisible(SASRec):
-    def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        x, visible = super()._embed(item_vectors, known)
+    def _embed(
+        self, item_vectors: Tensor, known: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        x, visible = super()._embed(item_vectors, known, context)
         place = torch.arange(known.shape[1])
         return x, visible | (place <= place.unsqueeze(1))
 
@@ -86,8 +91,10 @@ class PaddingVisible(SASRec):
 class PlacesFromTheOldest(SASRec):
     """Padding moves the items along, as in the SASRec of the paper."""
 
-    def _embed(self, item_vectors: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        x, visible = super()._embed(item_vectors, known)
+    def _embed(
+        self, item_vectors: Tensor, known: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        x, visible = super()._embed(item_vectors, known, context)
         place = torch.arange(known.shape[1] - 1, -1, -1)
         right, wrong = self.position_embedding(place), self.position_embedding(place.flip(0))
         return x + (wrong - right) * known.unsqueeze(-1), visible

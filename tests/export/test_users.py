@@ -9,6 +9,7 @@ import pytest
 
 from attnrec.export import export
 from attnrec.runtime import Recommender
+from attnrec.runtime.callers import Said
 from attnrec.runtime.format import score_tolerance
 from attnrec.train import DataRecipe, Run, TrainConfig, train
 from attnrec.train.reference import Reference
@@ -70,7 +71,7 @@ def test_users_strangers_and_tags_are_answered_like_in_torch(
         asked += [(known[3], ["b"]), (None, ["a", "c"]), (known[3], ["no such tag"])]
     seen = []
     for user, tags in asked:
-        (truth,) = reference.scores([ids[:2]], [user], [tags])[:, 1:]
+        (truth,) = reference.scores([ids[:2]], Said([user], [tags]))[:, 1:]
         scores = recommender.score(ids[:2], ids, user=user, user_tags=tags)
         assert scores == pytest.approx(
             truth.tolist(), abs=score_tolerance(float(np.abs(truth).max()))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from attnrec.runtime import Recommender
+from attnrec.runtime.format import CALLER_INPUTS
 
 Expected = dict[str, Any]
 Asked = tuple[Call, NDArray[np.float32], dict[str, Any]]
@@ -48,7 +49,11 @@ def rows_of_a_call(
                 ids.insert(place, nothing)
         scores = np.array(question["score_of_every_item"], dtype=np.float32)
         asked = question["recommend"]
-        caller = {name: asked[name] for name in ("user", "user_tags") if name in asked}
+        caller = {name: asked[name] for name in CALLER_INPUTS if name in asked}
+        if caller.get("timestamps") is not None:
+            caller["timestamps"] = list(caller["timestamps"])
+            for place, _ in noises[0]:  # what is no item has any time
+                caller["timestamps"].insert(place, 7 * place)
         return Call(lists[0], k, lists[1], lists[2]), scores, caller
 
     calls = st.sampled_from(expected["calls"])
@@ -67,9 +72,11 @@ def padded(rows: list[Ids], contract: ContractModel) -> NDArray[Any]:
 
 
 def callers(rows: list[Asked]) -> dict[str, NDArray[Any]]:
-    """The inputs `user` (B,) and `user_tags` (B, A), where the file declares them."""
+    """The inputs that say who asks and when, where the file declares them."""
     if not rows[0][2]:
         return {}
+    if "timestamps" in rows[0][2]:
+        return times(rows)
     users = [caller["user"] for _, _, caller in rows]
     tags = [caller["user_tags"] or [] for _, _, caller in rows]
     array = np.full((len(rows), max(map(len, tags))), "", dtype=object)
@@ -78,6 +85,21 @@ def callers(rows: list[Asked]) -> dict[str, NDArray[Any]]:
     nobody = -1
     user = np.array([nobody if user is None else user for user in users], dtype=np.int64)
     return {"user": user, "user_tags": array}
+
+
+def times(rows: list[Asked]) -> dict[str, NDArray[Any]]:
+    """`timestamps` (B, T), padded as `padded` pads the histories, and `request_time` (B,)."""
+    width = max(len(call.history) for call, *_ in rows)
+    array = np.full((len(rows), width), -1, dtype=np.int64)
+    for i, (call, _, caller) in enumerate(rows):
+        start = width - len(call.history) if i % 2 else 0
+        if caller["timestamps"] is not None:
+            array[i, start : start + len(call.history)] = caller["timestamps"]
+    asked = [caller["request_time"] for *_, caller in rows]
+    return {
+        "timestamps": array,
+        "request_time": np.array([-1 if at is None else at for at in asked], dtype=np.int64),
+    }
 
 
 @many_calls
@@ -93,7 +115,7 @@ def test_the_graph_itself_answers_any_call_as_the_contract_says(
     rows = data.draw(rows_of_a_call(expected, contract, k))
     candidates = padded([call.candidates or [] for call, *_ in rows], contract)
     outputs = session.run(
-        None,
+        [value.name for value in session.get_outputs() if value.name != "attention"],
         {
             "history": padded([call.history for call, *_ in rows], contract),
             "exclude": padded([call.exclude for call, *_ in rows], contract),
@@ -120,7 +142,8 @@ def test_a_recommender_answers_any_batch_as_the_contract_says(
     rows = data.draw(rows_of_a_call(expected, contract, k))
     exclude_seen = data.draw(st.sampled_from([None, True, False]))
     who = [caller for *_, caller in rows]
-    names = {"users": "user", "user_tags": "user_tags"} if who[0] else {}
+    several = {"user": "users", "request_time": "request_times"}
+    names = {several.get(name, name): name for name in who[0]}
     answers = recommender.recommend_batch(
         [call.history for call, *_ in rows],
         k,

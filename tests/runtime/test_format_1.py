@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnrec.runtime import Recommendations, Recommender
-from attnrec.runtime.format import score_tolerance
+from attnrec.runtime.format import CALLER_INPUTS, score_tolerance
 
 
 def assert_answers_like_torch(
@@ -27,6 +27,7 @@ def assert_answers_like_torch(
 def callers_of(questions: list[dict[str, Any]]) -> dict[str, Any]:
     """Who asks, as `recommend_batch` takes it, where the file wants to know."""
     names = {"user": "users", "user_tags": "user_tags"}
+    names |= {"timestamps": "timestamps", "request_time": "request_times"}
     return {
         many: [question[one] for question in questions]
         for one, many in names.items()
@@ -38,7 +39,7 @@ def test_all_kinds_of_files_are_kept(path: Path) -> None:
     names = {file.stem for file in path.parent.glob("*.onnx")}
     assert names >= {
         "tiny-string", "tiny-int64", "tiny-markov-chain", "tiny-popularity",
-        "tiny-int8", "tiny-int8-blocks", "tiny-users",
+        "tiny-int8", "tiny-int8-blocks", "tiny-users", "tiny-times",
     }  # fmt: skip
     assert path.stat().st_size < 150_000
 
@@ -84,7 +85,7 @@ def test_every_item_scores_like_in_the_torch_model(
     for call in expected["calls"]:
         truth = call["score_of_every_item"]
         asked = call["recommend"]
-        caller = {name: asked[name] for name in ("user", "user_tags") if name in asked}
+        caller = {name: asked[name] for name in CALLER_INPUTS if name in asked}
         scores = recommender.score(asked["history"], expected["catalogue"], **caller)
         tolerance = score_tolerance(max(map(abs, truth)))
         assert all(
@@ -110,7 +111,7 @@ def test_the_file_says_what_it_is(recommender: Recommender, expected: dict[str, 
     assert info.max_len == expected["max_len"]
     assert info.repeats is expected["repeats"]
     assert info.id_type == ("int64" if isinstance(expected["catalogue"][0], int) else "string")
-    caller = [name for name in ("user", "user_tags") if name in expected["calls"][0]["recommend"]]
+    caller = [name for name in CALLER_INPUTS if name in expected["calls"][0]["recommend"]]
     assert info.inputs == ("history", "exclude", "candidates", "k", *caller)
     assert info.parity is not None and info.parity["largest_share_of_tolerance"] <= 1
     assert info.metrics["test"]["n_users"] > 0

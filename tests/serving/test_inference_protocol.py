@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException
 
 from attnrec.runtime import Recommendations, Recommender
 
-FILES = ("tiny-string", "tiny-int64", "tiny-users")
+FILES = ("tiny-string", "tiny-int64", "tiny-users", "tiny-times")
 
 
 class Pair:
@@ -30,11 +30,15 @@ class Pair:
 
     def tensor(self, name: str, values: Any, *, binary: bool) -> triton.InferInput:
         """Ids as rows, padded where they are shorter."""
-        kind = {"k": "INT64", "user_tags": "BYTES"}.get(name) or self.datatype.get(
-            name, self.datatype["history"]
-        )
+        kinds = {
+            "k": "INT64",
+            "user_tags": "BYTES",
+            "timestamps": "INT64",
+            "request_time": "INT64",
+        }
+        kind = kinds.get(name) or self.datatype.get(name, self.datatype["history"])
         dtype, padding = (np.int64, -1) if kind == "INT64" else (object, "")
-        if name in ("k", "user"):
+        if name in ("k", "user", "request_time"):
             array = np.array(values, dtype=dtype)
         else:
             array = np.full((len(values), max(map(len, values))), padding, dtype=dtype)
@@ -88,11 +92,12 @@ def inputs_for(question: dict[str, Any]) -> dict[str, Any] | None:
     if question.get("candidates") == []:
         return None  # to `recommend` nothing is allowed, to the graph everything
     inputs = {"history": [question["history"]]}
-    for name in ("exclude", "candidates", "user_tags"):
+    for name in ("exclude", "candidates", "user_tags", "timestamps"):
         if question.get(name):
             inputs[name] = [question[name]]
     inputs["k"] = [question.get("k", 10)]
-    return inputs | ({} if question.get("user") is None else {"user": [question["user"]]})
+    alone = [name for name in ("user", "request_time") if question.get(name) is not None]
+    return inputs | {name: [question[name]] for name in alone}
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -152,6 +157,7 @@ def test_metadata_lists_what_the_session_of_the_file_has(pair) -> None:
             ("outputs", session.get_outputs()),
         ):
             expected = {value.name: (kinds[value.type], value.shape) for value in values}
+            expected.pop("attention", None)  # for explanations, which have a path of their own
             assert {each["name"] for each in facts[kind]} == set(expected)
             for each in facts[kind]:
                 datatype, shape = expected[each["name"]]

@@ -25,7 +25,7 @@ def schemathesis() -> str:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("file", ["tiny-string", "tiny-int64", "tiny-users"])
+@pytest.mark.parametrize("file", ["tiny-string", "tiny-int64", "tiny-users", "tiny-times"])
 def test_requests_of_any_kind_get_what_the_document_says(
     start, schemathesis, file, tmp_path
 ) -> None:
@@ -42,5 +42,5 @@ def test_requests_of_any_kind_get_what_the_document_says(
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
     generated = re.search(r"([\d,]+) generated", result.stdout)
     assert generated is not None, result.stdout[-2000:]
-    assert int(generated[1].replace(",", "")) > 3500  # of each of three files
+    assert int(generated[1].replace(",", "")) > 3500  # of each of the files
     assert server.send("GET", "/readyz").status == 200

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from attnrec.runtime.callers import Said
 from attnrec.train import DataRecipe, Run, TrainConfig, checkpoint, train, train_final
 from attnrec.train.batches import Batch
 from attnrec.train.interactions import Interactions
@@ -295,11 +296,11 @@ def test_a_run_learns_who_takes_what_and_is_kept(
     assert again.model.inputs == (("user", "user_tags") if tags else ("user",))
     references = [Reference(r.model, r.split.catalogue, users=r.split.users) for r in (run, again)]
     users = [USER_IDS[kind][0], USER_IDS[kind][1], None]
-    one, other = (reference.scores([[], [], []], users) for reference in references)
+    one, other = (reference.scores([[], [], []], Said(users)) for reference in references)
     assert np.array_equal(one, other)
     if tags:
         ids = run.split.catalogue.item_ids.tolist()
-        given = references[0].scores([[], []], None, [["even"], ["odd"]])[:, 1:]
+        given = references[0].scores([[], []], Said(None, [["even"], ["odd"]]))[:, 1:]
         for scores, expected in zip(given, (0, 1), strict=True):
             best = [int(ids[row][-2:]) // 12 for row in np.argsort(-scores)[:8]]
             assert best.count(expected) >= 7, "a stranger with a tag is answered by it"

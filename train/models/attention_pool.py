@@ -33,6 +33,7 @@ from attnrec.train.attention import (
     dot_product_scores,
 )
 from attnrec.train.checks import check_choice, check_number, check_whole
+from attnrec.train.dropout import Dropout
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.models.sasrec import Logits
 from attnrec.train.objective import LossConfig
@@ -110,7 +111,7 @@ class AttentionPool(TableModel):
             if isinstance(layer := getattr(self.attention, name, None), nn.Linear):
                 nn.init.eye_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
 
     def item_table(self) -> Tensor:

@@ -10,9 +10,10 @@ from attnrec.train.split import Split
 
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
+_A_REAL_TIME = 10**8  # Unix seconds, 1973: the places of a log that has only an order are below
 
 
-def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str, str]]:
+def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str | bool, str]]:
     """Value and reason of every setting that follows from the training events of a log."""
     sequences, n_items = split.sequences, split.catalogue.n_items
     n_events = len(sequences.rows)
@@ -23,8 +24,20 @@ def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str, str]]:
     batch_events = int(np.clip(n_events // 100, 50, 800))
     epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
     is_small, is_wide = n_events < 400_000, n_items > 5000
+    times = sequences.timestamps
+    has_times = times is not None and len(times) > 0 and float(np.median(times)) > _A_REAL_TIME
     return {
         "max_len": (max_len, f"4 of 5 events have at most {reach} events before them"),
+        "hidden_dim": (
+            128 if is_wide else 64,
+            f"{n_items:,} items: above 5,000 they do not fit into 64 numbers without loss",
+        ),
+        "time_gaps": (
+            has_times,
+            "when it is asked says whether a visit goes on"
+            if has_times
+            else "the log has an order, but no times",
+        ),
         "dropout": (
             0.5 if is_small else 0.2,
             f"{n_events:,} training events: the fewer, the sooner a model knows them by heart",
@@ -36,5 +49,5 @@ def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str, str]]:
         "n_negatives": (1024, "of sampled-softmax; shared by a batch, so they cost little"),
         "batch_events": (batch_events, "800, less for small logs, which need steps more"),
         "epochs": (epochs, f"20, more where that is less than {_LEAST_STEPS:,} steps"),
-        "patience": (5, "validation goes up and down before the learning rate has fallen"),
+        "patience": (10, "validation goes up and down until the learning rate has fallen"),
     }

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attnrec.train.checks import check_number
+from attnrec.train.dropout import Dropout
 from attnrec.train.models.pair_model import INITIAL_SPREAD, PairConfig, PairModel, UserVectors
 
 
@@ -49,7 +50,7 @@ class NeuMF(PairModel):
         self.second = nn.Linear(2 * dim, dim)
         self.of_product = nn.Linear(dim, 1, bias=False)  # h of g
         self.of_network = nn.Linear(dim, 1)  # h of z_2
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Logits of row 0 and of every item, (B, N + 1)."""

@@ -13,6 +13,7 @@ A model may ask for more than the history by naming `inputs`; they reach it as k
 
     user        (B,) row of the user, 0 for an unknown one
     user_tags   (B, A) rows of what is known of the user, 0 for none
+    timestamps, request_time  (B, T) Unix seconds of the history, (B,) of the request, -1 unknown
 """
 
 from abc import abstractmethod
@@ -50,7 +51,7 @@ class RecommenderModel(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What it asks for beside the history: "user", "user_tags", or both in this order."""
+        """What it asks for beside the history, in the order of the table above."""
         return ()
 
     def tune(self, validate: Callable[[], float]) -> None:

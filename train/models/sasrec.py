@@ -17,9 +17,17 @@ from torch import Tensor, nn
 from attnrec.train.attention import attention_weights, linear
 from attnrec.train.blocks import LiGRBlock, TransformerBlock
 from attnrec.train.checks import check_choice, check_number, check_whole
+from attnrec.train.dropout import Dropout
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.objective import LossConfig
-from attnrec.train.time_gaps import INPUTS, TimeGaps, forget_times, gap_features, moments
+from attnrec.train.time_gaps import (
+    INPUTS,
+    Gaps,
+    TimeGaps,
+    forget_times,
+    gaps_between,
+    moments,
+)
 
 _FORGOTTEN = 0.15  # share of requests at an unknown time in training, with `time_gaps`
 _FADING = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6
@@ -98,7 +106,7 @@ class SASRec(TableModel):
             nn.init.eye_(self.sum_map.weight)
         if config.time_gaps:
             self.time_gaps = TimeGaps(config.hidden_dim, config.n_blocks, config.n_heads)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=config.hidden_dim**-0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.02)
 
@@ -117,7 +125,7 @@ class SASRec(TableModel):
         if self.training and self.config.time_gaps:
             context = forget_times(context, _FORGOTTEN)
         x, visible = self._embed(item_vectors, known, context)
-        gaps = self._gaps(context)  # (B, T, T, 4)
+        gaps = self._gaps(context)  # (B, T, T)
         for number, block in enumerate(self.blocks):
             x = block(x, visible, self._of_heads(number, gaps))  # (B, T, D)
         if not self.config.fading_sum:
@@ -137,10 +145,10 @@ class SASRec(TableModel):
     ) -> tuple[Tensor, Tensor]:
         """The same, and what the last position took of each event in the last block, (B, T)."""
         x, visible = self._embed(item_vectors, known, context)
-        gaps = self._gaps(context) if len(self.blocks) > 1 else None  # (B, T, T, 4)
+        gaps = self._gaps(context) if len(self.blocks) > 1 else None  # (B, T, T)
         for number, block in enumerate(self.blocks[:-1]):
             x = block(x, visible, self._of_heads(number, gaps))
-        last, last_gaps = self.blocks[-1], self._gaps(context, last_alone=True)  # (B, 1, T, 4)
+        last, last_gaps = self.blocks[-1], self._gaps(context, last_alone=True)  # (B, 1, T)
         assert isinstance(last, TransformerBlock)
         x, weights = last.last(x, visible, self._of_heads(len(self.blocks) - 1, last_gaps))
         if not self.config.fading_sum:
@@ -161,7 +169,7 @@ class SASRec(TableModel):
         place = torch.arange(length - 1, -1, -1, device=known.device)  # (T,)
         added = self.position_embedding(place)  # (T, D)
         if self.config.time_gaps:
-            added = added + self.time_gaps.events(gap_features(*moments(context)))  # (B, T, D)
+            added = added + self.time_gaps.events(gaps_between(*moments(context)))  # (B, T, D)
         added = added * known.unsqueeze(-1)
         x = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim) + added)
         causal = place.unsqueeze(1) <= place  # (T, T): a key is not newer than its query
@@ -170,18 +178,18 @@ class SASRec(TableModel):
         visible = (causal & known.unsqueeze(1)) | own  # (B, T, T)
         return x, visible.unsqueeze(1)
 
-    def _gaps(self, context: Mapping[str, Tensor], *, last_alone: bool = False) -> Tensor | None:
-        """Of every event for every moment that asks, (B, T, T, 4), or the last, (B, 1, T, 4)."""
+    def _gaps(self, context: Mapping[str, Tensor], *, last_alone: bool = False) -> Gaps | None:
+        """Of every event for every moment that asks, (B, T, T), or the last alone, (B, 1, T)."""
         if not self.config.time_gaps:
             return None
         asked_at, timestamps = moments(context)
         asked_at = asked_at[:, -1:] if last_alone else asked_at
-        return gap_features(asked_at.unsqueeze(2), timestamps.unsqueeze(1))
+        return gaps_between(asked_at.unsqueeze(2), timestamps.unsqueeze(1))
 
-    def _of_heads(self, block: int, gaps: Tensor | None) -> Tensor | None:
+    def _of_heads(self, block: int, gaps: Gaps | None) -> Tensor | None:
         return None if gaps is None else self.time_gaps.heads(block, gaps)
 
-    def _of_sum(self, gaps: Tensor | None) -> Tensor | None:
+    def _of_sum(self, gaps: Gaps | None) -> Tensor | None:
         return None if gaps is None else self.time_gaps.fading(gaps)
 
     def _to_state(self, x: Tensor, faded: Tensor | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from attnrec.train.run_report.results import (
 )
 from attnrec.train.run_report.sources import log_section
 from attnrec.train.run_report.traditional import best_of
+from attnrec.train.run_report.tuning import tuning_section
 
 _STYLE = Path(__file__).with_name("page.css")
 
@@ -40,6 +41,7 @@ def run_report(
         tag("header", tag("h1", name, " on ", data["source"]), _scope(metrics, is_final=is_final)),
         _tiles(told, metrics, epochs),
         models_section(name, told, metrics),
+        *([tuning_section(metrics["tuning"])] if "tuning" in metrics else []),
         curves_section(epochs, metrics),
         slices_section(name, told),
         examples_section(told["examples"], config),

@@ -1,0 +1,134 @@
+"""`attnrec-train --tune`: what it tells and refuses; its run is one like any other."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnrec.train.tuning_search import Search
+
+OPTIONS = ["--model", "attention-pool", "--hidden-dim", "16", "--max-len", "10", "--epochs", "3"]
+QUICK = [*OPTIONS, "--threads", "1", "--no-report"]
+
+
+@pytest.fixture
+def after_trials(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The time of a search is over after so many trials, however fast this machine is."""
+
+    def set_number(number: int, error: BaseException | None = None) -> None:
+        def is_over(self: Any) -> bool:
+            if len(self.store.trials) < number:
+                return False
+            if error is not None:
+                raise error
+            return True
+
+        monkeypatch.setattr(Search, "_is_over", is_over)
+
+    return set_number
+
+
+def test_the_help_teaches_it(run) -> None:
+    words = " ".join(re.sub(r"[│\n]", " ", run("train", "--help").out).split())
+    assert "--tune MINUTES" in words and "the recipe first" in words
+
+
+def test_a_search_becomes_a_run_that_is_exported_like_any(
+    log: Path, run, tmp_path: Path, after_trials
+) -> None:
+    after_trials(8)
+    out = tmp_path / "run"
+    outcome = run("train", log, *OPTIONS, "--threads", "1", "--tune", "60", "--out", out)
+    assert outcome.code == 0, outcome.err
+    table = outcome.out.splitlines()
+    assert table[0].split()[:3] == ["trial", "NDCG@10", "minutes"]
+    assert "the recipe" in outcome.out and "8 trials in" in outcome.out
+    assert len(re.findall(r"trial +\d+  validation NDCG@10", outcome.err)) == 8
+    assert "The search for settings" in (out / "report.html").read_text(encoding="utf-8")
+
+    outcome = run("export", out, "-q")
+    assert outcome.code == 0, outcome.err
+    outcome = run("evaluate", out / "model.onnx", "--json", "-q")
+    assert outcome.code == 0 and json.loads(outcome.out)["ndcg@10"] > 0
+
+
+def test_json_holds_every_trial(log: Path, run, tmp_path: Path, after_trials) -> None:
+    after_trials(7)
+    out = tmp_path / "run"
+    outcome = run("train", log, *QUICK, "--tune", "60", "--out", out, "--json", "-q")
+    assert outcome.code == 0 and outcome.err == ""
+    told = json.loads(outcome.out)
+    assert told["tuning"] == json.loads((out / "metrics.json").read_text())["tuning"]
+    assert [trial["number"] for trial in told["tuning"]["trials"]] == list(range(7))
+    assert told["ndcg@10"] == told["tuning"]["trials"][told["tuning"]["best"]]["ndcg@10"]
+    assert not {"hidden_dim", "max_len"} & told["tuning"]["recipe"].keys()
+
+
+def test_a_time_too_short_for_the_recipe_is_told(log: Path, run, tmp_path: Path) -> None:
+    outcome = run("train", log, *QUICK, "--tune", "0.00001", "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "too few for the recipe itself, which was cut short" in outcome.out
+    assert "out of time after 1 epoch" in outcome.err
+
+
+def test_a_time_that_suffices_for_the_recipe_alone_is_told(
+    log: Path, run, tmp_path: Path, after_trials
+) -> None:
+    after_trials(1)
+    outcome = run("train", log, *QUICK, "--tune", "60", "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert "too few for more than the recipe; give --tune more" in outcome.out
+
+
+def test_an_interrupted_search_says_how_to_go_on_and_does(
+    log: Path, run, tmp_path: Path, after_trials
+) -> None:
+    out = tmp_path / "run"
+    command = ["train", log, *QUICK, "--tune", "60", "--out", out]
+    after_trials(2, KeyboardInterrupt())
+    outcome = run(*command)
+    assert outcome.code == 130 and not out.exists()
+    assert "the search is kept up to trial 1" in outcome.err and "--resume" in outcome.err
+
+    outcome = run(*command)
+    assert outcome.code == 2 and "go on with --tune MINUTES --resume" in outcome.err
+    after_trials(4)
+    outcome = run(*command, "--resume", "--json")
+    assert outcome.code == 0, outcome.err
+    assert len(json.loads(outcome.out)["tuning"]["trials"]) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "popularity", "--tune", "1"), "model popularity counts"),
+        (("--model", "all", "--tune", "1"), "so --tune cannot be given with it"),
+        (("--final", "RUN", "--tune", "1"), "so --tune cannot be given with it"),
+        (("--tune", "0"), "tune must be a number above 0, not 0.0"),
+        (("--tune", "nan"), "tune must be a number above 0, not nan"),
+        (("--tune", "much"), "Invalid value for '--tune'"),
+        (("--set", "speed=2", "--tune", "1"), "model fusion has no setting speed"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_log_is_read(
+    options: tuple[str, ...], message: str, run, tmp_path: Path
+) -> None:
+    outcome = run("train", *options, "--out", tmp_path / "run")
+    assert outcome.code == 2 and message in " ".join(outcome.err.split()), outcome.err
+    assert "Traceback" not in outcome.err and not list(tmp_path.iterdir())
+
+
+def test_another_log_is_refused_when_a_search_goes_on(
+    log: Path, run, tmp_path: Path, after_trials
+) -> None:
+    after_trials(1, KeyboardInterrupt())
+    out = tmp_path / "run"
+    assert run("train", log, *QUICK, "--tune", "60", "--out", out).code == 130
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join(log.read_text().splitlines()[:-3]) + "\n")
+    outcome = run("train", other, *QUICK, "--tune", "60", "--out", out, "--resume")
+    assert outcome.code == 2 and "holds an unfinished search with data" in outcome.err
+    assert "Traceback" not in outcome.err

@@ -1,0 +1,110 @@
+"""A file that looks at times, asked without torch: when events were, and when it is asked."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnrec.runtime import Recommender
+
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
+HISTORY = ["sku-1", "sku-2", "sku-3"]
+NOW = 1_000_000_000
+MINUTES = [NOW - 90, NOW - 60, NOW - 30]
+
+
+@pytest.fixture(scope="module")
+def times() -> Recommender:
+    return Recommender.load(FORMAT_1 / "tiny-times.onnx")
+
+
+def test_the_pause_before_the_request_decides(times: Recommender) -> None:
+    soon = times.recommend(HISTORY, timestamps=MINUTES, request_time=NOW)
+    later = times.recommend(HISTORY, timestamps=MINUTES, request_time=NOW + 500_000)
+    assert soon.scores != pytest.approx(later.scores, abs=1e-2)
+
+
+def test_without_a_clock_it_answers_as_with_unknown_times(times: Recommender) -> None:
+    nothing = times.recommend(HISTORY)
+    for told in ([-1, -1, -1], [-5, -(2**63), -1], MINUTES):
+        assert times.recommend(HISTORY, timestamps=told, request_time=-1) == nothing
+    assert times.recommend(HISTORY, timestamps=[-1] * 3, request_time=NOW) == nothing
+    assert times.recommend(HISTORY, timestamps=MINUTES, request_time=NOW) != nothing
+
+
+def test_only_the_time_since_counts_not_the_date(times: Recommender) -> None:
+    now = times.score(HISTORY, HISTORY, timestamps=MINUTES, request_time=NOW)
+    shifted = [time + 10**8 for time in MINUTES]
+    then = times.score(HISTORY, HISTORY, timestamps=shifted, request_time=NOW + 10**8)
+    assert then == pytest.approx(now, abs=1e-5)
+
+
+def test_the_times_of_unknown_items_go_with_them(times: Recommender) -> None:
+    with_unknown = ["sku-1", "no such item", "sku-2", "", "sku-3"]
+    told = [MINUTES[0], 7, MINUTES[1], NOW, MINUTES[2]]
+    mixed = times.recommend(with_unknown, timestamps=told, request_time=NOW)
+    plain = times.recommend(HISTORY, timestamps=MINUTES, request_time=NOW)
+    assert mixed.item_ids == plain.item_ids
+    assert mixed.scores == pytest.approx(plain.scores, abs=1e-5)
+
+
+def test_each_row_of_a_batch_has_its_own_times(times: Recommender) -> None:
+    histories: list[Any] = [[], HISTORY, ["sku-9"], HISTORY * 5, HISTORY]
+    told: list[Any] = [[], MINUTES, [0], MINUTES * 5, None]
+    asked: list[Any] = [NOW, NOW, 10**9, NOW + 10**6, None]
+    together = times.recommend_batch(histories, 5, timestamps=told, request_times=asked)
+    for history, own, at, answer in zip(histories, told, asked, together, strict=True):
+        alone = times.recommend(history, 5, timestamps=own, request_time=at)
+        assert answer.item_ids == alone.item_ids
+        assert answer.scores == pytest.approx(alone.scores, abs=1e-5)
+
+
+def test_an_event_is_left_out_with_its_time_when_it_is_explained(times: Recommender) -> None:
+    item = times.recommend(HISTORY, 1, timestamps=MINUTES, request_time=NOW).item_ids[0]
+    told = times.explain(HISTORY, item, timestamps=MINUTES, request_time=NOW)
+
+    def score(places: list[int]) -> float:
+        events, own = [HISTORY[i] for i in places], [MINUTES[i] for i in places]
+        return times.score(events, [item], timestamps=own, request_time=NOW)[0]
+
+    assert told.score == pytest.approx(score([0, 1, 2]), abs=1e-5)
+    without = [told.score - score(rest) for rest in ([1, 2], [0, 2], [0, 1])]
+    assert told.contributions == pytest.approx(without, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"timestamps": MINUTES}, ["timestamps without request_time", "give both"]),
+        ({"request_time": NOW}, ["request_time without timestamps", "give both"]),
+        (
+            {"timestamps": MINUTES[:2], "request_time": NOW},
+            ["2 times for a history of 3 events", "give one for each"],
+        ),
+        (
+            {"timestamps": [*MINUTES[:2], 1.5], "request_time": NOW},
+            ["timestamps[2] is 1.5", "whole numbers", "convert it first"],
+        ),
+        (
+            {"timestamps": [*MINUTES[:2], None], "request_time": NOW},
+            ["timestamps[2] is None", "leave missing"],
+        ),
+        ({"timestamps": MINUTES, "request_time": 1.5e9}, ["request_time", "1500000000.0"]),
+        ({"timestamps": MINUTES, "request_time": True}, ["request_time", "True"]),
+        ({"timestamps": MINUTES, "request_time": 2**63}, ["no int64"]),
+        ({"timestamps": "2024-01-01", "request_time": NOW}, ["timestamps must be a list"]),
+    ],
+    ids=str,
+)
+def test_what_is_no_time_is_refused(
+    told: dict[str, Any], words: list[str], times: Recommender
+) -> None:
+    with pytest.raises(ValueError) as error:
+        times.recommend(HISTORY, **told)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_a_file_without_times_says_so(strings: Recommender) -> None:
+    for name in ("timestamps", "request_times"):
+        with pytest.raises(ValueError, match="does not declare"):
+            strings.recommend_batch([["NA"]], **{name: [[1]] if name == "timestamps" else [1]})
