@@ -150,7 +150,7 @@ class Search:
     def _train(self, number: int, config: TrainConfig, watcher: "_Watcher") -> tuple[Kept, bool]:
         """What a trial has learned, and whether it had to end before its time."""
         left = self._left() - (self._spare() if number else 0)
-        left_minutes = max(left / 60, 1e-3)
+        left_minutes = max(left / 60, 1e-9)  # a limit of 0 is none
         own = config.max_minutes
         is_limited = own is None or left_minutes < own
         limited = replace(config, max_minutes=left_minutes) if is_limited else config

@@ -10,6 +10,7 @@ from openapi_spec_validator import validate
 from starlette.routing import Route
 
 from attnrec.runtime import Recommender
+from attnrec.runtime import format as names
 from attnrec.runtime.serving import docs_page
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import OPEN_PATHS, Service
@@ -127,7 +128,7 @@ def test_the_page_names_every_path_and_field_and_takes_nothing_from_elsewhere(st
     for path in described["paths"]:
         assert path in page or "{version}" in path
     for field in question(described):
-        assert f"<code>{field}</code>" in page or field in ("user", "user_tags")
+        assert f"<code>{field}</code>" in page or field in names.CALLER_INPUTS
     for status in ("400", "413", "431", "503"):
         assert f"<tr><td>{status}<td>" in page
     assert not re.search(r"<script|<img|<link|src=|url\(|@import|\son\w+=|style=", page)

@@ -19,7 +19,12 @@ from attnrec.train.split import leave_one_out
 from attnrec.train.training_state import EpochRecord
 
 SMALL = TrainConfig(
-    "sasrec", settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100, threads=1
+    "sasrec",
+    settings={"hidden_dim": 16, "max_len": 10},
+    epochs=3,
+    batch_events=100,
+    threads=1,
+    seed=15,  # best after the second epoch
 )
 
 
@@ -162,7 +167,7 @@ def test_with_nothing_to_resume_training_starts_and_says_so(
 
 
 OTHER: list[tuple[TrainConfig, DataRecipe, str]] = [
-    (replace(SMALL, seed=1), DataRecipe(), "with seed 0, not 1: "),
+    (replace(SMALL, seed=1), DataRecipe(), "with seed 15, not 1: "),
     (replace(SMALL, epochs=4), DataRecipe(), "with epochs 3, not 4: "),
     (replace(SMALL, settings={"max_len": 10}), DataRecipe(), "settings.hidden_dim 16, not 64: "),
     (TrainConfig("popularity"), DataRecipe(), "with model 'sasrec', not 'popularity': "),

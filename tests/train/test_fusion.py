@@ -123,7 +123,7 @@ def test_settings_that_nobody_gave_follow_from_the_log_and_say_why(shop_log, tmp
     assert run.config.epochs == 1
     assert run.model.config.max_len == 20  # the longest history has 25 events
     assert set(run.metrics["recipe"]) == {
-        "max_len", "loss", "n_negatives", "batch_events", "patience",
+        "max_len", "time_gaps", "loss", "n_negatives", "batch_events", "patience",
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
