@@ -184,7 +184,17 @@ def test_a_price_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tm
     # Without counts, whose order no rounding changes.
     small = ["--model", "sasrec", "--hidden-dim", 16, "--max-len", 10, "--epochs", 2]
     run(
-        "train", log, *small, "--repeats", "--threads", 1, "--no-report", "--out", tmp_path / "run"
+        "train",
+        log,
+        *small,
+        "--seed",
+        1,
+        "--repeats",
+        "--threads",
+        1,
+        "--no-report",
+        "--out",
+        tmp_path / "run",
     )
     outcome = run(
         "export", tmp_path / "run", "--quantize", "--min-overlap", 1, "--out", tmp_path / "m.onnx"
