@@ -2,7 +2,8 @@
 
     python attnrec_sasrec.py LOG THREADS MINUTES
 
-The shape of the peer; its own defaults for everything else, learning rate and patience included.
+The shape of the peer; its own defaults for everything else, but it may train until its learning
+rate has fallen: validation goes up and down before.
 """
 
 import sys
@@ -44,7 +45,7 @@ def main() -> None:
     log_file, threads, minutes = sys.argv[1:]
     log, report = read_log(log_file)
     config = TrainConfig(
-        "sasrec", settings=SHAPE, threads=int(threads), max_minutes=float(minutes)
+        "sasrec", settings=SHAPE, threads=int(threads), max_minutes=float(minutes), patience=10
     )
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch(Curve())
