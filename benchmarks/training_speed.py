@@ -5,11 +5,12 @@
 
 VENV has 'rectools[torch]==0.19.0' and the torch of constraints.txt; DIR holds the folders ml-100k
 and ml-1m. Both models have width 64, 2 blocks of 2 heads, length 100, dropout 0.2 and softmax over
-the catalogue; they learn from the same training events and are asked for the same validation
-events, whole catalogue ranked, what was seen left out, ties counting against the model. RecTools
-trains until 5 epochs brought nothing, or for its minutes. Ours trains before it and after it,
-never beside it, and the slower time counts. Seconds are those of training alone; validation is in
-`seconds` of the results. Both get an allocator that keeps its memory, which RecTools needs.
+the catalogue; ours has the fading sum of the history as well, as in the default model. They learn
+from the same training events and are asked for the same validation events, whole catalogue ranked,
+what was seen left out, ties counting against the model. RecTools trains until 5 epochs brought
+nothing, or for its minutes. Ours trains before it and after it, never beside it, and the slower
+time counts. Seconds are those of training alone; validation is in `seconds` of the results. Both
+get an allocator that keeps its memory, which RecTools needs.
 
 Appends a line to the results, prints a Markdown table of all of them. Linux only.
 """
@@ -128,7 +129,10 @@ def table(results: list[Result]) -> str:
     for result in results:
         goal = best(result["rectools"])["ndcg"]
         slower = max(result["attnrec"], key=lambda side: side["curve"][-1]["training_seconds"])
-        for name, side in (("RecTools SASRec", result["rectools"]), ("attnrec `sasrec`", slower)):
+        for name, side in (
+            ("RecTools SASRec", result["rectools"]),
+            ("attnrec `sasrec`, fading sum", slower),
+        ):
             point, top, last = reached(side, goal), best(side), side["curve"][-1]
             there = f"{point['training_seconds']:.0f} | {point['epoch']}" if point else "never | -"
             rows.append(
