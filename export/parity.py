@@ -144,7 +144,7 @@ def _call_of_users(name: str, asked: HeldOut, users: Sequence[int], run: Run) ->
         histories,
         _TEST_K,
         exclude=[] if run.recipe.repeats else histories,
-        users=[asked.users.tolist()[user] for user in users] if names.USER in declared else [],
+        users=asked.users[users].tolist() if names.USER in declared else [],
         timestamps=[asked.timestamps[user].tolist() for user in users] if has_times else [],
         request_times=asked.request_times[users].tolist() if has_times else [],
     )

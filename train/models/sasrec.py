@@ -145,10 +145,13 @@ class SASRec(TableModel):
     ) -> tuple[Tensor, Tensor]:
         """The same, and what the last position took of each event in the last block, (B, T)."""
         x, visible = self._embed(item_vectors, known, context)
-        gaps = self._gaps(context) if len(self.blocks) > 1 else None  # (B, T, T)
+        gaps = self._gaps(context)  # (B, T, T)
         for number, block in enumerate(self.blocks[:-1]):
             x = block(x, visible, self._of_heads(number, gaps))
-        last, last_gaps = self.blocks[-1], self._gaps(context, last_alone=True)  # (B, 1, T)
+        last = self.blocks[-1]
+        last_gaps = (
+            None if gaps is None else Gaps(gaps.row[:, -1:], gaps.part[:, -1:])
+        )  # (B, 1, T)
         assert isinstance(last, TransformerBlock)
         x, weights = last.last(x, visible, self._of_heads(len(self.blocks) - 1, last_gaps))
         if not self.config.fading_sum:
@@ -178,12 +181,11 @@ class SASRec(TableModel):
         visible = (causal & known.unsqueeze(1)) | own  # (B, T, T)
         return x, visible.unsqueeze(1)
 
-    def _gaps(self, context: Mapping[str, Tensor], *, last_alone: bool = False) -> Gaps | None:
-        """Of every event for every moment that asks, (B, T, T), or the last alone, (B, 1, T)."""
+    def _gaps(self, context: Mapping[str, Tensor]) -> Gaps | None:
+        """From every event to every moment that asks, (B, T, T)."""
         if not self.config.time_gaps:
             return None
         asked_at, timestamps = moments(context)
-        asked_at = asked_at[:, -1:] if last_alone else asked_at
         return gaps_between(asked_at.unsqueeze(2), timestamps.unsqueeze(1))
 
     def _of_heads(self, block: int, gaps: Gaps | None) -> Tensor | None:
