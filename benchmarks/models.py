@@ -6,7 +6,8 @@
 DIR holds folders ml-100k and amazon-beauty with interactions.csv.gz and items.csv.gz; the third
 log comes with attnrec. Each result is appended to OUT.jsonl as it comes, and what stands there is
 not measured again. Figures come from the exported files, through the runtime, on the held-out last
-event of every user; seconds are of the processor, on one thread. Writes OUT.png and prints the
+event of every user; seconds are of the processor, on one thread. The default, `fusion`, is
+measured by accuracy/accuracy.py, whose results are taken from there. Writes OUT.png and prints the
 table.
 """
 
@@ -33,6 +34,7 @@ _LOGS = {
     "ml-100k": {"attribute_cols": ("genres",)},
     "amazon-beauty": {"attribute_cols": ("attribute_names",), "title_col": ""},
 }
+_DEFAULT, _OF_DEFAULT = "fusion", Path(__file__).parent / "accuracy" / "results.jsonl"
 _FIGURES = ("ndcg@10", "hit_rate@10", "mrr@10", "coverage@10")
 
 
@@ -69,6 +71,16 @@ def measure(log: str, name: str, seed: int, data: Path | None, threads: int) -> 
             "best_epoch": run.metrics["best_epoch"],
             "parity": report,
         }
+
+
+def results_of_default() -> list[dict[str, Any]]:
+    """What accuracy.py measured on these logs."""
+    results = [json.loads(line) for line in _OF_DEFAULT.read_text().splitlines()]
+    return [
+        {**result, "name": _DEFAULT, "train_seconds": 60 * result["processor_minutes"]}
+        for result in results
+        if result["model"] == _DEFAULT and result["log"] in _LOGS
+    ]
 
 
 def table(results: list[dict[str, Any]], log: str) -> str:
@@ -131,12 +143,13 @@ def main() -> None:
         counted = issubclass(MODELS[FAMILY[name][0]].model, CountModel)
         done = any((r["log"], r["name"], r["seed"]) == (log, name, seed) for r in results)
         # These logs are read without repeats, where personal-frequency is popularity.
-        if done or (counted and seed) or name == "personal-frequency":
+        if done or (counted and seed) or name in (_DEFAULT, "personal-frequency"):
             continue
         results.append(measure(log, name, seed, arguments.data, arguments.threads))
         with file.open("a") as lines:
             lines.write(json.dumps(results[-1]) + "\n")
         print(log, name, seed, results[-1]["ndcg@10"], flush=True)
+    results = results_of_default() + results
     draw(results, arguments.out.with_suffix(".png"))
     for log in arguments.logs.split(","):
         print(f"\n{log}\n{table(results, log)}")

@@ -129,11 +129,14 @@ class Split:
         """The users of the log, for models that ask for them."""
         return Users.of(self.interactions)
 
-    def held_out(self, part: Part) -> HeldOut:
-        """Histories and targets of every user who is long enough to be asked."""
+    def held_out(self, part: Part, most_users: int | None = None) -> HeldOut:
+        """Histories and targets of every user who is long enough to be asked.
+
+        most_users: ask at most that many of them, always the same ones.
+        """
         if self.name is None:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
-        return held_out_targets(self.interactions, self.name, part)
+        return held_out_targets(self.interactions, self.name, part, most_users)
 
     def seen(self, most_users: int) -> HeldOut:
         """Questions whose answers were trained on: the last before those of validation.
@@ -145,8 +148,7 @@ class Split:
             raise ValueError("a final run has no validation that this could stand beside")
         log, cuts = self.interactions, _cuts(self.interactions, self.name)
         able = np.flatnonzero(cuts.seen > log.offsets[cuts.asked])
-        count = min(most_users, len(able))
-        chosen = np.sort(np.random.default_rng(0).choice(able, count, replace=False))
+        chosen = _always_the_same(able, min(most_users, len(able)))
         users, start, stop = cuts.asked[chosen], cuts.seen[chosen], cuts.valid[chosen]
         return _questions(log, self.name, users, start, stop)
 
@@ -161,14 +163,24 @@ class Split:
         return HeldOut(histories, ids[:0], log.user_ids, None, times, now)
 
 
-def held_out_targets(log: Interactions, name: SplitName, part: Part) -> HeldOut:
-    """What is asked of each user with 3 events, or 3 sessions, or more."""
+def held_out_targets(
+    log: Interactions, name: SplitName, part: Part, most_users: int | None = None
+) -> HeldOut:
+    """What is asked of each user, or of some, with 3 events, or 3 sessions, or more."""
     cuts = _cuts(log, name)
     if part == "valid":
         start, stop = cuts.valid, cuts.test
     else:
         start, stop = cuts.test, log.offsets[cuts.asked + 1]
-    return _questions(log, name, cuts.asked, start, stop)
+    chosen = np.arange(len(cuts.asked))
+    if most_users is not None and most_users < len(chosen):
+        chosen = _always_the_same(chosen, most_users)
+    return _questions(log, name, cuts.asked[chosen], start[chosen], stop[chosen])
+
+
+def _always_the_same(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Some of these numbers, ascending."""
+    return np.sort(np.random.default_rng(0).choice(numbers, count, replace=False))
 
 
 def _questions(

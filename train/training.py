@@ -253,17 +253,17 @@ def fit_model(
     stop_after: int | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
-    ndcg = None if validation is None else partial(validation.ndcg, model)
     if isinstance(model, LearnedModel):
         validate = None if validation is None else partial(validation.metrics, model)
         seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)
         records = fit_by_gradient(
             model, split, config, validate, progress, stop_after, checkpoints, seen_ndcg
         )
-        if ndcg is not None:
-            model.tune(ndcg)
+        if validation is not None:
+            model.tune(partial(validation.choosing_ndcg, model))
         model.cpu()  # where the rest is done, and what is kept and exported comes from
         return records
     assert isinstance(model, CountModel)
+    ndcg = None if validation is None else partial(validation.ndcg, model)
     fit_by_counting(model, split, ndcg)
     return []

@@ -11,6 +11,7 @@ from attnrec.train.split import HeldOut, Split
 # Users who are asked after every epoch for what was trained on: 2 % of the training of sasrec on
 # the embedded log. Small logs have short epochs.
 _MOST_SEEN, _LEAST_SEEN, _EVENTS_PER_SEEN = 1000, 100, 250
+_MOST_CHOOSING = 5000  # users who choose what a trained model left open, in dozens of questions
 
 
 class Validation:
@@ -23,6 +24,7 @@ class Validation:
         self.repeats = repeats
         n_seen = max(_LEAST_SEEN, len(split.sequences.rows) // _EVENTS_PER_SEEN)
         self._seen = split.seen(min(_MOST_SEEN, n_seen))
+        self._choosing = split.held_out("valid", _MOST_CHOOSING)
 
     def ranking(self, model: RecommenderModel) -> Ranking:
         """Where the validation targets stand, by the model as it is now."""
@@ -35,6 +37,11 @@ class Validation:
     def ndcg(self, model: RecommenderModel) -> float:
         """NDCG@10 alone, without the work for intervals."""
         return float(ndcg_of_users(self.ranking(model), self.questions).mean())
+
+    def choosing_ndcg(self, model: RecommenderModel) -> float:
+        """The same of at most 5,000 users, for choices that ask again and again."""
+        ranking = self._rank(model, self._choosing)
+        return float(ndcg_of_users(ranking, self._choosing).mean())
 
     def seen_ndcg(self, model: RecommenderModel) -> float | None:
         """NDCG@10 on answers that were trained on; None where nobody has two such events."""

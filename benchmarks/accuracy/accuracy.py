@@ -4,10 +4,10 @@
 
 DIR holds the folders ml-100k, ml-1m, amazon-beauty and amazon-sports; the other log comes with
 attnrec. Figures are of the held-out last events, from the exported fp32 file through the runtime.
-Beside them stand the same file asked without times, the same model without its counts, the counts
-alone, and the file of a training with the same settings on train and validation events together
-(refit). Each result is appended as it comes; what stands there is not measured again. Prints the
-table.
+Beside them stand the same file asked without times, the same model without its counts and without
+EASE alone, and, of the first seed, the file of a training with the same settings on train and
+validation events together (refit). Each result is appended as it comes; what stands there is not
+measured again. Prints the table.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import numpy as np
 from attnrec.export import export
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, evaluate_answers, train, train_final
+from attnrec.train.comparison import compare
 from attnrec.train.interactions import Interactions
 from attnrec.train.reference import Reference
 from attnrec.train.split import divide, held_out_targets
@@ -40,6 +41,14 @@ _LOGS = {
 """File, and how many seeds."""
 _LARGEST_REFIT = 500_000
 """Events; larger logs are not trained a second time."""
+_MORE_FIGURES = ("mrr@10", "coverage@10", "ndcg@10_interval", "n_users", "bytes")
+
+
+_HEAD = (
+    "| log | model | NDCG@10 / HitRate@10 | asked without times | attention alone | without EASE "
+    "| refit | processor minutes | seeds |",
+    "|---|---|---|---|---|---|---|--:|--:|",
+)
 
 
 def without_test_events(log: Interactions) -> Interactions:
@@ -62,13 +71,20 @@ def test_figures(answers: Any, run: Run, *, times: bool = True) -> dict[str, flo
 
 
 def parts_alone(run: Run) -> dict[str, dict[str, float]]:
-    """Attention without counts, by the torch model."""
-    model = copy.deepcopy(run.model)
-    if not hasattr(model.config, "count_weight"):
+    """Attention without counts, and without EASE alone, by the torch model."""
+    given = run.model.config
+    if not hasattr(given, "count_weight"):
         return {}
-    model.config = replace(model.config, count_weight=0.0)
-    reference = Reference(model, run.split.catalogue, users=run.split.users)
-    return {"attention": test_figures(reference, run)}
+    parts = {"attention": {"count_weight": 0.0, "ease_weight": 0.0}}
+    if given.ease:
+        parts["without_ease"] = {"ease_weight": 0.0}
+    figures = {}
+    for name, weights in parts.items():
+        model = copy.deepcopy(run.model)
+        model.config = replace(given, **weights)
+        reference = Reference(model, run.split.catalogue, users=run.split.users)
+        figures[name] = test_figures(reference, run)
+    return figures
 
 
 def refitted(run: Run, folder: Path) -> dict[str, float]:
@@ -89,9 +105,10 @@ def measure(log: str, seed: int, data: Path | None, threads: int, model: str) ->
         run = train(source, config, out=Path(folder) / "run")
         minutes = (time.monotonic() - began) / 60
         processor = (time.process_time() - processor) / 60
-        is_refitted = len(run.split.sequences.rows) <= _LARGEST_REFIT
+        is_refitted = seed == 0 and len(run.split.sequences.rows) <= _LARGEST_REFIT
         file = run.directory / "model.onnx"
         report = export(run, file)
+        found = compare([file]).files[0].to_json()
         return {
             "log": log,
             "model": model,
@@ -108,6 +125,7 @@ def measure(log: str, seed: int, data: Path | None, threads: int, model: str) ->
             "settings": vars(run.model.config),
             "epochs": [[e["seconds"], e["valid"]["ndcg@10"]] for e in run.metrics["epochs"]],
             "identical_top_10": report.n_identical / report.n_test_users,
+            **{key: found[key] for key in _MORE_FIGURES},
         }
 
 
@@ -118,20 +136,23 @@ def table(results: list[dict[str, Any]]) -> str:
         own = [r for r in results if (r["log"], r["model"]) == (log, model)]
 
         def shown(figures: list[dict[str, float]]) -> str:
-            if not all(figures):
+            figures = [own for own in figures if own]
+            if not figures:
                 return "-"
             ndcg, hits = ([f[name] for f in figures] for name in ("ndcg@10", "hit_rate@10"))
             spread = f" ± {statistics.stdev(ndcg):.4f}" if len(ndcg) > 1 else ""
             return f"{statistics.mean(ndcg):.4f}{spread} / {statistics.mean(hits):.4f}"
 
         alone = [r["alone"].get("attention", {}) for r in own]
+        no_ease = [r["alone"].get("without_ease", {}) for r in own]
         blind = [r["without_times"] for r in own]
-        minutes = statistics.median(r["minutes"] for r in own)
+        minutes = statistics.median(r["processor_minutes"] for r in own)
         rows.append(
             f"| {log} | `{model}` | {shown(own)} | {shown(blind)} | {shown(alone)} "
-            f"| {shown([r['refit'] for r in own])} | {minutes:.0f} | {len(own)} |"
+            f"| {shown(no_ease)} | {shown([r['refit'] for r in own])} | {minutes:.0f} "
+            f"| {len(own)} |"
         )
-    return "\n".join(rows)
+    return "\n".join([*_HEAD, *rows])
 
 
 def main() -> None:

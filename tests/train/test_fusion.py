@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from attnrec.train import DataRecipe, TrainConfig, train
-from attnrec.train.models.fusion import Fusion, FusionConfig
+from attnrec.train.models.ease import Ease
+from attnrec.train.models.fusion import MOST_EASE_ITEMS, Fusion, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.protocol import catalogue_scores
 from attnrec.train.split import leave_one_out
@@ -42,6 +43,28 @@ def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_co
             assert float(together[row, item]) == pytest.approx(expected, abs=1e-4)
 
 
+def test_ease_adds_the_logarithm_of_the_share_of_what_it_is_for(shop_events) -> None:
+    settings = {"count_weight": 0.4, "history_decay": 0.6, "count_floor": 0.01}
+    settings["ease_regularization"] = 3.0
+    alone = counted_fusion(shop_events, **settings)
+    both = counted_fusion(shop_events, **settings, ease=True, ease_weight=0.7)
+    history = torch.tensor([[0, 3, 7], [1, 2, 3]])
+    ease = Ease(both.config.solved())
+    ease.fit(leave_one_out(shop_events))
+    liked = ease.scores(history).clamp(min=0)
+    assert (ease.scores(history) < 0).any()  # and what it is against says nothing
+    share = liked / liked.sum(1, keepdim=True)
+    expected = alone.added_scores(history) + 0.7 * (share + 0.01).log()
+    torch.testing.assert_close(both.added_scores(history), expected)
+
+
+def test_ease_looks_at_the_whole_history(shop_events) -> None:
+    model = counted_fusion(shop_events, ease=True)
+    newest = torch.arange(1, model.chain.config.max_len + 1).unsqueeze(0)
+    older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)
+    assert not torch.equal(model.added_scores(older), model.added_scores(newest))
+
+
 def test_without_weight_the_counts_say_nothing(shop_events) -> None:
     model = counted_fusion(shop_events, count_weight=0.0)
     assert not model.added_scores(torch.tensor([[1, 2], [0, 0]])).any()
@@ -74,6 +97,25 @@ def test_validation_chooses_the_decay_and_the_weight(shop_events) -> None:
     model = counted_fusion(shop_events, history_decay=0.6)
     model.tune(Quality(model, count_weight=0.3))
     assert (model.config.count_weight, model.config.history_decay) == (0.3, 0.6)
+
+
+def test_validation_chooses_the_weight_of_ease_or_leaves_it_out(shop_events) -> None:
+    model = counted_fusion(shop_events, ease=True, history_decay=0.6, count_weight=1.0)
+    model.tune(Quality(model, ease_weight=0.3))
+    assert (model.config.ease_weight, model.config.count_weight) == (0.3, 1.0)
+    history = torch.tensor([[1, 2, 3]])
+    model = counted_fusion(shop_events, ease=True, history_decay=0.6, count_weight=1.0)
+    model.tune(Quality(model, ease_weight=0.0))
+    assert not model.config.ease
+    assert not [name for name in model.state_dict() if name.startswith("ease")]
+    without = counted_fusion(shop_events, history_decay=0.6, count_weight=1.0)
+    assert torch.equal(model.added_scores(history), without.added_scores(history))
+
+
+def test_a_catalogue_that_is_too_large_for_ease_is_refused() -> None:
+    FusionConfig(MOST_EASE_ITEMS, ease=True)
+    with pytest.raises(ValueError, match=r"20,000 items at most, and here are 20,001.*ease=false"):
+        FusionConfig(MOST_EASE_ITEMS + 1, ease=True)
 
 
 def test_what_was_given_is_not_tuned(shop_events) -> None:
@@ -123,7 +165,7 @@ def test_settings_that_nobody_gave_follow_from_the_log_and_say_why(shop_log, tmp
     assert run.config.epochs == 1
     assert run.model.config.max_len == 20  # the longest history has 25 events
     assert set(run.metrics["recipe"]) == {
-        "max_len", "time_gaps", "loss", "n_negatives", "batch_events", "patience",
+        "max_len", "time_gaps", "ease", "loss", "n_negatives", "batch_events", "patience",
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
@@ -134,6 +176,9 @@ def test_settings_that_nobody_gave_follow_from_the_log_and_say_why(shop_log, tmp
     ("settings", "what"),
     [
         ({"count_weight": -0.1}, "count_weight"),
+        ({"ease": 1}, "ease"),
+        ({"ease_weight": -0.1}, "ease_weight"),
+        ({"ease_regularization": 0.0}, "ease_regularization"),
         ({"count_floor": 0.0}, "count_floor"),
         ({"history_decay": -1.0}, "history_decay"),
         ({"n_neighbours": 0}, "n_neighbours"),

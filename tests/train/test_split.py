@@ -69,6 +69,19 @@ def test_users_with_three_events_are_asked_and_the_others_trained_on_as_a_whole(
     assert trained_histories(split) == [h[:-2] if len(h) >= 3 else h for h in histories]
 
 
+def test_fewer_users_may_be_asked_always_the_same_ones() -> None:
+    split = leave_one_out(
+        interactions_of([[f"{user}-{n}" for n in range(4)] for user in range(9)])
+    )
+    everybody, some = split.held_out("valid"), split.held_out("valid", 4)
+    assert len(some.histories) == len(some.request_times) == 4
+    places = [everybody.users.tolist().index(user) for user in some.users.tolist()]
+    assert places == sorted(places)
+    assert some.targets.tolist() == [everybody.targets[place] for place in places]
+    assert some.users.tolist() == split.held_out("valid", 4).users.tolist()
+    assert split.held_out("valid", 9).users.tolist() == everybody.users.tolist()
+
+
 @given(logs)
 def test_the_catalogue_is_what_was_trained_on_by_frequency_then_id(
     histories: list[list[str]],

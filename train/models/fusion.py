@@ -1,13 +1,14 @@
 """Fusion: attention and counts in one model, because they are right about different things.
 
-    score(j) = table @ state + w log(r_j / sum(r) + floor)
+    score(j) = table @ state + w log(r_j / sum(r) + floor) + v log(e_j / sum(e) + floor)
 
-The state is that of `sasrec`, r the decayed transitions of `markov-chain`: what attention learns
-from all that is alike, and what the log says of exactly these items. Added logarithms multiply
-probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
-contrastive divergence", equation 1): an item has to please both, and below the floor the counts
-say nothing. Attention is trained by itself and the counts are counted; validation chooses how fast
-a history fades for the counts, and then w.
+The state is that of `sasrec`, r the decayed transitions of `markov-chain`, e what is above 0 of
+`ease`: what attention learns from all that is alike, what the log says of exactly these items,
+and what it says of the whole history, however long ago and in whatever order. Added logarithms
+multiply probabilities, a product of experts (Hinton 2002, "Training products of experts by
+minimizing contrastive divergence", equation 1): an item has to please all, and below the floor
+whoever counts says nothing. Attention is trained by itself and the others are counted; validation
+chooses how fast a history fades for the transitions, and then w and v.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +19,15 @@ import torch
 from torch import Tensor
 
 from attnrec.train.checks import check_number
+from attnrec.train.models.ease import Ease, EaseConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.split import Split
 
+MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
-_UNTUNED_WEIGHT, _UNTUNED_DECAY = 1.0, 0.7  # while it is trained
+_EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
+_UNTUNED_WEIGHT, _UNTUNED_DECAY, _UNTUNED_EASE = 1.0, 0.7, 0.5  # while it is trained
 _LEAST_SUM = 1e-6  # below the prior of the most frequent item: no NaN even without any count
 
 
@@ -39,8 +43,14 @@ class FusionConfig(SASRecConfig):
     """Share of the counts that every item has: how far counts can speak against an item."""
     history_decay: float | None = None
     """Weight of an event against the one after it, for the counts; None: validation chooses."""
-    n_neighbours: int = MarkovChainConfig.n_neighbours
-    """Strongest transitions kept per item, M; the file grows with N * M."""
+    ease: bool = False
+    """Add EASE as well, which looks at the whole history and at no order."""
+    ease_weight: float | None = None
+    """Weight of EASE against attention, v; None: validation chooses, and may leave EASE out."""
+    ease_regularization: float = 300.0
+    """Lambda of EASE."""
+    n_neighbours: int = 100
+    """Strongest transitions, and items for EASE, kept per item, M; the file grows with N * M."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,40 +58,79 @@ class FusionConfig(SASRecConfig):
             check_number("count_weight", self.count_weight, lowest=0)
         check_number("count_floor", self.count_floor, above=0)
         self.chain()
+        if not isinstance(self.ease, bool):
+            raise ValueError(f"ease must be true or false, not {self.ease!r}")
+        if self.ease and self.n_items > MOST_EASE_ITEMS:
+            raise ValueError(
+                f"ease is for {MOST_EASE_ITEMS:,} items at most, and here are {self.n_items:,}: "
+                "leave it out (ease=false), or drop rare items with --min-item-events"
+            )
+        if self.ease_weight is not None:
+            check_number("ease_weight", self.ease_weight, lowest=0)
+        check_number("ease_regularization", self.ease_regularization, above=0)
 
     def chain(self) -> MarkovChainConfig:
-        """The same for the counts alone."""
+        """The same for the transitions alone."""
         decay = _UNTUNED_DECAY if self.history_decay is None else self.history_decay
         return MarkovChainConfig(self.n_items, history_decay=decay, n_neighbours=self.n_neighbours)
 
+    def solved(self) -> EaseConfig:
+        """The same for EASE alone."""
+        strength, kept = self.ease_regularization, self.n_neighbours
+        return EaseConfig(self.n_items, regularization=strength, n_neighbours=kept)
+
 
 class Fusion(SASRec):
-    """`SASRec`, to whose scores those of a `MarkovChain` are added."""
+    """`SASRec`, to whose scores those of a `MarkovChain` are added, and those of `Ease`."""
 
     config: FusionConfig
+    ease: Ease | None
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
         self.chain = MarkovChain(config.chain())
+        self.ease = None
+        if config.ease:
+            self.ease = Ease(config.solved())
 
     def prepare(self, split: Split) -> None:
-        """Count the transitions."""
+        """Count the transitions, solve EASE."""
         super().prepare(split)
         self.chain.fit(split)
+        if self.ease is not None:
+            self.ease.fit(split)
 
     def added_scores(self, history_index: Tensor) -> Tensor:
-        """w log(r / sum(r) + floor): (B, T) -> (B, N + 1)."""
-        weight = self.config.count_weight
+        """The weighted logarithms of both shares: (B, T) -> (B, N + 1)."""
+        weight, ease_weight = self.config.count_weight, self.config.ease_weight
         counted = self.chain.scores(history_index[:, -self.chain.config.max_len :])
+        added = self._log_share(counted) * (_UNTUNED_WEIGHT if weight is None else weight)
+        if self.ease is None:
+            return added
+        liked = self.ease.scores(history_index).clamp(min=0)
+        return added + self._log_share(liked) * (
+            _UNTUNED_EASE if ease_weight is None else ease_weight
+        )
+
+    def _log_share(self, counted: Tensor) -> Tensor:
+        """log(r / sum(r) + floor): (B, N + 1) -> (B, N + 1)."""
         share = counted / counted.sum(dim=-1, keepdim=True).clamp(min=_LEAST_SUM)
-        logarithm = torch.log(share + self.config.count_floor)  # (B, N + 1)
-        return logarithm * (_UNTUNED_WEIGHT if weight is None else weight)
+        return torch.log(share + self.config.count_floor)
 
     def tune(self, validate: Callable[[], float]) -> None:
-        """Choose the decay of the counts, then their weight, unless they were given."""
+        """Choose the decay of the transitions, then both weights, unless they were given."""
         if self.config.history_decay is None:
             self._choose("history_decay", MarkovChain.decays, validate)
-        if self.config.count_weight is None:
+        is_free = self.config.count_weight is None
+        if is_free:
+            self._choose("count_weight", _WEIGHTS, validate)
+        if self.ease is None or self.config.ease_weight is not None:
+            return
+        self._choose("ease_weight", _EASE_WEIGHTS, validate)
+        if self.config.ease_weight == 0:
+            self.ease = None
+            self.config = replace(self.config, ease=False, ease_weight=None)
+        elif is_free:  # transitions may leave some of their say to EASE
             self._choose("count_weight", _WEIGHTS, validate)
 
     def _choose(

@@ -6,6 +6,7 @@ is neither given nor here has its default. To try another rule, change a line.
 
 import numpy as np
 
+from attnrec.train.models.fusion import MOST_EASE_ITEMS
 from attnrec.train.split import Split
 
 _LENGTHS = (20, 50, 100)
@@ -37,6 +38,10 @@ def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str | bool, str
             "when it is asked says whether a visit goes on"
             if has_times
             else "the log has an order, but no times",
+        ),
+        "ease": (
+            n_items <= MOST_EASE_ITEMS,
+            f"{n_items:,} items: up to {MOST_EASE_ITEMS:,} it is solved within minutes and 5 GB",
         ),
         "dropout": (
             0.5 if is_small else 0.2,
