@@ -31,8 +31,8 @@ def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str | bool, str
         "max_len": (max_len, f"4 of 5 events have at most {reach} events before them"),
         "hidden_dim": (
             64 if is_small and not is_wide else 128,
-            f"{n_items:,} items, {n_events:,} events: above 5,000 or 400,000 there is more to know "
-            "than 64 numbers hold",
+            f"{n_items:,} items, {n_events:,} events: above 5,000 or 400,000 there is more to "
+            "know than 64 numbers hold",
         ),
         "time_gaps": (
             has_times,
