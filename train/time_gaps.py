@@ -11,7 +11,6 @@ Times are Unix seconds. Below 0, in an event or in the request, they are unknown
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,29 +19,23 @@ INPUTS = ("timestamps", "request_time")
 """What a model with time gaps asks for: (B, T) of the events, and (B,) of the request."""
 
 _KNOTS = 17  # the last one at 2^30 seconds, 34 years
-_UNKNOWN = 0  # row of the tables for gaps that are not known; those of the knots follow
+_UNKNOWN = -2.0  # place of a gap that is not known: farther than 1 from every knot
 
 
-class Gaps(NamedTuple):
-    """Where gaps lie on a logarithmic scale of time: between a knot and the one after it."""
+def gaps_between(asked_at: Tensor, timestamps: Tensor) -> Tensor:
+    """Where gaps lie among the rows of the tables: int64 seconds that fit (B, ...) -> (B, R, ...).
 
-    row: Tensor
-    """Row of the knot before it in the tables, or `_UNKNOWN`; int64 of any shape."""
-    part: Tensor
-    """How far it is on the way to the next knot, 0 to 1, of the same shape."""
-
-
-def gaps_between(asked_at: Tensor, timestamps: Tensor) -> Gaps:
-    """From events to requests: int64 seconds of shapes that fit.
-
-    No gap at all lies at knot 0, a second at 1.5; with every knot the time grows fourfold.
+    A gap between two knots is shared by their rows, the nearer one takes more. Row 0 is for what
+    is not known. No gap at all lies at the first knot, a second half way between the second and
+    the third; with every knot the time grows fourfold.
     """
     known = (asked_at >= 0) & (timestamps >= 0)
     gap = (asked_at - timestamps).clamp(min=0)
     place = torch.log2(1 + gap.float()) / 2 + (gap > 0)
-    place = place.clamp(max=_KNOTS - 1) * known
-    below = place.floor()
-    return Gaps((below.long() + 1) * known, place - below)
+    place = torch.where(known, place.clamp(max=_KNOTS - 1), _UNKNOWN)
+    rows = torch.tensor([_UNKNOWN, *range(_KNOTS)], device=place.device)  # (R,)
+    rows = rows.view(-1, *[1] * (place.dim() - 1))
+    return (1 - (place.unsqueeze(1) - rows).abs()).relu()
 
 
 def moments(context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -66,34 +59,32 @@ def forget_times(context: Mapping[str, Tensor], share: float) -> dict[str, Tenso
 class TimeGaps(nn.Module):
     """What the gaps add: to the scores of attention, to the fading sum, and to the events.
 
-    Each is a table with a row for every knot; between two knots it is interpolated.
+    Each is a table with a row for every knot; between two knots it is interpolated. In the
+    exported file a product of matrices does that sooner than looking up rows.
     """
 
     def __init__(self, hidden_dim: int, n_blocks: int, n_heads: int) -> None:
         """All of it is 0 at first: a young model knows only the order."""
         super().__init__()
-        rows = _KNOTS + 2  # for the unknown, and after the last knot
-        self.of_heads = nn.ParameterList(torch.zeros(rows, n_heads) for _ in range(n_blocks))
-        self.of_sum = nn.Parameter(torch.zeros(rows, 1))
+        self.n_heads = n_heads
+        rows = _KNOTS + 1  # R, with that for the unknown
+        self.of_pair = nn.Parameter(torch.zeros(n_blocks * n_heads + 1, rows))
         self.of_event = nn.Parameter(torch.zeros(rows, hidden_dim))
 
-    def heads(self, block: int, gaps: Gaps) -> Tensor:
-        """Prior of the attention scores of a block: gaps (B, Q, T) -> (B, H, Q, T)."""
-        return _interpolated(self.of_heads[block], gaps).permute(0, 3, 1, 2)
+    def pairs(self, gaps: Tensor) -> Tensor:
+        """Priors of all heads and of the fading sum: gaps (B, R, Q, T) -> (B, X, Q, T)."""
+        flat = torch.matmul(self.of_pair, gaps.flatten(2))  # (B, X, Q * T)
+        return flat.view(gaps.shape[0], -1, *gaps.shape[2:])
 
-    def fading(self, gaps: Gaps) -> Tensor:
-        """Prior of the fading sum: gaps (B, Q, T) -> (B, Q, T)."""
-        return _interpolated(self.of_sum, gaps).squeeze(-1)
+    def heads(self, block: int, pairs: Tensor) -> Tensor:
+        """Of these, those of the heads of a block: (B, H, Q, T)."""
+        return pairs[:, block * self.n_heads : (block + 1) * self.n_heads]
 
-    def events(self, gaps: Gaps) -> Tensor:
-        """What is added to the vector of an event: gaps (B, T) -> (B, T, D)."""
-        return _interpolated(self.of_event, gaps)
+    def events(self, gaps: Tensor) -> Tensor:
+        """What is added to the vector of an event: gaps (B, R, T) -> (B, T, D)."""
+        return torch.matmul(gaps.mT, self.of_event)
 
 
-def _interpolated(table: Tensor, gaps: Gaps) -> Tensor:
-    """table (rows, X), gaps (...) -> (..., X)."""
-    # Not `embedding`: so many rows of so small a table go back twelve times as slowly there.
-    rows = gaps.row.flatten()
-    before, after = (table.index_select(0, rows + step) for step in (0, 1))
-    added = before + (after - before) * gaps.part.flatten().unsqueeze(-1)
-    return added.view(*gaps.row.shape, -1)
+def of_sum(pairs: Tensor | None) -> Tensor | None:
+    """Of the priors of `TimeGaps.pairs`, that of the fading sum: (B, Q, T)."""
+    return None if pairs is None else pairs[:, -1]

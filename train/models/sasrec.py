@@ -22,11 +22,11 @@ from attnrec.train.models.protocol import TableModel
 from attnrec.train.objective import LossConfig
 from attnrec.train.time_gaps import (
     INPUTS,
-    Gaps,
     TimeGaps,
     forget_times,
     gaps_between,
     moments,
+    of_sum,
 )
 
 _FORGOTTEN = 0.15  # share of requests at an unknown time in training, with `time_gaps`
@@ -125,15 +125,15 @@ class SASRec(TableModel):
         if self.training and self.config.time_gaps:
             context = forget_times(context, _FORGOTTEN)
         x, visible = self._embed(item_vectors, known, context)
-        gaps = self._gaps(context)  # (B, T, T)
+        pairs = self._pairs(context)  # (B, X, T, T)
         for number, block in enumerate(self.blocks):
-            x = block(x, visible, self._of_heads(number, gaps))  # (B, T, D)
+            x = block(x, visible, self._of_heads(number, pairs))  # (B, T, D)
         if not self.config.fading_sum:
             return self._to_state(x)
         place = torch.arange(known.shape[1], device=known.device)
         age = place.unsqueeze(1) - place  # (T, T): of a key, seen from its query
         seen = (age >= 0) & known.unsqueeze(1)  # (B, T, T)
-        weights = attention_weights(self.recency[age.clamp(min=0)], seen, self._of_sum(gaps))
+        weights = attention_weights(self.recency[age.clamp(min=0)], seen, of_sum(pairs))
         return self._to_state(x, weights @ self.dropout(item_vectors))
 
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
@@ -145,20 +145,18 @@ class SASRec(TableModel):
     ) -> tuple[Tensor, Tensor]:
         """The same, and what the last position took of each event in the last block, (B, T)."""
         x, visible = self._embed(item_vectors, known, context)
-        gaps = self._gaps(context)  # (B, T, T)
+        pairs = self._pairs(context)  # (B, X, T, T)
         for number, block in enumerate(self.blocks[:-1]):
-            x = block(x, visible, self._of_heads(number, gaps))
+            x = block(x, visible, self._of_heads(number, pairs))
         last = self.blocks[-1]
-        last_gaps = (
-            None if gaps is None else Gaps(gaps.row[:, -1:], gaps.part[:, -1:])
-        )  # (B, 1, T)
+        last_pairs = None if pairs is None else pairs[:, :, -1:]  # (B, X, 1, T)
         assert isinstance(last, TransformerBlock)
-        x, weights = last.last(x, visible, self._of_heads(len(self.blocks) - 1, last_gaps))
+        x, weights = last.last(x, visible, self._of_heads(len(self.blocks) - 1, last_pairs))
         if not self.config.fading_sum:
             return self._to_state(x), weights * known
         age = torch.arange(known.shape[1] - 1, -1, -1, device=known.device)  # (T,)
         fading = attention_weights(
-            self.recency[age].unsqueeze(0), known.unsqueeze(1), self._of_sum(last_gaps)
+            self.recency[age].unsqueeze(0), known.unsqueeze(1), of_sum(last_pairs)
         )  # (B, 1, T)
         faded = (fading @ item_vectors).squeeze(1)  # (B, D)
         return self._to_state(x, faded), weights * known
@@ -181,18 +179,16 @@ class SASRec(TableModel):
         visible = (causal & known.unsqueeze(1)) | own  # (B, T, T)
         return x, visible.unsqueeze(1)
 
-    def _gaps(self, context: Mapping[str, Tensor]) -> Gaps | None:
-        """From every event to every moment that asks, (B, T, T)."""
+    def _pairs(self, context: Mapping[str, Tensor]) -> Tensor | None:
+        """What the time from every event to every moment that asks adds, (B, X, T, T)."""
         if not self.config.time_gaps:
             return None
         asked_at, timestamps = moments(context)
-        return gaps_between(asked_at.unsqueeze(2), timestamps.unsqueeze(1))
+        gaps = gaps_between(asked_at.unsqueeze(2), timestamps.unsqueeze(1))  # (B, R, T, T)
+        return self.time_gaps.pairs(gaps)
 
-    def _of_heads(self, block: int, gaps: Gaps | None) -> Tensor | None:
-        return None if gaps is None else self.time_gaps.heads(block, gaps)
-
-    def _of_sum(self, gaps: Gaps | None) -> Tensor | None:
-        return None if gaps is None else self.time_gaps.fading(gaps)
+    def _of_heads(self, block: int, pairs: Tensor | None) -> Tensor | None:
+        return None if pairs is None else self.time_gaps.heads(block, pairs)
 
     def _to_state(self, x: Tensor, faded: Tensor | None = None) -> Tensor:
         """What the blocks found, with the fading sum, (B, D) or (B, T, D)."""
