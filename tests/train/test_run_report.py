@@ -395,11 +395,11 @@ def test_the_test_events_are_never_asked_for(
     split: Any, shop_log: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Part] = []
-    held_out: Callable[[Split, Part], Any] = Split.held_out
+    held_out: Callable[[Split, Part, int | None], Any] = Split.held_out
 
-    def spy(self: Split, part: Part) -> Any:
+    def spy(self: Split, part: Part, most_users: int | None = None) -> Any:
         asked.append(part)
-        return held_out(self, part)
+        return held_out(self, part, most_users)
 
     monkeypatch.setattr(Split, "held_out", spy)
     pairs = shop_log.assign(timestamp=shop_log["timestamp"] // 2)  # sessions of two events
