@@ -21,7 +21,6 @@ from attnrec.train.models.protocol import (
     TableModel,
     catalogue_scores,
     last_attention,
-    last_states,
 )
 from attnrec.train.split import Catalogue
 from attnrec.train.users import Users
@@ -146,7 +145,7 @@ class Reference:
         with torch.inference_mode():
             context = self._context(histories, said)
             padded = self._padded(histories)
-            states = last_states(self._model, padded, self._item_table, **context)
+            states = self._model.last_states(padded, self._item_table, **context)
             largest_item = self._item_table.abs().sum(dim=1).max()
             bounds = states.abs().amax(dim=1) / 254 * largest_item
         found: NDArray[np.float32] = bounds.cpu().numpy()

@@ -112,6 +112,34 @@ def test_validation_chooses_the_weight_of_ease_or_leaves_it_out(shop_events) -> 
     assert torch.equal(model.added_scores(history), without.added_scores(history))
 
 
+def test_while_it_is_tuned_attention_answers_each_question_once_and_alike(
+    shop_events, monkeypatch
+) -> None:
+    model = counted_fusion(shop_events, ease=True)
+    questions = [torch.tensor([[1, 2, 3]]), torch.tensor([[0, 4]]), torch.tensor([[0], [4]])]
+    untuned, computed = model.states, []
+    monkeypatch.setattr(model, "states", lambda *asked: computed.append(1) or untuned(*asked))
+    differ = []
+
+    def validate() -> float:
+        with torch.inference_mode():
+            table = model.item_table()
+            for history in questions:
+                expected = untuned(table[history], history > 0)[:, -1] @ table.T
+                expected += model.added_scores(history)
+                differ.append((catalogue_scores(model, history) - expected).abs().max())
+        return float(len(differ))
+
+    model.tune(validate)
+    assert len(differ) > 20 * len(questions)
+    assert max(differ) < 1e-4
+    assert len(computed) == len(questions)
+    with torch.no_grad():
+        model.item_embedding.weight += 0.1
+        validate()  # weights that move again are heard
+    assert max(differ[-len(questions) :]) < 1e-4
+
+
 def test_a_catalogue_that_is_too_large_for_ease_is_refused() -> None:
     FusionConfig(MOST_EASE_ITEMS, ease=True)
     with pytest.raises(ValueError, match=r"20,000 items at most, and here are 20,001.*ease=false"):

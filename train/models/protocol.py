@@ -100,6 +100,11 @@ class TableModel(LearnedModel):
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after the last event, (B, D): equals `states[:, -1]`. For the exported file."""
 
+    def last_states(self, history_index: Tensor, item_table: Tensor, **context: Tensor) -> Tensor:
+        """States (B, D) after the last event of (B, T), by the training path."""
+        vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
+        return self.states(vectors, history_index > 0, **context)[:, -1]
+
     def state_and_attention(
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -174,16 +179,8 @@ def catalogue_scores(
         return model.scores(history_index, **context)
     assert isinstance(model, TableModel)
     table = model.item_table() if item_table is None else item_table  # (N + 1, D)
-    scores = last_states(model, history_index, table, **context) @ table.T
+    scores = model.last_states(history_index, table, **context) @ table.T
     return scores + model.added_scores(history_index) if model.adds_scores else scores
-
-
-def last_states(
-    model: TableModel, history_index: Tensor, item_table: Tensor, **context: Tensor
-) -> Tensor:
-    """States (B, D) after the last event, by the training path."""
-    vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
-    return model.states(vectors, history_index > 0, **context)[:, -1]
 
 
 def last_attention(
