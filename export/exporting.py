@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from attnrec.export.ids import check_catalogue, check_users
 from attnrec.export.item_table import BlockTable, FloatTable, ItemTable
 from attnrec.export.parity import ParityReport, Tick, check_parity
 from attnrec.export.price import Limits, Price, price
-from attnrec.export.quantize import int8_table
+from attnrec.export.quantize import check_quantizable, int8_table
+from attnrec.export.weights import pack_indexes, round_weights
 from attnrec.runtime import format as names
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
@@ -48,6 +49,34 @@ class _Draft:
 
     def recommender(self) -> Recommender:
         return Recommender.from_session(make_session(self.file))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model, and what the exporter has made of it."""
+
+    run: Run
+    body: ir.Model
+    added: ir.Model | None
+
+    @classmethod
+    def of(cls, run: Run) -> "Source":
+        """The model as it was trained."""
+        source = cls(run, export_body(run.model), export_added(run.model))
+        for part in source.parts():
+            pack_indexes(part)
+        return source
+
+    def rounded(self) -> "Source":
+        """The same with 8-bit weights."""
+        body, added = self.body.clone(), self.added and self.added.clone()
+        rounded = Source(self.run, body, added)
+        return replace(
+            rounded, run=replace(self.run, model=round_weights(self.run.model, rounded.parts()))
+        )
+
+    def parts(self) -> list[ir.Model]:
+        return [self.body] if self.added is None else [self.body, self.added]
 
 
 class ParityFailure(ParityError):
@@ -105,24 +134,28 @@ def export(
         raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
     _check_run(run)
     _check_users(run, allow_users=allow_users)
-    # First of all: a model without item vectors has nothing to quantize.
-    table = int8_table(run) if profile == "int8" else _exact_table(run)
-    body, added = export_body(run.model), export_added(run.model)
+    if profile != "fp32":
+        check_quantizable(run)
     metrics = {name: value for name, value in run.metrics.items() if name not in _STAY_IN_RUN}
 
-    def draft_with(table: ItemTable | None) -> _Draft:
-        graph = build_graph(run, body, table, added)
+    def draft_of(source: Source, table: ItemTable | None) -> _Draft:
+        graph = build_graph(source.run, source.body, table, source.added)
         return _Draft(table, graph, _finish(graph, describe(run, metrics, None, profile)))
 
+    source = exact = Source.of(run)
+    table: ItemTable | None = _exact_table(run)
+    if profile != "fp32":
+        source = exact.rounded()
+        table = int8_table(source.run)
     if isinstance(table, BlockTable):
         # Its codes have to pass where nothing but the codes is rounded.
-        _gate(draft_with(table.with_exact_states()), run, tick)
-    draft = draft_with(table)
-    report = _gate(draft, run, tick)
+        _gate(draft_of(source, table.with_exact_states()), source.run, tick)
+    draft = draft_of(source, table)
+    report = _gate(draft, source.run, tick)
     parity = report.to_json()
     if profile != "fp32":
-        exact = draft_with(_exact_table(run))
-        parity["against_fp32"] = _acceptable_price(exact, draft, run, profile, limits).to_json()
+        before = draft_of(exact, _exact_table(run))
+        parity["against_fp32"] = _acceptable_price(before, draft, run, profile, limits).to_json()
     if not run.split.final:
         metrics["test"] = _test_metrics(draft, run)
     info = describe(run, metrics, parity, profile)

@@ -14,8 +14,12 @@ Constant = NDArray[Any]
 class GraphBuilder:
     """Collects nodes and initializers of one graph; sub-graphs of an `If` share its names."""
 
-    def __init__(self, numbers: Iterator[int] | None = None) -> None:
-        """numbers: the counter behind value names; an outer graph's, for a sub-graph."""
+    def __init__(self, numbers: Iterator[int] | None = None, prefix: str = "") -> None:
+        """numbers: the counter behind value names; an outer graph's, for a sub-graph.
+
+        prefix: for the names of its nodes.
+        """
+        self._prefix = prefix
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
@@ -36,7 +40,7 @@ class GraphBuilder:
             attributes=attributes,
             domain=domain,
             num_outputs=outputs,
-            name=f"{op_type}_{next(self._numbers)}",
+            name=f"{self._prefix}{op_type}_{next(self._numbers)}",
         )
         for i, value in enumerate(node.outputs):
             value.name = f"{node.name}:{i}" if outputs > 1 else node.name

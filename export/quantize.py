@@ -22,15 +22,17 @@ _DAMPING = 0.01  # of the mean variance, as in the paper
 _CHUNK = 8192  # rows that stay in the processor's cache
 
 
-def int8_table(run: Run) -> UnfoldedTable | BlockTable:
-    """The rounded table of a run, in the form that suits the size of its catalogue.
-
-    `ValueError` for a model without a table.
-    """
+def check_quantizable(run: Run) -> None:
+    """`ValueError` for a model without a table."""
     if not isinstance(run.model, TableModel):
         raise ValueError(
             f"nothing to quantize: {run.config.model} has no item vectors; leave --quantize out"
         )
+
+
+def int8_table(run: Run) -> UnfoldedTable | BlockTable:
+    """The rounded table of a run, in the form that suits the size of its catalogue."""
+    assert isinstance(run.model, TableModel)
     values: NDArray[np.float32] = run.model.item_table().detach().numpy()
     states = _training_states(run, run.model)
     dim = values.shape[1]

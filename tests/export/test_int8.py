@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize
+from attnrec.export.exporting import Source
 from attnrec.export.item_table import Codes, UnfoldedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run
@@ -113,7 +114,9 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
 ) -> None:
     run, file = made
     recommender = Recommender.load(file)
-    reference = Reference(run.model, run.split.catalogue, quantize.int8_table(run).values)
+    rounded = Source.of(run).rounded().run
+    table = quantize.int8_table(rounded).values
+    reference = Reference(rounded.model, run.split.catalogue, table)
     histories = run.split.held_out("test").histories
     answers = recommender.recommend_batch(histories, 5, exclude_seen=True)
     truths = reference.recommend_batch(histories, 5)
