@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
@@ -18,17 +18,36 @@ from attnrec.cli.console import (
     Version,
     err,
     fail,
+    out,
     run_command,
     say,
     set_verbosity,
 )
-from attnrec.export import Limits, ParityFailure, ParityReport, PriceTooHigh
+from attnrec.export import (
+    Limits,
+    NoProfile,
+    ParityFailure,
+    ParityReport,
+    ProfileCost,
+    export_smallest,
+)
 from attnrec.export import export as export_run
+from attnrec.export.draft import PROFILES
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.run import MODEL_FILE
 
 _DEFAULT_PROFILE = "int8"  # what a bare --quantize means
+_AUTO = "auto"
+
+
+def _share(value: str | float) -> float:
+    """0.005 of 0.5% and of 0.005."""
+    told = str(value).strip()
+    try:
+        return float(told[:-1]) / 100 if told.endswith("%") else float(told)
+    except ValueError:
+        raise typer.BadParameter(f"{told!r} is neither a share nor a percentage") from None
 
 
 def export(
@@ -41,17 +60,39 @@ def export(
     profile: Annotated[
         str,
         typer.Option(
-            "--quantize", metavar="[PROFILE]", help="Make the file smaller; alone it means int8."
+            "--quantize",
+            metavar="[PROFILE]",
+            help="Make the file smaller: int8, int4, or auto for the smallest that keeps the "
+            "limits below; alone it means int8.",
         ),
     ] = "fp32",
     min_overlap: Annotated[
-        float,
-        typer.Option(help="Least share of the exact top 10 that a smaller file must keep."),
-    ] = Limits.min_overlap,
+        float | None,
+        typer.Option(
+            parser=_share,
+            metavar="SHARE",
+            help="Least share of the exact top 10 that a smaller file must keep, such as 98%. "
+            "Default: 98% for int8, 90% for int4.",
+        ),
+    ] = None,
     max_ndcg_loss: Annotated[
         float,
-        typer.Option(help="Largest relative loss of test NDCG@10 of a smaller file."),
+        typer.Option(
+            parser=_share,
+            metavar="SHARE",
+            help="Largest relative loss of test NDCG@10 of a smaller file, such as 0.5%.",
+        ),
     ] = Limits.max_ndcg_loss,
+    max_mb: Annotated[
+        float | None, typer.Option(help="Largest file that may be written, megabytes.")
+    ] = None,
+    max_us: Annotated[
+        float | None,
+        typer.Option(
+            help="Longest median of an answer after 50 events, on one thread of this machine, "
+            "microseconds."
+        ),
+    ] = None,
     allow_users: Annotated[
         bool,
         typer.Option(
@@ -68,12 +109,16 @@ def export(
 
     The file is compared with the torch model on every test user and on made-up histories. If it
     does not answer alike, the exit code is 1, a table says where, and no file is written. A
-    quantized file is compared with the model that has the rounded item vectors, and its answers
-    with those of the exact file: beyond the limits, the exit code is 1 and no file is written.
+    quantized file is compared with the model that has the rounded weights, and its answers with
+    those of the exact file; what that costs is printed, and kept with times and memory beside the
+    file. Beyond the limits, the exit code is 1 and no file is written.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     target = run / MODEL_FILE if file is None else file
-    limits = Limits(min_overlap, max_ndcg_loss)
+    limits = Limits(min_overlap, max_ndcg_loss, max_mb, max_us)
+    profiles = PROFILES if profile == _AUTO else (profile,)
+    is_plain = profiles == ("fp32",) and max_mb is None and max_us is None
+    costs: Sequence[ProfileCost] = ()
     started = time.monotonic()
     trained = Run.load(run)
     with Progress(console=err, transient=True, disable=quiet) as progress:
@@ -82,16 +127,30 @@ def export(
         def tick(done: int, total: int) -> None:
             progress.update(task, description="comparing users", completed=done, total=total)
 
+        def stage(what: str) -> None:
+            progress.update(task, description=what)
+
         try:
-            export_run(trained, target, profile, limits=limits, tick=tick, allow_users=allow_users)
+            if is_plain:
+                export_run(trained, target, tick=tick, allow_users=allow_users)
+            else:
+                _, costs = export_smallest(
+                    trained, target, profiles, limits=limits, tick=tick, stage=stage,
+                    allow_users=allow_users,
+                )  # fmt: skip
         except ParityFailure as failure:
             progress.stop()
             _print_faults(failure.report)
             fail(str(failure), code=1)
-        except PriceTooHigh as failure:
+        except NoProfile as failure:
             progress.stop()
-            fail(f"{failure} with --min-overlap and --max-ndcg-loss", code=1)
-    _print_success(target, time.monotonic() - started, as_json)
+            err.print(_cost_table(failure.costs))
+            fail(
+                f"{failure}. Export fp32, or allow more with --min-overlap, --max-ndcg-loss, "
+                "--max-mb and --max-us",
+                code=1,
+            )
+    _print_success(target, time.monotonic() - started, costs, as_json)
 
 
 def _print_faults(report: ParityReport) -> None:
@@ -101,7 +160,9 @@ def _print_faults(report: ParityReport) -> None:
     err.print(table)
 
 
-def _print_success(target: Path, seconds: float, as_json: bool) -> None:
+def _print_success(
+    target: Path, seconds: float, costs: Sequence[ProfileCost], as_json: bool
+) -> None:
     info = Recommender.load(target).info
     size = target.stat().st_size
     parity = dict(info.parity or {})
@@ -114,6 +175,7 @@ def _print_success(target: Path, seconds: float, as_json: bool) -> None:
             "n_users": info.n_users,
             "parity": parity,
             "metrics": info.metrics,
+            "profiles": [cost.to_json() for cost in costs],
             "seconds": round(seconds, 2),
         }
         print(json.dumps(result))
@@ -133,8 +195,8 @@ def _print_success(target: Path, seconds: float, as_json: bool) -> None:
         f"identical top 10; largest score difference {parity['largest_difference']:.1e}, "
         f"{parity['largest_share_of_tolerance']:.0%} of what is tolerated"
     )
-    if "against_fp32" in parity:
-        _print_price(parity["against_fp32"])
+    if costs:
+        out.print(_cost_table(costs))
     test = info.metrics.get("test")
     if test:
         print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
@@ -143,17 +205,35 @@ def _print_success(target: Path, seconds: float, as_json: bool) -> None:
     say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
 
 
-def _print_price(price: Mapping[str, Any]) -> None:
-    print(
-        f"price    {price['size']:.2f} of the size of fp32; overlap@10 {price['overlap@10']:.4f}, "
-        f"first item the same for {price['same_first']:.1%} of {price['users']:,} users"
-    )
-    if price["ndcg@10_change"] is not None:
-        low, high = price["ndcg@10_change_interval"]
-        print(
-            f"         NDCG@10 {price['ndcg@10_change']:+.2%} against fp32, paired 95 % interval "
-            f"{low:+.2%} to {high:+.2%}"
+def _cost_table(costs: Sequence[ProfileCost]) -> Table:
+    """A row for each profile; changes of NDCG@10 with their paired 95 % interval."""
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("profile")
+    for name in ("MB", "table", "NDCG@10", "to fp32", "overlap", "first"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("us", "p99", "RAM"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cost in costs:
+        price = cost.price
+        change, overlap, first = "", "", ""
+        if price is not None:
+            overlap, first = f"{price.overlap_10:.4f}", f"{price.same_first:.1%}"
+            if price.ndcg_change is not None and price.ndcg_interval is not None:
+                low, high = price.ndcg_interval
+                change = f"{price.ndcg_change:+.2%} ({low:+.2%}..{high:+.2%})"
+        table.add_row(
+            cost.profile,
+            f"{cost.file_mb:.2f}",
+            f"{cost.table_mb:.2f}",
+            "-" if cost.ndcg is None else f"{cost.ndcg:.4f}",
+            change,
+            overlap,
+            first,
+            f"{cost.p50_us:.0f}",
+            f"{cost.p99_us:.0f}",
+            "-" if cost.memory_mb is None else f"{cost.memory_mb:.0f}",
         )
+    return table
 
 
 def with_default_profile(arguments: Sequence[str]) -> list[str]:

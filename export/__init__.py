@@ -3,13 +3,17 @@
 from attnrec.export.exporting import ParityFailure, PriceTooHigh, export
 from attnrec.export.parity import Fault, ParityReport
 from attnrec.export.price import Limits, Price
+from attnrec.export.profiles import NoProfile, ProfileCost, export_smallest
 
 __all__ = [
     "Fault",
     "Limits",
+    "NoProfile",
     "ParityFailure",
     "ParityReport",
     "Price",
     "PriceTooHigh",
+    "ProfileCost",
     "export",
+    "export_smallest",
 ]

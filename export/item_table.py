@@ -1,7 +1,7 @@
 """How the item table lies in a file. The graph touches it in two places: a gather, a projection.
 
-`fp32` keeps the numbers. `int8` keeps 8-bit codes with scales, in one of two forms, because what
-is fast depends on the size of the catalogue (figures: README).
+`fp32` keeps the numbers. `int8` and `int4` keep codes of so many bits with scales, in one of two
+forms, because what is fast depends on the size of the catalogue (figures: README).
 """
 
 import copy
@@ -16,7 +16,6 @@ from attnrec.export.graph import GraphBuilder
 
 CONTRIB = "com.microsoft"
 """Domain of the operators that onnxruntime has beyond the standard."""
-_ZERO_POINT = 128  # of unsigned codes, which is what both operators assume
 
 
 class ItemTable(Protocol):
@@ -28,6 +27,10 @@ class ItemTable(Protocol):
     """They are those of the model."""
     rounds_states: bool
     """States are rounded as well, when scores are computed."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that it takes in the file."""
 
     def declare(self, g: GraphBuilder) -> None:
         """Add what is stored to the outermost graph, before anything is gathered."""
@@ -41,12 +44,25 @@ class ItemTable(Protocol):
 
 @dataclass(frozen=True)
 class Codes:
-    """A table rounded to 8 bits: value = code x scale, one scale for each block of a row."""
+    """A rounded table: value = code x scale, one scale for each block of a row."""
 
     codes: NDArray[np.int8]
-    """(N + 1, D / block, block), from -127 to 127."""
+    """(N + 1, D / block, block), from -127 to 127 or from -7 to 7."""
     scales: NDArray[np.float32]
     """(N + 1, D / block, 1)."""
+    bits: int
+    """Of one code, 8 or 4."""
+
+    @property
+    def block(self) -> int:
+        """Values that share a scale."""
+        return self.codes.shape[2]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of both."""
+        n_bytes: int = self.codes.size * self.bits // 8 + self.scales.nbytes
+        return n_bytes
 
     def values(self) -> NDArray[np.float32]:
         """What onnxruntime computes from them, bit for bit: (N + 1, D)."""
@@ -61,6 +77,10 @@ class FloatTable:
     def __init__(self, values: NDArray[np.float32]) -> None:
         self.values = values
 
+    @property
+    def n_bytes(self) -> int:
+        return self.values.nbytes
+
     def declare(self, g: GraphBuilder) -> None:
         self._table = g.initializer("item_table", self.values)
 
@@ -74,26 +94,33 @@ class FloatTable:
 
 
 class UnfoldedTable(FloatTable):
-    """int8 for small catalogues: onnxruntime turns the codes into float32 when it loads the file.
+    """Codes for small catalogues: onnxruntime makes float32 of them when it loads the file.
 
-    A quarter of the bytes at the speed of fp32, and every processor computes the same.
+    A quarter or an eighth of the bytes at the speed of fp32; every processor computes the same.
     """
 
     is_exact = False
 
     def __init__(self, codes: Codes) -> None:
-        """Codes with one block a row."""
         super().__init__(codes.values())
         self._codes = codes
 
+    @property
+    def n_bytes(self) -> int:
+        return self._codes.n_bytes
+
     def declare(self, g: GraphBuilder) -> None:
-        codes = g.initializer("item_codes", self._codes.codes[:, 0])  # (N + 1, D)
-        scales = g.initializer("item_scales", self._codes.scales[:, 0])  # (N + 1, 1)
-        self._table = g.Mul(g.Cast(codes, to=ir.DataType.FLOAT), scales)
+        stored = self._codes.codes
+        if self._codes.bits == 4:
+            stored = stored.astype(ir.DataType.INT4.numpy())
+        codes = g.initializer("item_codes", stored)  # (N + 1, D / block, block)
+        scales = g.initializer("item_scales", self._codes.scales)  # (N + 1, D / block, 1)
+        unfolded = g.Mul(g.Cast(codes, to=ir.DataType.FLOAT), scales)
+        self._table = g.Reshape(unfolded, [0, -1])  # (N + 1, D)
 
 
 class BlockTable:
-    """int8 for large catalogues: the codes stay codes in memory, and the projection reads them.
+    """Codes for large catalogues: they stay codes in memory, and the projection reads them.
 
     A third of the bytes, also in memory, and about half the time of one answer; batches of many
     rows are slower. The projection rounds the state to 8 bits as well, which moves scores a
@@ -106,6 +133,10 @@ class BlockTable:
         self.values = codes.values()
         self._codes = codes
 
+    @property
+    def n_bytes(self) -> int:
+        return self._codes.n_bytes
+
     def with_exact_states(self) -> "BlockTable":
         """The same codes, computed with in float32: slow, and the same everywhere."""
         exact = copy.copy(self)
@@ -113,17 +144,16 @@ class BlockTable:
         return exact
 
     def declare(self, g: GraphBuilder) -> None:
-        unsigned = (self._codes.codes.astype(np.int16) + _ZERO_POINT).astype(np.uint8)
-        scales = self._codes.scales
-        self._table = g.initializer("item_codes", unsigned)
-        self._scales = g.initializer("item_scales", scales)
+        name = "item_codes" if self._codes.bits == 8 else "item_code_pairs"
+        self._table = g.initializer(name, unsigned(self._codes))
+        self._scales = g.initializer("item_scales", self._codes.scales)
         # The same in another shape, made when the file is loaded.
         self._flat_scales = g.Reshape(self._scales, [0, -1])
 
     def gather(self, g: GraphBuilder, rows: ir.Value) -> ir.Value:
         blocks = g.op(
             "GatherBlockQuantized", self._table, rows, self._scales, domain=CONTRIB,
-            gather_axis=0, quantize_axis=2, block_size=self._codes.codes.shape[2], bits=8,
+            gather_axis=0, quantize_axis=2, block_size=self._codes.block, bits=self._codes.bits,
         )  # (B, T, D / block, block)  # fmt: skip
         vectors: ir.Value = g.Reshape(blocks, [0, 0, self.values.shape[1]])
         return vectors
@@ -132,7 +162,15 @@ class BlockTable:
         n_rows, dim = self.values.shape
         scores: ir.Value = g.op(
             "MatMulNBits", state, self._table, self._flat_scales, None, None, bias,
-            domain=CONTRIB, K=dim, N=n_rows, bits=8, block_size=self._codes.codes.shape[2],
+            domain=CONTRIB, K=dim, N=n_rows, bits=self._codes.bits, block_size=self._codes.block,
             accuracy_level=4 if self.rounds_states else 0,
         )  # fmt: skip
         return scores
+
+
+def unsigned(codes: Codes) -> NDArray[np.uint8]:
+    """Codes as both operators expect them: counted from 0, two of 4 bits in a byte, low first."""
+    counted = (codes.codes.astype(np.int16) + (1 << (codes.bits - 1))).astype(np.uint8)
+    if codes.bits == 8:
+        return counted
+    return (counted[..., ::2] | (counted[..., 1::2] << 4)).astype(np.uint8)

@@ -1,7 +1,7 @@
 """What a smaller file costs: its answers beside those of the exact one, for the same users."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,37 @@ from attnrec.train.run import Run
 from attnrec.train.split import HeldOut
 
 _K = 10
+_MIN_OVERLAP = {"int8": 0.98, "int4": 0.9}
 
 
 @dataclass(frozen=True)
 class Limits:
     """Where a price is too high and no file is written."""
 
-    min_overlap: float = 0.98
-    """Least mean share of the exact top 10 that is still in the top 10."""
+    min_overlap: float | None = None
+    """Least mean share of the exact top 10 that is still in the top 10; None: that of the profile,
+    0.98 for int8 and 0.9 for int4."""
     max_ndcg_loss: float = 0.005
     """Largest relative loss of test NDCG@10. A larger one counts where its paired 95 % interval
     excludes 0: what chance alone explains is no loss."""
+    max_mb: float | None = None
+    """Largest file, megabytes."""
+    max_us: float | None = None
+    """Longest median of an answer after 50 events on one thread of this machine, microseconds."""
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a share from 0 to 1, not {value}")
+        for name in ("min_overlap", "max_ndcg_loss"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} must be a share from 0 to 1, not {share}")
+        for name in ("max_mb", "max_us"):
+            most = getattr(self, name)
+            if most is not None and not most > 0:
+                raise ValueError(f"{name} must be above 0, not {most}")
+
+    def overlap_of(self, profile: str) -> float:
+        """The least overlap for a profile."""
+        return _MIN_OVERLAP[profile] if self.min_overlap is None else self.min_overlap
 
 
 @dataclass(frozen=True)
@@ -58,10 +73,11 @@ class Price:
             "ndcg@10_change_interval": self.ndcg_interval and [*map(_rounded, self.ndcg_interval)],
         }
 
-    def too_high(self, limits: Limits) -> str | None:
+    def too_high(self, profile: str, limits: Limits) -> str | None:
         """What is beyond the limits, with both numbers; None: nothing is."""
-        if self.overlap_10 < limits.min_overlap:
-            return f"overlap@10 is {self.overlap_10:.4f}, below the limit {limits.min_overlap:g}"
+        least = limits.overlap_of(profile)
+        if self.overlap_10 < least:
+            return f"overlap@10 is {self.overlap_10:.4f}, below the limit {least:g}"
         if self.ndcg_change is None or self.ndcg_interval is None:
             return None
         if self.ndcg_change < -limits.max_ndcg_loss and self.ndcg_interval[1] < 0:

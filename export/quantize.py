@@ -1,4 +1,4 @@
-"""From the item table of a trained model to the table of the profile `int8`."""
+"""From the item table of a trained model to that of the profiles `int8` and `int4`."""
 
 import numpy as np
 import torch
@@ -12,10 +12,13 @@ from attnrec.train.run import Run
 BLOCKS_FROM = 100_000
 """Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `BlockTable`."""
 
-_BLOCK = 16
-"""Values that share a scale where states are rounded, too. Of what onnxruntime takes the smallest:
-with 64, lists change twice as much."""
-_LARGEST_CODE = 127
+_BITS = {"int8": 8, "int4": 4}
+_BLOCKS = {8: 16, 4: 32}
+"""Values that share a scale where states are rounded, too, by bits. Of what onnxruntime takes 16
+is the smallest: with 64, lists change twice as much. Codes of 4 bits would pay a third for it."""
+_SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
+"""Shares of its largest value that may become the largest code of a block: of few codes, none
+should be kept for one far value."""
 _NOTHING = 1e-30  # where float32 ends, a scale would become 0
 _N_STATES = 20_000
 _DAMPING = 0.01  # of the mean variance, as in the paper
@@ -30,18 +33,22 @@ def check_quantizable(run: Run) -> None:
         )
 
 
-def int8_table(run: Run) -> UnfoldedTable | BlockTable:
+def rounded_table(run: Run, profile: str) -> UnfoldedTable | BlockTable:
     """The rounded table of a run, in the form that suits the size of its catalogue."""
     assert isinstance(run.model, TableModel)
     values: NDArray[np.float32] = run.model.item_table().detach().numpy()
     states = _training_states(run, run.model)
-    dim = values.shape[1]
-    if run.split.catalogue.n_items >= BLOCKS_FROM and dim % _BLOCK == 0:
-        return BlockTable(quantize(values, states, _BLOCK))
-    return UnfoldedTable(quantize(values, states, dim))
+    dim, bits = values.shape[1], _BITS[profile]
+    in_blocks = dim % _BLOCKS[bits] == 0
+    if run.split.catalogue.n_items >= BLOCKS_FROM and in_blocks:
+        return BlockTable(quantize(values, states, _BLOCKS[bits], bits))
+    block = _BLOCKS[bits] if bits < 8 and in_blocks else dim
+    return UnfoldedTable(quantize(values, states, block, bits))
 
 
-def quantize(values: NDArray[np.float32], states: NDArray[np.float32], block: int) -> Codes:
+def quantize(
+    values: NDArray[np.float32], states: NDArray[np.float32], block: int, bits: int = 8
+) -> Codes:
     """Round a table (N + 1, D), one scale for `block` values, to be multiplied with `states`.
 
     GPTQ (Frantar et al. 2022, algorithm 1): column by column, and what rounding took from one
@@ -50,9 +57,8 @@ def quantize(values: NDArray[np.float32], states: NDArray[np.float32], block: in
     rounded to the nearest code, and the codes take no more room.
     """
     n_rows, dim = values.shape
-    largest = np.abs(values.reshape(n_rows, -1, block)).max(axis=2, keepdims=True)
-    # A block of nothing has no scale; any will do.
-    scales = np.where(largest > _NOTHING, largest / _LARGEST_CODE, 1).astype(np.float32)
+    largest_code = largest_code_of(bits)
+    scales = _scales(values.reshape(n_rows, -1, block), largest_code)
     together = states.T.astype(np.float64) @ states  # (D, D)
     together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)
     give_back = np.linalg.cholesky(np.linalg.inv(together)).T  # (D, D), upper triangle
@@ -62,11 +68,32 @@ def quantize(values: NDArray[np.float32], states: NDArray[np.float32], block: in
         rest = values[chunk].astype(np.float64)
         for d in range(dim):
             scale = scales[chunk, d // block, 0]
-            code = np.clip(np.rint(rest[:, d] / scale), -_LARGEST_CODE, _LARGEST_CODE)
+            code = np.clip(np.rint(rest[:, d] / scale), -largest_code, largest_code)
             lost = (rest[:, d] - code * scale) / give_back[d, d]
             rest[:, d:] -= np.outer(lost, give_back[d, d:])
             codes[chunk, d] = code
-    return Codes(codes.reshape(n_rows, -1, block), scales)
+    return Codes(codes.reshape(n_rows, -1, block), scales, bits)
+
+
+def largest_code_of(bits: int) -> int:
+    """127 or 7: the same on both sides of 0."""
+    return int(2 ** (bits - 1) - 1)
+
+
+def _scales(blocks: NDArray[np.float32], largest_code: int) -> NDArray[np.float32]:
+    """Scales (N + 1, D / block, 1) of blocks (N + 1, D / block, block): those that lose least."""
+    largest = np.abs(blocks).max(axis=2, keepdims=True)
+    # A block of nothing has no scale; any will do.
+    whole = np.where(largest > _NOTHING, largest / largest_code, 1).astype(np.float32)
+    if largest_code > 7:
+        return whole
+    best, least = whole, np.full(whole.shape, np.inf)
+    for share in _SHRUNK:
+        scales = whole * np.float32(share)
+        codes = np.clip(np.rint(blocks / scales), -largest_code, largest_code)
+        lost = np.square(blocks - codes * scales).sum(axis=2, keepdims=True)
+        best, least = np.where(lost < least, scales, best), np.minimum(lost, least)
+    return best
 
 
 def _training_states(run: Run, model: TableModel) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.stored import StoredTensors
 
-_UNSIGNED_ZERO = 128  # of codes in blocks
+_UNSIGNED_ZERO, _ZERO_OF_PAIRS = 128, 8  # of codes in blocks
 _COMPARED = 100  # answers that share so many items in the same order count as one
 
 
@@ -64,18 +64,29 @@ def _unit_vectors(stored: StoredTensors) -> NDArray[np.float32] | None:
     """Item vectors divided by their lengths; None for a model that has none."""
     if "item_table" in stored:
         vectors = stored.numbers("item_table")[1:].astype(np.float32)
-    elif "item_codes" in stored:
-        codes = stored.numbers("item_codes")[1:]
-        vectors = codes.astype(np.float32)
-        if codes.dtype == np.uint8:
-            vectors -= _UNSIGNED_ZERO
-        vectors *= stored.numbers("item_scales")[1:]
-        vectors = vectors.reshape(len(codes), -1)
+    elif (codes := _codes(stored)) is not None:
+        codes *= stored.numbers("item_scales")[1:]  # in place: once in memory
+        vectors = codes.reshape(len(codes), -1)
     else:
         return None
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]  # in place: once in memory
     return vectors
+
+
+def _codes(stored: StoredTensors) -> NDArray[np.float32] | None:
+    """Codes of the item vectors (N, D / block, block), as numbers with a sign."""
+    if "item_code_pairs" in stored:
+        pairs = stored.numbers("item_code_pairs")[1:]
+        codes = np.stack([pairs & 15, pairs >> 4], axis=-1).astype(np.float32)
+        return codes.reshape(*pairs.shape[:2], -1) - _ZERO_OF_PAIRS
+    if "item_codes" not in stored:
+        return None
+    codes = stored.numbers("item_codes")[1:]
+    numbers = codes.astype(np.float32)
+    if codes.dtype == np.uint8:
+        numbers -= _UNSIGNED_ZERO
+    return numbers
 
 
 def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> Recommendations:

@@ -4,6 +4,7 @@ What the graph uses inside (which items there are, where their vectors lie) is w
 too: to look for similar items, to search by title, to take items out of an answer.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.protobuf import Reader, fields_of, text
 
 _DTYPES = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
+_INT4 = 22
 _TEXTS = 6  # number of the field string_data
 
 
@@ -34,6 +36,8 @@ class StoredTensors:
     def numbers(self, name: str) -> NDArray[Any]:
         """A tensor of numbers, in its shape. `ModelFileError` if the file has none."""
         fields = self._fields(name)
+        if fields["data_type"] == _INT4:
+            return _of_pairs(fields["raw_data"], fields["dims"])
         if fields["data_type"] not in _DTYPES:
             raise ModelFileError(
                 f"the tensor {name!r} has element type {fields['data_type']}; export again"
@@ -60,6 +64,14 @@ class StoredTensors:
 
     def _named(self, value: memoryview) -> tuple[str, memoryview]:
         return text(self._reader.read(value, onnx.TENSOR)["name"]), value
+
+
+def _of_pairs(raw: memoryview, dims: list[int]) -> NDArray[np.int8]:
+    """Codes of 4 bits with a sign, two in a byte, low first."""
+    pairs = np.frombuffer(raw, np.int8)
+    codes = np.empty(2 * len(pairs), np.int8)
+    codes[::2], codes[1::2] = pairs << 4 >> 4, pairs >> 4
+    return codes[: math.prod(dims)].reshape(dims)
 
 
 def without_items(content: bytes, item_ids: Ids) -> bytes:

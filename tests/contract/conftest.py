@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from attnrec.export import ParityReport, export, exporting
+from attnrec.export import ParityReport, draft, export
 from attnrec.export.body import export_body
 from attnrec.train import DataRecipe, Run, TrainConfig, train
 from attnrec.train.models import FAMILY, MODELS
@@ -125,7 +125,7 @@ def member_of(
             tables.events, config, items=tables.items, users=tables.users, recipe=RECIPE, out=out
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(exporting, "export_body", lambda _: body_of(run))
+            patch.setattr(draft, "export_body", lambda _: body_of(run))
             report = export(run, out / "model.onnx", allow_users=True)
         return Member(name, id_type, run, out / "model.onnx", report)
 

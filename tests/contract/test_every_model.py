@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from attnrec.cli.console import run_command
 from attnrec.cli.evaluate import evaluate as evaluate_command
-from attnrec.export import Limits, ParityFailure, export, exporting
+from attnrec.export import Limits, ParityFailure, draft, export
 from attnrec.export.body import export_body
 from attnrec.export.describe import describe
-from attnrec.export.quantize import int8_table
+from attnrec.export.quantize import rounded_table
 from attnrec.runtime import Recommender
 from attnrec.runtime.session import make_session
 from attnrec.train import Metrics, Run, evaluate
@@ -80,7 +80,7 @@ def test_a_run_that_was_kept_gives_the_same_bytes(
 ) -> None:
     member = member_of(name, id_type)
     kept = Run.load(member.run.directory)
-    monkeypatch.setattr(exporting, "export_body", lambda _: body_of(kept))
+    monkeypatch.setattr(draft, "export_body", lambda _: body_of(kept))
     export(kept, tmp_path / "again.onnx", allow_users=True)
     assert (tmp_path / "again.onnx").read_bytes() == member.file.read_bytes()
 
@@ -109,7 +109,7 @@ def test_a_fault_of_the_exporter_is_found_and_nothing_is_written(
         body = export_body(fault.model(run.model))
     if fault.body is not None:
         fault.body(body)
-    monkeypatch.setattr(exporting, "export_body", lambda _: body)
+    monkeypatch.setattr(draft, "export_body", lambda _: body)
     if fault.head is not None:
         fault.head(monkeypatch)
     with pytest.raises(ParityFailure, match="nothing was written") as failure:
@@ -213,12 +213,12 @@ def order_of_level(file: bytes, history: list[Any]) -> list[Any]:
 def test_equal_scores_are_in_the_order_of_the_table(member, body_of: BodyOf) -> None:
     run, body = level(member.run), level_body(body_of(member.run))
     ids = run.split.catalogue.item_ids.tolist()
-    tables = {"fp32": exporting._exact_table(run)}
+    tables = {"fp32": draft.exact_table(run)}
     if isinstance(run.model, TableModel):
-        tables["int8"] = int8_table(run)
+        tables["int8"] = rounded_table(run, "int8")
     for profile, table in tables.items():
-        graph = exporting.build_graph(run, body, table)
-        file = exporting._finish(graph, describe(run, {}, None, profile))
+        graph = draft.build_graph(run, body, table)
+        file = draft.finish(graph, describe(run, {}, None, profile))
         assert order_of_level(file, []) == ids
         assert order_of_level(file, ids[9:2:-2]) == ids[:3] + ids[4:9:2] + ids[10:]
 
@@ -238,7 +238,7 @@ def test_a_table_may_be_rounded_and_scores_have_none(
     member, body_of: BodyOf, monkeypatch: Patch, tmp_path: Path
 ) -> None:
     run, target = member.run, tmp_path / "model.onnx"
-    monkeypatch.setattr(exporting, "export_body", lambda _: body_of(run))
+    monkeypatch.setattr(draft, "export_body", lambda _: body_of(run))
     if not isinstance(run.model, TableModel):
         with pytest.raises(ValueError, match="nothing to quantize"):
             export(run, target, "int8", limits=NO_LIMITS, allow_users=True)

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pandas as pd
 import pytest
 
-from attnrec.export import exporting, quantize
+from attnrec.export import draft, quantize
 from attnrec.export.body import export_body
 from attnrec.export.describe import describe
 from attnrec.export.item_table import BlockTable, FloatTable, UnfoldedTable
@@ -71,9 +71,9 @@ def with_table(planted: Run, body: ir.Model) -> Callable[[Any], Recommender]:
     """The file of the run with its item vectors in a form, as the gate would have let it pass."""
 
     def load(table: Any, profile: str = "fp32") -> Recommender:
-        graph = exporting.build_graph(planted, body, table)
+        graph = draft.build_graph(planted, body, table)
         path = Path(planted.directory) / "model.onnx"
-        path.write_bytes(exporting._finish(graph, describe(planted, {}, None, profile)))
+        path.write_bytes(draft.finish(graph, describe(planted, {}, None, profile)))
         return Recommender.load(path)
 
     return load
@@ -81,7 +81,7 @@ def with_table(planted: Run, body: ir.Model) -> Callable[[Any], Recommender]:
 
 @pytest.fixture(scope="module")
 def recommender(planted: Run, with_table: Callable[[Any], Recommender]) -> Recommender:
-    return with_table(exporting._exact_table(planted))
+    return with_table(draft.exact_table(planted))
 
 
 def histories(n: int) -> list[tuple[list[str], int, str]]:

@@ -28,7 +28,7 @@ from exporter_faults import (
 from torch import Tensor
 
 from attnrec.cli import export as cli_export
-from attnrec.export import ParityFailure, contract, export, exporting
+from attnrec.export import ParityFailure, contract, draft, export
 from attnrec.export.body import export_body
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.item_table import FloatTable
@@ -147,14 +147,14 @@ def titles_of_others(patch: Patch) -> None:
         mixed = replace(catalogue, titles=np.roll(catalogue.titles, 1))
         return real(body, table, mixed, *rest)
 
-    patch.setattr(exporting, "assemble", retitled)
+    patch.setattr(draft, "assemble", retitled)
 
 
 def table_as_it_was_learned(patch: Patch) -> None:
     def learned(run: Run) -> FloatTable:
         return FloatTable(run.model.get_parameter("item_embedding.weight").detach().numpy())
 
-    patch.setattr(exporting, "_exact_table", learned)
+    patch.setattr(draft, "exact_table", learned)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ FAULTS = [
 def seed_fault(fault: Seeded, run: Run, body_of: BodyOf, patch: Patch) -> None:
     """Put the fault into the exporter."""
     body = body_of(fault.run) if fault.model is None else export_body(fault.model(run.model))
-    patch.setattr(exporting, "export_body", lambda _: body.clone())
+    patch.setattr(draft, "export_body", lambda _: body.clone())
     if fault.head is not None:
         fault.head(patch)
 
@@ -229,7 +229,7 @@ def test_without_a_fault_the_same_way_leads_to_a_file(
     runs: dict[str, Run], body_of: BodyOf, monkeypatch: Patch, tmp_path: Path
 ) -> None:
     body = body_of("sasrec-string")
-    monkeypatch.setattr(exporting, "export_body", lambda _: body.clone())
+    monkeypatch.setattr(draft, "export_body", lambda _: body.clone())
     assert export(runs["sasrec-string"], tmp_path / "model.onnx").n_faults == 0
     assert (tmp_path / "model.onnx").exists()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from attnrec.export import ParityReport, exporting
+from attnrec.export import ParityReport, draft
 from attnrec.export.describe import describe
 from attnrec.export.parity import check_parity
 from attnrec.train import Run
@@ -24,8 +24,8 @@ def test_no_weight_can_be_off_by_a_thousandth(
         changed.reshape(-1)[-1] += 1e-3  # of the keys' and values' bias, a value's
         body = original.clone()
         body.graph.initializers[key].const_value = ir.tensor(changed, name=key)
-        graph = exporting.build_graph(run, body, exporting._exact_table(run))
-        file = exporting._finish(graph, describe(run, {}, None, "fp32"))
+        graph = draft.build_graph(run, body, draft.exact_table(run))
+        file = draft.finish(graph, describe(run, {}, None, "fp32"))
         if not check_parity(file, run).n_faults:
             unnoticed.append(key)
     assert unnoticed == []

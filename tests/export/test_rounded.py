@@ -1,6 +1,7 @@
-"""The profile int8: the same file with rounded item vectors, and the price of rounding."""
+"""The profiles int8 and int4: the same file with rounded weights, and the price of rounding."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize
-from attnrec.export.exporting import Source
+from attnrec.export.draft import Source
 from attnrec.export.item_table import Codes, UnfoldedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run
@@ -24,32 +25,39 @@ from attnrec.train.reference import Reference
 LOOSE = Limits(min_overlap=0.95, max_ndcg_loss=1)
 FORMS = {"unfolded": 10**9, "blocks": 0}
 RUNS = ("sasrec-string", "sasrec-int64")
+ROUNDED = ("int8", "int4")
+LIMITS = {"int8": LOOSE, "int4": Limits(min_overlap=0.8, max_ndcg_loss=1)}
 
 
 @pytest.fixture(scope="module")
-def int8_files(
+def rounded_files(
     runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, str], Path]:
-    """Both runs in both forms, by (run, form)."""
-    directory = tmp_path_factory.mktemp("int8")
+) -> dict[tuple[str, str, str], Path]:
+    """Both runs in both forms and profiles, by (run, form, profile)."""
+    directory = tmp_path_factory.mktemp("rounded")
     files = {}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize, "_BLOCKS", {8: 16, 4: 16})  # the vectors have 16 values
         for form, blocks_from in FORMS.items():
             patch.setattr(quantize, "BLOCKS_FROM", blocks_from)
-            for name in RUNS:
-                files[name, form] = directory / f"{name}-{form}.onnx"
-                export(runs[name], files[name, form], "int8", limits=LOOSE)
+            for name, profile in product(RUNS, ROUNDED):
+                file = files[name, form, profile] = directory / f"{name}-{form}-{profile}.onnx"
+                export(runs[name], file, profile, limits=LIMITS[profile])
     return files
 
 
-@pytest.fixture(params=[(run, form) for run in RUNS for form in FORMS], ids="-".join)
+@pytest.fixture(params=list(product(RUNS, FORMS, ROUNDED)), ids="-".join)
 def made(
     request: pytest.FixtureRequest,
-    int8_files: dict[tuple[str, str], Path],
+    rounded_files: dict[tuple[str, str, str], Path],
     runs: dict[str, Run],
-) -> tuple[Run, Path]:
-    """A run and its int8 file, in turn."""
-    return runs[request.param[0]], int8_files[request.param]
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Run, Path, str]:
+    """A run, its file and the profile of it, in turn."""
+    run, form, profile = request.param
+    monkeypatch.setattr(quantize, "_BLOCKS", {8: 16, 4: 16})
+    monkeypatch.setattr(quantize, "BLOCKS_FROM", FORMS[form])
+    return runs[run], rounded_files[request.param], profile
 
 
 def operators(file: Path) -> set[str]:
@@ -59,6 +67,25 @@ def operators(file: Path) -> set[str]:
 
 
 # --- rounding
+
+
+@settings(max_examples=60)
+@given(
+    values=arrays(np.float32, (5, 16), elements=st.floats(-1e6, 1e6, width=32)),
+    block=st.sampled_from([4, 16]),
+)
+def test_four_bits_lose_no_more_than_the_nearest_of_15_even_codes(
+    values: NDArray[np.float32], block: int
+) -> None:
+    codes = quantize.quantize(values, np.empty((0, 16), np.float32), block, bits=4)
+    assert np.abs(codes.codes).max() <= 7
+    blocks = values.reshape(5, -1, block)
+    whole = np.maximum(np.abs(blocks).max(axis=2, keepdims=True) / 7, 1e-30)
+    nearest = np.rint(blocks / whole) * whole
+    lost, allowed = (
+        np.square(blocks - x.reshape(blocks.shape)) for x in (codes.values(), nearest)
+    )
+    assert (lost.sum(axis=2) <= allowed.sum(axis=2) * 1.001 + 1e-30).all()
 
 
 @settings(max_examples=60)
@@ -93,29 +120,31 @@ def test_states_that_are_alike_keep_their_scores_better_than_nearest_codes() -> 
 # --- the file
 
 
+@pytest.mark.parametrize("profile", ROUNDED)
 def test_a_large_catalogue_is_computed_with_codes_and_a_small_one_is_not(
-    int8_files: dict[tuple[str, str], Path],
+    profile: str,
+    rounded_files: dict[tuple[str, str, str], Path],
 ) -> None:
     contrib = {"GatherBlockQuantized", "MatMulNBits"}
-    assert contrib <= operators(int8_files["sasrec-string", "blocks"])
-    assert not contrib & operators(int8_files["sasrec-string", "unfolded"])
+    assert contrib <= operators(rounded_files["sasrec-string", "blocks", profile])
+    assert not contrib & operators(rounded_files["sasrec-string", "unfolded", profile])
 
 
 def test_vectors_that_are_no_blocks_of_16_are_unfolded_whatever_the_catalogue(
     runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantize, "BLOCKS_FROM", 0)
-    monkeypatch.setattr(quantize, "_BLOCK", 32)  # the vectors of these runs have 16 values
-    assert isinstance(quantize.int8_table(runs["sasrec-string"]), UnfoldedTable)
+    monkeypatch.setattr(quantize, "_BLOCKS", {8: 32})  # the vectors of these runs have 16 values
+    assert isinstance(quantize.rounded_table(runs["sasrec-string"], "int8"), UnfoldedTable)
 
 
 def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
-    made: tuple[Run, Path],
+    made: tuple[Run, Path, str],
 ) -> None:
-    run, file = made
+    run, file, profile = made
     recommender = Recommender.load(file)
     rounded = Source.of(run).rounded().run
-    table = quantize.int8_table(rounded).values
+    table = quantize.rounded_table(rounded, profile).values
     reference = Reference(rounded.model, run.split.catalogue, table)
     histories = run.split.held_out("test").histories
     answers = recommender.recommend_batch(histories, 5, exclude_seen=True)
@@ -125,38 +154,38 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
         assert np.allclose(answer.scores, truth.scores, rtol=0, atol=tolerance)
 
 
-def test_the_file_says_what_it_costs(made: tuple[Run, Path]) -> None:
-    run, file = made
+def test_the_file_says_what_it_costs(made: tuple[Run, Path, str]) -> None:
+    run, file, profile = made
     info = Recommender.load(file).info
-    assert info.profile == "int8" and info.parity is not None
+    assert info.profile == profile and info.parity is not None
     cost = info.parity["against_fp32"]
     assert cost["users"] == info.parity["test_users"] == len(run.split.held_out("test").histories)
-    assert 0.95 <= cost["overlap@10"] <= 1
+    assert LIMITS[profile].min_overlap <= cost["overlap@10"] <= 1
     low, high = cost["ndcg@10_change_interval"]
     assert low <= cost["ndcg@10_change"] <= high
     assert info.metrics["test"]["ndcg@10"] > 0
 
 
 def test_only_a_file_that_rounds_states_has_a_tolerance_of_its_own(
-    int8_files: dict[tuple[str, str], Path],
+    rounded_files: dict[tuple[str, str, str], Path],
 ) -> None:
-    for (_, form), file in int8_files.items():
+    for (_, form, _), file in rounded_files.items():
         tolerance = Recommender.load(file).info.score_tolerance
         assert (tolerance > 1e-4) == (form == "blocks"), file
 
 
 def test_the_same_run_gives_the_same_bytes(
-    runs: dict[str, Run], int8_files: dict[tuple[str, str], Path], tmp_path: Path
+    runs: dict[str, Run], rounded_files: dict[tuple[str, str, str], Path], tmp_path: Path
 ) -> None:
     export(runs["sasrec-int64"], tmp_path / "again.onnx", "int8", limits=LOOSE)
-    first = int8_files["sasrec-int64", "unfolded"].read_bytes()
+    first = rounded_files["sasrec-int64", "unfolded", "int8"].read_bytes()
     assert (tmp_path / "again.onnx").read_bytes() == first
 
 
 def test_candidates_and_catalogue_score_alike_within_the_tolerance(
-    made: tuple[Run, Path],
+    made: tuple[Run, Path, str],
 ) -> None:
-    run, file = made
+    run, file, _ = made
     recommender = Recommender.load(file)
     tolerance = max(2e-4, 2 * recommender.info.score_tolerance)
     for history in run.split.held_out("test").histories[:10]:
@@ -174,12 +203,15 @@ def refusal(session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> str:
 
 
 def test_every_profile_refuses_the_same_calls(
-    int8_files: dict[tuple[str, str], Path],
+    rounded_files: dict[tuple[str, str, str], Path],
     exported: dict[str, tuple[Path, Any]],
     runs: dict[str, Run],
 ) -> None:
     for name in RUNS:
-        files = [exported[name][0], *(int8_files[name, form] for form in FORMS)]
+        files = [
+            exported[name][0],
+            *(rounded_files[name, *kind] for kind in product(FORMS, ROUNDED)),
+        ]
         sessions = [onnxruntime.InferenceSession(file.read_bytes()) for file in files]
         ids = runs[name].split.catalogue.item_ids[None, :3]
         right = {"history": ids, "exclude": ids[:, :0], "candidates": ids[:, :0]}
@@ -212,7 +244,7 @@ def test_every_profile_refuses_the_same_calls(
 def test_a_price_above_the_limit_writes_nothing_and_keeps_the_older_file(
     runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "_LARGEST_CODE", 2)  # five levels instead of 255
+    monkeypatch.setattr(quantize, "largest_code_of", lambda bits: 2)  # five levels instead of 255
     target = tmp_path / "model.onnx"
     target.write_bytes(b"an older file")
     with pytest.raises(
@@ -252,7 +284,7 @@ PRICE = Price(1000, 0.99, 0.99, 0.5, ndcg_change=-0.01, ndcg_interval=(-0.02, -0
     ],
 )
 def test_a_loss_counts_where_it_is_large_and_not_chance(price: Price, reason: str | None) -> None:
-    found = price.too_high(Limits())
+    found = price.too_high("int8", Limits())
     assert (found is None) == (reason is None)
     assert reason is None or reason in str(found)
 
