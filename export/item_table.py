@@ -56,7 +56,8 @@ class Codes:
     @property
     def block(self) -> int:
         """Values that share a scale."""
-        return self.codes.shape[2]
+        block: int = self.codes.shape[2]
+        return block
 
     @property
     def n_bytes(self) -> int:

@@ -173,11 +173,26 @@ def test_quantizing_prints_and_keeps_its_price(run, trained, tmp_path) -> None:
     arguments = ("--min-overlap", 0.5, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
     outcome = run("export", "--quantize", trained, *arguments)
     assert outcome.code == 0, outcome.err
-    assert "of the size of fp32; overlap@10" in outcome.out
-    assert "paired 95 % interval" in outcome.out
+    assert all(name in outcome.out for name in ("to fp32", "overlap", "RAM", "NDCG@10"))
+    assert any(row.startswith("int8") for row in outcome.out.splitlines())
     result = json.loads(run("export", trained, "--quantize", "int8", *arguments, "--json").out)
     assert result["profile"] == "int8"
     assert result["parity"]["against_fp32"]["users"] == 30
+    assert [cost["profile"] for cost in result["profiles"]] == ["fp32", "int8"]
+
+
+def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
+    run, trained, tmp_path
+) -> None:
+    file = tmp_path / "m.onnx"
+    loose = ("--min-overlap", "10%", "--max-ndcg-loss", "100%", "--out", file, "--json")
+    outcome = run("export", trained, "--quantize", "auto", *loose)
+    assert json.loads(outcome.out)["profile"] == "int4", outcome.err
+    outcome = run("export", trained, "--quantize", "auto", *loose, "--max-mb", 0.0001)
+    assert outcome.code == 1 and "above the limit 0.0001" in outcome.err
+    assert "--max-mb" in outcome.err and file.exists()
+    outcome = run("export", trained, "--max-ndcg-loss", "little")
+    assert outcome.code == 2 and "'little' is neither a share nor a percentage" in outcome.err
 
 
 def test_a_price_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tmp_path) -> None:
