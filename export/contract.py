@@ -21,6 +21,7 @@ from attnrec.export.callers import (
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.ids import id_type_of
 from attnrec.export.item_table import CONTRIB, ItemTable
+from attnrec.export.top_k import best
 from attnrec.runtime import format as names
 from attnrec.train.split import Catalogue
 from attnrec.train.users import Users
@@ -233,16 +234,6 @@ def ban(g: GraphBuilder, scores: ir.Value, exclude: ir.Value) -> ir.Value:
     minus_inf = g.Expand(-np.inf, g.Shape(exclude))  # (B, X)
     allowed: ir.Value = g.ScatterElements(scores, exclude, minus_inf, axis=1)
     return allowed
-
-
-def best(
-    g: GraphBuilder, scores: ir.Value, k: ir.Value, n_items: int
-) -> tuple[ir.Value, ir.Value]:
-    """Top K = min(max(k, 0), N): scores (B, K) and rows (B, K), row 0 where nothing is left."""
-    top_k = g.Clip(k, 0, n_items)
-    best_scores, rows = g.TopK(scores, top_k, axis=-1, largest=1, sorted=1, outputs=2)
-    nothing_left = g.IsInf(best_scores)
-    return best_scores, g.Where(nothing_left, 0, rows)
 
 
 def ids_of_rows(g: GraphBuilder, rows: ir.Value, catalogue: Catalogue) -> ir.Value:
