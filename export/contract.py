@@ -4,7 +4,6 @@ Nothing here knows how a model computes; the body is inlined between `compact` a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +20,7 @@ from attnrec.export.callers import (
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.ids import id_type_of
 from attnrec.export.item_table import CONTRIB, ItemTable
-from attnrec.export.top_k import best
+from attnrec.export.top_k import Part, Rows, Scored, best
 from attnrec.runtime import format as names
 from attnrec.train.split import Catalogue
 from attnrec.train.users import Users
@@ -29,16 +28,6 @@ from attnrec.train.users import Users
 _OPSETS = {"": OPSET, ML: 4, CONTRIB: 1}
 _IR_VERSION = 10
 _END = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Catalogue rows of the ids of a call; 0 for padding and for unknown ids."""
-
-    history: ir.Value  # (B, T)
-    exclude: ir.Value  # (B, X)
-    candidates: ir.Value  # (B, C)
-    n_candidates: ir.Value  # (1,): C
 
 
 def assemble(
@@ -61,6 +50,7 @@ def assemble(
     rows = rows_of_ids(g, inputs, catalogue)
     place, n_known = compact(g, rows.history, max_len)
     seq = place(rows.history, 0)  # (B, W)
+    no_item = _minus_inf_at_row_0(g, catalogue.n_items)
     caller: dict[str, ir.Value] = {}
     if declared:
         assert users is not None
@@ -68,15 +58,14 @@ def assemble(
         caller = rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
     if table is None:
         (every_score,) = g.inline(body, {HISTORY_INDEX: seq} | caller)
-        scores, attention = choose_scored(g, every_score, rows, catalogue.n_items), None
+        scored, attention = score_at_once(g, every_score, rows, no_item), None
     else:
         state, attention = _state(g, body, table, seq, caller)
         more = None
         if added is not None:
             (more,) = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, N + 1)
-        scores = score_table(g, state, table, rows, catalogue.n_items, more)
-    allowed = ban(g, scores, rows.exclude)
-    best_scores, best_rows = best(g, allowed, inputs[names.K], catalogue.n_items)
+        scored = score_table(g, state, table, rows, no_item, more)
+    best_scores, best_rows = best(g, scored, rows, no_item, inputs[names.K], catalogue.n_items)
     outputs = {
         names.ITEMS: ids_of_rows(g, best_rows, catalogue),
         names.SCORES: best_scores,
@@ -118,13 +107,13 @@ def _inputs(id_type: str) -> dict[str, ir.Value]:
     return values
 
 
-def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalogue) -> _Rows:
+def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalogue) -> Rows:
     """One dictionary for all three inputs: its set-up costs more than its look-ups."""
     parts = [inputs[name] for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)]
     rows = look_up(g, g.Concat(*parts, axis=1), catalogue.item_ids.tolist())
     widths = [g.Shape(part, start=1, end=2) for part in parts]
     history, exclude, candidates = g.Split(rows, g.Concat(*widths, axis=0), axis=1, outputs=3)
-    return _Rows(history, exclude, candidates, n_candidates=widths[-1])
+    return Rows(history, exclude, candidates, n_candidates=widths[-1])
 
 
 def compact(
@@ -159,44 +148,33 @@ def score_table(
     g: GraphBuilder,
     state: ir.Value,
     table: ItemTable,
-    rows: _Rows,
-    n_items: int,
+    rows: Rows,
+    no_item: ir.Value,
     added: ir.Value | None = None,
-) -> ir.Value:
-    """Scores (B, N + 1): of every item, or of the candidates with -inf for the rest.
+) -> Scored:
+    """Scores of the table, and what is to be added to them (B, N + 1), if anything is."""
 
-    added: to be added to those of the table (B, N + 1), if anything is.
-    """
-    no_item = _minus_inf_at_row_0(g, n_items)
-
-    def every_item(g: GraphBuilder) -> ir.Value:
-        scores = table.project(g, state, no_item)
-        return scores if added is None else g.Add(scores, added)
+    def every_item(part: Part) -> ir.Value:
+        scores = table.project(g, part(state), no_item)
+        return scores if added is None else g.Add(scores, part(added))
 
     def candidates_only(g: GraphBuilder) -> ir.Value:
         vectors = table.gather(g, rows.candidates)  # (B, C, D)
-        scores = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])  # (B, C)
+        scores: ir.Value = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])
         if added is not None:
             scores = g.Add(scores, g.GatherElements(added, rows.candidates, axis=1))
-        listed: ir.Value = g.Add(_scatter_into_minus_inf(g, rows, scores, n_items), no_item)
-        return listed
-
-    return _if_no_candidates(g, rows, every_item, candidates_only)
-
-
-def choose_scored(g: GraphBuilder, every_score: ir.Value, rows: _Rows, n_items: int) -> ir.Value:
-    """The same for a score model, which computes every score in either case."""
-    item_scores = g.Add(every_score, _minus_inf_at_row_0(g, n_items))  # (B, N + 1)
-
-    def every_item(g: GraphBuilder) -> ir.Value:
-        scores: ir.Value = g.Identity(item_scores)
         return scores
 
-    def candidates_only(g: GraphBuilder) -> ir.Value:
-        scores = g.GatherElements(item_scores, rows.candidates, axis=1)  # (B, C)
-        return _scatter_into_minus_inf(g, rows, scores, n_items)
+    return Scored(every_item, candidates_only)
 
-    return _if_no_candidates(g, rows, every_item, candidates_only)
+
+def score_at_once(g: GraphBuilder, every_score: ir.Value, rows: Rows, no_item: ir.Value) -> Scored:
+    """The same for a score model, which computes every score in either case."""
+    item_scores = g.Add(every_score, no_item)  # (B, N + 1)
+    return Scored(
+        lambda part: part(item_scores),
+        lambda g: g.GatherElements(item_scores, rows.candidates, axis=1),
+    )
 
 
 def _minus_inf_at_row_0(g: GraphBuilder, n_items: int) -> ir.Value:
@@ -204,36 +182,6 @@ def _minus_inf_at_row_0(g: GraphBuilder, n_items: int) -> ir.Value:
     no_item = np.zeros(n_items + 1, dtype=np.float32)
     no_item[0] = -np.inf
     return g.initializer("no_item", no_item)
-
-
-def _if_no_candidates(
-    g: GraphBuilder,
-    rows: _Rows,
-    every_item: Callable[[GraphBuilder], ir.Value],
-    candidates_only: Callable[[GraphBuilder], ir.Value],
-) -> ir.Value:
-    scores: ir.Value = g.If(
-        g.Equal(rows.n_candidates, [0]),
-        then_branch=g.subgraph(every_item, "every_item"),
-        else_branch=g.subgraph(candidates_only, "candidates_only"),
-    )
-    return scores
-
-
-def _scatter_into_minus_inf(
-    g: GraphBuilder, rows: _Rows, scores: ir.Value, n_items: int
-) -> ir.Value:
-    batch = g.Shape(rows.candidates, start=0, end=1)
-    nothing = g.Expand(-np.inf, g.Concat(batch, [n_items + 1], axis=0))  # (B, N + 1)
-    scattered: ir.Value = g.ScatterElements(nothing, rows.candidates, scores, axis=1)
-    return scattered
-
-
-def ban(g: GraphBuilder, scores: ir.Value, exclude: ir.Value) -> ir.Value:
-    """Scores (B, N + 1) with -inf at the excluded rows (B, X)."""
-    minus_inf = g.Expand(-np.inf, g.Shape(exclude))  # (B, X)
-    allowed: ir.Value = g.ScatterElements(scores, exclude, minus_inf, axis=1)
-    return allowed
 
 
 def ids_of_rows(g: GraphBuilder, rows: ir.Value, catalogue: Catalogue) -> ir.Value:

@@ -1,6 +1,6 @@
 """Writing an ONNX graph as expressions: `g.Add(a, b)` instead of node plumbing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -78,17 +78,19 @@ class GraphBuilder:
             self._constants[key] = self.initializer(name, array)
         return self._constants[key]
 
-    def subgraph(self, build: Callable[["GraphBuilder"], ir.Value], name: str) -> ir.Graph:
-        """A branch of an `If`: it may use every value of this graph."""
-        inner = GraphBuilder(self._numbers)
-        output = build(inner)
-        return ir.Graph(
-            [],
-            [output],
-            nodes=inner.nodes,
-            initializers=list(inner.initializers.values()),
-            name=name,
+    def choose(self, condition: ir.Value, then: "Branch", otherwise: "Branch") -> Any:
+        """The values of one of two branches, which may use every value of this graph."""
+        branches = [self._branch(build) for build in (then, otherwise)]
+        outputs = len(branches[0].outputs)
+        return self.op(
+            "If", condition, outputs=outputs, then_branch=branches[0], else_branch=branches[1]
         )
+
+    def _branch(self, build: "Branch") -> ir.Graph:
+        inner = GraphBuilder(self._numbers)
+        outputs = list(build(inner))
+        tensors = list(inner.initializers.values())
+        return ir.Graph([], outputs, nodes=inner.nodes, initializers=tensors, name=build.__name__)
 
     def inline(
         self, model: ir.Model, inputs: Mapping[str, ir.Value], prefix: str = ""
@@ -117,3 +119,7 @@ class GraphBuilder:
             return value
         kind = np.float32 if isinstance(value, float) else np.int64
         return self.constant(np.array(value, dtype=kind))
+
+
+Branch = Callable[[GraphBuilder], Sequence[ir.Value]]
+"""A function that builds a branch in the graph of its own that it is given."""

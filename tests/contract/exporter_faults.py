@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnrec.export import contract
+from attnrec.export import contract, top_k
 from attnrec.export.graph import GraphBuilder
 from attnrec.train.models.protocol import Context
 from attnrec.train.models.sasrec import SASRec
@@ -60,24 +60,21 @@ def last_event_dropped(patch: Patch) -> None:
 
 
 def exclude_ignored(patch: Patch) -> None:
-    real = contract.ban
-    patch.setattr(contract, "ban", lambda g, scores, rows: real(g, scores, g.Mul(rows, 0)))
+    real = top_k._ban
+    patch.setattr(top_k, "_ban", lambda g, scores, rows: real(g, scores, g.Mul(rows, 0)))
 
 
 def candidates_ignored(patch: Patch) -> None:
-    patch.setattr(
-        contract, "_if_no_candidates", lambda g, _, every_item, candidates_only: every_item(g)
-    )
+    patch.setattr(GraphBuilder, "choose", lambda g, _, every_item, candidates: every_item(g))
 
 
 def later_rows_first(patch: Patch) -> None:
-    def backwards(g: GraphBuilder, scores: Any, k: Any, n_items: int) -> Any:
+    def backwards(g: GraphBuilder, scores: Any, k: Any, n_rows: int) -> Any:
         reversed_scores = g.Slice(scores, [-1], [-(2**62)], [1], [-1])
-        top_k = g.Clip(k, 0, n_items)
-        best, places = g.TopK(reversed_scores, top_k, axis=-1, largest=1, sorted=1, outputs=2)
-        return best, g.Where(g.IsInf(best), 0, g.Sub(n_items, places))
+        best, places = g.TopK(reversed_scores, k, axis=-1, largest=1, sorted=1, outputs=2)
+        return best, g.Sub(n_rows - 1, places)
 
-    patch.setattr(contract, "best", backwards)
+    patch.setattr(top_k, "_of_all", backwards)
 
 
 def _users_changed(patch: Patch, change: Callable[[Any], dict[str, Any]]) -> None:
