@@ -34,7 +34,7 @@ class ModelInfo:
     repeats: bool
     """Whether an item may be recommended again to who had it: the policy of the training run."""
     profile: str
-    """"fp32": exact. "int8": the item vectors are rounded to 8 bits."""
+    """"fp32": exact. "int8", "int4": the item vectors are rounded to so many bits."""
     final: bool
     """True: trained on every event, so `metrics` were measured on the run before."""
     data: Mapping[str, Any]
