@@ -37,7 +37,7 @@ install: .venv/linked-$(LISTING)
 	touch $@
 
 demo: install .venv-device/installed
-	@echo "--- 1/5 train on a year of a shop's purchases (a shortened training, about 2 minutes on 2 cores)"
+	@echo "--- 1/5 train on a year of a shop's purchases (a shortened training, about 3 minutes on 2 cores)"
 	$(VENV)/attnrec-train --epochs 6 --out demo-run --resume
 	@echo "--- 2/5 export to one small file, and prove it against the torch model"
 	$(VENV)/attnrec-export demo-run --quantize
