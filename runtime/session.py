@@ -35,6 +35,9 @@ def make_session(
     session = onnxruntime.InferenceSession(
         model, options, providers=list(providers or ["CPUExecutionProvider"])
     )
+    # It would keep the bytes of the whole file, to try other providers after a failure.
+    session.disable_fallback()
+    session._model_bytes = None
     if n_threads > 1:
         _with_threads.add(session)
     return session

@@ -1,6 +1,7 @@
 """Which files are refused, and that each refusal says what is wrong and what to do."""
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from attnrec.runtime import ModelFileError, Recommender
 from attnrec.runtime import format as names
+from attnrec.runtime.session import make_session
 
 Refused = Callable[..., None]
 Unsealed = Callable[[bytes], bytes]
@@ -159,3 +161,11 @@ def test_providers_are_a_list(string_path: Path, strings: Recommender) -> None:
     for providers in some:
         recommender = Recommender.load(string_path, providers=providers)
         assert recommender.recommend(["NA"]) == strings.recommend(["NA"])
+
+
+def test_nothing_keeps_the_bytes_of_a_loaded_file(string_path: Path) -> None:
+    content = string_path.read_bytes()
+    before = sys.getrefcount(content)
+    session = make_session(content)
+    assert session.get_inputs()
+    assert sys.getrefcount(content) == before
