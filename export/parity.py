@@ -218,6 +218,12 @@ class _Gate:
         except Exception as error:  # onnxruntime has no common base class for its errors
             self.report.add_fault(call.name, row, f"the file cannot answer: {error}")
             return []
+        rows = {name: len(value) for name, value in found.items()}
+        if {*rows.values()} != {len(call.histories)}:
+            self.report.add_fault(
+                call.name, row, f"rows of the answers to {len(call.histories)} histories: {rows}"
+            )
+            return []
         titles, attention = found.get(names.TITLES), found.get(names.ATTENTION)
         return [
             Answer(

@@ -39,7 +39,8 @@ def test_all_kinds_of_files_are_kept(path: Path) -> None:
     names = {file.stem for file in path.parent.glob("*.onnx")}
     assert names >= {
         "tiny-string", "tiny-int64", "tiny-markov-chain", "tiny-popularity",
-        "tiny-int8", "tiny-int8-blocks", "tiny-users", "tiny-times",
+        "tiny-int8", "tiny-int8-blocks", "tiny-users", "tiny-times", "tiny-int4",
+        "tiny-top-k-blocks",
     }  # fmt: skip
     assert path.stat().st_size < 150_000
 

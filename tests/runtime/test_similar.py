@@ -12,7 +12,9 @@ import pytest
 from attnrec.runtime import Recommender
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
-WITH_VECTORS = ("tiny-string", "tiny-int64", "tiny-int8", "tiny-int8-blocks")
+WITH_VECTORS = (
+    "tiny-string", "tiny-int64", "tiny-int8", "tiny-int8-blocks", "tiny-int4", "tiny-top-k-blocks",
+)  # fmt: skip
 
 
 @pytest.fixture(params=[*WITH_VECTORS, "tiny-markov-chain"])
