@@ -78,9 +78,7 @@ TINY = (
     Tiny("tiny-int8-blocks", INT64_IDS, settings=SASREC, profile="int8", blocks_from=0),
     Tiny("tiny-users", STRING_IDS, "user-item-attention", {"hidden_dim": 8}, users=True),
     Tiny("tiny-int4", STRING_IDS, settings=SASREC, titles=True, profile="int4"),
-    Tiny(
-        "tiny-int4-blocks", INT64_IDS, settings=WIDE, profile="int4", blocks_from=0, top_k_from=0
-    ),
+    Tiny("tiny-top-k-blocks", INT64_IDS, settings=SASREC, top_k_from=0),
     Tiny("tiny-times", STRING_IDS, "fusion", {**SASREC, "n_blocks": 2, "time_gaps": True}),
 )
 
