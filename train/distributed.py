@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,6 @@ class TrainingOver(Exception):
     """For the others: rank 0 has ended this training, or it has failed."""
 
 
-def n_started() -> int:
-    """Processes that torchrun started for one training; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def n_processes() -> int:
     """Processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
@@ -62,9 +58,12 @@ def joined() -> Iterator[int]:
 
     `ConnectionError` if they do not find each other, `ValueError` if they cannot train together.
     """
-    if n_started() == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
         return
+    # Its functions keep the group that exists when they are imported, which the first optimizer
+    # does. The threads of a kept group outlive it, and may abort the process where Python ends.
+    import_module("torch.distributed.nn")
     device = training_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)

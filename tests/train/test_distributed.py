@@ -1,6 +1,6 @@
 """Several processes train as one does, end together, and say once what went wrong.
 
-Two tests start real `torchrun`. In the others the processes are forked from one that has imported
+Some tests start real `torchrun`. In the others the processes are forked from one that has imported
 torch already, with the environment that torchrun gives them.
 """
 
@@ -279,6 +279,24 @@ def test_models_that_count_are_made_by_rank_0_alone(shop: Shop) -> None:
     assert start(command, shop.folder, arguments, 0, {}) == [0, 0]
     assert Run.load(shop.out).config.model == "markov-chain"
     assert shop.said(1) == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_no_thread_of_the_group_outlives_the_training(shop: Shop) -> None:
+    # One that did would abort the process now and then, where Python ends.
+    script = shop.folder / "several.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from attnrec.train import TrainConfig, train\n"
+        "from attnrec.train.following import train_together\n"
+        "config = TrainConfig('sasrec', epochs=1, settings={'hidden_dim': 16})\n"
+        f"train_together(lambda: train({str(shop.log)!r}, config, out={str(shop.out)!r}))\n"
+        "print('threads', [path.read_text() for path in Path('/proc/self/task').glob('*/comm')])\n"
+    )
+    done = torchrun(str(script))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("threads") == 2
+    assert "gloo" not in done.stdout
 
 
 # --- errors
