@@ -115,7 +115,7 @@ def export(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     target = run / MODEL_FILE if file is None else file
-    limits = Limits(min_overlap, max_ndcg_loss, max_mb, max_us)
+    limits = Limits(min_overlap, max_ndcg_loss)
     profiles = PROFILES if profile == _AUTO else (profile,)
     is_plain = profiles == ("fp32",) and max_mb is None and max_us is None
     costs: Sequence[ProfileCost] = ()
@@ -135,8 +135,8 @@ def export(
                 export_run(trained, target, tick=tick, allow_users=allow_users)
             else:
                 _, costs = export_smallest(
-                    trained, target, profiles, limits=limits, tick=tick, stage=stage,
-                    allow_users=allow_users,
+                    trained, target, profiles, limits=limits, max_mb=max_mb, max_us=max_us,
+                    tick=tick, stage=stage, allow_users=allow_users,
                 )  # fmt: skip
         except ParityFailure as failure:
             progress.stop()

@@ -2,8 +2,8 @@
 
 from attnrec.export.exporting import ParityFailure, PriceTooHigh, export
 from attnrec.export.parity import Fault, ParityReport
-from attnrec.export.price import Limits, Price
-from attnrec.export.profiles import NoProfile, ProfileCost, export_smallest
+from attnrec.export.price import Limits, Price, ProfileCost
+from attnrec.export.profiles import NoProfile, export_smallest
 
 __all__ = [
     "Fault",

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,6 +94,11 @@ def export(
     return report
 
 
+def reports_of(path: str | Path) -> tuple[Path, Path]:
+    """Where the figures of the profiles lie beside a file, and their picture."""
+    return Path(path).with_suffix(".profiles.json"), Path(path).with_suffix(".profiles.png")
+
+
 def gate(drafts: Drafts, draft: Draft, tick: Tick | None) -> ParityReport:
     """The report of a draft that answers like the torch model; else `ParityFailure`."""
     if isinstance(draft.table, BlockTable):
@@ -115,13 +121,15 @@ def seal(
     if cost is not None:
         parity["against_fp32"] = cost.to_json()
     if not run.split.final:
-        metrics["test"] = _test_metrics(draft)
+        metrics["test"] = test_metrics(draft)
     info = describe(run, metrics, parity, draft.profile)
     file = finish(draft.graph, info, golden=golden_vectors(draft.file, run))
     with replace_file(path) as temporary:
         temporary.write_bytes(file)
         # The last word belongs to the file as it lies on the disk.
         Recommender.load(temporary).selftest()
+    for report_of_another_file in reports_of(path):
+        report_of_another_file.unlink(missing_ok=True)
     logger.info("wrote %s, %.2f MB", path, len(file) / 1e6)
 
 
@@ -180,7 +188,7 @@ def _pass(draft: Draft, tick: Tick | None) -> ParityReport:
     return report
 
 
-def _test_metrics(draft: Draft) -> dict[str, object]:
+def test_metrics(draft: Draft) -> dict[str, Any]:
     """What is measured is what is shipped: the file, through the runtime."""
     run = draft.run
     metrics = evaluate_answers(

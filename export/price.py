@@ -1,7 +1,7 @@
 """What a smaller file costs: its answers beside those of the exact one, for the same users."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,20 +25,12 @@ class Limits:
     max_ndcg_loss: float = 0.005
     """Largest relative loss of test NDCG@10. A larger one counts where its paired 95 % interval
     excludes 0: what chance alone explains is no loss."""
-    max_mb: float | None = None
-    """Largest file, megabytes."""
-    max_us: float | None = None
-    """Longest median of an answer after 50 events on one thread of this machine, microseconds."""
 
     def __post_init__(self) -> None:
         for name in ("min_overlap", "max_ndcg_loss"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"{name} must be a share from 0 to 1, not {share}")
-        for name in ("max_mb", "max_us"):
-            most = getattr(self, name)
-            if most is not None and not most > 0:
-                raise ValueError(f"{name} must be above 0, not {most}")
 
     def overlap_of(self, profile: str) -> float:
         """The least overlap for a profile."""
@@ -87,6 +79,33 @@ class Price:
                 f"{high:+.2%}), a loss above the limit {limits.max_ndcg_loss:.2%}"
             )
         return None
+
+
+@dataclass(frozen=True)
+class ProfileCost:
+    """One profile of one model on one machine."""
+
+    profile: str
+    file_mb: float
+    """Megabytes of the file."""
+    table_mb: float
+    """Of that, the item vectors."""
+    ndcg: float | None
+    """Test NDCG@10; None: a final run has no test."""
+    price: Price | None
+    """The answers against those of fp32; None: they are those."""
+    p50_us: float
+    """Median of an answer after 50 events, one thread, microseconds."""
+    p99_us: float
+    """99th percentile of it."""
+    memory_mb: float | None
+    """Resident memory of a fresh process that has answered; None where no system tells."""
+    beyond: str | None = None
+    """Which limit it passes, with both numbers; None: none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures."""
+        return asdict(self) | {"price": self.price and self.price.to_json()}
 
 
 def price(exact: Answers, smaller: Answers, run: Run, *, size: float) -> Price:

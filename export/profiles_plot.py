@@ -6,8 +6,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from attnrec.export.price import ProfileCost
 
-def draw_profiles(costs: Sequence[Any], chosen: str, path: Path) -> None:
+
+def draw_profiles(costs: Sequence[ProfileCost], chosen: str, path: Path) -> None:
     """NDCG@10 and overlap@10 of each profile over the size of its file, as PNG.
 
     NDCG@10 with the paired 95 % interval of its difference to fp32, whose own is none.
@@ -16,10 +18,10 @@ def draw_profiles(costs: Sequence[Any], chosen: str, path: Path) -> None:
     quality, overlap = figure.subplots(1, 2)
     for cost in costs:
         colour = "tab:blue" if cost.profile == chosen else "tab:gray"
-        mean = None if cost.price is None else cost.price.ndcg_interval
+        interval = None if cost.price is None else cost.price.ndcg_interval
         if cost.ndcg is not None:
             exact = next(c.ndcg for c in costs if c.price is None)
-            ends = [exact * (1 + end) for end in mean] if mean else [cost.ndcg] * 2
+            ends = [(exact or 0) * (1 + end) for end in interval or (0, 0)]
             reach = [[max(0, cost.ndcg - ends[0])], [max(0, ends[1] - cost.ndcg)]]
             quality.errorbar(
                 [cost.file_mb], [cost.ndcg], yerr=reach, fmt="o", color=colour, capsize=3

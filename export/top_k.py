@@ -44,6 +44,7 @@ class Scored:
 
 
 Part = Callable[[ir.Value], ir.Value]
+"""Of a value (B, ...) all rows, or none where candidates are listed."""
 
 
 def best(

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attnrec.export import Limits, NoProfile, export_smallest
-from attnrec.export.profiles import ProfileCost
+from attnrec.export import Limits, NoProfile, ProfileCost, export, export_smallest
 from attnrec.runtime import Recommender
 from attnrec.runtime.stored import StoredTensors
 from attnrec.train import Run
@@ -53,16 +52,19 @@ def test_what_passes_a_limit_is_not_chosen(runs: dict[str, Run], tmp_path: Path)
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (Limits(max_mb=0.001), "the file has .* MB, above the limit 0.001"),
-        (Limits(max_us=0.5), "an answer takes .* us, above the limit 0.5"),
+        ({"max_mb": 0.001}, "the file has .* MB, above the limit 0.001"),
+        ({"max_us": 0.5}, "an answer takes .* us, above the limit 0.5"),
+        ({"max_mb": 0.001, "max_us": 0.5}, "the limit 0.001, and an answer takes"),
     ],
 )
 def test_where_every_profile_passes_a_limit_nothing_is_written(
-    limits: Limits, reason: str, runs: dict[str, Run], tmp_path: Path
+    limits: dict[str, float], reason: str, runs: dict[str, Run], tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"an older file")
     with pytest.raises(NoProfile, match=reason) as error:
-        export_smallest(runs["sasrec-string"], tmp_path / "model.onnx", ["int8"], limits=limits)
+        export_smallest(
+            runs["sasrec-string"], tmp_path / "model.onnx", ["int8"], limits=EASY, **limits
+        )
     assert [cost.profile for cost in error.value.costs] == ["int8"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_bytes() == b"an older file"
@@ -71,9 +73,25 @@ def test_where_every_profile_passes_a_limit_nothing_is_written(
 @pytest.mark.parametrize(
     ("name", "value"), [("max_mb", 0), ("max_us", -1), ("min_overlap", 1.1), ("max_mb", np.nan)]
 )
-def test_a_limit_that_nothing_can_keep_is_refused(name: str, value: float) -> None:
+def test_a_limit_that_nothing_can_keep_is_refused(
+    name: str, value: float, runs: dict[str, Run], tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=name):
-        Limits(**{name: value})
+        if name.startswith("min"):
+            Limits(**{name: value})
+        else:
+            export_smallest(runs["sasrec-string"], tmp_path / "model.onnx", **{name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_of_an_earlier_file_do_not_stay_beside_another(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    export_smallest(runs["sasrec-string"], file, ["int8"], limits=EASY)
+    assert len(list(tmp_path.iterdir())) == 3
+    export(runs["sasrec-string"], file)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_codes_of_four_bits_are_read_back_as_they_were_written(
