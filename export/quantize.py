@@ -58,7 +58,7 @@ def quantize(
     """
     n_rows, dim = values.shape
     largest_code = largest_code_of(bits)
-    scales = _scales(values.reshape(n_rows, -1, block), largest_code)
+    scales = scales_of(values.reshape(n_rows, -1, block), largest_code)
     together = states.T.astype(np.float64) @ states  # (D, D)
     together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)
     give_back = np.linalg.cholesky(np.linalg.inv(together)).T  # (D, D), upper triangle
@@ -80,8 +80,8 @@ def largest_code_of(bits: int) -> int:
     return int(2 ** (bits - 1) - 1)
 
 
-def _scales(blocks: NDArray[np.float32], largest_code: int) -> NDArray[np.float32]:
-    """Scales (N + 1, D / block, 1) of blocks (N + 1, D / block, block): those that lose least."""
+def scales_of(blocks: NDArray[np.float32], largest_code: int) -> NDArray[np.float32]:
+    """Scales (R, C / block, 1) of blocks (R, C / block, block): those that lose least."""
     largest = np.abs(blocks).max(axis=2, keepdims=True)
     # A block of nothing has no scale; any will do.
     whole = np.where(largest > _NOTHING, largest / largest_code, 1).astype(np.float32)

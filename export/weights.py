@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from attnrec.export.graph import GraphBuilder
+from attnrec.export.quantize import largest_code_of, scales_of
 from attnrec.train.models.protocol import RecommenderModel
 
 _LEAST_VALUES = 1024
 """In a tensor that is worth the two nodes which unfold it."""
-_LARGEST_CODE = 127
 _INDEXES = {np.dtype(np.int32), np.dtype(np.int64)}
 
 
@@ -70,8 +70,7 @@ def _stored(part: ir.Model) -> list[tuple[ir.Value, NDArray[Any]]]:
 
 def _rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Codes (R, C) and the scales of the rows (R, 1)."""
-    largest = np.abs(weights).max(axis=1, keepdims=True)
-    scales = np.where(largest > 0, largest / _LARGEST_CODE, 1).astype(np.float32)
+    scales = scales_of(weights[:, None], largest_code_of(8))[:, 0]
     return np.rint(weights / scales).astype(np.int8), scales
 
 

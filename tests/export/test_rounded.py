@@ -154,6 +154,19 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
         assert np.allclose(answer.scores, truth.scores, rtol=0, atol=tolerance)
 
 
+def test_similar_items_are_those_of_the_rounded_vectors(made: tuple[Run, Path, str]) -> None:
+    run, file, profile = made
+    table = quantize.rounded_table(Source.of(run).rounded().run, profile).values[1:]
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    ids, recommender = run.split.catalogue.item_ids.tolist(), Recommender.load(file)
+    for row in (0, 7):
+        near = unit @ unit[row]
+        near[row] = -np.inf
+        found = recommender.similar(ids[row], k=5)
+        assert found.item_ids == [ids[i] for i in np.argsort(-near, kind="stable")[:5]]
+        assert np.allclose(found.scores, np.sort(near)[::-1][:5], atol=1e-5)
+
+
 def test_the_file_says_what_it_costs(made: tuple[Run, Path, str]) -> None:
     run, file, profile = made
     info = Recommender.load(file).info

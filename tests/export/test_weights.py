@@ -73,6 +73,15 @@ def test_rounding_moves_a_weight_by_half_a_step_of_its_row_and_not_the_given_mod
     assert "item_embedding.weight" not in changed  # its codes are made by the table
 
 
+def test_rows_of_nothing_or_next_to_nothing_stay_numbers() -> None:
+    model = small_fusion()
+    with torch.no_grad():
+        model.blocks[0].expand.weight[0] = 0
+        model.blocks[0].expand.weight[1] = 1e-44
+    weight = round_weights(model, [export_body(model)]).state_dict()["blocks.0.expand.weight"]
+    assert weight.isfinite().all() and not weight[:2].any() and weight[2].any()
+
+
 def test_codes_are_stored_and_unfolded_when_the_file_is_loaded(
     runs: dict[str, Run], tmp_path: Path
 ) -> None:
