@@ -115,6 +115,11 @@ def export(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     target = run / MODEL_FILE if file is None else file
+    if profile not in (*PROFILES, _AUTO):
+        raise ValueError(
+            f"no profile {profile!r}; there are: {', '.join(PROFILES)}, and "
+            f"{_AUTO} for the smallest"
+        )
     limits = Limits(min_overlap, max_ndcg_loss)
     profiles = PROFILES if profile == _AUTO else (profile,)
     is_plain = profiles == ("fp32",) and max_mb is None and max_us is None
@@ -146,8 +151,8 @@ def export(
             progress.stop()
             err.print(_cost_table(failure.costs))
             fail(
-                f"{failure}. Export fp32, or allow more with --min-overlap, --max-ndcg-loss, "
-                "--max-mb and --max-us",
+                f"{failure}. Allow more with --min-overlap, --max-ndcg-loss, --max-mb or --max-us"
+                + ("" if "fp32" in profiles else ", or leave --quantize out"),
                 code=1,
             )
     _print_success(target, time.monotonic() - started, costs, as_json)

@@ -80,7 +80,7 @@ def export(
     limit is passed, `ValueError` for a profile or a catalogue that cannot be exported; then
     nothing is written and an earlier file at `path` stays. The same run gives the same bytes.
     """
-    check_exportable(run, (profile,), allow_users=allow_users)
+    check_exportable(run, path, (profile,), allow_users=allow_users)
     drafts = Drafts(run)
     draft = drafts.of(profile)
     report = gate(drafts, draft, tick)
@@ -133,8 +133,12 @@ def seal(
     logger.info("wrote %s, %.2f MB", path, len(file) / 1e6)
 
 
-def check_exportable(run: Run, profiles: Sequence[str], *, allow_users: bool) -> None:
-    """`ValueError` for a profile that there is not, or a run that cannot be exported in it."""
+def check_exportable(
+    run: Run, path: str | Path, profiles: Sequence[str], *, allow_users: bool
+) -> None:
+    """`ValueError` for a place or a profile that there is not, or a run that has no such file."""
+    if not Path(path).absolute().parent.is_dir():
+        raise ValueError(f"{Path(path).parent} is no folder; make it, or name another file")
     for profile in profiles:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")

@@ -64,7 +64,7 @@ def export_smallest(
     for name, most in {"max_mb": max_mb, "max_us": max_us}.items():
         if most is not None and not most > 0:
             raise ValueError(f"{name} must be above 0, not {most}")
-    check_exportable(run, profiles, allow_users=allow_users)
+    check_exportable(run, path, profiles, allow_users=allow_users)
     stage("exporting")
     drafts = Drafts(run)
     made = {profile: drafts.of(profile) for profile in dict.fromkeys(["fp32", *profiles])}

@@ -83,7 +83,7 @@ def test_an_unknown_profile_is_refused_with_those_there_are(
 def test_a_directory_that_does_not_exist_leaves_nothing_behind(
     runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    with pytest.raises(OSError, match="No such file or directory"):
+    with pytest.raises(ValueError, match="missing is no folder; make it"):
         export(runs["popularity-string"], tmp_path / "missing" / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
