@@ -46,18 +46,24 @@ def rounded_files(
     return files
 
 
+@pytest.fixture(scope="module")
+def rounded_runs(runs: dict[str, Run]) -> dict[str, Run]:
+    """The runs with the weights that their rounded files have."""
+    return {name: Source.of(runs[name]).rounded().run for name in RUNS}
+
+
 @pytest.fixture(params=list(product(RUNS, FORMS, ROUNDED)), ids="-".join)
 def made(
     request: pytest.FixtureRequest,
     rounded_files: dict[tuple[str, str, str], Path],
-    runs: dict[str, Run],
+    rounded_runs: dict[str, Run],
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Run, Path, str]:
-    """A run, its file and the profile of it, in turn."""
+    """A run with rounded weights, its file and the profile of it, in turn."""
     run, form, profile = request.param
     monkeypatch.setattr(quantize, "_BLOCKS", {8: 16, 4: 16})
     monkeypatch.setattr(quantize, "BLOCKS_FROM", FORMS[form])
-    return runs[run], rounded_files[request.param], profile
+    return rounded_runs[run], rounded_files[request.param], profile
 
 
 def operators(file: Path) -> set[str]:
@@ -143,9 +149,8 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
 ) -> None:
     run, file, profile = made
     recommender = Recommender.load(file)
-    rounded = Source.of(run).rounded().run
-    table = quantize.rounded_table(rounded, profile).values
-    reference = Reference(rounded.model, run.split.catalogue, table)
+    table = quantize.rounded_table(run, profile).values
+    reference = Reference(run.model, run.split.catalogue, table)
     histories = run.split.held_out("test").histories
     answers = recommender.recommend_batch(histories, 5, exclude_seen=True)
     truths = reference.recommend_batch(histories, 5)
@@ -156,7 +161,7 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
 
 def test_similar_items_are_those_of_the_rounded_vectors(made: tuple[Run, Path, str]) -> None:
     run, file, profile = made
-    table = quantize.rounded_table(Source.of(run).rounded().run, profile).values[1:]
+    table = quantize.rounded_table(run, profile).values[1:]
     unit = table / np.linalg.norm(table, axis=1, keepdims=True)
     ids, recommender = run.split.catalogue.item_ids.tolist(), Recommender.load(file)
     for row in (0, 7):
