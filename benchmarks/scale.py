@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from attnrec.export.draft import PROFILES, Drafts
+from attnrec.export.draft import PROFILES, Drafts, profiles_of
 from attnrec.runtime import Recommender
 from attnrec.runtime.measuring import Subject, cold_starts, take_turns
 from attnrec.train import Run, TrainConfig, train
@@ -85,6 +85,7 @@ def overlap(exact: Recommender, other: Recommender, subject: Subject) -> float:
 def measured(run: Run, folder: Path, profiles: list[str], seconds: float) -> list[dict[str, Any]]:
     """A row for each profile of one catalogue."""
     drafts, files = Drafts(run), {}
+    profiles = [profile for profile in profiles_of(run) if profile in profiles]
     for profile in profiles:
         files[profile] = folder / f"{profile}.onnx"
         draft = drafts.of(profile)

@@ -19,7 +19,8 @@ from attnrec.export.callers import (
 )
 from attnrec.export.graph import GraphBuilder
 from attnrec.export.ids import id_type_of
-from attnrec.export.item_table import CONTRIB, ItemTable
+from attnrec.export.item_table import ItemTable
+from attnrec.export.scanned_table import CONTRIB
 from attnrec.export.top_k import Part, Rows, Scored, best
 from attnrec.runtime import format as names
 from attnrec.train.split import Catalogue
@@ -58,13 +59,13 @@ def assemble(
         caller = rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
     if table is None:
         (every_score,) = g.inline(body, {HISTORY_INDEX: seq} | caller)
-        scored, attention = score_at_once(g, every_score, rows, no_item), None
+        scored, attention = score_at_once(g, every_score, no_item), None
     else:
         state, attention = _state(g, body, table, seq, caller)
         more = None
         if added is not None:
             (more,) = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, N + 1)
-        scored = score_table(g, state, table, rows, no_item, more)
+        scored = score_table(g, state, table, no_item, more)
     best_scores, best_rows = best(g, scored, rows, no_item, inputs[names.K], catalogue.n_items)
     outputs = {
         names.ITEMS: ids_of_rows(g, best_rows, catalogue),
@@ -148,7 +149,6 @@ def score_table(
     g: GraphBuilder,
     state: ir.Value,
     table: ItemTable,
-    rows: Rows,
     no_item: ir.Value,
     added: ir.Value | None = None,
 ) -> Scored:
@@ -158,22 +158,20 @@ def score_table(
         scores = table.project(g, part(state), no_item)
         return scores if added is None else g.Add(scores, part(added))
 
-    def candidates_only(g: GraphBuilder) -> ir.Value:
-        vectors = table.gather(g, rows.candidates)  # (B, C, D)
+    def of_rows(g: GraphBuilder, rows: ir.Value) -> ir.Value:
+        vectors = table.gather(g, rows)  # (B, C, D)
         scores: ir.Value = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])
-        if added is not None:
-            scores = g.Add(scores, g.GatherElements(added, rows.candidates, axis=1))
-        return scores
+        return scores if added is None else g.Add(scores, g.GatherElements(added, rows, axis=1))
 
-    return Scored(every_item, candidates_only)
+    return Scored(every_item, of_rows, is_scan=table.is_scanned)
 
 
-def score_at_once(g: GraphBuilder, every_score: ir.Value, rows: Rows, no_item: ir.Value) -> Scored:
+def score_at_once(g: GraphBuilder, every_score: ir.Value, no_item: ir.Value) -> Scored:
     """The same for a score model, which computes every score in either case."""
     item_scores = g.Add(every_score, no_item)  # (B, N + 1)
     return Scored(
         lambda part: part(item_scores),
-        lambda g: g.GatherElements(item_scores, rows.candidates, axis=1),
+        lambda g, rows: g.GatherElements(item_scores, rows, axis=1),
     )
 
 

@@ -11,7 +11,6 @@ import torch
 from attnrec.export.describe import describe, golden_vectors
 from attnrec.export.draft import PROFILES, Draft, Drafts, exact_table, finish
 from attnrec.export.ids import check_catalogue, check_users
-from attnrec.export.item_table import BlockTable
 from attnrec.export.parity import ParityReport, Tick, check_parity
 from attnrec.export.price import Limits, Price, price
 from attnrec.export.quantize import check_quantizable
@@ -74,7 +73,8 @@ def export(
     """Write `run` as one self-contained file and return how it compares with the torch model.
 
     profile: "fp32", or "int8" or "int4" with the item vectors rounded to so many bits, and the
-    other weights to 8; limits: what that may cost.
+    other weights to 8, or "int4+4", which is int8 for large catalogues in half the time; limits:
+    what that may cost.
     allow_users: write a file that holds user ids, which a model with the input "user" needs.
     Raises `ParityFailure` where the file does not answer like the model, `PriceTooHigh` where a
     limit is passed, `ValueError` for a profile or a catalogue that cannot be exported; then
@@ -83,7 +83,7 @@ def export(
     check_exportable(run, path, (profile,), allow_users=allow_users)
     drafts = Drafts(run)
     draft = drafts.of(profile)
-    report = gate(drafts, draft, tick)
+    report = gate(draft, tick)
     cost = None
     if profile != "fp32":
         cost = price_of(drafts.of("fp32"), draft)
@@ -99,12 +99,19 @@ def reports_of(path: str | Path) -> tuple[Path, Path]:
     return Path(path).with_suffix(".profiles.json"), Path(path).with_suffix(".profiles.png")
 
 
-def gate(drafts: Drafts, draft: Draft, tick: Tick | None) -> ParityReport:
+def gate(draft: Draft, tick: Tick | None) -> ParityReport:
     """The report of a draft that answers like the torch model; else `ParityFailure`."""
-    if isinstance(draft.table, BlockTable):
-        # Its codes have to pass where nothing but the codes is rounded.
-        _pass(drafts.with_table(draft.profile, draft.table.with_exact_states()), tick)
-    return _pass(draft, tick)
+    table = draft.table
+    report = check_parity(
+        draft.file,
+        draft.run,
+        tick,
+        item_table=None if table is None or table.is_exact else table.values,
+        is_scanned=table is not None and table.is_scanned,
+    )
+    if report.n_faults:
+        raise ParityFailure(report)
+    return report
 
 
 def price_of(exact: Draft, draft: Draft) -> Price:
@@ -145,7 +152,7 @@ def check_exportable(
     _check_run(run)
     _check_users(run, allow_users=allow_users)
     if set(profiles) - {"fp32"}:
-        check_quantizable(run)
+        check_quantizable(run, profiles)
 
 
 def _check_run(run: Run) -> None:
@@ -176,20 +183,6 @@ def _check_users(run: Run, *, allow_users: bool) -> None:
             "export with --allow-users (allow_users=True), or train a model that knows none, "
             "such as sasrec"
         )
-
-
-def _pass(draft: Draft, tick: Tick | None) -> ParityReport:
-    table = draft.table
-    report = check_parity(
-        draft.file,
-        draft.run,
-        tick,
-        item_table=None if table is None or table.is_exact else table.values,
-        is_coarse=table is not None and table.rounds_states,
-    )
-    if report.n_faults:
-        raise ParityFailure(report)
-    return report
 
 
 def test_metrics(draft: Draft) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """The gate: an exported file answers like the torch model that it came from, or is not written."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.export.comparison import Answer, Truth, compare, disagreement
+from attnrec.export.comparison import Answer, Finding, Found, Truth, compare, disagreement
 from attnrec.export.ids import id_type_of
 from attnrec.export.made_up import (
     Call,
@@ -28,7 +28,10 @@ from attnrec.train.split import HeldOut
 
 _BATCH = 64
 _TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10
+_FEW = 10
 _MOST_FAULTS = 20
+LEAST_FOUND = 0.99
+"""Of the 10 best items of a test user, the least share that a scan has to find, in the mean."""
 
 Tick = Callable[[int, int], None]
 
@@ -67,8 +70,8 @@ class ParityReport:
     """The first of them."""
     item_table: str = "as trained"
     """Which table the reference computed with."""
-    is_coarse: bool = False
-    """The file rounds more than its table: `largest_difference` becomes its tolerance."""
+    found: Found | None = None
+    """What a scan found; None: every item has its own score."""
     _last_fault: tuple[str, int] | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -76,8 +79,7 @@ class ParityReport:
         figures = {
             "reference": "torch training module in eval mode; ids, exclusion, top-k in numpy",
             "item_table": self.item_table,
-            "tolerance": "1e-5 x max(1, largest absolute score of the row)"
-            + (", and what rounding its state to 8 bits can move" if self.is_coarse else ""),
+            "tolerance": "1e-5 x max(1, largest absolute score of the row)",
             "test_users": self.n_test_users,
             "identical_top_10": self.n_identical / max(1, self.n_test_users),
             "made_up_rows": self.n_made_up_rows,
@@ -85,8 +87,8 @@ class ParityReport:
             "largest_share_of_tolerance": float(f"{self.largest_share:.3g}"),
             "largest_batch_difference": float(f"{self.largest_batch_difference:.3g}"),
         }
-        if self.is_coarse:
-            figures[names.SCORE_TOLERANCE] = figures["largest_difference"]
+        if self.found is not None:
+            figures["scan"] = self.found.to_json()
         return figures
 
     def add_fault(self, call: str, row: int, what: str) -> None:
@@ -103,16 +105,16 @@ def check_parity(
     tick: Tick | None = None,
     *,
     item_table: NDArray[np.float32] | None = None,
-    is_coarse: bool = False,
+    is_scanned: bool = False,
 ) -> ParityReport:
     """Ask the file and the torch model the same questions: made-up calls, and every test user.
 
     The file is run by plain onnxruntime, as any application would. In a final run, which holds
     nothing back, every user counts as a test user. tick: called with (users done, users in all).
     item_table: the table of a quantized file (N + 1, D), for the torch model to compute with.
-    is_coarse: the file rounds the state as well; the report says how much that moves a score.
+    is_scanned: a scan chooses what is scored, and may miss items; the report says how many.
     """
-    gate = _Gate(file, run, item_table, is_coarse)
+    gate = _Gate(file, run, item_table, is_scanned)
     split, declared = run.split, run.model.inputs
     for call in chain(
         made_up_calls(split.catalogue, gate.id_type, run.model.config.max_len),
@@ -127,10 +129,16 @@ def check_parity(
         batch = order[start : start + _BATCH]
         call = _call_of_users(f"test users from {start}", asked, batch, run)
         # Every 16th batch also one by one: a row's answer may not depend on its mates.
-        gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0)
+        gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0, found=True)
         gate.report.n_test_users += len(batch)
+        if is_scanned:  # a scan looks for fewer where fewer are asked for
+            gate.check(replace(call, k=_FEW), alone=False, found=True)
         if tick is not None:
             tick(start + len(batch), len(order))
+    found = gate.report.found
+    if found is not None and found.share(_FEW) < LEAST_FOUND:
+        what = f"the scan finds {found.share(_FEW):.4f} of their {_FEW} best items"
+        gate.report.add_fault("test users", 0, f"{what}, below the limit {LEAST_FOUND}")
     return gate.report
 
 
@@ -154,7 +162,7 @@ class _Gate:
     """A file and a reference that are asked the same."""
 
     def __init__(
-        self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_coarse: bool
+        self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_scanned: bool
     ) -> None:
         self._session = make_session(file)
         self._outputs = [value.name for value in self._session.get_outputs()]
@@ -163,14 +171,14 @@ class _Gate:
         self._info = ModelInfo.from_metadata(metadata)
         self._reference = Reference(run.model, self._catalogue, item_table, run.split.users)
         self.id_type = id_type_of(self._catalogue)
-        self.report = ParityReport(is_coarse=is_coarse)
+        self.report = ParityReport(found=Found() if is_scanned else None)
         if item_table is not None:
             self.report.item_table = "quantized"
 
-    def check(self, call: Call, *, alone: bool) -> int:
+    def check(self, call: Call, *, alone: bool, found: bool = False) -> int:
         """Compare every row of a call; returns how many have the same top 10.
 
-        alone: ask each row by itself as well.
+        alone: ask each row by itself as well. found: count what a scan finds.
         """
         answers = self._ask(call)
         if not answers:
@@ -181,15 +189,18 @@ class _Gate:
             finding = compare(answer, truth)
             if finding.fault is not None:
                 self.report.add_fault(call.name, row, finding.fault)
-            self._note(finding.difference, finding.tolerance)
+            self._note(finding)
+            if found and self.report.found is not None:
+                self.report.found.add(call.k, finding.found)
             same += finding.same_top_10
             if alone and len(answers) > 1:
                 self._check_alone(call, row, answer)
         return same
 
-    def _note(self, difference: float, tolerance: float) -> None:
-        self.report.largest_difference = max(self.report.largest_difference, difference)
-        self.report.largest_share = max(self.report.largest_share, difference / tolerance)
+    def _note(self, finding: Finding) -> None:
+        report, difference = self.report, finding.difference
+        report.largest_difference = max(report.largest_difference, difference)
+        report.largest_share = max(report.largest_share, difference / finding.tolerance)
 
     def _check_alone(self, call: Call, row: int, together: Answer) -> None:
         if call.candidates and not call.candidates[row]:
@@ -257,9 +268,6 @@ class _Gate:
         asked = call.histories, call.said()
         scores, attention = self._reference.scores(*asked), self._reference.attention(*asked)
         n_items = self._catalogue.n_items
-        rounding = np.zeros(len(scores), dtype=np.float32)
-        if self.report.is_coarse:
-            rounding = self._reference.rounding_bounds(*asked)
         truths = []
         for row, history in enumerate(call.histories):
             candidates = self._reference.rows(call.candidates[row]) if call.candidates else None
@@ -271,7 +279,8 @@ class _Gate:
                     admissible=self._reference.admissible(exclude, candidates),
                     n_known=len(self._reference.rows(history)),
                     k=min(max(call.k, 0), n_items),
-                    tolerance=names.score_tolerance(largest) + float(rounding[row]),
+                    tolerance=names.score_tolerance(largest),
+                    may_miss=self.report.found is not None,
                     attention=None if attention is None else attention[row],
                 )
             )

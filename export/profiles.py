@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from attnrec.export.draft import PROFILES, Draft, Drafts
+from attnrec.export.draft import Draft, Drafts, profiles_of
 from attnrec.export.exporting import (
     check_exportable,
     gate,
@@ -45,7 +45,7 @@ class NoProfile(ParityError):
 def export_smallest(
     run: Run,
     path: str | Path,
-    profiles: Sequence[str] = PROFILES,
+    profiles: Sequence[str] | None = None,
     *,
     limits: Limits = _DEFAULT_LIMITS,
     max_mb: float | None = None,
@@ -56,14 +56,16 @@ def export_smallest(
 ) -> tuple[ParityReport, list[ProfileCost]]:
     """Write the smallest of `profiles` that keeps the limits; returns also what each costs.
 
-    All are measured, and fp32 beside them. The costs are kept beside the file, as
-    `NAME.profiles.json` and as a picture. max_mb: megabytes of the file; max_us: median of an
-    answer after 50 events, on one thread of this machine; stage: told what is being done.
+    profiles: None for all that the run can have. All are measured, and fp32 beside them. The costs
+    are kept beside the file, as `NAME.profiles.json` and as a picture. max_mb: megabytes of the
+    file; max_us: median of an answer after 50 events, on one thread of this machine; stage: told
+    what is being done.
     Raises `NoProfile` where every profile passes a limit, and what `export` raises.
     """
     for name, most in {"max_mb": max_mb, "max_us": max_us}.items():
         if most is not None and not most > 0:
             raise ValueError(f"{name} must be above 0, not {most}")
+    profiles = profiles_of(run) if profiles is None else profiles
     check_exportable(run, path, profiles, allow_users=allow_users)
     stage("exporting")
     drafts = Drafts(run)
@@ -75,7 +77,7 @@ def export_smallest(
         raise NoProfile([cost for cost in costs if cost.profile in profiles])
     chosen = min(fitting, key=lambda cost: cost.file_mb)
     draft = made[chosen.profile]
-    report = gate(drafts, draft, tick)
+    report = gate(draft, tick)
     seal(drafts, draft, path, report, chosen.price)
     _keep(costs, chosen.profile, Path(path))
     return report, costs

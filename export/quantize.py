@@ -1,21 +1,25 @@
-"""From the item table of a trained model to that of the profiles `int8` and `int4`."""
+"""From the item table of a trained model to that of a profile with fewer bits."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnrec.export.item_table import BlockTable, Codes, UnfoldedTable
+from attnrec.export.item_table import Codes, ItemTable, UnfoldedTable
+from attnrec.export.scanned_table import LARGEST_NESTED, NestedTable, ScannedTable
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
 BLOCKS_FROM = 100_000
-"""Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `BlockTable`."""
+"""Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `ScannedTable`."""
+NESTED = "int4+4"
+"""The profile that exists for large catalogues only."""
 
-_BITS = {"int8": 8, "int4": 4}
-_BLOCKS = {8: 16, 4: 32}
-"""Values that share a scale where states are rounded, too, by bits. Of what onnxruntime takes 16
-is the smallest: with 64, lists change twice as much. Codes of 4 bits would pay a third for it."""
+_BITS = {"int8": 8, NESTED: 8, "int4": 4}
+_BLOCKS = {"int8": (64, 32, 16), NESTED: (32, 16), "int4": (32, 16)}
+"""Values that share a scale in a scanned table; the first that divides a vector is taken."""
 _SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Shares of its largest value that may become the largest code of a block: of few codes, none
 should be kept for one far value."""
@@ -25,39 +29,61 @@ _DAMPING = 0.01  # of the mean variance, as in the paper
 _CHUNK = 8192  # rows that stay in the processor's cache
 
 
-def check_quantizable(run: Run) -> None:
-    """`ValueError` for a model without a table."""
+def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
+    """`ValueError` for a model without a table, or a catalogue too small for a profile."""
     if not isinstance(run.model, TableModel):
         raise ValueError(
             f"nothing to quantize: {run.config.model} has no item vectors; leave --quantize out"
         )
+    if NESTED in profiles and block_of(run, NESTED) is None:
+        raise ValueError(
+            f"{NESTED} is for catalogues of {BLOCKS_FROM:,} items and more with vectors of a "
+            f"multiple of 16 values; here are {run.split.catalogue.n_items:,} items of "
+            f"{run.model.item_table().shape[1]}. int8 has the same size and quality"
+        )
 
 
-def rounded_table(run: Run, profile: str) -> UnfoldedTable | BlockTable:
+def block_of(run: Run, profile: str) -> int | None:
+    """Values that share a scale where the table of a profile is scanned; None: it is not."""
+    assert isinstance(run.model, TableModel)
+    dim = run.model.item_table().shape[1]
+    if profile not in _BLOCKS or run.split.catalogue.n_items < BLOCKS_FROM:
+        return None
+    return next((block for block in _BLOCKS[profile] if dim % block == 0), None)
+
+
+def rounded_table(run: Run, profile: str) -> ItemTable:
     """The rounded table of a run, in the form that suits the size of its catalogue."""
     assert isinstance(run.model, TableModel)
     values: NDArray[np.float32] = run.model.item_table().detach().numpy()
     states = _training_states(run, run.model)
-    dim, bits = values.shape[1], _BITS[profile]
-    in_blocks = dim % _BLOCKS[bits] == 0
-    if run.split.catalogue.n_items >= BLOCKS_FROM and in_blocks:
-        return BlockTable(quantize(values, states, _BLOCKS[bits], bits))
-    block = _BLOCKS[bits] if bits < 8 and in_blocks else dim
+    dim, bits, block = values.shape[1], _BITS[profile], block_of(run, profile)
+    if profile == NESTED:
+        assert block is not None
+        return NestedTable(quantize(values, states, block, bits, LARGEST_NESTED))
+    if block is not None:
+        return ScannedTable(quantize(values, states, block, bits))
+    block = 32 if bits < 8 and dim % 32 == 0 else dim
     return UnfoldedTable(quantize(values, states, block, bits))
 
 
 def quantize(
-    values: NDArray[np.float32], states: NDArray[np.float32], block: int, bits: int = 8
+    values: NDArray[np.float32],
+    states: NDArray[np.float32],
+    block: int,
+    bits: int = 8,
+    largest_code: int | None = None,
 ) -> Codes:
     """Round a table (N + 1, D), one scale for `block` values, to be multiplied with `states`.
 
+    largest_code: None for the largest of the bits.
     GPTQ (Frantar et al. 2022, algorithm 1): column by column, and what rounding took from one
     column is given back by the next ones, as far as the states of real histories (n, D) go
     together in both. So the scores of such states move about half as much as if every value were
     rounded to the nearest code, and the codes take no more room.
     """
     n_rows, dim = values.shape
-    largest_code = largest_code_of(bits)
+    largest_code = largest_code or largest_code_of(bits)
     scales = scales_of(values.reshape(n_rows, -1, block), largest_code)
     together = states.T.astype(np.float64) @ states  # (D, D)
     together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)

@@ -3,8 +3,9 @@
 TopK of onnxruntime keeps a heap that every better score enters: 10 times slower where scores rise
 along the rows. Of a large catalogue the maximum of every block of rows is found first; the k best
 items lie in the k blocks with the largest maxima, so all else is left out. The answer is the same,
-equal scores included: of equal blocks the earlier counts, as of equal rows. And candidates of a
-large catalogue are compared among themselves, without a row for every item.
+equal scores included: of equal blocks the earlier counts, as of equal rows. Where scores are those
+of a coarse scan, more than k are taken and scored again. And candidates of a large catalogue are
+compared among themselves, without a row for every item.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from attnrec.export.graph import GraphBuilder
 BLOCKS_FROM = 50_000
 """Items from which on blocks are as fast as plain top-k on scores in random order."""
 _BLOCK = 64
+_FOUND = 128
+"""Items that a scan finds beyond twice the k best."""
 
 Best = tuple[ir.Value, ir.Value]
 """Scores (B, K), best first, and rows (B, K), 0 where nothing is left."""
@@ -39,8 +42,10 @@ class Scored:
 
     every_item: Callable[["Part"], ir.Value]
     """(B, N + 1), -inf at what is no item; made of those parts of (B, ...) that are asked for."""
-    candidates: Callable[[GraphBuilder], ir.Value]
-    """(B, C), whatever the rows, in the graph that is given."""
+    of_rows: Callable[[GraphBuilder, ir.Value], ir.Value]
+    """(B, C) of the rows (B, C) of items, in the graph that is given."""
+    is_scan: bool = False
+    """The scores of every item only tell which of them may be among the best."""
 
 
 Part = Callable[[ir.Value], ir.Value]
@@ -53,7 +58,7 @@ def best(
     """Top K = min(max(k, 0), N) of what is allowed; equal scores are in the order of the rows."""
     top_k = g.Clip(k, 0, n_items)
     is_large = n_items >= BLOCKS_FROM
-    find = _of_blocks if is_large else _of_all
+    plain = _of_blocks if is_large else _of_all
     every_item_asked = g.Equal(rows.n_candidates, [0])  # (1,)
     # With candidates, the batch of what follows is empty, and costs nothing. In a branch it would
     # cost more where it is needed: there, onnxruntime prepares no weights when it loads a file.
@@ -68,14 +73,15 @@ def best(
 
     def every_item(g: GraphBuilder) -> Best:
         # Here at last: of an empty batch, TopK of onnxruntime 1.23 ends the process.
+        find = _rescored(scored, plain) if scored.is_scan else plain
         return find(g, allowed, top_k, n_items + 1)
 
     def candidates(g: GraphBuilder) -> Best:
-        scores = scored.candidates(g)
+        scores = scored.of_rows(g, rows.candidates)
         if is_large:
             return _of_listed(g, scores, rows, no_item, top_k)
         listed = _scatter(g, rows.candidates, scores, n_items + 1)
-        return find(g, _ban(g, g.Add(listed, no_item), rows.exclude), top_k, n_items + 1)
+        return plain(g, _ban(g, g.Add(listed, no_item), rows.exclude), top_k, n_items + 1)
 
     best_scores, best_rows = g.choose(every_item_asked, every_item, candidates)
     return best_scores, g.Where(g.IsInf(best_scores), 0, best_rows)
@@ -122,6 +128,26 @@ def _of_listed(
     allowed, listed = g.Pad(allowed, missing, -np.inf), g.Pad(listed, missing, 0)
     best_scores, place = g.TopK(allowed, top_k, axis=-1, largest=1, sorted=1, outputs=2)
     return best_scores, g.GatherElements(listed, place, axis=1)
+
+
+Find = Callable[[GraphBuilder, ir.Value, ir.Value, int], Best]
+"""The best of scores (B, N + 1)."""
+
+
+def _rescored(scored: Scored, find: Find) -> Find:
+    """The best by their own scores of those that a scan has found, twice as many and 128 more."""
+
+    def find_and_score(g: GraphBuilder, scores: ir.Value, top_k: ir.Value, n_rows: int) -> Best:
+        n_found = g.Min(g.Add(g.Mul(top_k, 2), _FOUND), [n_rows])
+        coarse, rows = find(g, scores, n_found, n_rows)  # (B, F)
+        # In the order of the rows, for equal scores.
+        rows, place = g.TopK(rows, n_found, axis=-1, largest=0, sorted=1, outputs=2)
+        is_banned = g.IsInf(g.GatherElements(coarse, place, axis=1))
+        own = g.Where(is_banned, -np.inf, scored.of_rows(g, rows))
+        best_scores, place = g.TopK(own, top_k, axis=-1, largest=1, sorted=1, outputs=2)
+        return best_scores, g.GatherElements(rows, place, axis=1)
+
+    return find_and_score
 
 
 def _of_all(g: GraphBuilder, scores: ir.Value, top_k: ir.Value, n_rows: int) -> Best:

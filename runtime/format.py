@@ -4,6 +4,7 @@ Everything that writes or reads such a file takes the names from here.
 """
 
 import hashlib
+from mmap import mmap
 from typing import Literal
 
 FORMAT_VERSION = 1
@@ -48,8 +49,8 @@ def metadata_entry(key: str, value: str) -> bytes:
     An ONNX file is a protobuf message, and repeated fields may be appended to one: field 14 of
     ModelProto is a metadata entry, with key (field 1) and value (field 2).
     """
-    entry = _field(1, key.encode()) + _field(2, value.encode())
-    return _field(14, entry)
+    entry = field(1, key.encode()) + field(2, value.encode())
+    return field(14, entry)
 
 
 def seal(model: bytes) -> bytes:
@@ -59,7 +60,7 @@ def seal(model: bytes) -> bytes:
     return unsealed + hashlib.sha256(unsealed).hexdigest().encode()
 
 
-def _field(number: int, content: bytes) -> bytes:
+def field(number: int, content: bytes) -> bytes:
     """A length-delimited protobuf field."""
     length = len(content)
     varint = bytearray()
@@ -69,7 +70,7 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, *varint, length]) + content
 
 
-def seal_is_intact(file: bytes) -> bool:
+def seal_is_intact(file: bytes | bytearray | mmap) -> bool:
     """Whether the last 64 bytes are the sha256 of the rest: unchanged, not trusted."""
     content = memoryview(file)[:-SEAL_LENGTH]
     return hashlib.sha256(content).hexdigest().encode() == file[-SEAL_LENGTH:]

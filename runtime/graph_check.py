@@ -17,7 +17,7 @@ from attnrec.runtime import format as names
 from attnrec.runtime import onnx_messages as onnx
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_info import ModelInfo
-from attnrec.runtime.protobuf import Fields, Reader, text
+from attnrec.runtime.protobuf import Buffer, Fields, Reader, text
 
 MOST_NODES = 5_000  # a model of 2 blocks has 130
 _LOWEST_OPSET = 23  # of format 1; in old ones attributes may say how large a tensor becomes
@@ -57,7 +57,7 @@ class _Tensor(NamedTuple):
     power: float  # of its numbers; see _power
 
 
-def check_graph(content: bytes, info: ModelInfo) -> None:
+def check_graph(content: Buffer, info: ModelInfo) -> None:
     """Refuse a graph that attnrec does not write, or not for a file like `info`.
 
     `ModelFileError` says what is wrong. The time goes with the number of nodes and ids; weights

@@ -1,6 +1,7 @@
 """What is checked of a model file before onnxruntime sees it."""
 
 import os
+from mmap import ACCESS_COPY, mmap
 
 import onnxruntime
 
@@ -8,14 +9,17 @@ from attnrec.runtime import format as names
 from attnrec.runtime import onnx_messages as onnx
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.graph_check import check_graph
+from attnrec.runtime.mapping import LARGE
 from attnrec.runtime.model_info import ModelInfo, format_version
 from attnrec.runtime.protobuf import Reader
 
 _LARGEST_FILE = 2**31 - 1  # protobuf can express no larger message
 
 
-def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
+def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytearray | mmap:
     """The bytes of an attnrec file. `ModelFileError` says what is wrong and what to do.
+
+    Those of a large file are pages of it. What is written to them does not change the file.
 
     verify: compare the seal, which notices any altered byte, and check what the graph is made of;
     False still checks that this is an attnrec file of a format and for an onnxruntime that this
@@ -26,7 +30,11 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
         if size > _LARGEST_FILE:
             raise ModelFileError(f"{path}: {size} bytes, above the limit of 2 GiB of ONNX")
         with open(path, "rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
+            content: bytearray | mmap
+            if size > LARGE:
+                content = mmap(file.fileno(), 0, access=ACCESS_COPY)
+            else:
+                content = bytearray(file.read(_LARGEST_FILE + 1))
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} does not exist; make it with attnrec-export") from error
     except OSError as error:
@@ -47,6 +55,14 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes:
     return content
 
 
+def check_is_same(path: str | os.PathLike[str], content: bytearray | mmap) -> None:
+    """Refuse a file that was replaced after its content was checked."""
+    with open(path, "rb") as file:
+        file.seek(-names.SEAL_LENGTH, os.SEEK_END)
+        if file.read() != content[-names.SEAL_LENGTH :]:
+            raise ModelFileError("replaced while it was being loaded; load it again")
+
+
 def check_onnxruntime(info: ModelInfo) -> None:
     """Refuse a file that the installed onnxruntime is too old for."""
     lowest = str(info.versions.get("lowest_onnxruntime", "0"))
@@ -57,7 +73,7 @@ def check_onnxruntime(info: ModelInfo) -> None:
         )
 
 
-def _check_seal(content: bytes) -> None:
+def _check_seal(content: bytearray | mmap) -> None:
     if names.SEAL_KEY.encode() not in content[-2 * names.SEAL_LENGTH : -names.SEAL_LENGTH]:
         raise ModelFileError(
             "no seal at the end: either not a file from attnrec-export, or cut short; "
@@ -70,7 +86,7 @@ def _check_seal(content: bytes) -> None:
         )
 
 
-def _metadata(content: bytes) -> dict[str, str]:
+def _metadata(content: bytearray | mmap) -> dict[str, str]:
     """Metadata entries, without reading the graph.
 
     Each key stands once: of two, onnxruntime would read the later one, others the earlier one.

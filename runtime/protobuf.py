@@ -5,6 +5,7 @@ a message again.
 """
 
 from collections.abc import Iterator
+from mmap import mmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ BYTES, LIST, N_BYTES = Kind(_LENGTH), Kind(_LENGTH, True), Kind(_LENGTH, True, T
 FLOAT, FLOATS = Kind(_FOUR_BYTES), Kind(_FOUR_BYTES, True)
 REFUSED = Kind(-1)  # known by name, so that errors can tell what is refused
 
+Buffer = bytes | bytearray | mmap
 Fields = dict[str, Any]
 """Values by name, 0 or empty if missing: int, memoryview, a list of these, or how many."""
 
@@ -97,12 +99,21 @@ class Reader:
 
 def fields_of(message: memoryview, number: int) -> Iterator[memoryview]:
     """The contents of every field `number`, of a message that has been checked."""
-    position, end = 0, len(message)
-    while position < end:
-        tag, position = _varint(message, position)
-        value, position = _value(message, position, tag & 7)
-        if tag >> 3 == number and isinstance(value, memoryview):
-            yield value
+    for found, _, value, end in spans(message):
+        if found == number:
+            yield message[value:end]
+
+
+def spans(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Each field of a message that has been checked: its number, where it begins, where its value
+    begins, and where both end."""
+    start = 0
+    while start < len(message):
+        tag, position = _varint(message, start)
+        value, end = _value(message, position, tag & 7)
+        length = len(value) if isinstance(value, memoryview) else end - position
+        yield tag >> 3, start, end - length, end
+        start = end
 
 
 def text(content: memoryview) -> str:

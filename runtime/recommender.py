@@ -17,12 +17,13 @@ from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
 from attnrec.runtime.golden import check_golden
-from attnrec.runtime.model_file import check_onnxruntime, read_model_file
+from attnrec.runtime.mapping import LARGE
+from attnrec.runtime.model_file import check_is_same, check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answers_of
 from attnrec.runtime.session import check_providers, make_session
 from attnrec.runtime.similar import SimilarItems
-from attnrec.runtime.stored import StoredTensors, without_items
+from attnrec.runtime.stored import StoredTensors, take_out
 
 
 class Recommender:
@@ -63,6 +64,9 @@ class Recommender:
     ) -> "Recommender":
         """Load a file from `attnrec-export`. `ModelFileError` if it cannot be trusted or run.
 
+        Tables of more than 16 MB stay in the file and are read from there when they are needed:
+        put a new file in its place by renaming it, as `attnrec-export` does, not by writing into
+        it.
         n_threads: threads of one answer; at catalogues below 100,000 items 1 is fastest.
         providers: onnxruntime execution providers, by default the CPU.
         verify: compare the sha256 at the end of the file, which notices any altered byte, and
@@ -75,19 +79,21 @@ class Recommender:
         check_providers(providers or ())
         content = read_model_file(path, verify=verify)
         if len(unavailable):
-            content = without_items(content, unavailable)
+            take_out(content, unavailable)
+        is_mapped = len(content) > LARGE
+        options: dict[str, Any] = {"n_threads": n_threads, "providers": providers}
         try:
-            recommender = cls(make_session(content, n_threads=n_threads, providers=providers))
+            recommender = cls(make_session(content, path=path if is_mapped else None, **options))
+            if is_mapped:
+                check_is_same(path, content)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
         except Exception as error:  # onnxruntime has no common base class for its errors
             raise ModelFileError(
                 f"{path}: onnxruntime cannot load it: {error}; export it again"
             ) from error
-        recommender._source = {
+        recommender._source = options | {
             "path": os.path.abspath(path),
-            "n_threads": n_threads,
-            "providers": providers,
             "verify": verify,
             "unavailable": unavailable,
         }

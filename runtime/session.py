@@ -3,10 +3,13 @@
 import ctypes
 import os
 from collections.abc import Sequence
+from mmap import mmap
 from typing import Any
 from weakref import WeakSet
 
 import onnxruntime
+
+from attnrec.runtime.mapping import point_to_file
 
 _with_threads: WeakSet[onnxruntime.InferenceSession] = WeakSet()
 
@@ -25,15 +28,23 @@ def check_providers(providers: Sequence[Any]) -> None:
 
 
 def make_session(
-    model: bytes, *, n_threads: int = 1, providers: Sequence[Any] | None = None
+    model: bytes | bytearray | mmap,
+    *,
+    n_threads: int = 1,
+    providers: Sequence[Any] | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> onnxruntime.InferenceSession:
-    """A session over the bytes of a model; onnxruntime's own exceptions where it refuses them."""
+    """A session over the bytes of a model; onnxruntime's own exceptions where it refuses them.
+
+    path: the file that they lie in, from which large tensors are to be mapped into memory.
+    """
     options = onnxruntime.SessionOptions()
+    content = bytes(model) if path is None else point_to_file(memoryview(model), path, options)
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors arrive as exceptions, not on stderr as well
     session = onnxruntime.InferenceSession(
-        model, options, providers=list(providers or ["CPUExecutionProvider"])
+        content, options, providers=list(providers or ["CPUExecutionProvider"])
     )
     # It would keep the bytes of the whole file, to try other providers after a failure.
     session.disable_fallback()

@@ -11,6 +11,7 @@ from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.stored import StoredTensors
 
 _UNSIGNED_ZERO, _ZERO_OF_PAIRS = 128, 8  # of codes in blocks
+_STEPS_OF_RESTS = 16  # in one step of the pairs
 _COMPARED = 100  # answers that share so many items in the same order count as one
 
 
@@ -77,9 +78,10 @@ def _unit_vectors(stored: StoredTensors) -> NDArray[np.float32] | None:
 def _codes(stored: StoredTensors) -> NDArray[np.float32] | None:
     """Codes of the item vectors (N, D / block, block), as numbers with a sign."""
     if "item_code_pairs" in stored:
-        pairs = stored.numbers("item_code_pairs")[1:]
-        codes = np.stack([pairs & 15, pairs >> 4], axis=-1).astype(np.float32)
-        return codes.reshape(*pairs.shape[:2], -1) - _ZERO_OF_PAIRS
+        codes = _of_pairs(stored.numbers("item_code_pairs")[1:])
+        if "item_code_rests" in stored:
+            codes += _of_pairs(stored.numbers("item_code_rests")[1:]) / _STEPS_OF_RESTS
+        return codes
     if "item_codes" not in stored:
         return None
     codes = stored.numbers("item_codes")[1:]
@@ -87,6 +89,12 @@ def _codes(stored: StoredTensors) -> NDArray[np.float32] | None:
     if codes.dtype == np.uint8:
         numbers -= _UNSIGNED_ZERO
     return numbers
+
+
+def _of_pairs(pairs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Numbers with a sign (N, D / block, block) of codes of 4 bits (N, D / block, block / 2)."""
+    codes = np.stack([pairs & 15, pairs >> 4], axis=-1).astype(np.float32)
+    return codes.reshape(*pairs.shape[:2], -1) - _ZERO_OF_PAIRS
 
 
 def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> Recommendations:

@@ -5,6 +5,7 @@ too: to look for similar items, to search by title, to take items out of an answ
 """
 
 import math
+from mmap import mmap
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from attnrec.runtime import onnx_messages as onnx
 from attnrec.runtime.arguments import LONGEST, Ids, id_row
 from attnrec.runtime.errors import ModelFileError
-from attnrec.runtime.protobuf import Reader, fields_of, text
+from attnrec.runtime.protobuf import Buffer, Reader, fields_of, text
 
 _DTYPES = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
 _INT4 = 22
@@ -23,7 +24,7 @@ _TEXTS = 6  # number of the field string_data
 class StoredTensors:
     """The stored tensors of a model file, by name; each is read when it is asked for."""
 
-    def __init__(self, content: bytes | bytearray) -> None:
+    def __init__(self, content: Buffer) -> None:
         """content: a file that has been checked. Arrays are views of it, writable as it is."""
         self._reader = Reader()
         model = self._reader.read(memoryview(content), onnx.MODEL)
@@ -74,12 +75,12 @@ def _of_pairs(raw: memoryview, dims: list[int]) -> NDArray[np.int8]:
     return codes[: math.prod(dims)].reshape(dims)
 
 
-def without_items(content: bytes, item_ids: Ids) -> bytes:
-    """The same file with items that are never returned: their scores become -inf.
+def take_out(content: bytearray | mmap, item_ids: Ids) -> None:
+    """Change a file, in memory, so that it never returns these items: their scores become -inf.
 
     Every graph adds the tensor `no_item` to its scores, -inf at row 0 and 0 at every item.
     """
-    tensors = StoredTensors(writable := bytearray(content))
+    tensors = StoredTensors(content)
     ids = tensors.item_ids()
     id_type = "int64" if isinstance(ids[0], int) else "string"
     unwanted: set[int | str] = set()
@@ -88,4 +89,3 @@ def without_items(content: bytes, item_ids: Ids) -> bytes:
         unwanted.update(id_row("unavailable", part, id_type).tolist())
     rows = [row for row, item_id in enumerate(ids, start=1) if item_id in unwanted]
     tensors.numbers("no_item")[rows] = -np.inf
-    return bytes(writable)

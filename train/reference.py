@@ -133,24 +133,6 @@ class Reference:
         found: NDArray[np.float32] = weights.cpu().numpy()
         return found
 
-    def rounding_bounds(
-        self, histories: Sequence[Ids], said: Said = _NOTHING
-    ) -> NDArray[np.float32]:
-        """How far rounding a state to 8 bits can move a score, (B,), of a model with a table.
-
-        Each value of the state moves by half a step at most, a step being the 127th part of the
-        largest; the scores move by that times the item vector.
-        """
-        assert isinstance(self._model, TableModel) and self._item_table is not None
-        with torch.inference_mode():
-            context = self._context(histories, said)
-            padded = self._padded(histories)
-            states = self._model.last_states(padded, self._item_table, **context)
-            largest_item = self._item_table.abs().sum(dim=1).max()
-            bounds = states.abs().amax(dim=1) / 254 * largest_item
-        found: NDArray[np.float32] = bounds.cpu().numpy()
-        return found
-
     def _padded(self, histories: Sequence[Ids]) -> torch.Tensor:
         padded = left_pad([self.rows(history) for history in histories], self._max_len)
         return padded.to(self._device)
