@@ -43,9 +43,11 @@ class Source:
         return source
 
     def rounded(self) -> "Source":
-        """The same with 8-bit weights."""
+        """The same with 8-bit weights; in a large catalogue only those that grow with it."""
         codes = replace(self, body=self.body.clone(), added=self.added and self.added.clone())
-        model = round_weights(self.run.model, codes.parts())
+        is_large = block_of(self.run, "int8") is not None
+        least_rows = self.run.split.catalogue.n_items if is_large else 0
+        model = round_weights(self.run.model, codes.parts(), least_rows)
         return replace(codes, run=replace(self.run, model=model))
 
     def parts(self) -> list[ir.Model]:

@@ -12,13 +12,13 @@ from attnrec.export.scanned_table import LARGEST_NESTED, NestedTable, ScannedTab
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
-BLOCKS_FROM = 100_000
+SCANNED_FROM = 100_000
 """Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `ScannedTable`."""
 NESTED = "int4+4"
 """The profile that exists for large catalogues only."""
 
 _BITS = {"int8": 8, NESTED: 8, "int4": 4}
-_BLOCKS = {"int8": (64, 32, 16), NESTED: (32, 16), "int4": (32, 16)}
+_BLOCKS = {"int8": (64, 32, 16), NESTED: (64, 32, 16), "int4": (32, 16)}
 """Values that share a scale in a scanned table; the first that divides a vector is taken."""
 _SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Shares of its largest value that may become the largest code of a block: of few codes, none
@@ -37,7 +37,7 @@ def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
         )
     if NESTED in profiles and block_of(run, NESTED) is None:
         raise ValueError(
-            f"{NESTED} is for catalogues of {BLOCKS_FROM:,} items and more with vectors of a "
+            f"{NESTED} is for catalogues of {SCANNED_FROM:,} items and more with vectors of a "
             f"multiple of 16 values; here are {run.split.catalogue.n_items:,} items of "
             f"{run.model.item_table().shape[1]}. int8 has the same size and quality"
         )
@@ -47,7 +47,7 @@ def block_of(run: Run, profile: str) -> int | None:
     """Values that share a scale where the table of a profile is scanned; None: it is not."""
     assert isinstance(run.model, TableModel)
     dim = run.model.item_table().shape[1]
-    if profile not in _BLOCKS or run.split.catalogue.n_items < BLOCKS_FROM:
+    if profile not in _BLOCKS or run.split.catalogue.n_items < SCANNED_FROM:
         return None
     return next((block for block in _BLOCKS[profile] if dim % block == 0), None)
 

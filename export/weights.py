@@ -22,11 +22,14 @@ _LEAST_VALUES = 1024
 _INDEXES = {np.dtype(np.int32), np.dtype(np.int64)}
 
 
-def round_weights(model: RecommenderModel, parts: Sequence[ir.Model]) -> RecommenderModel:
+def round_weights(
+    model: RecommenderModel, parts: Sequence[ir.Model], least_rows: int = 0
+) -> RecommenderModel:
     """A copy of `model` with its matrices rounded to 8 bits, one scale a row.
 
     parts: its exported parts, changed in place: they store the codes of the same matrices. A
-    matrix that is not found in them, such as the item vectors, stays as it is.
+    matrix that is not found in them, such as the item vectors, stays as it is, and so does one of
+    less than `least_rows` rows.
     """
     rounded = copy.deepcopy(model)
     weights = {
@@ -35,7 +38,7 @@ def round_weights(model: RecommenderModel, parts: Sequence[ir.Model]) -> Recomme
     for part in parts:
         for value, array in _stored(part):
             own = [name for name, weight in weights.items() if np.array_equal(weight, array)]
-            if not own or array.ndim != 2 or array.dtype != np.float32:
+            if not own or array.dtype != np.float32 or len(array) < least_rows:
                 continue
             codes, scales = _rounded(array)
             _unfold(part, value, codes, scales)

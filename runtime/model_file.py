@@ -6,10 +6,10 @@ from mmap import ACCESS_COPY, mmap
 import onnxruntime
 
 from attnrec.runtime import format as names
+from attnrec.runtime import mapping
 from attnrec.runtime import onnx_messages as onnx
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.graph_check import check_graph
-from attnrec.runtime.mapping import LARGE
 from attnrec.runtime.model_info import ModelInfo, format_version
 from attnrec.runtime.protobuf import Reader
 
@@ -31,7 +31,7 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytearray 
             raise ModelFileError(f"{path}: {size} bytes, above the limit of 2 GiB of ONNX")
         with open(path, "rb") as file:
             content: bytearray | mmap
-            if size > LARGE:
+            if size > mapping.LARGE:
                 content = mmap(file.fileno(), 0, access=ACCESS_COPY)
             else:
                 content = bytearray(file.read(_LARGEST_FILE + 1))

@@ -10,6 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
+from attnrec.runtime import mapping
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
 from attnrec.runtime.batches import Rows, banned_ids
 from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, UserIds, check_inputs
@@ -17,7 +18,6 @@ from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
 from attnrec.runtime.golden import check_golden
-from attnrec.runtime.mapping import LARGE
 from attnrec.runtime.model_file import check_is_same, check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answers_of
@@ -80,12 +80,14 @@ class Recommender:
         content = read_model_file(path, verify=verify)
         if len(unavailable):
             take_out(content, unavailable)
-        is_mapped = len(content) > LARGE
+        is_mapped = len(content) > mapping.LARGE
         options: dict[str, Any] = {"n_threads": n_threads, "providers": providers}
         try:
             recommender = cls(make_session(content, path=path if is_mapped else None, **options))
             if is_mapped:
                 check_is_same(path, content)
+                del content
+                mapping.give_back(path)
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
         except Exception as error:  # onnxruntime has no common base class for its errors

@@ -61,8 +61,8 @@ class Tiny:
     """The policy of the run."""
     profile: str = "fp32"
     """Of the file."""
-    blocks_from: int = quantize.BLOCKS_FROM
-    """Catalogue size from which on `int8` and `int4` compute with the codes."""
+    scanned_from: int = quantize.SCANNED_FROM
+    """Catalogue size from which on codes are scanned."""
     top_k_from: int = top_k.BLOCKS_FROM
     """Catalogue size from which on top-k goes by blocks."""
     users: bool = False
@@ -75,10 +75,11 @@ TINY = (
     Tiny("tiny-markov-chain", STRING_IDS, "markov-chain", {"max_len": 4}, repeats=True),
     Tiny("tiny-popularity", INT64_IDS, "popularity", titles=True),
     Tiny("tiny-int8", STRING_IDS, settings=SASREC, titles=True, profile="int8"),
-    Tiny("tiny-int8-blocks", INT64_IDS, settings=SASREC, profile="int8", blocks_from=0),
+    Tiny("tiny-int8-blocks", INT64_IDS, settings=SASREC, profile="int8", scanned_from=0),
     Tiny("tiny-users", STRING_IDS, "user-item-attention", {"hidden_dim": 8}, users=True),
     Tiny("tiny-int4", STRING_IDS, settings=SASREC, titles=True, profile="int4"),
     Tiny("tiny-top-k-blocks", INT64_IDS, settings=SASREC, top_k_from=0),
+    Tiny("tiny-nested", STRING_IDS, settings=SASREC, profile="int4+4", scanned_from=0),
     Tiny("tiny-times", STRING_IDS, "fusion", {**SASREC, "n_blocks": 2, "time_gaps": True}),
 )
 
@@ -247,7 +248,7 @@ def main(directory: Path) -> None:
             continue
         with tempfile.TemporaryDirectory() as temporary:
             run = train_tiny(tiny, Path(temporary) / "run")
-            quantize.BLOCKS_FROM, top_k.BLOCKS_FROM = tiny.blocks_from, tiny.top_k_from
+            quantize.SCANNED_FROM, top_k.BLOCKS_FROM = tiny.scanned_from, tiny.top_k_from
             # Of so few items ten are a third: their order says little.
             limits = Limits(min_overlap=0.7, max_ndcg_loss=1)
             export(run, path, tiny.profile, limits=limits, allow_users=tiny.users)

@@ -12,7 +12,8 @@ import pytest
 from attnrec.export import draft, quantize
 from attnrec.export.body import export_body
 from attnrec.export.describe import describe
-from attnrec.export.item_table import BlockTable, FloatTable, UnfoldedTable
+from attnrec.export.item_table import FloatTable, UnfoldedTable
+from attnrec.export.scanned_table import LARGEST_NESTED, NestedTable, ScannedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.reference import Reference
@@ -136,7 +137,9 @@ def test_the_nearest_by_cosine_in_every_form_of_the_table(planted, with_table) -
     for table in (
         FloatTable(exact),
         UnfoldedTable(quantize.quantize(exact, states, exact.shape[1])),
-        BlockTable(quantize.quantize(exact, states, 16)),
+        ScannedTable(quantize.quantize(exact, states, 16)),
+        ScannedTable(quantize.quantize(exact, states, 16, bits=4)),
+        NestedTable(quantize.quantize(exact, states, 16, largest_code=LARGEST_NESTED)),
     ):
         recommender = with_table(table, "fp32" if table.is_exact else "int8")
         vectors = table.values[1:].astype(np.float64)

@@ -75,7 +75,7 @@ def test_a_file_with_blocks_passes_the_gate_and_answers_like_one_without(
     monkeypatch.setattr(top_k, "_BLOCK", 8)
     made = drafts.of(profile)
     assert b"MaxPool" in made.graph
-    assert gate(drafts, made, None).n_faults == 0
+    assert gate(made, None).n_faults == 0
     blocks = made.recommender()
     ids, unknown = run.split.catalogue.item_ids.tolist(), "nothing of the kind"
     for history in run.split.held_out("test").histories:

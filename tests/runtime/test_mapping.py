@@ -1,0 +1,102 @@
+"""Large tensors are read where they lie, in the file; the answers are the same."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from attnrec.runtime import Recommender, mapping
+from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.model_file import read_model_file
+
+FILES = sorted((Path(__file__).parents[1] / "data" / "format-1").glob("*.onnx"))
+assert FILES
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "LARGE", 100)  # sizes and shapes are not
+
+
+def answers(recommender: Recommender) -> list[object]:
+    newcomer = recommender.recommend([], 6)
+    ids = newcomer.item_ids
+    asked = (ids[:1], ids[:4], ids[::-1])
+    return [
+        newcomer,
+        *(recommender.recommend(history, 5, exclude_seen=False) for history in asked),
+    ]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_mapped_file_answers_like_one_in_memory(
+    file: Path, everything_is_large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = Recommender.load(file)
+    mapped.selftest()
+    assert str(file.resolve()) in Path("/proc/self/maps").read_text()
+    monkeypatch.setattr(mapping, "LARGE", 2**24)
+    assert answers(mapped) == answers(Recommender.load(file))
+
+
+def test_what_onnxruntime_gets_holds_no_large_tensor(everything_is_large: None) -> None:
+    import onnxruntime
+
+    content = read_model_file(FILES[0], verify=True)
+    rest = mapping.point_to_file(memoryview(content), FILES[0], onnxruntime.SessionOptions())
+    assert len(rest) < len(content) - 300
+
+
+def test_items_that_are_not_available_stay_out(
+    everything_is_large: None,
+) -> None:
+    ids = Recommender.load(FILES[0]).recommend([], 5).item_ids
+    rest = Recommender.load(FILES[0], unavailable=ids[:2])
+    assert rest.recommend([], 5).item_ids[:3] == ids[2:]
+    assert Recommender.load(FILES[0]).recommend([], 5).item_ids == ids  # the file is as it was
+
+
+def test_a_mapped_file_may_be_renamed_over_and_a_pickle_notices(
+    everything_is_large: None, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(FILES[0], path)
+    recommender = Recommender.load(path)
+    before = answers(recommender)
+    shutil.copy(FILES[1], tmp_path / "new.onnx")
+    os.replace(tmp_path / "new.onnx", path)
+    assert answers(recommender) == before
+    with pytest.raises(ModelFileError, match="replaced by another model"):
+        pickle.loads(pickle.dumps(recommender))
+
+
+def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(
+    everything_is_large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(FILES[0], path)
+    real = mapping.point_to_file
+
+    def too_late(*arguments: object) -> bytes:
+        shutil.copy(FILES[0], tmp_path / "new.onnx")
+        with open(tmp_path / "new.onnx", "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"?")
+        os.replace(tmp_path / "new.onnx", path)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("attnrec.runtime.session.point_to_file", too_late)
+    with pytest.raises(ModelFileError, match="replaced while it was being loaded; load it again"):
+        Recommender.load(path)
+
+
+def test_a_folder_with_spaces_and_letters_of_the_world(
+    everything_is_large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mödels of today"
+    folder.mkdir()
+    shutil.copy(FILES[0], folder / "größe 1.onnx")
+    monkeypatch.chdir(folder)
+    Recommender.load("größe 1.onnx").selftest()
