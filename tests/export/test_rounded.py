@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -51,22 +52,28 @@ def rounded_files(
 
 
 @pytest.fixture(scope="module")
-def rounded_runs(runs: dict[str, Run]) -> dict[str, Run]:
-    """The runs with the weights that their rounded files have."""
-    return {name: Source.of(runs[name]).rounded().run for name in RUNS}
+def rounded_runs(runs: dict[str, Run]) -> dict[tuple[str, str], Run]:
+    """The runs with the weights that their rounded files have, by (run, form)."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for form, scanned_from in FORMS.items():
+            patch.setattr(quantize, "SCANNED_FROM", scanned_from)
+            for name in RUNS:
+                found[name, form] = Source.of(runs[name]).rounded().run
+    return found
 
 
 @pytest.fixture(params=[(run, *kind) for run in RUNS for kind in KINDS], ids="-".join)
 def made(
     request: pytest.FixtureRequest,
     rounded_files: dict[tuple[str, str, str], Path],
-    rounded_runs: dict[str, Run],
+    rounded_runs: dict[tuple[str, str], Run],
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Run, Path, str]:
     """A run with rounded weights, its file and the profile of it, in turn."""
     run, form, profile = request.param
     monkeypatch.setattr(quantize, "SCANNED_FROM", FORMS[form])
-    return rounded_runs[run], rounded_files[request.param], profile
+    return rounded_runs[run, form], rounded_files[request.param], profile
 
 
 def operators(file: Path) -> set[str]:
@@ -217,6 +224,19 @@ def test_a_scan_says_what_it_finds_and_scores_are_exact_in_every_form(
         # Of 40 items, every one is found.
         expected = {"found@10": 1.0, "found@100": 1.0} if form == "scanned" else None
         assert info.parity.get("scan") == expected
+
+
+def test_in_a_large_catalogue_only_what_grows_with_it_is_rounded(
+    runs: dict[str, Run], rounded_runs: dict[tuple[str, str], Run]
+) -> None:
+    exact = runs["sasrec-string"].model.state_dict()
+    n_items = runs["sasrec-string"].split.catalogue.n_items
+    for form in FORMS:
+        rounded = rounded_runs["sasrec-string", form].model.state_dict()
+        changed = {name for name in exact if not torch.equal(exact[name], rounded[name])}
+        assert changed
+        if form == "scanned":
+            assert all(len(exact[name]) >= n_items for name in changed)
 
 
 @pytest.mark.parametrize("profile", ROUNDED["scanned"])
