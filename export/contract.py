@@ -163,7 +163,7 @@ def score_table(
         scores: ir.Value = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])
         return scores if added is None else g.Add(scores, g.GatherElements(added, rows, axis=1))
 
-    return Scored(every_item, of_rows, is_scan=table.is_scanned)
+    return Scored(every_item, of_rows, table.scan_depth)
 
 
 def score_at_once(g: GraphBuilder, every_score: ir.Value, no_item: ir.Value) -> Scored:

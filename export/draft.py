@@ -11,7 +11,7 @@ from attnrec.export.body import export_added, export_body
 from attnrec.export.contract import assemble
 from attnrec.export.describe import describe
 from attnrec.export.item_table import FloatTable, ItemTable
-from attnrec.export.quantize import NESTED, block_of, rounded_table
+from attnrec.export.quantize import LOW_RANK, NESTED, block_of, rounded_table
 from attnrec.export.weights import pack_indexes, round_weights
 from attnrec.runtime import format as names
 from attnrec.runtime.model_info import ModelInfo
@@ -20,7 +20,7 @@ from attnrec.runtime.session import make_session
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
-PROFILES = ("fp32", "int8", NESTED, "int4")
+PROFILES = ("fp32", LOW_RANK, "int8", NESTED, "int4")
 """From the largest file to the smallest; of equal ones the quicker last."""
 # Histories are in the report.
 _STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report", "tuning"}
@@ -106,7 +106,7 @@ def profiles_of(run: Run) -> list[str]:
     """The profiles that a run can be exported in."""
     if not isinstance(run.model, TableModel):
         return ["fp32"]
-    return [p for p in PROFILES if p != NESTED or block_of(run, p) is not None]
+    return [p for p in PROFILES if p not in (LOW_RANK, NESTED) or block_of(run, p) is not None]
 
 
 def exact_table(run: Run) -> FloatTable | None:

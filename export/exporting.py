@@ -107,7 +107,7 @@ def gate(draft: Draft, tick: Tick | None) -> ParityReport:
         draft.run,
         tick,
         item_table=None if table is None or table.is_exact else table.values,
-        is_scanned=table is not None and table.is_scanned,
+        is_scanned=table is not None and table.scan_depth is not None,
     )
     if report.n_faults:
         raise ParityFailure(report)

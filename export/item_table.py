@@ -21,8 +21,9 @@ class ItemTable(Protocol):
     """The numbers that the file computes with, (N + 1, D)."""
     is_exact: bool
     """They are those of the model."""
-    is_scanned: bool
-    """`project` only finds the items whose scores, of `gather`, are worth computing."""
+    scan_depth: int | None
+    """`project` only finds the items whose scores, of `gather`, are worth computing: twice the k
+    best and so many more. None: it computes scores."""
 
     @property
     def n_bytes(self) -> int:
@@ -69,7 +70,8 @@ class Codes:
 class FloatTable:
     """fp32: exact."""
 
-    is_exact, is_scanned = True, False
+    is_exact = True
+    scan_depth: int | None = None
 
     def __init__(self, values: NDArray[np.float32]) -> None:
         self.values = values

@@ -12,7 +12,7 @@ from attnrec.train.run import Run
 from attnrec.train.split import HeldOut
 
 _K = 10
-_MIN_OVERLAP = {"int8": 0.98, "int4+4": 0.98, "int4": 0.9}
+_MIN_OVERLAP = {"int8": 0.98, "int8+pca32": 0.98, "int4+4": 0.98, "int4": 0.9}
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Limits:
 
     min_overlap: float | None = None
     """Least mean share of the exact top 10 that is still in the top 10; None: that of the profile,
-    0.98 for int8 and int4+4, 0.9 for int4."""
+    0.98 for those of 8 bits and 0.9 for int4."""
     max_ndcg_loss: float = 0.005
     """Largest relative loss of test NDCG@10. A larger one counts where its paired 95 % interval
     excludes 0: what chance alone explains is no loss."""

@@ -8,18 +8,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.export.item_table import Codes, ItemTable, UnfoldedTable
-from attnrec.export.scanned_table import LARGEST_NESTED, NestedTable, ScannedTable
+from attnrec.export.scanned_table import (
+    LARGEST_NESTED,
+    RANK,
+    LowRankTable,
+    NestedTable,
+    ScannedTable,
+)
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
 SCANNED_FROM = 100_000
 """Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `ScannedTable`."""
-NESTED = "int4+4"
-"""The profile that exists for large catalogues only."""
+NESTED, LOW_RANK = "int4+4", "int8+pca32"
+"""Profiles that exist for large catalogues only."""
 
-_BITS = {"int8": 8, NESTED: 8, "int4": 4}
-_BLOCKS = {"int8": (64, 32, 16), NESTED: (64, 32, 16), "int4": (32, 16)}
+_BITS = {"int8": 8, LOW_RANK: 8, NESTED: 8, "int4": 4}
+_BLOCKS = {"int8": (64, 32, 16), LOW_RANK: (64,), NESTED: (64, 32, 16), "int4": (32, 16)}
 """Values that share a scale in a scanned table; the first that divides a vector is taken."""
+_LEAST_DIM = {LOW_RANK: 3 * RANK}
+"""Of shorter vectors, 32 numbers of 8 bits are not less than what other profiles read."""
 _SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Shares of its largest value that may become the largest code of a block: of few codes, none
 should be kept for one far value."""
@@ -35,19 +43,23 @@ def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
         raise ValueError(
             f"nothing to quantize: {run.config.model} has no item vectors; leave --quantize out"
         )
-    if NESTED in profiles and block_of(run, NESTED) is None:
-        raise ValueError(
-            f"{NESTED} is for catalogues of {SCANNED_FROM:,} items and more with vectors of a "
-            f"multiple of 16 values; here are {run.split.catalogue.n_items:,} items of "
-            f"{run.model.item_table().shape[1]}. int8 has the same size and quality"
-        )
+    for profile in {NESTED, LOW_RANK} & {*profiles}:
+        if block_of(run, profile) is None:
+            n_items, dim = run.split.catalogue.n_items, run.model.item_table().shape[1]
+            raise ValueError(
+                f"{profile} is for catalogues of {SCANNED_FROM:,} items and more, with vectors of "
+                f"a multiple of {_BLOCKS[profile][-1]} values, at least "
+                f"{_LEAST_DIM.get(profile, 16)}; here are {n_items:,} items of {dim}. "
+                "int8 has the same quality"
+            )
 
 
 def block_of(run: Run, profile: str) -> int | None:
     """Values that share a scale where the table of a profile is scanned; None: it is not."""
     assert isinstance(run.model, TableModel)
     dim = run.model.item_table().shape[1]
-    if profile not in _BLOCKS or run.split.catalogue.n_items < SCANNED_FROM:
+    is_small = run.split.catalogue.n_items < SCANNED_FROM or dim < _LEAST_DIM.get(profile, 0)
+    if profile not in _BLOCKS or is_small:
         return None
     return next((block for block in _BLOCKS[profile] if dim % block == 0), None)
 
@@ -62,7 +74,12 @@ def rounded_table(run: Run, profile: str) -> ItemTable:
         assert block is not None
         return NestedTable(quantize(values, states, block, bits, LARGEST_NESTED))
     if block is not None:
-        return ScannedTable(quantize(values, states, block, bits))
+        codes = quantize(values, states, block, bits)
+        return (
+            LowRankTable(codes, *low_rank(values, states))
+            if profile == LOW_RANK
+            else (ScannedTable(codes))
+        )
     block = 32 if bits < 8 and dim % 32 == 0 else dim
     return UnfoldedTable(quantize(values, states, block, bits))
 
@@ -85,9 +102,7 @@ def quantize(
     n_rows, dim = values.shape
     largest_code = largest_code or largest_code_of(bits)
     scales = scales_of(values.reshape(n_rows, -1, block), largest_code)
-    together = states.T.astype(np.float64) @ states  # (D, D)
-    together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)
-    give_back = np.linalg.cholesky(np.linalg.inv(together)).T  # (D, D), upper triangle
+    give_back = np.linalg.cholesky(np.linalg.inv(_together(states))).T  # (D, D), upper triangle
     codes = np.empty((n_rows, dim), dtype=np.int8)
     for start in range(0, n_rows, _CHUNK):  # rows do not depend on each other
         chunk = slice(start, start + _CHUNK)
@@ -99,6 +114,34 @@ def quantize(
             rest[:, d:] -= np.outer(lost, give_back[d, d:])
             codes[chunk, d] = code
     return Codes(codes.reshape(n_rows, -1, block), scales, bits)
+
+
+def low_rank(
+    values: NDArray[np.float32], states: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], Codes]:
+    """What to multiply a state with, (D, 32), and items (N + 1, 32): nearly the same scores.
+
+    The 32 directions in which the scores of such states (n, D) differ most: a principal component
+    analysis of the table (N + 1, D), weighed by how the states are spread.
+    """
+    spread = _together(states)  # (D, D)
+    lengths, axes = np.linalg.eigh(spread)
+    half = axes * np.sqrt(lengths) @ axes.T
+    weighed = values @ half  # (N + 1, D)
+    _, directions = np.linalg.eigh(weighed.T @ weighed)
+    kept = directions[:, -RANK:]  # (D, 32)
+    projection = (np.linalg.inv(half) @ kept).astype(np.float32)
+    projected = (weighed @ kept).astype(np.float32)
+    no_states = np.empty((0, RANK), dtype=np.float32)
+    return projection, quantize(projected, no_states, RANK)
+
+
+def _together(states: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How the values of states (n, D) go together, (D, D), never singular."""
+    dim = states.shape[1]
+    together: NDArray[np.float64] = states.T.astype(np.float64) @ states
+    together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)
+    return together
 
 
 def largest_code_of(bits: int) -> int:

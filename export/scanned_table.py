@@ -16,6 +16,10 @@ CONTRIB = "com.microsoft"
 """Domain of the operators that onnxruntime has beyond the standard."""
 LARGEST_NESTED = 119
 """Largest code whose high half, to the nearest, is one of 4 bits."""
+RANK = 32
+"""Numbers of an item that a low-rank scan reads."""
+_DEPTH, _LOW_RANK_DEPTH = 64, 512
+"""With 64, all ten best items of 35,598 users of Amazon Sports are found."""
 _LOW_STEPS = 16
 """Steps of the low half in one of the high half."""
 
@@ -23,7 +27,8 @@ _LOW_STEPS = 16
 class ScannedTable:
     """Codes of 8 or 4 bits, all of which the scan reads."""
 
-    is_exact, is_scanned = False, True
+    is_exact = False
+    scan_depth: int | None = _DEPTH
 
     def __init__(self, codes: Codes) -> None:
         self.values = codes.values()
@@ -50,7 +55,8 @@ class NestedTable:
     from -7 to 7 and low from -8 to 7.
     """
 
-    is_exact, is_scanned = False, True
+    is_exact = False
+    scan_depth: int | None = _DEPTH
 
     def __init__(self, codes: Codes) -> None:
         """codes: of 8 bits, from -119 to 119."""
@@ -78,6 +84,39 @@ class NestedTable:
 
     def project(self, g: GraphBuilder, state: ir.Value, bias: ir.Value) -> ir.Value:
         return self._high.scan(g, state, bias)
+
+
+class LowRankTable:
+    """Codes of 8 bits, of which the scan reads none, but a projection to 32 numbers.
+
+    Larger by a fourth and quicker by a half than codes of 128 values; whether it finds what it
+    should depends on the model, and the gate tells.
+    """
+
+    is_exact = False
+    scan_depth: int | None = _LOW_RANK_DEPTH
+
+    def __init__(self, codes: Codes, projection: NDArray[np.float32], projected: Codes) -> None:
+        """projection: of states, (D, 32); projected: items (N + 1, 32), of 8 bits."""
+        self.values = codes.values()
+        self._stored = _Stored(codes, "item_codes")
+        self._projection = projection
+        self._projected = _Stored(projected, "item_scan_codes")
+
+    @property
+    def n_bytes(self) -> int:
+        return self._stored.codes.n_bytes + self._projected.codes.n_bytes
+
+    def declare(self, g: GraphBuilder) -> None:
+        for stored, name in ((self._stored, "item_scales"), (self._projected, "item_scan_scales")):
+            stored.declare(g, g.initializer(name, stored.codes.scales))
+
+    def gather(self, g: GraphBuilder, rows: ir.Value) -> ir.Value:
+        return self._stored.gather(g, rows)
+
+    def project(self, g: GraphBuilder, state: ir.Value, bias: ir.Value) -> ir.Value:
+        projected = g.MatMul(state, g.initializer("scan_projection", self._projection))  # (B, 32)
+        return self._projected.scan(g, projected, bias)
 
 
 class _Stored:

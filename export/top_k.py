@@ -19,8 +19,6 @@ from attnrec.export.graph import GraphBuilder
 BLOCKS_FROM = 50_000
 """Items from which on blocks are as fast as plain top-k on scores in random order."""
 _BLOCK = 64
-_FOUND = 64
-"""Items that a scan finds beyond twice the k best: all ten of 35,598 users of Amazon Sports."""
 
 Best = tuple[ir.Value, ir.Value]
 """Scores (B, K), best first, and rows (B, K), 0 where nothing is left."""
@@ -44,8 +42,9 @@ class Scored:
     """(B, N + 1), -inf at what is no item; made of those parts of (B, ...) that are asked for."""
     of_rows: Callable[[GraphBuilder, ir.Value], ir.Value]
     """(B, C) of the rows (B, C) of items, in the graph that is given."""
-    is_scan: bool = False
-    """The scores of every item only tell which of them may be among the best."""
+    scan_depth: int | None = None
+    """The scores of every item only tell which may be among the best: twice the k best of them and
+    so many more are scored again. None: they are scores."""
 
 
 Part = Callable[[ir.Value], ir.Value]
@@ -73,7 +72,7 @@ def best(
 
     def every_item(g: GraphBuilder) -> Best:
         # Here at last: of an empty batch, TopK of onnxruntime 1.23 ends the process.
-        find = _rescored(scored, plain) if scored.is_scan else plain
+        find = plain if scored.scan_depth is None else _rescored(scored, scored.scan_depth, plain)
         return find(g, allowed, top_k, n_items + 1)
 
     def candidates(g: GraphBuilder) -> Best:
@@ -134,11 +133,11 @@ Find = Callable[[GraphBuilder, ir.Value, ir.Value, int], Best]
 """The best of scores (B, N + 1)."""
 
 
-def _rescored(scored: Scored, find: Find) -> Find:
-    """The best by their own scores of those that a scan has found, twice as many and 128 more."""
+def _rescored(scored: Scored, depth: int, find: Find) -> Find:
+    """The best by their own scores of those that a scan has found."""
 
     def find_and_score(g: GraphBuilder, scores: ir.Value, top_k: ir.Value, n_rows: int) -> Best:
-        n_found = g.Min(g.Add(g.Mul(top_k, 2), _FOUND), [n_rows])
+        n_found = g.Min(g.Add(g.Mul(top_k, 2), depth), [n_rows])
         coarse, rows = find(g, scores, n_found, n_rows)  # (B, F)
         # In the order of the rows, for equal scores.
         rows, place = g.TopK(rows, n_found, axis=-1, largest=0, sorted=1, outputs=2)

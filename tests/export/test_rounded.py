@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize, top_k
+from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize
 from attnrec.export.draft import Drafts, Source, profiles_of
 from attnrec.export.item_table import Codes, UnfoldedTable
 from attnrec.export.parity import check_parity
-from attnrec.export.scanned_table import LARGEST_NESTED, NestedTable
+from attnrec.export.scanned_table import LARGEST_NESTED, LowRankTable, NestedTable, ScannedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.reference import Reference
@@ -28,11 +28,18 @@ from attnrec.train.reference import Reference
 LOOSE = Limits(min_overlap=0.95, max_ndcg_loss=1)
 FORMS = {"unfolded": 10**9, "scanned": 0}
 RUNS = ("sasrec-string", "sasrec-int64")
-ROUNDED = {"unfolded": ("int8", "int4"), "scanned": ("int8", "int4+4", "int4")}
+ROUNDED = {"unfolded": ("int8", "int4"), "scanned": ("int8", "int8+pca32", "int4+4", "int4")}
 KINDS = [(form, profile) for form, profiles in ROUNDED.items() for profile in profiles]
-LIMITS = {
-    "int8": LOOSE, "int4+4": LOOSE, "int4": Limits(min_overlap=0.8, max_ndcg_loss=1),
-}  # fmt: skip
+LIMITS = dict.fromkeys(ROUNDED["scanned"], LOOSE) | {
+    "int4": Limits(min_overlap=0.8, max_ndcg_loss=1)
+}
+
+
+def of_16_values(patch: pytest.MonkeyPatch) -> None:
+    """The vectors of these runs are shorter than those that a low-rank scan is made for."""
+    patch.setattr(quantize, "RANK", 16)
+    patch.setattr(quantize, "_LEAST_DIM", {})
+    patch.setitem(quantize._BLOCKS, "int8+pca32", (16,))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +50,7 @@ def rounded_files(
     directory = tmp_path_factory.mktemp("rounded")
     files = {}
     with pytest.MonkeyPatch.context() as patch:
+        of_16_values(patch)
         for form, scanned_from in FORMS.items():
             patch.setattr(quantize, "SCANNED_FROM", scanned_from)
             for name, profile in product(RUNS, ROUNDED[form]):
@@ -72,6 +80,7 @@ def made(
 ) -> tuple[Run, Path, str]:
     """A run with rounded weights, its file and the profile of it, in turn."""
     run, form, profile = request.param
+    of_16_values(monkeypatch)
     monkeypatch.setattr(quantize, "SCANNED_FROM", FORMS[form])
     return rounded_runs[run, form], rounded_files[request.param], profile
 
@@ -133,6 +142,29 @@ def test_states_that_are_alike_keep_their_scores_better_than_nearest_codes() -> 
     assert score_error(chosen, later) < 10 * score_error(nearest, later)  # others are not ruined
 
 
+def test_32_directions_are_enough_for_scores_that_have_no_more() -> None:
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(32, 96))
+    values = (rng.normal(size=(200, 32)) @ few).astype(np.float32)
+    states = rng.normal(size=(500, 96)).astype(np.float32)
+    projection, projected = quantize.low_rank(values, states)
+    scores = states @ values.T
+    assert projection.shape == (96, 32)
+    assert np.abs(states @ projection @ projected.values().T - scores).max() < 0.02 * scores.std()
+
+
+def test_the_directions_are_those_in_which_scores_differ_not_vectors() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 96)).astype(np.float32)
+    values[:, :40] *= 9  # long, but no state ever looks there
+    states = rng.normal(size=(500, 96)).astype(np.float32)
+    states[:, :40] = 0
+    states[:, 72:] = 0
+    projection, projected = quantize.low_rank(values, states)
+    scores = states @ values.T
+    assert np.abs(states @ projection @ projected.values().T - scores).std() < 0.1 * scores.std()
+
+
 # --- the file
 
 
@@ -150,14 +182,15 @@ def test_vectors_that_are_no_blocks_of_16_are_unfolded_whatever_the_catalogue(
     monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
     monkeypatch.setattr(quantize, "_BLOCKS", {"int8": (32,), "int4+4": (32,)})  # of 16 values
     assert isinstance(quantize.rounded_table(runs["sasrec-string"], "int8"), UnfoldedTable)
-    with pytest.raises(ValueError, match=r"here are \d+ items of 16\. int8 has the same size"):
+    with pytest.raises(ValueError, match=r"here are \d+ items of 16\. int8 has the same quality"):
         export(runs["sasrec-string"], tmp_path / "model.onnx", "int4+4")
 
 
 def test_a_small_catalogue_has_no_halves(runs: dict[str, Run], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"int4\+4 is for catalogues of 100,000 items and more"):
-        export(runs["sasrec-string"], tmp_path / "model.onnx", "int4+4")
-    assert "int4+4" not in profiles_of(runs["sasrec-string"])
+    for profile in ("int4+4", "int8+pca32"):
+        with pytest.raises(ValueError, match=r"\+.* is for catalogues of 100,000 items and more"):
+            export(runs["sasrec-string"], tmp_path / "model.onnx", profile)
+        assert profile not in profiles_of(runs["sasrec-string"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -244,7 +277,9 @@ def test_what_a_short_scan_misses_is_counted_and_the_rest_is_exact(
     profile: str, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
-    monkeypatch.setattr(top_k, "_FOUND", 0)  # 20 items for the 10 best
+    for table in (ScannedTable, NestedTable, LowRankTable):
+        monkeypatch.setattr(table, "scan_depth", 0)  # 20 items for the 10 best
+    of_16_values(monkeypatch)
     made = Drafts(runs["sasrec-string"]).of(profile)
     report = check_parity(made.file, made.run, item_table=made.table.values, is_scanned=True)
     assert report.found is not None and 0.9 < report.found.share(10) <= 1
@@ -256,7 +291,7 @@ def test_a_scan_that_finds_too_little_does_not_pass_the_gate(
     runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
-    monkeypatch.setattr(top_k, "_FOUND", 0)
+    monkeypatch.setattr(NestedTable, "scan_depth", 0)
     real = NestedTable.project
     monkeypatch.setattr(
         NestedTable, "project", lambda self, g, state, bias: real(self, g, g.Neg(state), bias)
