@@ -13,26 +13,22 @@ from attnrec.cli.export import with_default_profile
 from attnrec.runtime import Recommender, __version__
 from attnrec.train import Run
 
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
+
 
 def console_script(name: str) -> str:
     """The installed command."""
     return str(Path(sys.executable).with_name(name))
 
 
-def test_bare_commands_work_in_sequence_in_an_empty_folder(log, tmp_path) -> None:
-    def command(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [console_script(str(words[0])), *map(str, words[1:])],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-
-    command("attnrec-train", log, "--model", "markov-chain")
-    command("attnrec-export")
-    evaluated = json.loads(command("attnrec-evaluate", "--json").stdout)
-    answered = json.loads(command("attnrec-recommend", "--history", "001,002", "--json").stdout)
+def test_bare_commands_work_in_sequence_in_an_empty_folder(
+    run, log, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("train", log, "--model", "markov-chain").code == 0
+    assert run("export").code == 0
+    evaluated = json.loads(run("evaluate", "--json").out)
+    answered = json.loads(run("recommend", "--history", "001,002", "--json").out)
     assert evaluated["n_users"] == 30
     assert evaluated["ndcg@10"] > 0.3  # they walk along a ring: the next place is no secret
     assert "003" in answered["item_ids"][:3]

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize
+from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, draft, export, quantize
+from attnrec.export.body import export_body
 from attnrec.export.draft import Source
 from attnrec.export.item_table import Codes, UnfoldedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.reference import Reference
+
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 
 # Ten of forty items are a quarter of them: what is a near tie here is far apart in a shop.
 LOOSE = Limits(min_overlap=0.95, max_ndcg_loss=1)
@@ -193,8 +196,12 @@ def test_only_a_file_that_rounds_states_has_a_tolerance_of_its_own(
 
 
 def test_the_same_run_gives_the_same_bytes(
-    runs: dict[str, Run], rounded_files: dict[tuple[str, str, str], Path], tmp_path: Path
+    runs: dict[str, Run],
+    rounded_files: dict[tuple[str, str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(draft, "export_body", export_body)  # traced anew
     export(runs["sasrec-int64"], tmp_path / "again.onnx", "int8", limits=LOOSE)
     first = rounded_files["sasrec-int64", "unfolded", "int8"].read_bytes()
     assert (tmp_path / "again.onnx").read_bytes() == first
