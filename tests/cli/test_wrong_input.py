@@ -126,7 +126,7 @@ def test_ctrl_c_leaves_the_old_run_and_says_how_to_go_on(run, log, trained, tmp_
     refused = run("train", log, "--out", trained, *settings)
     assert refused.code == 2
     assert "--resume" in refused.err
-    resumed = run("train", log, "--out", trained, *settings, "--resume", "--max-minutes", 0.01)
+    resumed = run("train", log, "--out", trained, *settings, "--resume", "--max-minutes", 0.1)
     assert resumed.code == 0, resumed.err
     assert "going on from" in resumed.err
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
