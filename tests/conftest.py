@@ -1,14 +1,29 @@
 """For all tests. What needs torch is imported by the tests that need it."""
 
 import functools
+import gc
+import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import pytest
 
+Tracing = Callable[[], AbstractContextManager[None]]
+
 # Many tests import onnxruntime before attnrec, which would keep it from reporting to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage has to look through it again.
+
+    It was a quarter of the time where many small objects are made, as in an export.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +34,49 @@ def operators_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         once = functools.cache(ONNXRegistry.from_torchlib)
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(once))
+        yield
+
+
+def _once_for_equal_weights(trace: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`export_body` or `export_added`, which keep what came of a model and hand out copies."""
+    parts: dict[str, Any] = {}
+
+    def get(model: Any) -> Any:
+        key = hashlib.sha256(f"{type(model)}{model.config}".encode())
+        for name, weight in model.state_dict().items():
+            key.update(name.encode() + weight.numpy().tobytes())
+        if key.hexdigest() not in parts:
+            parts[key.hexdigest()] = trace(model)
+        part = parts[key.hexdigest()]
+        return None if part is None else part.clone()
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def tracing_once(operators_read_once: None) -> Tracing:
+    """Within this, models of equal weights are traced once: it is the slow part of an export."""
+    from attnrec.export import draft
+
+    once = {
+        name: _once_for_equal_weights(getattr(draft, name))
+        for name in ("export_body", "export_added")
+    }
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, trace in once.items():
+                patch.setattr(draft, name, trace)
+            yield
+
+    return patched
+
+
+@pytest.fixture(scope="module")
+def equal_weights_are_traced_once(tracing_once: Tracing) -> Iterator[None]:
+    """For files whose tests export the same few runs again and again."""
+    with tracing_once():
         yield
 
 

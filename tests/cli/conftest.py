@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +75,18 @@ def titles(log: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(log: Path, titles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(
+    log: Path,
+    titles: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    tracing_once: Callable[[], AbstractContextManager[None]],
+) -> Path:
     """A run directory with its exported file."""
     directory = tmp_path_factory.mktemp("trained") / "run"
     arguments = [str(log), "--items", str(titles), "--out", str(directory), "-q", "--threads", "1"]
     arguments += ["--hidden-dim", "16", "--max-len", "10", "--epochs", "2", "--repeats"]
     for command, texts in ((train, arguments), (export, [str(directory), "-q"])):
-        with pytest.raises(SystemExit) as stopped:
+        with tracing_once(), pytest.raises(SystemExit) as stopped:
             run_command(command, texts)
         assert not stopped.value.code
     return directory

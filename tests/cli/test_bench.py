@@ -23,7 +23,7 @@ def two_files(tmp_path_factory) -> tuple[dict[str, Any], Path]:
     picture = tmp_path_factory.mktemp("bench") / "bench.png"
     command = [Path(sys.executable).with_name("attnrec-bench"), STRING, INT64]
     result = subprocess.run(
-        [*command, "--seconds", "0.5", "--json", "--plot", picture],
+        [*command, "--seconds", "0.1", "--json", "--plot", picture],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(result.stdout), picture
@@ -77,7 +77,7 @@ def test_the_picture_opens(two_files) -> None:
 
 
 def test_torch_is_timed_beside_the_file(run, trained) -> None:
-    outcome = run("bench", trained / "model.onnx", "--against", trained, "--seconds", 0.3)
+    outcome = run("bench", trained / "model.onnx", "--against", trained, "--seconds", 0.1)
     assert outcome.code == 0
     header = outcome.out.splitlines()[0]
     assert "model.onnx" in header

@@ -10,8 +10,17 @@ from pathlib import Path
 import pytest
 
 from attnrec.cli.export import with_default_profile
+from attnrec.export import profiles
 from attnrec.runtime import Recommender, __version__
 from attnrec.train import Run
+
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
+
+
+@pytest.fixture
+def moments_are_enough(monkeypatch) -> None:
+    """Nothing here goes by how long an answer takes."""
+    monkeypatch.setattr(profiles, "_SECONDS", 0.05)
 
 
 def console_script(name: str) -> str:
@@ -19,20 +28,14 @@ def console_script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def test_bare_commands_work_in_sequence_in_an_empty_folder(log, tmp_path) -> None:
-    def command(*words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [console_script(str(words[0])), *map(str, words[1:])],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-
-    command("attnrec-train", log, "--model", "markov-chain")
-    command("attnrec-export")
-    evaluated = json.loads(command("attnrec-evaluate", "--json").stdout)
-    answered = json.loads(command("attnrec-recommend", "--history", "001,002", "--json").stdout)
+def test_bare_commands_work_in_sequence_in_an_empty_folder(
+    run, log, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("train", log, "--model", "markov-chain").code == 0
+    assert run("export").code == 0
+    evaluated = json.loads(run("evaluate", "--json").out)
+    answered = json.loads(run("recommend", "--history", "001,002", "--json").out)
     assert evaluated["n_users"] == 30
     assert evaluated["ndcg@10"] > 0.3  # they walk along a ring: the next place is no secret
     assert "003" in answered["item_ids"][:3]
@@ -168,6 +171,7 @@ def test_an_unknown_profile_is_refused_with_those_that_exist(run, trained, tmp_p
     assert not (tmp_path / "m.onnx").exists()
 
 
+@pytest.mark.usefixtures("moments_are_enough")
 def test_quantizing_prints_and_keeps_its_price(run, trained, tmp_path) -> None:
     # The fixture has 25 items: ten of them are no top 10 of a shop.
     arguments = ("--min-overlap", 0.5, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
@@ -181,6 +185,7 @@ def test_quantizing_prints_and_keeps_its_price(run, trained, tmp_path) -> None:
     assert [cost["profile"] for cost in result["profiles"]] == ["fp32", "int8"]
 
 
+@pytest.mark.usefixtures("moments_are_enough")
 def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
     run, trained, tmp_path
 ) -> None:
@@ -201,6 +206,7 @@ def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
     assert outcome.code == 2 and "'little' is neither a share nor a percentage" in outcome.err
 
 
+@pytest.mark.usefixtures("moments_are_enough")
 def test_a_price_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tmp_path) -> None:
     # Without counts, whose order no rounding changes.
     small = ["--model", "sasrec", "--hidden-dim", 16, "--max-len", 10, "--epochs", 2]

@@ -1,8 +1,8 @@
 """The whole family, each member trained on two logs that differ in nothing but their ids."""
 
 import functools
-import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import torch
 from hypothesis import settings
 
 from attnrec.export import ParityReport, draft, export
-from attnrec.export.body import export_body
 from attnrec.train import DataRecipe, Run, TrainConfig, train
 from attnrec.train.models import FAMILY, MODELS
+
+Tracing = Callable[[], AbstractContextManager[None]]
 
 # One thread: sums of floats come out in the same order, so equal seeds give equal bits.
 torch.set_num_threads(1)
@@ -94,25 +95,19 @@ def small_config(name: str) -> TrainConfig:
 
 
 @pytest.fixture(scope="session")
-def body_of(operators_read_once: None) -> Callable[[Run], ir.Model]:
+def body_of(tracing_once: Tracing) -> Callable[[Run], ir.Model]:
     """The exported body of a run, made once for equal weights: it is the slow part."""
-    bodies: dict[str, ir.Model] = {}
 
     def get(run: Run) -> ir.Model:
-        model = run.model
-        key = hashlib.sha256(f"{type(model)}{model.config}".encode())
-        for name, weight in model.state_dict().items():
-            key.update(name.encode() + weight.numpy().tobytes())
-        if key.hexdigest() not in bodies:
-            bodies[key.hexdigest()] = export_body(model)
-        return bodies[key.hexdigest()].clone()
+        with tracing_once():
+            return draft.export_body(run.model)
 
     return get
 
 
 @pytest.fixture(scope="session")
 def member_of(
-    body_of: Callable[[Run], ir.Model], tmp_path_factory: pytest.TempPathFactory
+    tracing_once: Tracing, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Member]:
     """Trains and exports a member of the family when it is first asked for."""
     directory = tmp_path_factory.mktemp("family")
@@ -124,8 +119,7 @@ def member_of(
         run = train(
             tables.events, config, items=tables.items, users=tables.users, recipe=RECIPE, out=out
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(draft, "export_body", lambda _: body_of(run))
+        with tracing_once():
             report = export(run, out / "model.onnx", allow_users=True)
         return Member(name, id_type, run, out / "model.onnx", report)
 

@@ -37,6 +37,8 @@ from attnrec.train.models.protocol import TableModel
 from attnrec.train.reference import Reference
 from attnrec.train.split import Part
 
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
+
 Patch = pytest.MonkeyPatch
 BodyOf = Callable[[Run], ir.Model]
 NO_LIMITS = Limits(min_overlap=0, max_ndcg_loss=1)
@@ -76,11 +78,10 @@ def test_the_gate_passes_and_says_so(member) -> None:
     ("name", "id_type"), [(name, ID_TYPES[n % 2]) for n, name in enumerate(FAMILY)]
 )
 def test_a_run_that_was_kept_gives_the_same_bytes(
-    name: str, id_type: str, member_of, body_of: BodyOf, monkeypatch: Patch, tmp_path: Path
+    name: str, id_type: str, member_of, tmp_path: Path
 ) -> None:
     member = member_of(name, id_type)
     kept = Run.load(member.run.directory)
-    monkeypatch.setattr(draft, "export_body", lambda _: body_of(kept))
     export(kept, tmp_path / "again.onnx", allow_users=True)
     assert (tmp_path / "again.onnx").read_bytes() == member.file.read_bytes()
 
@@ -234,11 +235,8 @@ def test_items_of_equal_popularity_are_in_the_order_of_the_table(id_type: str, m
 # --- int8
 
 
-def test_a_table_may_be_rounded_and_scores_have_none(
-    member, body_of: BodyOf, monkeypatch: Patch, tmp_path: Path
-) -> None:
+def test_a_table_may_be_rounded_and_scores_have_none(member, tmp_path: Path) -> None:
     run, target = member.run, tmp_path / "model.onnx"
-    monkeypatch.setattr(draft, "export_body", lambda _: body_of(run))
     if not isinstance(run.model, TableModel):
         with pytest.raises(ValueError, match="nothing to quantize"):
             export(run, target, "int8", limits=NO_LIMITS, allow_users=True)

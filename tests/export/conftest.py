@@ -1,6 +1,7 @@
 """Four small trained runs and their files: both shapes of a model, both types of ids."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from attnrec.export import ParityReport, export
-from attnrec.export.body import export_body
+from attnrec.export import ParityReport, draft, export
 from attnrec.train import Run, TrainConfig, train
+
+Tracing = Callable[[], AbstractContextManager[None]]
 
 # One thread: sums of floats come out in the same order, so equal seeds give equal bits.
 torch.set_num_threads(1)
@@ -69,24 +71,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) ->
 
 @pytest.fixture(scope="session")
 def exported(
-    runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory
+    runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory, tracing_once: Tracing
 ) -> dict[str, tuple[Path, ParityReport]]:
     """The file of every run, with the report of its gate."""
     directory = tmp_path_factory.mktemp("files")
-    return {
-        name: (directory / f"{name}.onnx", export(run, directory / f"{name}.onnx"))
-        for name, run in runs.items()
-    }
+    with tracing_once():
+        return {
+            name: (directory / f"{name}.onnx", export(run, directory / f"{name}.onnx"))
+            for name, run in runs.items()
+        }
 
 
 @pytest.fixture(scope="session")
-def body_of(runs: dict[str, Run]) -> Callable[[str], ir.Model]:
+def body_of(runs: dict[str, Run], tracing_once: Tracing) -> Callable[[str], ir.Model]:
     """The exported body of a run, made once: it is the slow part of an export."""
-    bodies: dict[str, ir.Model] = {}
 
     def get(name: str) -> ir.Model:
-        if name not in bodies:
-            bodies[name] = export_body(runs[name].model)
-        return bodies[name].clone()
+        with tracing_once():
+            return draft.export_body(runs[name].model)
 
     return get

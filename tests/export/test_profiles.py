@@ -11,6 +11,8 @@ from attnrec.runtime import Recommender
 from attnrec.runtime.stored import StoredTensors
 from attnrec.train import Run
 
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
+
 EASY = Limits(min_overlap=0, max_ndcg_loss=1)
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, export, quantize
+from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, draft, export, quantize
+from attnrec.export.body import export_body
 from attnrec.export.draft import Drafts, Source, profiles_of
 from attnrec.export.item_table import Codes, UnfoldedTable
 from attnrec.export.parity import check_parity
@@ -23,6 +24,8 @@ from attnrec.export.scanned_table import LARGEST_NESTED, LowRankTable, NestedTab
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.reference import Reference
+
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 
 # Ten of forty items are a quarter of them: what is a near tie here is far apart in a shop.
 LOOSE = Limits(min_overlap=0.95, max_ndcg_loss=1)
@@ -304,8 +307,12 @@ def test_a_scan_that_finds_too_little_does_not_pass_the_gate(
 
 
 def test_the_same_run_gives_the_same_bytes(
-    runs: dict[str, Run], rounded_files: dict[tuple[str, str, str], Path], tmp_path: Path
+    runs: dict[str, Run],
+    rounded_files: dict[tuple[str, str, str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(draft, "export_body", export_body)  # traced anew
     export(runs["sasrec-int64"], tmp_path / "again.onnx", "int8", limits=LOOSE)
     first = rounded_files["sasrec-int64", "unfolded", "int8"].read_bytes()
     assert (tmp_path / "again.onnx").read_bytes() == first

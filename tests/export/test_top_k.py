@@ -16,6 +16,8 @@ from attnrec.export.exporting import gate
 from attnrec.export.graph import GraphBuilder
 from attnrec.train import Run
 
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
+
 SIZES = (1, 63, 64, 65, 129, 300)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
+import pytest
 import torch
 
 from attnrec.export import Limits, export
@@ -14,6 +15,8 @@ from attnrec.export.body import export_added, export_body
 from attnrec.export.weights import pack_indexes, round_weights
 from attnrec.train import Run
 from attnrec.train.models.fusion import Fusion, FusionConfig
+
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 
 LOOSE = Limits(min_overlap=0, max_ndcg_loss=1)
 

@@ -21,6 +21,7 @@ from attnrec.train.evaluate_file import evaluate
 from attnrec.train.reference import Reference
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("operators_read_once")
 
 # An example takes seconds: it trains, exports and passes the gate. To make a failing one smaller
 # would take minutes; what is drawn is printed.

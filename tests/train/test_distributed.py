@@ -1,7 +1,8 @@
 """Several processes train as one does, end together, and say once what went wrong.
 
-Some tests start real `torchrun`. In the others the processes are forked from one that has imported
-torch already, with the environment that torchrun gives them.
+Real `torchrun` is started by one test here and by those of docs/training.md. In the others the
+processes are forked from one that has imported torch already, with the environment that torchrun
+gives them.
 """
 
 import json
@@ -24,7 +25,7 @@ from torch import Tensor
 from attnrec.export import export
 from attnrec.train.config import TrainConfig
 from attnrec.train.distributed import joined, next_training
-from attnrec.train.following import follow_training
+from attnrec.train.following import follow_training, train_together
 from attnrec.train.interactions import Interactions
 from attnrec.train.loop import fit_by_gradient
 from attnrec.train.models import MODELS
@@ -73,6 +74,7 @@ class Watched(command.TrainingProgress):
         if at == "step" and (epoch, step) == (2, 2):
             happen(what)
     def on_epoch(self, record):
+        super().on_epoch(record)
         if at == "epoch" and record.epoch == 2:
             happen(what)
 
@@ -259,12 +261,11 @@ def test_all_processes_have_the_same_weights_bit_for_bit(
     assert not all(torch.equal(weight, first[name]) for name, weight in alone.state_dict().items())
 
 
-def test_torchrun_trains_a_run_like_that_of_one_process(shop: Shop) -> None:
-    arguments = [str(shop.log), "--out", str(shop.out), *SETTINGS, "--model", "fusion"]
-    done = torchrun("--no-python", "attnrec-train", *arguments, "--json")
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)  # printed by one of them
-    assert done.stderr.count("epoch   3  loss") == 1
+def test_two_processes_train_a_run_like_that_of_one(shop: Shop) -> None:
+    assert shop.train("--model", "fusion", "--json") == [0, 0], shop.said(0)
+    figures = json.loads((shop.folder / "messages-0.out").read_text())
+    assert shop.said(0).count("epoch   3  loss") == 1
+    assert shop.said(1) == ""
     run = Run.load(shop.out)
     export(run, shop.folder / "model.onnx")
     alone = train(shop.log, run.config, out=shop.folder / "alone")
@@ -281,33 +282,36 @@ def test_models_that_count_are_made_by_rank_0_alone(shop: Shop) -> None:
     assert shop.said(1) == ""
 
 
+def train_and_name_threads(rank: int, shop: Shop) -> None:
+    def keep_names(when: str) -> None:
+        names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+        (shop.folder / f"threads-{when}-{rank}").write_text("".join(names))
+
+    def lead() -> None:
+        config = TrainConfig("sasrec", epochs=1, settings={"hidden_dim": 16})
+        train(shop.log, config, out=shop.out)
+        keep_names("during")
+
+    train_together(lead)
+    keep_names("after")
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
 def test_no_thread_of_the_group_outlives_the_training(shop: Shop) -> None:
     # One that did would abort the process now and then, where Python ends.
-    script = shop.folder / "several.py"
-    script.write_text(
-        "from pathlib import Path\n"
-        "from attnrec.train import TrainConfig, train\n"
-        "from attnrec.train.following import train_together\n"
-        "config = TrainConfig('sasrec', epochs=1, settings={'hidden_dim': 16})\n"
-        f"train_together(lambda: train({str(shop.log)!r}, config, out={str(shop.out)!r}))\n"
-        "print('threads', [path.read_text() for path in Path('/proc/self/task').glob('*/comm')])\n"
-    )
-    done = torchrun(str(script))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("threads") == 2
-    assert "gloo" not in done.stdout
+    assert start(train_and_name_threads, shop) == [0, 0]
+    assert "gloo" in (shop.folder / "threads-during-0").read_text()
+    for rank in range(2):
+        assert "gloo" not in (shop.folder / f"threads-after-{rank}").read_text()
 
 
 # --- errors
 
 
-def test_torchrun_shows_one_error_for_a_bad_argument(shop: Shop) -> None:
-    streams = ["--redirects", "3", "--log-dir", str(shop.folder / "logs")]
-    done = torchrun(*streams, "--no-python", "attnrec-train", str(shop.log), "--epochs", "0")
-    assert "exitcode  : 2" in done.stderr
-    said = sorted(path.read_text() for path in shop.folder.rglob("std*.log"))
-    assert said == ["", "", "", "error: epochs must be a whole number, at least 1, not 0\n"]
+def test_one_error_is_shown_for_a_bad_argument(shop: Shop) -> None:
+    assert shop.train("--epochs", "0")[0] == 2
+    assert shop.said(0) == "error: epochs must be a whole number, at least 1, not 0\n"
+    assert shop.said(1) == ""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-WITH_REPORT = ["--hidden-dim", "32", "--max-len", "20", "--epochs", "2", "--threads", "1", "-q"]
+ANY_MODEL = ["--hidden-dim", "32", "--max-len", "20", "--epochs", "2", "--threads", "1", "-q"]
+WITH_REPORT = [*ANY_MODEL, "--model", "sasrec"]
 SETTINGS = [*WITH_REPORT, "--no-report"]
 FIRST_STEP, LAST_STEP = 1, 4
-"""Of an epoch of the log below."""
+"""Of an epoch of sasrec on the log below. Others have more steps."""
 NEVER = (0, 0)
 
 # The real command, with somebody watching the training who may kill it or fill the disk.
@@ -195,6 +196,21 @@ def test_a_killed_training_is_resumed_bit_for_bit(
     assert shop.checkpoints() == checkpoints
     assert not shop.out.exists()
     assert_resumes(shop, unbroken)
+
+
+def test_a_killed_training_of_the_default_model_is_resumed_bit_for_bit(
+    log: Path, tmp_path: Path
+) -> None:
+    whole = Shop(tmp_path / "whole", log, [*ANY_MODEL, "--no-report"])
+    whole.folder.mkdir()
+    assert whole.train() == 0, whole.messages
+    for moment, (watch, checkpoints) in KILLS.items():
+        if "inside" in moment:
+            shop = replace(whole, folder=tmp_path / moment)
+            shop.folder.mkdir()
+            assert shop.train(**watch) == -9
+            assert shop.checkpoints() == checkpoints
+            assert_resumes(shop, whole.result())
 
 
 def test_a_training_killed_while_it_starts_is_resumed(

@@ -102,7 +102,9 @@ def pausing_log() -> pd.DataFrame:
 def test_what_depends_on_the_pause_is_learned(tmp_path) -> None:
     def hits(name: str, **settings: bool) -> float:
         sizes = {"hidden_dim": 32, "max_len": 4, "dropout": 0.0, **settings}
-        config = TrainConfig("sasrec", sizes, epochs=20, batch_events=60, patience=20, threads=1)
+        config = TrainConfig(
+            "sasrec", sizes, epochs=10, batch_events=60, patience=20, threads=1, learning_rate=0.01
+        )
         run = train(pausing_log(), config, recipe=DataRecipe(repeats=True), out=tmp_path / name)
         return run.metrics["valid"]["ndcg@5"]
 

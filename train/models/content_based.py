@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.models.neighbours import NeighbourConfig, NeighbourModel, products_of_rows
@@ -39,6 +38,9 @@ class ContentBased(NeighbourModel):
 
     def fit(self, split: Split) -> None:
         """Compare the descriptions of all items, as sparse products."""
+        # Every command would wait a second for it, and no other model needs it.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         self.set_prior(split)
         described = list(_descriptions(split.catalogue))
         if not any(described):
