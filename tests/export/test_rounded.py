@@ -153,19 +153,19 @@ def test_32_directions_are_enough_for_scores_that_have_no_more() -> None:
     projection, projected = quantize.low_rank(values, states)
     scores = states @ values.T
     assert projection.shape == (96, 32)
-    assert np.abs(states @ projection @ projected.values().T - scores).max() < 0.02 * scores.std()
+    assert (states @ projection @ projected.values().T - scores).std() < 0.01 * scores.std()
 
 
 def test_the_directions_are_those_in_which_scores_differ_not_vectors() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(300, 96)).astype(np.float32)
-    values[:, :40] *= 9  # long, but no state ever looks there
+    values[:, :40] *= 3  # long, but no state ever looks there
     states = rng.normal(size=(500, 96)).astype(np.float32)
     states[:, :40] = 0
     states[:, 72:] = 0
     projection, projected = quantize.low_rank(values, states)
     scores = states @ values.T
-    assert np.abs(states @ projection @ projected.values().T - scores).std() < 0.1 * scores.std()
+    assert (states @ projection @ projected.values().T - scores).std() < 0.1 * scores.std()
 
 
 # --- the file
