@@ -32,17 +32,14 @@ class Recommendations:
 
 def answers_of(outputs: list[NDArray[Any]]) -> list[Recommendations]:
     """The outputs of the graph, one answer for each row."""
-    items, scores, n_known = outputs[:3]
-    titles = outputs[3] if len(outputs) > 3 else None
     # Lists from here on: after a run the numpy machinery is out of the processor's cache,
     # and a comparison with its help costs more than all of this.
+    items, scores, n_known, *more = (output.tolist() for output in outputs)
+    titles = more[0] if more else [None] * len(items)
     answers = []
-    for row, known in enumerate(n_known.tolist()):
-        ids, values = items[row].tolist(), scores[row].tolist()
-        names_of_items = None if titles is None else titles[row].tolist()
+    for ids, values, named, known in zip(items, scores, titles, n_known, strict=True):
         if values and values[-1] == _NOTHING_LEFT:  # they are sorted: cut the padding off
             n = values.index(_NOTHING_LEFT)
-            ids, values = ids[:n], values[:n]
-            names_of_items = names_of_items and names_of_items[:n]
-        answers.append(Recommendations(ids, values, names_of_items, known))
+            ids, values, named = ids[:n], values[:n], named and named[:n]
+        answers.append(Recommendations(ids, values, named, known))
     return answers
