@@ -157,11 +157,9 @@ class SASRec(TableModel):
         x, weights = last.last(x, known, self._of_heads(len(self.blocks) - 1, last_pairs))
         if not self.config.fading_sum:
             return self._to_state(x), weights * known
-        age = torch.arange(known.shape[1] - 1, -1, -1, device=known.device)  # (T,)
-        fading = attention_weights(
-            self.recency[age].unsqueeze(0), known.unsqueeze(1), of_sum(last_pairs)
-        )  # (B, 1, T)
-        faded = (fading @ item_vectors).squeeze(1)  # (B, D)
+        recency = self.recency[: known.shape[1]].flip(0)  # (T,)
+        fading = attention_weights(recency[None], known.unsqueeze(1), of_sum(last_pairs))
+        faded = (fading @ item_vectors).squeeze(1)  # (B, 1, T) @ (B, T, D) -> (B, D)
         return self._to_state(x, faded), weights * known
 
     def _embed(self, item_vectors: Tensor, known: Tensor, context: Mapping[str, Tensor]) -> Tensor:
@@ -205,7 +203,7 @@ class SASRec(TableModel):
         """What the blocks found, with the fading sum, (B, D) or (B, T, D)."""
         x = self.final_norm(x)
         if faded is not None:
-            x = F.normalize(x, dim=-1) + self.sum_share * linear(self.sum_map, faded)
+            x = on_sphere(x, 1) + self.sum_share * linear(self.sum_map, faded)
         if self.config.logits == "cosine":
             return on_sphere(x, self.config.temperature)
         return x / self.config.temperature
