@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from attnrec.cli.bench_advice import Facts, Timings, advice, label, one_by_one, usual
 from attnrec.cli.console import (
     Json,
     Quiet,
@@ -29,13 +31,22 @@ from attnrec.cli.console import (
     say,
     set_verbosity,
 )
-from attnrec.runtime.files import replace_file
 from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
 from attnrec.runtime.version import __version__
 
 _BUSY = "Trust ratios one at a time; times, threads and large batches look worse than they are"
-Timings = Mapping[str, list[Timing]]
-"""By file, and of torch under its own name; the first file comes first."""
+_STEPS = {
+    "python_numpy_ms": "start Python, import numpy",
+    "onnxruntime_ms": "import onnxruntime",
+    "attnrec_ms": "import attnrec",
+    "load_ms": "load the file",
+    "first_answer_ms": "first answer",
+    "total_ms": "all of these",
+    "load_check_ms": "of loading, checks",
+    "imports_mb": "the imports",
+    "load_mb": "loading",
+    "answer_mb": "the first answer",
+}
 
 
 def bench(
@@ -49,7 +60,7 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long to measure a file, about.")] = 15,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw latency and throughput.")
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the figures: speed, cold start.")
     ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -77,12 +88,13 @@ def bench(
     if share < 0.9:
         say(f"this machine is busy: {share:.0%} of a core for the measurement. {_BUSY}")
     timings = {subject.name: rows for subject, rows in zip(everyone, found, strict=True)}
-    if draw is not None:
-        draw(timings)
     facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
+    if draw is not None:
+        draw(facts, timings)
+    said = advice(facts, timings)
     if not as_json:
         out.print(_table(facts, timings))
-        print(_advice(facts, timings))
+        print("\nadvice, of what was measured here\n  " + "\n  ".join(said))
         return
     result = {
         "machine": {
@@ -91,7 +103,7 @@ def bench(
         },
         "files": facts,
         "timings": {name: [asdict(timing) for timing in rows] for name, rows in timings.items()},
-        "advice": _advice(facts, timings),
+        "advice": f"{subjects[0].name}: {'; '.join(said)}",
     }  # fmt: skip
     print(json.dumps(result))
 
@@ -138,11 +150,13 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
 def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any]:
     return {
         "file": subject.name, "profile": subject.info.profile, "n_items": subject.info.n_items,
+        "catalogue_sha256": subject.info.catalogue_sha256,
+        "against_fp32": (subject.info.parity or {}).get("against_fp32"),
         "file_mb": os.path.getsize(subject.name) / 1e6, "cold_start": start,
     }  # fmt: skip
 
 
-def _table(facts: Sequence[Mapping[str, Any]], timings: Timings) -> Table:
+def _table(facts: Facts, timings: Timings) -> Table:
     """A column for each file, and for torch where it was timed."""
     table = Table(box=None, header_style="bold")
     short = [Path(name).name for name in timings]
@@ -152,22 +166,30 @@ def _table(facts: Sequence[Mapping[str, Any]], timings: Timings) -> Table:
         )
     for name in ("profile", "n_items", "file_mb"):
         table.add_row(name.replace("_", " "), *(_cell(fact[name]) for fact in facts))
-    table.add_row("\n[bold]fresh process: ms, resident MB")
-    for name in facts[0]["cold_start"]:
-        cells = [_cell(fact["cold_start"][name]) for fact in facts]
-        table.add_row(name.replace("_", " "), *cells)
-    table.add_row("\n[bold]microseconds: median / p99")
+    for title, unit in (("fresh process: ms", "_ms"), ("resident MB after", "_mb")):
+        table.add_row(f"\n[bold]{title}")
+        for name in (name for name in facts[0]["cold_start"] if name.endswith(unit)):
+            cells = [_cell(fact["cold_start"][name]) for fact in facts]
+            table.add_row(f"  {_STEPS[name]}", *cells)
     rows = next(iter(timings.values()))
-    by_length = {t.history: [_one_by_one(r)[t.history] for r in timings.values()] for t in rows}
-    for history, same in by_length.items():
-        cells = [f"{timing.p50_us:,.0f} / {timing.p99_us:,.0f}" for timing in same]
-        table.add_row(f"history of {history}", *cells)
+    table.add_row("\n[bold]microseconds: median / p99")
+    for history in one_by_one(rows):
+        table.add_row(
+            f"  history of {history}", *(_times(one_by_one(r)[history]) for r in timings.values())
+        )
+    for batch in BATCHES[1:]:
+        cells = [_times(usual(r)[batch, 1, 1]) for r in timings.values()]
+        table.add_row(f"  {batch} histories of {rows[-1].history}", *cells)
     table.add_row(f"\n[bold]histories of {rows[-1].history} a second")
-    for kind in _usual(rows):
-        speeds = [_usual(r).get(kind) for r in timings.values()]  # of torch only on one thread
+    for kind in usual(rows):
+        speeds = [usual(r).get(kind) for r in timings.values()]  # of torch only on one thread
         cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in speeds]
-        table.add_row(_label(*kind), *cells)
+        table.add_row(f"  {label(*kind)}", *cells)
     return table
+
+
+def _times(timing: Timing) -> str:
+    return f"{timing.p50_us:,.0f} / {timing.p99_us:,.0f}"
 
 
 def _cell(value: float | str | None) -> str:
@@ -178,73 +200,12 @@ def _cell(value: float | str | None) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _label(batch: int, n_threads: int, askers: int) -> str:
-    label = "one at a time" if batch == 1 else f"batches of {batch}"
-    label += f", n_threads={n_threads}" if n_threads > 1 else ""
-    return label + (f", {askers} Python threads" if askers > 1 else "")
-
-
-def _one_by_one(rows: Sequence[Timing]) -> dict[int, Timing]:
-    """Single histories on one thread, by length."""
-    return {t.history: t for t in rows if t.batch == t.n_threads == t.askers == 1}
-
-
-def _usual(rows: Sequence[Timing]) -> dict[tuple[int, int, int], Timing]:
-    """Batches and threads, at the length of the last timing."""
-    usual = rows[-1].history
-    return {(t.batch, t.n_threads, t.askers): t for t in rows if t.history == usual}
-
-
-def _advice(facts: Sequence[Mapping[str, Any]], timings: Timings) -> str:
-    """One line, of what was measured and of nothing else; threads and batches: the first file."""
-    first, *others = timings
-    speed = {kind: t.histories_per_second for kind, t in _usual(timings[first]).items()}
-    single = {n: speed[b, n, a] for b, n, a in speed if b == a == 1}
-    wanted = max(single, key=lambda n: single[n] / (1 if n == 1 else 1.1))  # more is not free
-    said = [f"n_threads={wanted} for single histories"]
-    said += [f"{n} threads: {single[n] / single[1]:.2f} times the speed" for n in list(single)[1:]]
-    most = max(speed, key=speed.__getitem__)
-    said.append(
-        f"most a second: {_label(*most)}, {speed[most] / single[1]:.2f} times one at a time"
-    )
-    size = {fact["file"]: fact["file_mb"] for fact in facts}
-    for name in others:
-        theirs, largest = _usual(timings[name]), max(BATCHES)
-        one, many = (
-            theirs[batch, 1, 1].histories_per_second / speed[batch, 1, 1] for batch in (1, largest)
-        )
-        said.append(f"{name}: {one:.2f} times the speed, {many:.2f} in batches of {largest}")
-        said[-1] += f", {size[name] / size[first]:.2f} times the size" if name in size else ""
-    return f"{first}: {'; '.join(said)}"
-
-
-def _drawing(path: Path) -> Callable[[Timings], None]:
+def _drawing(path: Path) -> Callable[[Facts, Timings], None]:
     """A function that draws; what hinders it is said before anything is measured."""
     with _extra("--plot"):
-        from matplotlib.figure import Figure
+        from attnrec.cli.bench_plot import draw
     check_picture(path)
-
-    def draw(timings: Timings) -> None:
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        by_length, by_batch = figure.subplots(1, 2)
-        for name, rows in timings.items():
-            lengths = {str(n): timing.p50_us for n, timing in _one_by_one(rows).items()}
-            by_length.plot(lengths.keys(), lengths.values(), marker="o")
-            speed = [_usual(rows)[batch, 1, 1].histories_per_second for batch in BATCHES]
-            by_batch.plot([str(batch) for batch in BATCHES], speed, marker="o", label=name)
-        by_length.set_title("microseconds of an answer, median")
-        by_length.set_xlabel("events of the history")
-        by_batch.set_title("histories per second, one thread")
-        by_batch.set_xlabel("histories of a call")
-        for axes in (by_length, by_batch):
-            axes.set_ylim(bottom=0)
-            axes.grid(axis="y", alpha=0.3)
-            axes.spines[["top", "right"]].set_visible(False)
-        by_batch.legend(frameon=False)
-        with replace_file(path) as temporary:
-            figure.savefig(temporary, dpi=120)
-
-    return draw
+    return partial(draw, path)
 
 
 def main() -> None:

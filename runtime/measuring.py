@@ -139,9 +139,15 @@ def measure(
 
 
 def take_turns(
-    calls: Mapping[_Key, Call], seconds: float, tick: Call = lambda: None
+    calls: Mapping[_Key, Call],
+    seconds: float,
+    tick: Call = lambda: None,
+    clock: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[_Key, NDArray[np.float64]]:
-    """Microseconds of the single calls of each kind, in blocks of 20 ms, at least one of each."""
+    """Microseconds of the single calls of each kind, in blocks of 20 ms, at least one of each.
+
+    clock: nanoseconds, such as `time.thread_time_ns` for the processor time of this thread.
+    """
     times: dict[_Key, list[int]] = {key: [] for key in calls}
     end = time.perf_counter() + seconds
     while not all(times.values()) or time.perf_counter() < end:
@@ -150,10 +156,10 @@ def take_turns(
             now = time.perf_counter_ns()
             block_end = now + _BLOCK_NS
             while now < block_end:
-                start = time.perf_counter_ns()
+                start = clock()
                 call()
+                times[key].append(clock() - start)
                 now = time.perf_counter_ns()
-                times[key].append(now - start)
         tick()
     return {key: np.array(taken) / 1e3 for key, taken in times.items()}
 

@@ -30,19 +30,30 @@ class Recommendations:
         return iter(zip(self.item_ids, self.scores, strict=True))
 
 
+def answer_of(outputs: list[NDArray[Any]]) -> Recommendations:
+    """The outputs of the graph for one row.
+
+    Written out, without a loop: after a run, Python is out of the processor's cache, and each of
+    its steps costs several times as much as when it is repeated.
+    """
+    titles = outputs[3].tolist()[0] if len(outputs) > 3 else None
+    ids, scores, n_known = outputs[0].tolist(), outputs[1].tolist(), outputs[2].tolist()
+    return _without_padding(ids[0], scores[0], titles, n_known[0])
+
+
 def answers_of(outputs: list[NDArray[Any]]) -> list[Recommendations]:
     """The outputs of the graph, one answer for each row."""
-    items, scores, n_known = outputs[:3]
-    titles = outputs[3] if len(outputs) > 3 else None
-    # Lists from here on: after a run the numpy machinery is out of the processor's cache,
-    # and a comparison with its help costs more than all of this.
-    answers = []
-    for row, known in enumerate(n_known.tolist()):
-        ids, values = items[row].tolist(), scores[row].tolist()
-        names_of_items = None if titles is None else titles[row].tolist()
-        if values and values[-1] == _NOTHING_LEFT:  # they are sorted: cut the padding off
-            n = values.index(_NOTHING_LEFT)
-            ids, values = ids[:n], values[:n]
-            names_of_items = names_of_items and names_of_items[:n]
-        answers.append(Recommendations(ids, values, names_of_items, known))
-    return answers
+    items, scores, n_known, *more = (output.tolist() for output in outputs)
+    titles = more[0] if more else [None] * len(items)
+    rows = zip(items, scores, titles, n_known, strict=True)
+    return [_without_padding(*row) for row in rows]
+
+
+def _without_padding(
+    ids: list[Any], scores: list[float], titles: list[str] | None, n_known: int
+) -> Recommendations:
+    # Lists, not arrays: a comparison with the help of numpy costs more than all of this.
+    if scores and scores[-1] == _NOTHING_LEFT:  # they are sorted
+        n = scores.index(_NOTHING_LEFT)
+        ids, scores, titles = ids[:n], scores[:n], titles and titles[:n]
+    return Recommendations(ids, scores, titles, n_known)

@@ -20,7 +20,7 @@ from attnrec.runtime.explain import Explanation, Question
 from attnrec.runtime.golden import check_golden
 from attnrec.runtime.model_file import check_is_same, check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
-from attnrec.runtime.recommendations import Recommendations, answers_of
+from attnrec.runtime.recommendations import Recommendations, answer_of
 from attnrec.runtime.session import check_providers, make_session
 from attnrec.runtime.similar import SimilarItems
 from attnrec.runtime.stored import StoredTensors, take_out
@@ -142,7 +142,7 @@ class Recommender:
             allowed = id_row(names.CANDIDATES, candidates, id_type)[None]
             # In the graph no candidates means no restriction; to a caller [] means nothing.
             k = k if allowed.size else 0
-        return answers_of(self._run(seen[None], banned[None], allowed, k, caller))[0]
+        return answer_of(self._run(seen[None], banned[None], allowed, k, caller))
 
     def recommend_batch(
         self,
@@ -182,8 +182,7 @@ class Recommender:
         if not len(asked):
             return []
         outputs = self._run(seen[None], self._nothing, asked[None], len(asked), caller)
-        answer = answers_of(outputs)[0]
-        score_of: dict[int | str, float] = dict(answer)
+        score_of: dict[int | str, float] = dict(answer_of(outputs))
         return [score_of.get(item_id, float("nan")) for item_id in asked.tolist()]
 
     def explain(
@@ -243,10 +242,13 @@ class Recommender:
             return _load_again(whole, self._info.sha256).selftest()
         return check_golden(self._golden, self._info, self._run)
 
-    def _caller(self, history: IdArray, *said: Any) -> dict[str, IdArray]:
+    def _caller(
+        self, history: IdArray, user: Any, user_tags: Any, timestamps: Any, request_time: Any
+    ) -> dict[str, IdArray]:
         """Inputs of one row, from the values of `Said` for it."""
-        if not self._asks_who and all(value is None for value in said):
+        if not self._asks_who and user is user_tags is timestamps is request_time is None:
             return {}
+        said = (user, user_tags, timestamps, request_time)
         lists = Said(*(None if value is None else [value] for value in said))
         return Callers(self._info, lists, [len(history)]).inputs([0])
 

@@ -211,23 +211,30 @@ def multi_head_attention(
     visible: Tensor | None,
     n_heads: int,
     prior: Tensor | None = None,
+    *,
+    causal: bool = False,
 ) -> Tensor:
     """softmax(q k^T / sqrt(d)) v in each of `n_heads` slices of the D dimensions, d = D / n_heads.
 
     query: (B, Q, D); key, value: (B, T, D); visible: bool, True where the query may look, and
-    prior, both (B, H or 1, Q, T). Returns (B, Q, D). The same as `dot_product_attention` a head,
-    by one kernel in training and one node in ONNX. That node does not define the answer where
-    nothing is visible, so a model that is exported lets every query see something.
+    prior, both (B, H or 1, Q, T); causal: no query looks at a key after it, where Q = T. Returns
+    (B, Q, D). The same as `dot_product_attention` a head, by one kernel in training and one node
+    in ONNX. That node does not define the answer where nothing is visible, so a model that is
+    exported lets every query see something.
     """
-    mask = _mask(visible, prior)
     if torch.compiler.is_exporting():
         # One standard ONNX node on 3-D tensors; the kernel below would become a dozen
         # transposes and reshapes around it. Parity at export covers the difference.
         onnx_attended: Tensor = torch.onnx.ops.attention(
-            query, key, value, mask, q_num_heads=n_heads, kv_num_heads=n_heads
-        )[0]
+            query, key, value, _mask(visible, prior),
+            q_num_heads=n_heads, kv_num_heads=n_heads, is_causal=causal,
+        )[0]  # fmt: skip
         return onnx_attended
+    if causal:
+        older = torch.ones(query.shape[1], key.shape[1], dtype=torch.bool, device=key.device)
+        visible = older.tril() if visible is None else visible & older.tril()
     query, key, value = (_slices(x, n_heads) for x in (query, key, value))
+    mask = _mask(visible, prior)
     attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return attended.transpose(1, 2).flatten(2)  # (B, Q, D)
 

@@ -33,6 +33,10 @@ def gaps_between(asked_at: Tensor, timestamps: Tensor) -> Tensor:
     gap = (asked_at - timestamps).clamp(min=0)
     place = torch.log2(1 + gap.float()) / 2 + (gap > 0)
     place = torch.where(known, place.clamp(max=_KNOTS - 1), _UNKNOWN)
+    if torch.compiler.is_exporting():
+        # Half as many steps over (B, R, T, T): how far it is from the knot before to this one.
+        start = torch.tensor([_UNKNOWN - 1, _UNKNOWN, *range(_KNOTS - 1)], device=place.device)
+        return (place.unsqueeze(1) - start.view(-1, *[1] * (place.dim() - 1))).clamp(0, 1)
     rows = torch.tensor([_UNKNOWN, *range(_KNOTS)], device=place.device)  # (R,)
     rows = rows.view(-1, *[1] * (place.dim() - 1))
     return (1 - (place.unsqueeze(1) - rows).abs()).relu()
@@ -73,7 +77,7 @@ class TimeGaps(nn.Module):
 
     def pairs(self, gaps: Tensor) -> Tensor:
         """Priors of all heads and of the fading sum: gaps (B, R, Q, T) -> (B, X, Q, T)."""
-        flat = torch.matmul(self.of_pair, gaps.flatten(2))  # (B, X, Q * T)
+        flat = torch.matmul(_by_gap(self.of_pair), gaps.flatten(2))  # (B, X, Q * T)
         return flat.view(gaps.shape[0], -1, *gaps.shape[2:])
 
     def heads(self, block: int, pairs: Tensor) -> Tensor:
@@ -82,7 +86,14 @@ class TimeGaps(nn.Module):
 
     def events(self, gaps: Tensor) -> Tensor:
         """What is added to the vector of an event: gaps (B, R, T) -> (B, T, D)."""
-        return torch.matmul(gaps.mT, self.of_event)
+        return torch.matmul(gaps.mT, _by_gap(self.of_event.mT).mT)
+
+
+def _by_gap(table: Tensor) -> Tensor:
+    """A table (..., R) for what `gaps_between` returns: in an exported file, its steps."""
+    if not torch.compiler.is_exporting():
+        return table
+    return torch.cat([table[..., :1], table[..., 1:] - table[..., :-1]], dim=-1)
 
 
 def of_sum(pairs: Tensor | None) -> Tensor | None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
+from attnrec.cli.bench_advice import advice
 from attnrec.runtime import cold_start
+from attnrec.runtime.measuring import BATCHES, Timing
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 STRING, INT64 = FORMAT_1 / "tiny-string.onnx", FORMAT_1 / "tiny-int64.onnx"
@@ -71,6 +73,30 @@ def test_the_advice_is_one_line_that_names_the_files(two_files) -> None:
     assert "\n" not in advice
 
 
+def test_the_smallest_file_that_loses_little_is_advised() -> None:
+    def fact(name: str, profile: str, mb: float, change: float | None) -> dict[str, Any]:
+        cost = None if change is None else {"ndcg@10_change": change, "overlap@10": 0.9}
+        return {
+            "file": name, "profile": profile, "file_mb": mb, "catalogue_sha256": "same",
+            "against_fp32": cost,
+        }  # fmt: skip
+
+    def advised(*facts: dict[str, Any]) -> str:
+        rows = [Timing(50, batch, 1, 1, 1.0, 1.0, 1e6) for batch in BATCHES]
+        said = advice(facts, {fact["file"]: rows for fact in facts})
+        return next(line for line in said if line.startswith("profile: "))
+
+    exact, int8 = fact("a.onnx", "fp32", 1.5, None), fact("b.onnx", "int8", 0.6, -0.004)
+    int4 = fact("c.onnx", "int4", 0.4, -0.02)
+    assert "b.onnx (int8)" in advised(exact, int4, int8)
+    assert "a.onnx (fp32)" in advised(exact, int4)
+    assert "every file here lost more than 0.5%" in advised(int4, fact("d", "int8", 0.6, None))
+    assert "--quantize auto" in advised(exact)
+    assert "-0.40% and overlap@10 0.900" in advised(int8)
+    # Files of other catalogues are no choice.
+    assert "--quantize auto" in advised(exact, {**int8, "catalogue_sha256": "another"})
+
+
 def test_the_picture_opens(two_files) -> None:
     height, width, _ = imread(two_files[1]).shape
     assert width > height > 300
@@ -82,7 +108,10 @@ def test_torch_is_timed_beside_the_file(run, trained) -> None:
     header = outcome.out.splitlines()[0]
     assert "model.onnx" in header
     assert "torch" in header
-    for label in ("history of 20", "batches of 64", "load check ms", "answer mb"):
+    for label in (
+        "history of 20", "64 histories of 20", "batches of 64", "import attnrec", "load the file",
+        "of loading, checks", "resident MB after", "the first answer", "profile: fp32 is exact",
+    ):  # fmt: skip
         assert label in outcome.out
     assert "torch eager, only scores: " in outcome.out.splitlines()[-1]
 

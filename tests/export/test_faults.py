@@ -73,31 +73,23 @@ def wrong_epsilon(model: SASRec) -> SASRec:
 
 
 class ScaleMissing(SASRec):
-    def _embed(
-        self, item_vectors: Tensor, known: Tensor, context: Context
-    ) -> tuple[Tensor, Tensor]:
+    def _embed(self, item_vectors: Tensor, known: Tensor, context: Context) -> Tensor:
         return super()._embed(item_vectors / math.sqrt(self.config.hidden_dim), known, context)
 
 
 class PaddingVisible(SASRec):
-    def _embed(
-        self, item_vectors: Tensor, known: Tensor, context: Context
-    ) -> tuple[Tensor, Tensor]:
-        x, visible = super()._embed(item_vectors, known, context)
-        place = torch.arange(known.shape[1])
-        return x, visible | (place <= place.unsqueeze(1))
+    def _alike(self, known: Tensor) -> Tensor:
+        return super()._alike(torch.ones_like(known))
 
 
 class PlacesFromTheOldest(SASRec):
     """Padding moves the items along, as in the SASRec of the paper."""
 
-    def _embed(
-        self, item_vectors: Tensor, known: Tensor, context: Context
-    ) -> tuple[Tensor, Tensor]:
-        x, visible = super()._embed(item_vectors, known, context)
+    def _embed(self, item_vectors: Tensor, known: Tensor, context: Context) -> Tensor:
+        x = super()._embed(item_vectors, known, context)
         place = torch.arange(known.shape[1] - 1, -1, -1)
         right, wrong = self.position_embedding(place), self.position_embedding(place.flip(0))
-        return x + (wrong - right) * known.unsqueeze(-1), visible
+        return x + (wrong - right) * known.unsqueeze(-1)
 
 
 class StateOfTheEventBefore(SASRec):

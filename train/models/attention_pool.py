@@ -37,6 +37,7 @@ from attnrec.train.dropout import Dropout
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.models.sasrec import Logits
 from attnrec.train.objective import LossConfig
+from attnrec.train.sphere import on_sphere
 
 Attention = Literal["dot", "additive", "self", "multi-head"]
 Query = Literal["last", "learned"]
@@ -181,6 +182,5 @@ class AttentionPool(TableModel):
 
     def _to_state(self, pooled: Tensor) -> Tensor:
         if self.config.logits == "cosine":
-            pooled = F.normalize(pooled, dim=-1)
-        state: Tensor = pooled / self.config.temperature
-        return state
+            return on_sphere(pooled, self.config.temperature)
+        return pooled / self.config.temperature

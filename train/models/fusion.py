@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attnrec.train.checks import check_number
@@ -104,7 +105,10 @@ class Fusion(SASRec):
     def added_scores(self, history_index: Tensor) -> Tensor:
         """The weighted logarithms of both shares: (B, T) -> (B, N + 1)."""
         weight, ease_weight = self.config.count_weight, self.config.ease_weight
-        counted = self.chain.scores(history_index[:, -self.chain.config.max_len :])
+        # Row 0 has no neighbours: with padding the length is one number, in the file a constant.
+        n_counted = self.chain.config.max_len
+        newest = F.pad(history_index, (n_counted, 0))[:, -n_counted:]  # (B, n_counted)
+        counted = self.chain.scores(newest)
         added = self._log_share(counted) * (_UNTUNED_WEIGHT if weight is None else weight)
         if self.ease is None:
             return added

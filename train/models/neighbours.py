@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
@@ -106,11 +107,13 @@ class NeighbourModel(CountModel):
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Decayed sum of the neighbours of the newest events: (B, T) -> (B, N + 1)."""
         batch, length = history_index.shape
-        age = torch.arange(length - 1, -1, -1, device=history_index.device)  # (T,)
         fading = self.decays[0] if self.config.history_decay is None else self.config.history_decay
-        decay = fading ** age.to(self.weight.dtype)
-        weight = self.weight[history_index] * decay.unsqueeze(-1)  # (B, T, M)
-        neighbour = self.neighbour[history_index].long()  # (B, T, M)
+        # As embeddings: in ONNX one node each, where indexing is two and slower.
+        weight = F.embedding(history_index, self.weight)  # (B, T, M)
+        neighbour = F.embedding(history_index, self.neighbour).long()  # (B, T, M)
+        if fading != 1:
+            age = torch.arange(length - 1, -1, -1, device=history_index.device)  # (T,)
+            weight = weight * (fading ** age.to(weight.dtype)).unsqueeze(-1)
         prior = self.prior.expand(batch, -1)
         return prior.scatter_add(1, neighbour.flatten(1), weight.flatten(1))  # (B, N + 1)
 

@@ -20,6 +20,7 @@ from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.dropout import Dropout
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.objective import LossConfig
+from attnrec.train.sphere import on_sphere
 from attnrec.train.time_gaps import (
     INPUTS,
     TimeGaps,
@@ -124,7 +125,8 @@ class SASRec(TableModel):
         """State after each event, (B, T, D); see `TableModel.states`."""
         if self.training and self.config.time_gaps:
             context = forget_times(context, _FORGOTTEN)
-        x, visible = self._embed(item_vectors, known, context)
+        x = self._embed(item_vectors, known, context)
+        visible = self._visible(known)  # (B, 1, T, T)
         pairs = self._pairs(context)  # (B, X, T, T)
         for number, block in enumerate(self.blocks):
             x = block(x, visible, self._of_heads(number, pairs))  # (B, T, D)
@@ -144,40 +146,47 @@ class SASRec(TableModel):
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, and what the last position took of each event in the last block, (B, T)."""
-        x, visible = self._embed(item_vectors, known, context)
+        x = self._embed(item_vectors, known, context)
+        alike = self._alike(known)  # (B, 1, T, T)
         pairs = self._pairs(context)  # (B, X, T, T)
         for number, block in enumerate(self.blocks[:-1]):
-            x = block(x, visible, self._of_heads(number, pairs))
+            x = block(x, alike, self._of_heads(number, pairs), causal=True)
         last = self.blocks[-1]
         last_pairs = None if pairs is None else pairs[:, :, -1:]  # (B, X, 1, T)
         assert isinstance(last, TransformerBlock)
-        x, weights = last.last(x, visible, self._of_heads(len(self.blocks) - 1, last_pairs))
+        x, weights = last.last(x, known, self._of_heads(len(self.blocks) - 1, last_pairs))
         if not self.config.fading_sum:
             return self._to_state(x), weights * known
-        age = torch.arange(known.shape[1] - 1, -1, -1, device=known.device)  # (T,)
-        fading = attention_weights(
-            self.recency[age].unsqueeze(0), known.unsqueeze(1), of_sum(last_pairs)
-        )  # (B, 1, T)
-        faded = (fading @ item_vectors).squeeze(1)  # (B, D)
+        recency = self.recency[: known.shape[1]].flip(0)  # (T,)
+        fading = attention_weights(recency[None], known.unsqueeze(1), of_sum(last_pairs))
+        faded = (fading @ item_vectors).squeeze(1)  # (B, 1, T) @ (B, T, D) -> (B, D)
         return self._to_state(x, faded), weights * known
 
-    def _embed(
-        self, item_vectors: Tensor, known: Tensor, context: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        length = item_vectors.shape[1]
+    def _embed(self, item_vectors: Tensor, known: Tensor, context: Mapping[str, Tensor]) -> Tensor:
         # Places count from the newest event, so that padding on the left moves nothing. The
         # start token has no place: an empty history looks the same wherever it was learned.
-        place = torch.arange(length - 1, -1, -1, device=known.device)  # (T,)
-        added = self.position_embedding(place)  # (T, D)
+        length = item_vectors.shape[1]
+        added = self.position_embedding.weight[:length].flip(0)  # (T, D)
         if self.config.time_gaps:
             added = added + self.time_gaps.events(gaps_between(*moments(context)))  # (B, T, D)
-        added = added * known.unsqueeze(-1)
-        x = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim) + added)
-        causal = place.unsqueeze(1) <= place  # (T, T): a key is not newer than its query
+        added = added * known.to(added.dtype).unsqueeze(-1)
+        x: Tensor = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim) + added)
+        return x
+
+    def _visible(self, known: Tensor) -> Tensor:
+        """What each position looks at: (B, T) -> (B, 1, T, T)."""
+        place = torch.arange(known.shape[1], device=known.device)
+        causal = place <= place.unsqueeze(1)  # (T, T): a key is not newer than its query
         # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
-        own = place.unsqueeze(1) == place  # (T, T)
-        visible = (causal & known.unsqueeze(1)) | own  # (B, T, T)
-        return x, visible.unsqueeze(1)
+        own = place == place.unsqueeze(1)  # (T, T)
+        return ((causal & known.unsqueeze(1)) | own).unsqueeze(1)
+
+    def _alike(self, known: Tensor) -> Tensor:
+        """The same but for what is newer, where nothing is dropped: (B, T) -> (B, 1, T, T).
+
+        Row 0 may then look at row 0, which is the same everywhere. Fewer steps in the file.
+        """
+        return known[:, None, None, :] == known[:, None, :, None]
 
     def _pairs(self, context: Mapping[str, Tensor]) -> Tensor | None:
         """What the time from every event to every moment that asks adds, (B, X, T, T)."""
@@ -194,7 +203,7 @@ class SASRec(TableModel):
         """What the blocks found, with the fading sum, (B, D) or (B, T, D)."""
         x = self.final_norm(x)
         if faded is not None:
-            x = F.normalize(x, dim=-1) + self.sum_share * linear(self.sum_map, faded)
+            x = on_sphere(x, 1) + self.sum_share * linear(self.sum_map, faded)
         if self.config.logits == "cosine":
-            x = F.normalize(x, dim=-1)
+            return on_sphere(x, self.config.temperature)
         return x / self.config.temperature

@@ -1,0 +1,37 @@
+"""Lists of different lengths, checked and stored as one array."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+
+from attnrec.runtime import format as names
+from attnrec.runtime.arguments import LONGEST, IdArray, Ids, as_ids, id_row, plain_list
+
+
+class Ragged:
+    """The ids of many lists, one after the other. `ValueError` names the first that is wrong."""
+
+    def __init__(self, name: str, lists: Sequence[Ids], id_type: str) -> None:
+        """name: of the argument, for messages."""
+        rows = [plain_list(ids) for ids in lists]
+        flat: IdArray | None = None
+        if all(row is not None and len(row) <= LONGEST for row in rows):
+            # All in one pass: by themselves, lists of 50 cost three times as much.
+            flat = as_ids(list(chain.from_iterable(filter(None, rows))), id_type)
+        if flat is None:
+            for i, ids in enumerate(lists):
+                id_row(f"{name}[{i}]", ids, id_type)  # says what is wrong
+            raise AssertionError(f"{name} are wrong as a whole, but not one by one")
+        self.lengths = np.array([len(row or ()) for row in rows], dtype=np.int64)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._padding = len(flat)
+        self._flat = np.append(flat, np.array([names.PADDING[id_type]], dtype=flat.dtype))
+
+    def stacked(self, rows: Sequence[int]) -> IdArray:
+        """Some of the lists as one array (B, longest), padded at the end."""
+        lengths = self.lengths[rows, None]  # (B, 1)
+        place = np.arange(lengths.max(initial=0))  # (T,)
+        where = np.where(place < lengths, self._starts[rows, None] + place, self._padding)
+        found: IdArray = self._flat[where]
+        return found
