@@ -172,6 +172,7 @@ def cold_starts(
     Milliseconds: python_numpy_ms (interpreter and import), onnxruntime_ms, attnrec_ms (imports),
     load_ms, first_answer_ms, total_ms; load_check_ms: reading and checking the file, once more.
     Resident megabytes: imports_mb, load_mb, answer_mb; None where the system does not tell.
+    pages_mb, where it tells: what of answer_mb are pages of the model file, beyond the imports.
     """
     found: list[list[Figures]] = [[] for _ in files]
     end = time.perf_counter() + seconds
