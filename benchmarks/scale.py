@@ -133,7 +133,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| {row['us'] / exact['us']:.2f} | {row['us_100_candidates']:,.0f} "
             f"| {row['file_mb']:,.1f} | {row['file_mb'] / exact['file_mb']:.3f} "
             f"| {row['load_ms']:,.0f} | {row['grown_mb']:,.0f} "
-            f"| {row['pages_mb']:,.0f} | {(row['grown_mb'] - row['pages_mb']) / row['file_mb']:.2f} "
+            f"| {row['pages_mb']:,.0f} "
+            f"| {(row['grown_mb'] - row['pages_mb']) / row['file_mb']:.2f} "
             f"| {row['overlap@10']:.4f} |"
         )
     return "\n".join(lines)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-
 _OF_FILES = "RssFile"  # pages that the system can drop and read again
 
 
