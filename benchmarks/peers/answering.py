@@ -63,7 +63,7 @@ def peak_mb() -> float:
 def packages() -> dict[str, Any]:
     """Versions and megabytes of what was imported, and megabytes of all that pip put there.
 
-    Of distributions, without compiled bytecode, which pip can leave out, and without pip and setuptools.
+    Without compiled bytecode, which pip can leave out, and without pip and setuptools.
     """
     imported = {name.partition(".")[0] for name in list(sys.modules)}
     owners = metadata.packages_distributions()

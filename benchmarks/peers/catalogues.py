@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch_eager import save
 
 from attnrec.export.draft import Drafts
 from attnrec.train.models.fusion import MOST_EASE_ITEMS, Fusion, FusionConfig
@@ -88,7 +87,7 @@ def make_up(counts: NeighbourModel) -> None:
 
 
 def prepare(run: Run, setting: Setting, folder: Path, files: Iterable[str]) -> bool:
-    """Write what all processes read, the torch model, and files of attnrec: `sasrec-int8`, say.
+    """Write what all processes read, and files of attnrec: `sasrec-int8`, say.
 
     Returns whether it was the same catalogue before, so that what peers made of it is, too.
     """
@@ -103,7 +102,6 @@ def prepare(run: Run, setting: Setting, folder: Path, files: Iterable[str]) -> b
     )
     for name, content in shared.items():
         (folder / name).write_bytes(content)
-    save(run.model, folder)
     drafts = {"sasrec": Drafts(run)}
     for name in files:
         model, _, profile = name.partition("-")
