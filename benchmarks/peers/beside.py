@@ -104,7 +104,7 @@ def options_of_line() -> argparse.Namespace:
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--only", nargs="+", help="rows by name; by default all")
     parser.add_argument("--profiles", nargs="+", default=["fp32", "int8"], help="of `sasrec`")
-    parser.add_argument("--seconds", type=float, default=4, help="of a row, single and batch each")
+    parser.add_argument("--seconds", type=float, default=3, help="of a row, single and batch each")
     parser.add_argument("--starts", type=int, default=2, help="cold starts of a slow row")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
     parser.add_argument("--venvs", type=Path, default=VENVS)
