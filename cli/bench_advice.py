@@ -24,8 +24,8 @@ def advice(facts: Facts, timings: Timings) -> list[str]:
         one, many = (
             theirs[batch, 1, 1].histories_per_second / speed[batch, 1, 1] for batch in (1, largest)
         )
-        line = f"{name}: {one:.2f} times the speed, {many:.2f} in batches of {largest}"
-        said.append(line + (f", {size[name] / size[first]:.2f} times the size" * (name in size)))
+        said.append(f"{name}: {one:.2f} times the speed, {many:.2f} in batches of {largest}")
+        said[-1] += f", {size[name] / size[first]:.2f} times the size" if name in size else ""
     return said
 
 

@@ -109,7 +109,7 @@ def test_torch_is_timed_beside_the_file(run, trained) -> None:
     assert "model.onnx" in header
     assert "torch" in header
     for label in (
-        "history of 20", "64 histories of 20", "batches of 64", "import attnrec", "load the file",
+        "history of 20", "64 histories of 10", "batches of 64", "import attnrec", "load the file",
         "of loading, checks", "resident MB after", "the first answer", "profile: fp32 is exact",
     ):  # fmt: skip
         assert label in outcome.out
