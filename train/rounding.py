@@ -51,10 +51,12 @@ def round_table(table: Tensor, states: Tensor) -> Tensor:
             own = states[state_of[first:stop]]
             moments[row] += (own.T @ own).double()
             moments[row] /= stop - first + _EVERYBODY
+        ridge = _DAMPING * moments.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-12  # (R,)
         values = table[rows].double()
         if is_unit:  # an error along the vector itself is undone when its length is made 1
             across = torch.eye(dim).double() - values[:, :, None] * values[:, None, :]
             moments = across @ moments @ across
+        moments += ridge[:, None, None] * torch.eye(dim)
         rounded[rows] = _round(values, moments, block).float()
     return F.normalize(rounded, dim=1) if is_unit else rounded
 
@@ -94,9 +96,7 @@ def _round(values: Tensor, moments: Tensor, block: int) -> Tensor:
         code = (wanted / scales[:, d]).round().clamp(-LARGEST_CODE, LARGEST_CODE)
         return torch.where(pinned[:, d], own[:, d], code)
 
-    mean = moments.diagonal(dim1=1, dim2=2).mean(dim=1)  # (R,)
-    damping = (_DAMPING * mean + 1e-12)[:, None, None] * torch.eye(dim, dtype=values.dtype)
-    give_back = torch.linalg.cholesky(torch.linalg.inv(moments + damping)).mT  # upper triangles
+    give_back = torch.linalg.cholesky(torch.linalg.inv(moments)).mT  # upper triangles
     rest, codes = values.clone(), torch.empty_like(values)
     for d in range(dim):
         codes[:, d] = nearest(rest[:, d], d)
@@ -106,8 +106,7 @@ def _round(values: Tensor, moments: Tensor, block: int) -> Tensor:
     for _ in range(_SWEEPS):
         pull = torch.einsum("rde,re->rd", moments, codes * scales - values)  # (R, D)
         for d in range(dim):
-            curvature = moments[:, d, d].clamp(min=1e-12)
-            code = nearest(codes[:, d] * scales[:, d] - pull[:, d] / curvature, d)
+            code = nearest(codes[:, d] * scales[:, d] - pull[:, d] / moments[:, d, d], d)
             moved = (code - codes[:, d]) * scales[:, d]
             pull += moments[:, d] * moved[:, None]
             codes[:, d] = code
