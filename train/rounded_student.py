@@ -14,19 +14,22 @@ from attnrec.train.models.protocol import LearnedModel, TableModel
 from attnrec.train.objective import LossConfig, Objective
 from attnrec.train.split import Split
 
-_TARGETS = 0.15
-"""Weight of the loss that the exact model was trained with: a rounded model that only resembles
-it loses a little, one that only learns answers differently."""
-
+TARGETS = 0.15
+"""A student that only resembles its teacher is a little worse; one that only learns the targets
+answers differently. So much of them makes up for what rounding costs."""
 _EQUAL = 1e-5  # vectors
 
 
 class RoundedStudent(LearnedModel):
     """Distillation (Hinton et al. 2015) of the scores, by the exact model, from its states."""
 
-    def __init__(self, teacher: TableModel, student: TableModel) -> None:
-        """teacher: the exact model; student: a copy of it with rounded vectors. Both are used."""
+    def __init__(self, teacher: TableModel, student: TableModel, targets: float = TARGETS) -> None:
+        """teacher: the exact model; student: a copy of it with rounded vectors. Both are used.
+
+        targets: weight of the loss that the exact model was trained with.
+        """
         super().__init__()
+        self._targets = targets
         self.config = student.config
         self.teacher = teacher.requires_grad_(False)
         self.student = student
@@ -65,7 +68,7 @@ class RoundedStudent(LearnedModel):
         states = self.student.asked_states(batch, table)  # (M, D)
         moved = states - wanted
         difference = (moved @ self._together * moved).sum(dim=1).mean()
-        return difference + _TARGETS * self.student.loss_of(states, table, batch)
+        return difference + self._targets * self.student.loss_of(states, table, batch)
 
 
 def table_parameter(model: TableModel) -> Parameter:
