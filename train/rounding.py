@@ -27,7 +27,8 @@ _EVERYBODY = 2.5  # weight of all states beside one that an item is near to
 _DAMPING = 0.01  # of the mean variance, as in the paper
 _SWEEPS = 2  # a third one moves 1 code in 400
 _UNIT = 1e-4  # by so much a length may differ from 1
-_ROWS, _STATES = 512, 256  # at once
+_ROWS = 512  # vectors that are rounded at once
+_MOST_SCORES = 1 << 24  # that are compared at once
 
 
 def round_table(table: Tensor, states: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ def scales_of(blocks: Tensor) -> Tensor:
 def _near(table: Tensor, states: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of an item and a state that it is near to, in the order of the items."""
     k = min(_N_NEAR, len(table) - 1)
-    parts = torch.split(states, _STATES)
+    parts = torch.split(states, max(1, _MOST_SCORES // len(table)))
     best = [(part @ table[1:].T).topk(k).indices + 1 for part in parts]
     items = torch.cat(best).numpy().ravel()  # (n * k,)
     order = np.argsort(items, kind="stable")

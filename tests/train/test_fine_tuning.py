@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from attnrec.runtime.errors import DataError, RunError
-from attnrec.train import Run, TrainConfig, load_interactions, train, train_final
-from attnrec.train.fine_tuning import fine_tune, on_log
+from attnrec.train import Run, TrainConfig, fine_tune, load_interactions, train, train_final
+from attnrec.train.fine_tuning import on_log
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.rounded_student import RoundedStudent, set_table, table_parameter
 from attnrec.train.rounding import round_table
@@ -152,12 +152,21 @@ def test_a_fusion_is_rounded_in_the_part_that_attends(
         assert torch.equal(after.model.get_buffer(name), counted)
 
 
-@pytest.mark.parametrize("form", ["dot", "additive", "multi-head"])
-def test_attention_pooling_is_rounded_too(
-    form: str, shop_log: pd.DataFrame, tmp_path: Path
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("sasrec", {"block": "ligr", "time_gaps": True, "loss": "gbce"}),
+        ("attention-pool", {"attention": "dot", "loss": "sampled-softmax"}),
+        ("attention-pool", {"attention": "additive"}),
+        ("attention-pool", {"attention": "multi-head", "logits": "dot"}),
+    ],
+)
+def test_every_model_with_item_vectors_is_rounded_alike(
+    model: str, settings: dict[str, object], shop_log: pd.DataFrame, tmp_path: Path
 ) -> None:
-    settings = {"hidden_dim": 16, "attention": form}
-    config = TrainConfig("attention-pool", settings=settings, epochs=2, batch_events=100)
+    config = TrainConfig(
+        model, settings={"hidden_dim": 16, **settings}, epochs=2, batch_events=100
+    )
     after = fine_tune(train(shop_log, config, out=tmp_path / "a"), out=tmp_path / "b")
     assert after.metrics["quantize_aware"]["overlap@10"] > 0.8
 
