@@ -99,19 +99,19 @@ class LowBitStudent(RoundedStudent):
         parametrize.register_parametrization(student.item_embedding, "weight", through)
 
 
-def rows_of(run: Run, epochs: int) -> list[dict[str, Any]]:
+def rows_of(run: Run, epochs: int, names: list[str]) -> list[dict[str, Any]]:
     """A row of figures for each kind of codes."""
     assert isinstance(run.model, SASRec)
     validation = Validation(run.split, repeats=run.recipe.repeats)
     exact = Reference(run.model, run.split.catalogue)
     found = []
-    for name, (bits, rounded, targets) in CODES.items():
+    for name in names:
+        bits, rounded, targets = CODES[name]
         torch.manual_seed(run.config.seed)
         student = copy.deepcopy(run.model)
         set_table(student, student.item_table().detach())
         teacher = copy.deepcopy(run.model)
         model = LowBitStudent(teacher, student, rounded, targets)
-        untrained = price(exact, Reference(student, run.split.catalogue), run, size=1.0)
         config = replace(run.config, epochs=epochs, learning_rate=_LEARNING_RATE)
         records = fit_by_gradient(model, run.split, config, partial(validation.metrics, student))
         student.cpu()
@@ -122,8 +122,7 @@ def rows_of(run: Run, epochs: int) -> list[dict[str, Any]]:
                 "codes": name,
                 "bits": bits,
                 "epochs": [record.valid and record.valid["ndcg@10"] for record in records],
-                "rounded_only": untrained.to_json(),
-                "trained": cost.to_json(),
+                **cost.to_json(),
             }
         )
         print(json.dumps(found[-1]), flush=True)
@@ -134,10 +133,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--codes", nargs="+", choices=CODES, default=[*CODES])
     parser.add_argument("--out", type=Path, help="JSON lines are appended")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = rows_of(Run.load(given.run), given.epochs)
+    rows = rows_of(Run.load(given.run), given.epochs, given.codes)
     if given.out is not None:
         with open(given.out, "a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
