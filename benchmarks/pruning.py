@@ -68,7 +68,7 @@ class NarrowBlock(TransformerBlock):
         return normed, key, value
 
     def _joined(self, flat: Tensor, attended: Tensor) -> Tensor:
-        news = self.attention_output(attended.reshape(len(flat), -1))
+        news = self.attention_output(attended.reshape(flat.shape[0], -1))
         return self.add_feed_forward(self.add_attention(flat, news))
 
 
@@ -214,7 +214,7 @@ def rows_of(run: Run, epochs: int, seconds: float) -> list[dict[str, Any]]:
         model = pruned(run, parts, validation.ndcg)
         before[parts] = validation.ndcg(model)
         made[parts] = trained(run, model, validation, epochs, run.config.learning_rate / 3)
-        print(parts, flush=True)
+        print(parts, before[parts], validation.ndcg(model), flush=True)
     made["one block, trained anew"] = one_block(run, validation)
     drafts = {name: Drafts(of).of("fp32") for name, of in made.items()}
     exact = drafts["as trained"]
