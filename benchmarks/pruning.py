@@ -3,21 +3,21 @@
     python benchmarks/pruning.py RUN --epochs 1 --out pruning.jsonl
 
 RUN is a directory of `attnrec-train --model sasrec`. Of every part the half goes that validation
-misses least: layers and heads are left out one at a time, and what NDCG@10 they cost is measured;
-hidden units of the feed-forward networks by the first-order change of the validation loss
+misses least: layers and heads are left out one at a time, and the loss of 2,000 validation users
+is measured; hidden units of the feed-forward networks by the first-order change of that loss
 (Molchanov et al. 2019). The matrices get smaller, and all is trained for a little longer at a
 third of the learning rate. Beside them: the same training with nothing removed, and one block
-trained anew. NDCG@10 is of the test events, from the files, with its paired 95 % interval against
-the file of RUN; times are of an answer after 50 events, one thread, all files in turn.
+trained anew, as RUN was, but to its last epoch. NDCG@10 is of the test events, from the files,
+with its paired 95 % interval against the file of RUN; times are of an answer after 50 events, one
+thread, all files of a call in turn.
 """
 
 import argparse
 import copy
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,9 @@ from attnrec.train.blocks import TransformerBlock
 from attnrec.train.loop import fit_by_gradient
 from attnrec.train.losses import catalogue_softmax
 from attnrec.train.models.sasrec import SASRec
-from attnrec.train.validation import Validation
 
-_SETTINGS = ("nothing", "heads", "ffn", "layers", "heads,ffn,layers")
+_ANEW = "one block, trained anew"
+_SETTINGS = ("nothing", "heads", "ffn", "layers", "heads,ffn,layers", _ANEW)
 _ASKED = 2000  # validation users whose loss says what hidden units are worth
 
 
@@ -107,12 +107,36 @@ def _columns(layer: nn.Linear, kept: Tensor) -> nn.Linear:
     return made
 
 
-def least_missed(choices: list[SASRec], ndcg: Callable[[SASRec], float]) -> SASRec:
-    """Of models that each lack something, the one with the best validation NDCG@10."""
-    return max(choices, key=ndcg)
+class Asked:
+    """Validation users whose loss says what a part is worth."""
+
+    def __init__(self, run: Run) -> None:
+        questions = run.split.held_out("valid", _ASKED)
+        row = {item: n for n, item in enumerate(run.split.catalogue.item_ids.tolist(), start=1)}
+        self._asked = [
+            (np.array([row[i] for i in history.tolist() if i in row]), row[target])
+            for history, target in zip(
+                questions.histories, questions.targets.tolist(), strict=True
+            )
+            if target in row
+        ]
+        self._asked.sort(key=lambda one: len(one[0]))
+
+    def losses(self, model: SASRec) -> Iterator[Tensor]:
+        """The mean loss of 100 users at a time."""
+        table = model.item_table()
+        for start in range(0, len(self._asked), 100):
+            histories, targets = zip(*self._asked[start : start + 100], strict=True)
+            states = model.last_states(left_pad(histories, model.config.max_len), table)
+            yield catalogue_softmax(states, table[1:], torch.tensor(targets) - 1)
+
+    def loss(self, model: SASRec) -> float:
+        """The mean of all."""
+        with torch.no_grad():
+            return float(np.mean([float(loss) for loss in self.losses(model)]))
 
 
-def prune_layers(model: SASRec, ndcg: Callable[[SASRec], float]) -> SASRec:
+def prune_layers(model: SASRec, asked: Asked) -> SASRec:
     """Half of the blocks, one after the other."""
     for _ in range(len(model.blocks) // 2):
         choices = []
@@ -120,11 +144,11 @@ def prune_layers(model: SASRec, ndcg: Callable[[SASRec], float]) -> SASRec:
             less = copy.deepcopy(model)
             del less.blocks[gone]
             choices.append(less)
-        model = least_missed(choices, ndcg)
+        model = min(choices, key=asked.loss)
     return model
 
 
-def prune_heads(model: SASRec, ndcg: Callable[[SASRec], float]) -> SASRec:
+def prune_heads(model: SASRec, asked: Asked) -> SASRec:
     """Half of the heads of each block."""
     for place, whole in enumerate(model.blocks):
         for _ in range(whole.n_heads // 2):
@@ -135,19 +159,12 @@ def prune_heads(model: SASRec, ndcg: Callable[[SASRec], float]) -> SASRec:
                 kept = [head for head in range(n_heads) if head != gone]
                 less.blocks[place] = without_heads(model.blocks[place], kept)
                 choices.append(less)
-            model = least_missed(choices, ndcg)
+            model = min(choices, key=asked.loss)
     return model
 
 
-def prune_units(model: SASRec, run: Run) -> SASRec:
+def prune_units(model: SASRec, asked: Asked) -> SASRec:
     """Half of the hidden units of each block, by |activation * gradient| in validation."""
-    questions = run.split.held_out("valid", _ASKED)
-    row = {item: n for n, item in enumerate(run.split.catalogue.item_ids.tolist(), start=1)}
-    asked = [
-        (np.array([row[i] for i in history.tolist() if i in row]), row[target])
-        for history, target in zip(questions.histories, questions.targets.tolist(), strict=True)
-        if target in row
-    ]
     worth = [torch.zeros(block.contract.in_features) for block in model.blocks]
     hidden: list[Tensor] = []
 
@@ -156,16 +173,12 @@ def prune_units(model: SASRec, run: Run) -> SASRec:
         hidden.append(given[0])
 
     hooks = [block.contract.register_forward_pre_hook(keep) for block in model.blocks]
-    table = model.item_table()
-    for start in range(0, len(asked), 100):
-        histories, targets = zip(*asked[start : start + 100], strict=True)
-        hidden.clear()
-        states = model.last_states(left_pad(histories, model.config.max_len), table)
-        loss = catalogue_softmax(states, table[1:], torch.tensor(targets) - 1)
+    for loss in asked.losses(model):
         loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
         for block_worth, units in zip(worth, hidden, strict=True):
             assert units.grad is not None
             block_worth += (units * units.grad).sum(dim=0).abs().detach()
+        hidden.clear()
     for hook in hooks:
         hook.remove()
     less = copy.deepcopy(model)
@@ -176,46 +189,38 @@ def prune_units(model: SASRec, run: Run) -> SASRec:
     return less
 
 
-def pruned(run: Run, parts: str, ndcg: Callable[[SASRec], float]) -> SASRec:
+def pruned(run: Run, parts: str, asked: Asked) -> SASRec:
     """The model without half of the `parts`."""
     assert isinstance(run.model, SASRec)
     model = copy.deepcopy(run.model)
     if "layers" in parts:
-        model = prune_layers(model, ndcg)
+        model = prune_layers(model, asked)
     if "heads" in parts:
-        model = prune_heads(model, ndcg)
+        model = prune_heads(model, asked)
     if "ffn" in parts:
-        model = prune_units(model, run)
+        model = prune_units(model, asked)
     return model.eval()
 
 
-def trained(run: Run, model: SASRec, validation: Validation, epochs: int, rate: float) -> Run:
-    """The run with another model, after some training of it."""
+def trained(run: Run, parts: str, asked: Asked, epochs: int) -> Run:
+    """The run with a smaller model, after some training of it."""
+    assert isinstance(run.model, SASRec)
     torch.manual_seed(run.config.seed)
-    config = replace(run.config, epochs=epochs, learning_rate=rate)
-    fit_by_gradient(model, run.split, config, partial(validation.metrics, model))
+    config = replace(run.config, epochs=epochs, learning_rate=run.config.learning_rate / 3)
+    if parts == _ANEW:
+        config, model = run.config, SASRec(replace(run.model.config, n_blocks=1))
+    else:
+        model = pruned(run, parts, asked)
+    print(f"{parts}: loss {asked.loss(model.eval()):.4f}", end=" ", flush=True)
+    fit_by_gradient(model, run.split, config, None)
+    print(f"-> {asked.loss(model):.4f}", flush=True)
     return replace(run, model=model.cpu())
 
 
-def one_block(run: Run, validation: Validation) -> Run:
-    """A model of one block, trained anew as RUN was."""
-    assert isinstance(run.model, SASRec)
-    torch.manual_seed(run.config.seed)
-    model = SASRec(replace(run.model.config, n_blocks=1))
-    epochs = run.config.schedule.epochs
-    return trained(run, model, validation, epochs, run.config.learning_rate)
-
-
-def rows_of(run: Run, epochs: int, seconds: float) -> list[dict[str, Any]]:
+def rows_of(run: Run, settings: list[str], epochs: int, seconds: float) -> list[dict[str, Any]]:
     """A row of figures for each setting."""
-    validation = Validation(run.split, repeats=run.recipe.repeats)
-    made, before = {"as trained": run}, {"as trained": validation.ndcg(run.model)}
-    for parts in _SETTINGS:
-        model = pruned(run, parts, validation.ndcg)
-        before[parts] = validation.ndcg(model)
-        made[parts] = trained(run, model, validation, epochs, run.config.learning_rate / 3)
-        print(parts, before[parts], validation.ndcg(model), flush=True)
-    made["one block, trained anew"] = one_block(run, validation)
+    asked = Asked(run)
+    made = {"as trained": run} | {p: trained(run, p, asked, epochs) for p in settings}
     drafts = {name: Drafts(of).of("fp32") for name, of in made.items()}
     exact = drafts["as trained"]
     with tempfile.TemporaryDirectory() as folder:
@@ -241,8 +246,7 @@ def rows_of(run: Run, epochs: int, seconds: float) -> list[dict[str, Any]]:
                 "file_mb": round(len(draft.file) / 1e6, 3),
                 "median_us": round(median, 1),
                 "p10_us": round(fast, 1),
-                "valid_ndcg@10_before_training": before.get(name),
-                "valid_ndcg@10": validation.ndcg(made[name].model),
+                "valid_loss": round(asked.loss(made[name].model), 4),
                 **cost.to_json(),
             }
         )
@@ -252,12 +256,13 @@ def rows_of(run: Run, epochs: int, seconds: float) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--settings", nargs="+", choices=_SETTINGS, default=[*_SETTINGS])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of timing, all files")
     parser.add_argument("--out", type=Path, help="JSON lines are appended")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = rows_of(Run.load(given.run), given.epochs, given.seconds)
+    rows = rows_of(Run.load(given.run), given.settings, given.epochs, given.seconds)
     for row in rows:
         line = json.dumps(row)
         print(line)
