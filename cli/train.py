@@ -10,11 +10,13 @@ from attnrec.cli import log_options
 from attnrec.cli.console import Json, Quiet, Verbose, Version, say, set_verbosity
 from attnrec.cli.processes import run_together
 from attnrec.cli.train_all import train_all
+from attnrec.cli.train_from import train_from
 from attnrec.cli.train_options import ALL, LISTS, config_of, read_given
 from attnrec.cli.train_tuning import train_tuned
-from attnrec.cli.training_progress import TrainingProgress
+from attnrec.cli.training_progress import TrainingProgress, watching
 from attnrec.cli.training_result import print_result
 from attnrec.train.config import Schedule, TrainConfig
+from attnrec.train.fine_tuning import QUANTIZE_AWARE
 from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import Attention, AttentionPoolConfig
 from attnrec.train.models.sasrec import Block, SASRecConfig
@@ -23,6 +25,14 @@ from attnrec.train.run import Run, check_target
 from attnrec.train.training import train_final, train_log
 
 _MODEL = "Model"
+
+_FREE_WITH_FINAL = {
+    "final", "resume", "run_directory", "threads",
+    "report", "as_json", "verbose", "quiet", "version",
+}  # fmt: skip
+_FREE_WITH_INIT = (_FREE_WITH_FINAL - {"final"}) | {
+    "init_from", "quantize_aware", "data", "items", "users", "epochs", "max_minutes", "seed",
+}  # fmt: skip
 
 _BY_THE_LOG = "Default: as the log asks for; without a recipe"
 
@@ -46,6 +56,22 @@ def train(
     final: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Train as RUN did, but on every event, for shipping."),
+    ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin with what RUN has learned, on its log or on DATA with the same items; "
+            "with --quantize-aware. Default of --out: RUN-int4",
+        ),
+    ] = None,
+    quantize_aware: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE",
+            help=f"Round the item vectors of --init-from RUN for {', '.join(QUANTIZE_AWARE)}, and "
+            "train the rest to answer as before, for an epoch or for --epochs.",
+        ),
     ] = None,
     allow_users: Annotated[
         bool,
@@ -197,8 +223,11 @@ def train(
     set_verbosity(verbose=verbose, quiet=quiet)
     given = dict(locals())
     if final is not None:
-        _check_alone_with_final(given)
+        _check_alone(given, _FREE_WITH_FINAL, "--final repeats the recipe of its run")
         run = _train_final(given, run_directory, quiet)
+    elif init_from is not None or quantize_aware is not None:
+        _check_alone(given, _FREE_WITH_INIT, "--init-from goes on as its run was trained")
+        run = train_from(given, run_directory)
     elif tune is not None:
         run = train_tuned(given, run_directory or Path("attnrec-run"))
     elif model == ALL:
@@ -216,7 +245,7 @@ def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
         say(f"{target} holds a run, which this one replaces when it is done")
     log, report, recipe = read_given(given)
     with TrainingProgress(quiet=quiet) as progress:
-        return train_log(log, report, recipe, config, out=target, **_watching(progress, given))
+        return train_log(log, report, recipe, config, out=target, **watching(progress, given))
 
 
 def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run:
@@ -227,19 +256,11 @@ def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run
     with TrainingProgress(quiet=quiet) as progress:
         whole = final.absolute()
         named = target or whole.with_name(f"{whole.name}-final")
-        return train_final(before, out=named, **_watching(progress, given))
+        return train_final(before, out=named, **watching(progress, given))
 
 
-def _watching(progress: TrainingProgress, given: dict[str, Any]) -> dict[str, Any]:
-    """What every training is told, beside what is to be trained."""
-    reporting = progress.on_report if given["report"] else None
-    return {"progress": progress, "resume": given["resume"], "reporting": reporting}
-
-
-def _check_alone_with_final(given: dict[str, Any]) -> None:
-    """A final run repeats a recipe; options that would change it are a misunderstanding."""
-    free = {"final", "resume", "run_directory", "threads"}
-    free |= {"report", "as_json", "verbose", "quiet", "version"}
+def _check_alone(given: dict[str, Any], free: set[str], reason: str) -> None:
+    """Some runs repeat a recipe; options that would change it are a misunderstanding."""
     defaults = {
         "allow_users": False,
         "model": TrainConfig.model, "split": "leave-one-out", "seed": 0, "id_type": "auto",
@@ -251,8 +272,7 @@ def _check_alone_with_final(given: dict[str, Any]) -> None:
         if name not in free and value != defaults.get(name):
             option = "set" if name == "assignments" else name.replace("_", "-")
             raise ValueError(
-                f"--final repeats the recipe of its run, so --{option} cannot be "
-                "given with it; train a new run first"
+                f"{reason}, so --{option} cannot be given with it; train a new run first"
             )
 
 

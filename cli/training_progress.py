@@ -1,11 +1,18 @@
 """The progress bars of training (loss, validation NDCG@10, time left) and of its report."""
 
 from types import TracebackType
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attnrec.cli.console import err
 from attnrec.train.training_state import EpochRecord
+
+
+def watching(progress: "TrainingProgress", given: dict[str, Any]) -> dict[str, Any]:
+    """What every training is told by a command, beside what is to be trained."""
+    reporting = progress.on_report if given["report"] else None
+    return {"progress": progress, "resume": given["resume"], "reporting": reporting}
 
 
 class ReportBar:

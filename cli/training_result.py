@@ -23,6 +23,7 @@ def print_result(run: Run, *, as_json: bool) -> None:
             "part": "valid",
             **metrics["valid"],
             "report": report and str(report),
+            **({"quantize_aware": aware} if (aware := metrics.get("quantize_aware")) else {}),
             **({"tuning": metrics["tuning"]} if "tuning" in metrics else {}),
         }
         print(json.dumps(result))
@@ -30,7 +31,8 @@ def print_result(run: Run, *, as_json: bool) -> None:
     if "tuning" in metrics and not run.split.final:
         print_tuning(metrics["tuning"])
     _print_figures(run)
-    say(f"run written to {run.directory}. Next: attnrec-export {run.directory}")
+    profile = f" --quantize {aware['profile']}" if (aware := metrics.get("quantize_aware")) else ""
+    say(f"run written to {run.directory}. Next: attnrec-export {run.directory}{profile}")
     if report is not None:
         say(f"report for people: {report}")
 
@@ -43,6 +45,8 @@ def _print_figures(run: Run) -> None:
         f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
         f"{valid['hit_rate@10']:.4f} ({whose}, {valid['n_users']:,} users)"
     )
+    if "quantize_aware" in metrics:
+        _print_rounding(metrics["quantize_aware"])
     if "report" in metrics:
         _print_traditional(metrics["report"]["traditional"])
     share = metrics.get("same_time_targets")
@@ -51,6 +55,21 @@ def _print_figures(run: Run) -> None:
             f"note: {share:.0%} of the held-out events have the time of the event before: here "
             "the task is to complete a basket; --split last-session asks for the next one"
         )
+
+
+def _print_rounding(told: dict[str, Any]) -> None:
+    """The answers beside those of the run that it came from."""
+    line = (
+        f"{told['profile']} beside the run it came from ({told['users']:,} users): overlap@10 "
+        f"{told['overlap@10']:.4f}, first item the same {told['same_first']:.1%}"
+    )
+    if "ndcg@10_change" in told:
+        low, high = told["ndcg@10_change_interval"]
+        line += (
+            f", NDCG@10 {told['ndcg@10_change']:+.2%} (paired 95 % interval {low:+.2%} to "
+            f"{high:+.2%})"
+        )
+    print(line)
 
 
 def _print_traditional(models: list[dict[str, Any]]) -> None:

@@ -4,6 +4,7 @@ from attnrec.train.comparison import Comparison, compare
 from attnrec.train.config import TrainConfig
 from attnrec.train.evaluate_file import evaluate
 from attnrec.train.evaluation import Metrics, evaluate_answers
+from attnrec.train.fine_tuning import fine_tune
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.recipe import DataRecipe
@@ -21,6 +22,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_answers",
+    "fine_tune",
     "load_interactions",
     "train",
     "train_final",

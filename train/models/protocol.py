@@ -141,12 +141,20 @@ class TableModel(LearnedModel):
         Nothing beyond the state is computed for the positions without one (padding).
         """
         table = self.item_table()  # (N + 1, D)
+        return self.loss_of(self.asked_states(batch, table), table, batch)
+
+    def asked_states(self, batch: Batch, table: Tensor) -> Tensor:
+        """States of the positions that have a target, (M, D)."""
         vectors = torch.nn.functional.embedding(batch.history_index, table)  # (B, T, D)
         states = self.states(vectors, batch.history_index > 0, **batch.context(self.inputs))
+        return states[batch.targets > 0]
+
+    def loss_of(self, states: Tensor, table: Tensor, batch: Batch) -> Tensor:
+        """The loss of these states (M, D) in the catalogue."""
         asked = batch.targets > 0  # (B, T)
         weights = None if batch.weights is None else batch.weights[asked]
         loss = self.objective or catalogue_softmax
-        return loss(states[asked], table[1:], batch.targets[asked] - 1, weights)
+        return loss(states, table[1:], batch.targets[asked] - 1, weights)
 
 
 class ScoreModel(RecommenderModel):

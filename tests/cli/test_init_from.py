@@ -1,0 +1,96 @@
+"""`attnrec-train --init-from RUN --quantize-aware int4`, as a person uses it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from attnrec.runtime import Recommender
+from attnrec.train import Run
+
+
+@pytest.fixture
+def before(trained: Path, tmp_path: Path) -> Path:
+    """A run of its own, without a file."""
+    shutil.copytree(trained, tmp_path / "shop", ignore=shutil.ignore_patterns("model.onnx"))
+    return tmp_path / "shop"
+
+
+def test_the_new_run_lands_beside_the_first_and_its_int4_file_passes_the_gate(run, before) -> None:
+    outcome = run("train", "--init-from", before, "--quantize-aware", "int4", "--threads", 1)
+    assert outcome.code == 0, outcome.err
+    assert "int4 beside the run it came from (30 users): overlap@10 0." in outcome.out
+    assert "paired 95 % interval" in outcome.out
+    made = before.with_name("shop-int4")
+    assert f"Next: attnrec-export {made} --quantize int4" in outcome.err
+    assert (made / "report.html").is_file()
+    exported = run("export", made, "--quantize", "int4", "--json")
+    assert exported.code == 0, exported.err
+    price = json.loads(exported.out)["parity"]["against_fp32"]
+    assert price["overlap@10"] > 0.97  # the vectors are the same in every profile
+    info = Recommender.load(made / "model.onnx").info
+    assert info.profile == "int4"
+    assert info.metrics["quantize_aware"]["profile"] == "int4"
+
+
+def test_a_log_with_the_same_items_may_be_given_and_json_holds_the_figures(
+    run, log, before, tmp_path
+) -> None:
+    more = tmp_path / "more.csv"
+    lines = log.read_text().splitlines()
+    again = [line.replace("u1", "v1") for line in lines if line.startswith("u1,")]
+    more.write_text("\n".join([*lines, *again]) + "\n")
+    outcome = run(
+        "train", more, "--init-from", before, "--quantize-aware", "int4", "--out",
+        tmp_path / "new", "--epochs", 2, "--no-report", "--json",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    told = json.loads(outcome.out)
+    assert told["quantize_aware"]["users"] == 31
+    made = Run.load(tmp_path / "new")
+    assert made.split.interactions.n_users == 31 and made.recipe.repeats
+    assert len(made.metrics["epochs"]) <= 2 and "report" not in made.metrics
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--init-from", "RUN"], "belong together: give both"),
+        (["--quantize-aware", "int4"], "belong together: give both"),
+        (
+            ["--init-from", "RUN", "--quantize-aware", "int2"],
+            "'int2' is not known; there is: int4",
+        ),
+        (
+            ["--init-from", "RUN", "--quantize-aware", "int4", "--hidden-dim", "8"],
+            "--init-from goes on as its run was trained, so --hidden-dim cannot be given with it",
+        ),
+        (["--init-from", "nothing", "--quantize-aware", "int4"], "is not a run directory"),
+        (["--final", "RUN", "--quantize-aware", "int4"], "--quantize-aware cannot be given"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_work(run, before, words, message) -> None:
+    outcome = run("train", *[before if word == "RUN" else word for word in words])
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert [path.name for path in before.parent.iterdir()] == ["shop"]
+
+
+def test_a_log_with_other_items_is_refused_with_their_number(run, before, tmp_path) -> None:
+    other = tmp_path / "other.csv"
+    rows = [f"u{user},9{user % 4},{time}" for user in range(9) for time in range(5)]
+    other.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    words = [other, "--init-from", before, "--quantize-aware", "int4"]
+    outcome = run("train", *words, "--out", tmp_path / "new")
+    assert outcome.code == 2
+    assert "4 new [90, 91, 92], 25 missing ['000', '001', '002']" in outcome.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_rounded_run_is_not_made_final(run, before) -> None:
+    assert run("train", "--init-from", before, "--quantize-aware", "int4", "-q").code == 0
+    outcome = run("train", "--final", before.with_name("shop-int4"))
+    assert outcome.code == 2
+    assert "make the run that it came from final" in outcome.err
