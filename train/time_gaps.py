@@ -27,7 +27,8 @@ def gaps_between(asked_at: Tensor, timestamps: Tensor) -> Tensor:
 
     A gap between two knots is shared by their rows, the nearer one takes more. Row 0 is for what
     is not known. No gap at all lies at the first knot, a second half way between the second and
-    the third; with every knot the time grows fourfold.
+    the third; with every knot the time grows fourfold. In an exported file it is how far each
+    knot is reached, from 0 to 1, for which `TimeGaps` uses the steps of its tables.
     """
     known = (asked_at >= 0) & (timestamps >= 0)
     gap = (asked_at - timestamps).clamp(min=0)
