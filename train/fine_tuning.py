@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.checkpoint import checkpoints_until_saved
+from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.config import TrainConfig
 from attnrec.train.evaluation import ask, bootstrap_intervals, target_ranks, user_gains
 from attnrec.train.interactions import Interactions
@@ -65,36 +65,45 @@ def fine_tune(
     config = replace(run.config, epochs=epochs, learning_rate=_LEARNING_RATE)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    student = copy.deepcopy(exact)
-    set_table(student, round_table(exact.item_table().detach(), _states(exact, run.split)))
-    model = RoundedStudent(copy.deepcopy(exact), student)
-    split = run.split
-    validation = None if split.final else Validation(split, repeats=run.recipe.repeats)
-    identity = training_identity(config, run.recipe, split, vars(exact.config))
+    identity = training_identity(config, run.recipe, run.split, vars(exact.config))
     identity |= {"quantize_aware": quantize_aware, "init_from": _weights_hash(exact)}
+    validation = None if run.split.final else Validation(run.split, repeats=run.recipe.repeats)
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
-        records = fit_by_gradient(
-            model,
-            split,
-            config,
-            None if validation is None else partial(validation.metrics, student),
-            progress,
-            checkpoints=checkpoints,
-            seen_ndcg=None if validation is None else partial(validation.seen_ndcg, student),
-        )
-        student.cpu()
+        student, records = _taught(exact, run.split, config, validation, progress, checkpoints)
         metrics = _metrics(run, config, records)
-        metrics["quantize_aware"] = {
-            "profile": quantize_aware,
-            **difference(exact, student, run),
-        }
+        told = difference(exact, student, run)
+        metrics["quantize_aware"] = {"profile": quantize_aware, **told}
         if reporting is not None and validation is not None:
             seconds = records[-1].seconds
             metrics["report"] = report_figures(student, config, validation, seconds, reporting)
-        made = Run(Path(out), config, run.recipe, run.data, split, student, metrics)
+        made = Run(Path(out), config, run.recipe, run.data, run.split, student, metrics)
         made.save()
     return made
+
+
+def _taught(
+    exact: TableModel,
+    split: Split,
+    config: TrainConfig,
+    validation: Validation | None,
+    progress: Progress | None,
+    checkpoints: Checkpoints,
+) -> tuple[TableModel, list[EpochRecord]]:
+    """A rounded copy of `exact` that was trained to answer like it."""
+    torch.manual_seed(config.seed)
+    student = copy.deepcopy(exact)
+    set_table(student, round_table(exact.item_table().detach(), _states(exact, split)))
+    records = fit_by_gradient(
+        RoundedStudent(copy.deepcopy(exact), student),
+        split,
+        config,
+        None if validation is None else partial(validation.metrics, student),
+        progress,
+        checkpoints=checkpoints,
+        seen_ndcg=None if validation is None else partial(validation.seen_ndcg, student),
+    )
+    student.cpu()
+    return student, records
 
 
 def _metrics(run: Run, config: TrainConfig, records: Sequence[EpochRecord]) -> dict[str, Any]:
