@@ -123,7 +123,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, times as shares of fp32 beside them."""
     lines = [
         "| items | profile | an answer, us | of fp32 | 100 candidates, us | file MB | of fp32 "
-        "| load ms | memory grown MB | of it pages of the file | the rest / file | overlap@10 |",
+        "| load ms | memory grown MB | of it pages of files | the rest / file | overlap@10 |",
         "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:

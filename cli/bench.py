@@ -46,6 +46,7 @@ _STEPS = {
     "imports_mb": "the imports",
     "load_mb": "loading",
     "answer_mb": "the first answer",
+    "pages_mb": "of that, read from files and not kept",
 }
 
 
@@ -168,7 +169,8 @@ def _table(facts: Facts, timings: Timings) -> Table:
         table.add_row(name.replace("_", " "), *(_cell(fact[name]) for fact in facts))
     for title, unit in (("fresh process: ms", "_ms"), ("resident MB after", "_mb")):
         table.add_row(f"\n[bold]{title}")
-        for name in (name for name in facts[0]["cold_start"] if name.endswith(unit)):
+        told = [name for name in _STEPS if name.endswith(unit) and name in facts[0]["cold_start"]]
+        for name in told:
             cells = [_cell(fact["cold_start"][name]) for fact in facts]
             table.add_row(f"  {_STEPS[name]}", *cells)
     rows = next(iter(timings.values()))

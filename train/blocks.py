@@ -55,10 +55,10 @@ class TransformerBlock(nn.Module):
         key, value = self.key_value(normed).view(*shape[:2], 2 * dim).split(dim, dim=-1)
         return key, value
 
-    def last(self, x: Tensor, known: Tensor, prior: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def last(self, x: Tensor, seen: Tensor, prior: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The last position alone, (B, D), and how much of every other it took, (B, T).
 
-        known: bool (B, T), what it looks at; rows without any hold the same everywhere, so they
+        seen: bool (B, T), what it looks at; rows without any hold the same everywhere, so they
         may look at all of it. prior: that of the last position alone, (B, H, 1, T).
 
         Keys and values of the others are not made: q . (W_k n) = (W_k^T q) . n, and the sum of
@@ -73,7 +73,7 @@ class TransformerBlock(nn.Module):
         scores = asked @ normed.mT  # (B, H, T)
         if prior is not None:
             scores = scores + prior.squeeze(2)
-        scores = torch.where(known.unsqueeze(1), scores, torch.finfo(scores.dtype).min)
+        scores = torch.where(seen.unsqueeze(1), scores, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1)
         found = (weights @ normed).view(-1, x.shape[-1])  # (B * H, D)
         value = F.linear(found, to_value, self.key_value.bias.chunk(2)[1])
@@ -82,9 +82,8 @@ class TransformerBlock(nn.Module):
 
     def _of_head(self, x: Tensor) -> Tensor:
         """1 where a dimension belongs to a head, (H, D)."""
-        return torch.eye(self.n_heads, device=x.device).repeat_interleave(
-            x.shape[-1] // self.n_heads, dim=1
-        )
+        heads = torch.eye(self.n_heads, device=x.device, dtype=x.dtype)
+        return heads.repeat_interleave(x.shape[-1] // self.n_heads, dim=1)
 
     def _add(self, flat: Tensor, attended: Tensor) -> Tensor:
         """Both residual connections: (B * Q, D), (B * Q, D) -> (B * Q, D)."""

@@ -147,14 +147,18 @@ class SASRec(TableModel):
     ) -> tuple[Tensor, Tensor]:
         """The same, and what the last position took of each event in the last block, (B, T)."""
         x = self._embed(item_vectors, known, context)
-        alike = self._alike(known)  # (B, 1, T, T)
+        if torch.compiler.is_exporting():  # a file pads on the left, and nowhere else
+            visible, seen = self._alike(known), known  # (B, 1, T, T), (B, T)
+        else:
+            visible = self._visible(known)
+            seen = visible[:, 0, -1]
         pairs = self._pairs(context)  # (B, X, T, T)
         for number, block in enumerate(self.blocks[:-1]):
-            x = block(x, alike, self._of_heads(number, pairs), causal=True)
+            x = block(x, visible, self._of_heads(number, pairs), causal=True)
         last = self.blocks[-1]
         last_pairs = None if pairs is None else pairs[:, :, -1:]  # (B, X, 1, T)
         assert isinstance(last, TransformerBlock)
-        x, weights = last.last(x, known, self._of_heads(len(self.blocks) - 1, last_pairs))
+        x, weights = last.last(x, seen, self._of_heads(len(self.blocks) - 1, last_pairs))
         if not self.config.fading_sum:
             return self._to_state(x), weights * known
         recency = self.recency[: known.shape[1]].flip(0)  # (T,)
