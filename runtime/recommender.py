@@ -10,7 +10,6 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
-from attnrec.runtime import mapping
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
 from attnrec.runtime.batches import Rows, banned_ids
 from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, UserIds, check_inputs
@@ -18,10 +17,10 @@ from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
 from attnrec.runtime.golden import check_golden
-from attnrec.runtime.model_file import check_is_same, check_onnxruntime, read_model_file
+from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answer_of
-from attnrec.runtime.session import check_providers, make_session
+from attnrec.runtime.session import check_providers, session_of_file
 from attnrec.runtime.similar import SimilarItems
 from attnrec.runtime.stored import StoredTensors, take_out
 
@@ -64,9 +63,8 @@ class Recommender:
     ) -> "Recommender":
         """Load a file from `attnrec-export`. `ModelFileError` if it cannot be trusted or run.
 
-        Tables of more than 16 MB stay in the file and are read from there when they are needed:
-        put a new file in its place by renaming it, as `attnrec-export` does, not by writing into
-        it.
+        Tables of more than 16 MB stay in the file and are read there when they are needed: replace
+        it by renaming another one, as `attnrec-export` does, not by writing into it.
         n_threads: threads of one answer; at catalogues below 100,000 items 1 is fastest.
         providers: onnxruntime execution providers, by default the CPU.
         verify: compare the sha256 at the end of the file, which notices any altered byte, and
@@ -80,14 +78,9 @@ class Recommender:
         content = read_model_file(path, verify=verify)
         if len(unavailable):
             take_out(content, unavailable)
-        is_mapped = len(content) > mapping.LARGE
         options: dict[str, Any] = {"n_threads": n_threads, "providers": providers}
         try:
-            recommender = cls(make_session(content, path=path if is_mapped else None, **options))
-            if is_mapped:
-                check_is_same(path, content)
-                del content
-                mapping.give_back(path)
+            recommender = cls(session_of_file(path, content, **options))
         except ModelFileError as error:
             raise ModelFileError(f"{path}: {error}") from error
         except Exception as error:  # onnxruntime has no common base class for its errors

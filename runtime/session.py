@@ -9,7 +9,8 @@ from weakref import WeakSet
 
 import onnxruntime
 
-from attnrec.runtime.mapping import point_to_file
+from attnrec.runtime import mapping
+from attnrec.runtime.model_file import check_is_same
 
 _with_threads: WeakSet[onnxruntime.InferenceSession] = WeakSet()
 
@@ -39,7 +40,9 @@ def make_session(
     path: the file that they lie in, from which large tensors are to be mapped into memory.
     """
     options = onnxruntime.SessionOptions()
-    content = bytes(model) if path is None else point_to_file(memoryview(model), path, options)
+    content = (
+        bytes(model) if path is None else mapping.point_to_file(memoryview(model), path, options)
+    )
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors arrive as exceptions, not on stderr as well
@@ -51,6 +54,22 @@ def make_session(
     session._model_bytes = None
     if n_threads > 1:
         _with_threads.add(session)
+    return session
+
+
+def session_of_file(
+    path: str | os.PathLike[str],
+    content: bytearray | mmap,
+    *,
+    n_threads: int,
+    providers: Sequence[Any] | None,
+) -> onnxruntime.InferenceSession:
+    """A session over a file that was read and checked; what is large in it stays there."""
+    if len(content) <= mapping.LARGE:
+        return make_session(content, n_threads=n_threads, providers=providers)
+    session = make_session(content, n_threads=n_threads, providers=providers, path=path)
+    check_is_same(path, content)
+    mapping.give_back(path)
     return session
 
 

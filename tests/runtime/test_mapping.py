@@ -87,7 +87,7 @@ def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(
         os.replace(tmp_path / "new.onnx", path)
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("attnrec.runtime.session.point_to_file", too_late)
+    monkeypatch.setattr(mapping, "point_to_file", too_late)
     with pytest.raises(ModelFileError, match="replaced while it was being loaded; load it again"):
         Recommender.load(path)
 
