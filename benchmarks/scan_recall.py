@@ -1,0 +1,56 @@
+"""What scans of a trained model find, whatever the size of its catalogue: recall and overlap.
+
+    python benchmarks/scan_recall.py RUN [RUN ...]
+
+Scans are for catalogues of 100,000 items and more; here they are made for smaller ones, too, so
+that real logs can tell. Every test user is asked. `found@10`: of the ten best items by the rounded
+vectors, how many the scan has found; overlap@10 and NDCG@10 are beside the exact file.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from attnrec.export import quantize
+from attnrec.export.draft import Drafts, profiles_of
+from attnrec.export.exporting import gate, price_of
+from attnrec.train import Run
+
+
+def rows(run: Run) -> list[str]:
+    """A row of the table for each profile."""
+    drafts = Drafts(run)
+    exact = drafts.of("fp32")
+    assert exact.table is not None
+    lines = []
+    for profile in profiles_of(run)[1:]:
+        draft = drafts.of(profile)
+        report, price = gate(draft, None), price_of(exact, draft)
+        assert report.found is not None and draft.table is not None
+        change = "-"
+        if price.ndcg_change is not None and price.ndcg_interval is not None:
+            low, high = price.ndcg_interval
+            change = f"{price.ndcg_change:+.2%} ({low:+.2%} to {high:+.2%})"
+        lines.append(
+            f"| {profile} | {draft.table.n_bytes / exact.table.n_bytes:.3f} "
+            f"| {report.found.share(10):.5f} | {report.found.share(100):.5f} "
+            f"| {price.overlap_10:.4f} | {change} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    torch.set_num_threads(1)
+    quantize.SCANNED_FROM = 0
+    print("| run | profile | table | found@10 | found@100 | overlap@10 | NDCG@10 |")
+    print("|---|---|--:|--:|--:|--:|---|")
+    for path in parser.parse_args().runs:
+        for line in rows(Run.load(path)):
+            print(f"| {path.name} {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
