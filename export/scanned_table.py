@@ -18,8 +18,10 @@ LARGEST_NESTED = 119
 """Largest code whose high half, to the nearest, is one of 4 bits."""
 RANK = 32
 """Numbers of an item that a low-rank scan reads."""
-_DEPTH, _NESTED_DEPTH, _LOW_RANK_DEPTH = 64, 256, 512
-"""The fewer bits a scan reads, the more it has to find. `benchmarks/scan_recall.py`"""
+_DEPTH, _MOST_DEPTH, _LOW_RANK_DEPTH = 64, 256, 512
+"""The fewer bits a scan reads and the more items there are, the more it has to find; measured by
+`benchmarks/scan_recall.py` and `benchmarks/scale.py`."""
+_ROWS_OF_DEPTH = 4000
 _LOW_STEPS = 16
 """Steps of the low half in one of the high half."""
 
@@ -56,10 +58,11 @@ class NestedTable:
     """
 
     is_exact = False
-    scan_depth: int | None = _NESTED_DEPTH
+    scan_depth: int | None
 
     def __init__(self, codes: Codes) -> None:
         """codes: of 8 bits, from -119 to 119."""
+        self.scan_depth = min(max(_DEPTH, len(codes.codes) // _ROWS_OF_DEPTH), _MOST_DEPTH)
         high = (codes.codes + 8) >> 4  # to the nearest
         low = codes.codes - high * _LOW_STEPS
         scales = codes.scales * np.float32(_LOW_STEPS)

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from attnrec.export import Limits, ParityFailure, Price, PriceTooHigh, draft, export, quantize
+from attnrec.export import (
+    Limits,
+    ParityFailure,
+    Price,
+    PriceTooHigh,
+    draft,
+    export,
+    quantize,
+    scanned_table,
+)
 from attnrec.export.body import export_body
 from attnrec.export.draft import Drafts, Source, profiles_of
 from attnrec.export.item_table import Codes, UnfoldedTable
@@ -280,8 +289,9 @@ def test_what_a_short_scan_misses_is_counted_and_the_rest_is_exact(
     profile: str, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
-    for table in (ScannedTable, NestedTable, LowRankTable):
-        monkeypatch.setattr(table, "scan_depth", 0)  # 20 items for the 10 best
+    monkeypatch.setattr(scanned_table, "_DEPTH", 0)  # 20 items for the 10 best
+    for table in (ScannedTable, LowRankTable):
+        monkeypatch.setattr(table, "scan_depth", 0)
     of_16_values(monkeypatch)
     made = Drafts(runs["sasrec-string"]).of(profile)
     report = check_parity(made.file, made.run, item_table=made.table.values, is_scanned=True)
@@ -294,7 +304,7 @@ def test_a_scan_that_finds_too_little_does_not_pass_the_gate(
     runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
-    monkeypatch.setattr(NestedTable, "scan_depth", 0)
+    monkeypatch.setattr(scanned_table, "_DEPTH", 0)
     real = NestedTable.project
     monkeypatch.setattr(
         NestedTable, "project", lambda self, g, state, bias: real(self, g, g.Neg(state), bias)
