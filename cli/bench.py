@@ -46,7 +46,7 @@ _STEPS = {
     "imports_mb": "the imports",
     "load_mb": "loading",
     "answer_mb": "the first answer",
-    "pages_mb": "of that, read from files and not kept",
+    "pages_mb": "of that, pages of files",
 }
 
 
