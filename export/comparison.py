@@ -93,7 +93,7 @@ def compare(answer: Answer, truth: Truth) -> Finding:
     rows, scores = answer.rows[:n], answer.scores[:n]
 
     def finding(fault: str | None, difference: float = 0.0, same: bool = False) -> Finding:
-        share = float(np.isin(expected, rows).mean()) if n else 1.0
+        share = float(np.isin(expected, rows).mean()) if n and truth.may_miss else 1.0
         return Finding(fault, difference, tolerance, same, share)
 
     if answer.n_known != truth.n_known:

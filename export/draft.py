@@ -21,7 +21,7 @@ from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
 PROFILES = ("fp32", LOW_RANK, "int8", NESTED, "int4")
-"""From the largest file to the smallest; of equal ones the quicker last."""
+"""From the largest file to the smallest."""
 # Histories are in the report.
 _STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report", "tuning"}
 

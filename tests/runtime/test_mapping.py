@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,13 +80,13 @@ def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(
     shutil.copy(FILES[0], path)
     real = mapping.point_to_file
 
-    def too_late(*arguments: object) -> bytes:
+    def too_late(*arguments: Any) -> bytes:
         shutil.copy(FILES[0], tmp_path / "new.onnx")
         with open(tmp_path / "new.onnx", "r+b") as file:
             file.seek(-1, os.SEEK_END)
             file.write(b"?")
         os.replace(tmp_path / "new.onnx", path)
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(*arguments)
 
     monkeypatch.setattr(mapping, "point_to_file", too_late)
     with pytest.raises(ModelFileError, match="replaced while it was being loaded; load it again"):
