@@ -1,5 +1,5 @@
 # Everything sets up what it needs in .venv by itself; a second call is quick.
-.PHONY: help install demo test check soak clean
+.PHONY: help install demo test examples check soak clean
 
 PYTHON ?= python3
 SEED ?= 0
@@ -10,10 +10,11 @@ SOURCES := $(shell find train export runtime cli -name '*.py' -o -name '*.parque
 LISTING := $(shell echo $(SOURCES) pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 help:
-	@echo "make demo   train on a real shop's log, export, prove, and recommend (SEED=1: other customers)"
-	@echo "make test   all tests (under 8 minutes)"
-	@echo "make soak   the tests that take minutes"
-	@echo "make check  ruff and mypy"
+	@echo "make demo      train on a real shop's log, export, prove, and recommend (SEED=1: other customers)"
+	@echo "make test      all tests (under 8 minutes)"
+	@echo "make examples  the files in other apps: Node, browser, C, web servers, batch engines"
+	@echo "make soak      the tests that take minutes"
+	@echo "make check     ruff and mypy"
 
 .venv/requirements: pyproject.toml constraints.txt
 	test -x $(VENV)/python || $(PYTHON) -m venv .venv
@@ -53,6 +54,13 @@ demo: install .venv-device/installed
 
 test: install
 	$(VENV)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+
+.venv/examples: .venv/requirements
+	$(VENV)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
+	touch $@
+
+examples: install .venv/examples
+	$(VENV)/python -m pytest -q -m examples
 
 soak: install
 	$(VENV)/python -m pytest -q -m soak
