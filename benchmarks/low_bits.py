@@ -24,12 +24,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from attnrec.export.price import price
-from attnrec.train import Run
+from attnrec.train import Run, rounding
 from attnrec.train.loop import fit_by_gradient
 from attnrec.train.models.sasrec import SASRec
 from attnrec.train.reference import Reference
 from attnrec.train.rounded_student import RoundedStudent, set_table
-from attnrec.train.rounding import BLOCK, scales_of
 from attnrec.train.validation import Validation
 
 _LEARNING_RATE = 1e-3
@@ -37,9 +36,9 @@ _SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)
 
 
 def four_bits(blocks: Tensor) -> Tensor:
-    """Codes -7 to 7."""
-    scales = scales_of(blocks)
-    return (blocks / scales).round().clamp(-7, 7) * scales
+    """Codes -8 to 7."""
+    scales = rounding.scales_of(blocks, *rounding.CODES)
+    return (blocks / scales).round().clamp(*rounding.CODES) * scales
 
 
 def two_bits(blocks: Tensor) -> Tensor:
@@ -83,7 +82,7 @@ class StraightThrough(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """(N + 1, D) -> (N + 1, D)."""
-        blocks = weight.detach().view(len(weight), -1, BLOCK)
+        blocks = weight.detach().view(len(weight), -1, rounding.BLOCK)
         return weight + (self._rounded(blocks).view_as(weight) - weight).detach()
 
 

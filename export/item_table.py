@@ -43,10 +43,10 @@ class ItemTable(Protocol):
 class Codes:
     """A rounded table: value = code x scale, one scale for each block of a row."""
 
-    codes: NDArray[np.int8]
-    """(N + 1, D / block, block), from -127 to 127 or from -7 to 7."""
+    codes: NDArray[np.int8] | NDArray[np.int16]
+    """(N + 1, D / block, block), from -127 to 127 or from -8 to 7."""
     scales: NDArray[np.float32]
-    """(N + 1, D / block, 1)."""
+    """(N + 1, D / block, 1); where there are more codes below 0 than above, of both signs."""
     bits: int
     """Of one code, 8 or 4."""
 

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from attnrec.export.item_table import Codes, ItemTable, UnfoldedTable
 from attnrec.export.scanned_table import (
-    LARGEST_NESTED,
+    NESTED_CODES,
     RANK,
     LowRankTable,
     NestedTable,
     ScannedTable,
 )
+from attnrec.train import rounding
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
@@ -28,13 +29,10 @@ _BLOCKS = {"int8": (64, 32, 16), LOW_RANK: (64,), NESTED: (64, 32, 16), "int4": 
 """Values that share a scale in a scanned table; the first that divides a vector is taken."""
 _LEAST_DIM = {LOW_RANK: 3 * RANK}
 """Of shorter vectors, 32 numbers of 8 bits are not less than what other profiles read."""
-_SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
-"""Shares of its largest value that may become the largest code of a block: of few codes, none
-should be kept for one far value."""
-_NOTHING = 1e-30  # where float32 ends, a scale would become 0
 _N_STATES = 20_000
 _DAMPING = 0.01  # of the mean variance, as in the paper
-_CHUNK = 8192  # rows that stay in the processor's cache
+_SWEEPS = 2  # a third one moves few codes
+_CHUNK = 1024  # rows that stay in the processor's cache
 
 
 def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
@@ -72,13 +70,13 @@ def rounded_table(run: Run, profile: str) -> ItemTable:
     dim, bits, block = values.shape[1], _BITS[profile], block_of(run, profile)
     if profile == NESTED:
         assert block is not None
-        return NestedTable(quantize(values, states, block, bits, LARGEST_NESTED))
+        return NestedTable(quantize(values, states, block, bits, NESTED_CODES))
     if block is not None:
         codes = quantize(values, states, block, bits)
         return (
             LowRankTable(codes, *low_rank(values, states))
             if profile == LOW_RANK
-            else (ScannedTable(codes))
+            else ScannedTable(codes)
         )
     block = 32 if bits < 8 and dim % 32 == 0 else dim
     return UnfoldedTable(quantize(values, states, block, bits))
@@ -89,31 +87,64 @@ def quantize(
     states: NDArray[np.float32],
     block: int,
     bits: int = 8,
-    largest_code: int | None = None,
+    between: tuple[int, int] | None = None,
 ) -> Codes:
     """Round a table (N + 1, D), one scale for `block` values, to be multiplied with `states`.
 
-    largest_code: None for the largest of the bits.
+    between: the lowest and the highest code; None for those of the bits.
     GPTQ (Frantar et al. 2022, algorithm 1): column by column, and what rounding took from one
     column is given back by the next ones, as far as the states of real histories (n, D) go
-    together in both. So the scores of such states move about half as much as if every value were
+    together in both. Then each value once more, when all others are known: coordinate descent on
+    the same error. So the scores of such states move about a third as much as if every value were
     rounded to the nearest code, and the codes take no more room.
     """
     n_rows, dim = values.shape
-    largest_code = largest_code or largest_code_of(bits)
-    scales = scales_of(values.reshape(n_rows, -1, block), largest_code)
-    give_back = np.linalg.cholesky(np.linalg.inv(_together(states))).T  # (D, D), upper triangle
-    codes = np.empty((n_rows, dim), dtype=np.int8)
+    between = between or codes_of(bits)
+    scales = scales_of(values.reshape(n_rows, -1, block), *between)
+    together = _together(states)
+    give_back = np.linalg.cholesky(np.linalg.inv(together)).T  # (D, D), upper triangle
+    codes = np.empty((n_rows, dim), dtype=np.int8 if between[0] >= -128 else np.int16)
     for start in range(0, n_rows, _CHUNK):  # rows do not depend on each other
         chunk = slice(start, start + _CHUNK)
-        rest = values[chunk].astype(np.float64)
-        for d in range(dim):
-            scale = scales[chunk, d // block, 0]
-            code = np.clip(np.rint(rest[:, d] / scale), -largest_code, largest_code)
-            lost = (rest[:, d] - code * scale) / give_back[d, d]
-            rest[:, d:] -= np.outer(lost, give_back[d, d:])
-            codes[chunk, d] = code
+        each = np.repeat(scales[chunk, :, 0], block, axis=1)  # (R, D)
+        codes[chunk] = _swept(
+            _given_back(values[chunk], each, give_back, between),
+            values[chunk], each, together.astype(np.float32), between,
+        )  # fmt: skip
     return Codes(codes.reshape(n_rows, -1, block), scales, bits)
+
+
+def _given_back(
+    values: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    give_back: NDArray[np.float64],
+    between: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Codes (R, D) of values and scales (R, D): what one loses changes those after it."""
+    rest, codes = values.astype(np.float64), np.empty_like(values)
+    for d in range(values.shape[1]):
+        codes[:, d] = np.clip(np.rint(rest[:, d] / scales[:, d]), *between)
+        lost = (rest[:, d] - codes[:, d] * scales[:, d]) / give_back[d, d]
+        rest[:, d:] -= np.outer(lost, give_back[d, d:])
+    return codes
+
+
+def _swept(
+    codes: NDArray[np.float32],
+    values: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    together: NDArray[np.float32],
+    between: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Codes (R, D), each of which loses least beside the others of its row."""
+    pull = (codes * scales - values) @ together  # (R, D), half the slope of the error
+    for _ in range(_SWEEPS):
+        for d in range(values.shape[1]):
+            wanted = codes[:, d] - pull[:, d] / (together[d, d] * scales[:, d])
+            better = np.clip(np.rint(wanted), *between)
+            pull += np.outer((better - codes[:, d]) * scales[:, d], together[d])
+            codes[:, d] = better
+    return codes
 
 
 def low_rank(
@@ -144,25 +175,16 @@ def _together(states: NDArray[np.float32]) -> NDArray[np.float64]:
     return together
 
 
-def largest_code_of(bits: int) -> int:
-    """127 or 7: the same on both sides of 0."""
-    return int(2 ** (bits - 1) - 1)
+def codes_of(bits: int) -> tuple[int, int]:
+    """Lowest and highest code: -127 and 127, or -8 and 7, where one code more is much."""
+    return (-127, 127) if bits == 8 else rounding.CODES
 
 
-def scales_of(blocks: NDArray[np.float32], largest_code: int) -> NDArray[np.float32]:
-    """Scales (R, C / block, 1) of blocks (R, C / block, block): those that lose least."""
-    largest = np.abs(blocks).max(axis=2, keepdims=True)
-    # A block of nothing has no scale; any will do.
-    whole = np.where(largest > _NOTHING, largest / largest_code, 1).astype(np.float32)
-    if largest_code > 7:
-        return whole
-    best, least = whole, np.full(whole.shape, np.inf)
-    for share in _SHRUNK:
-        scales = whole * np.float32(share)
-        codes = np.clip(np.rint(blocks / scales), -largest_code, largest_code)
-        lost = np.square(blocks - codes * scales).sum(axis=2, keepdims=True)
-        best, least = np.where(lost < least, scales, best), np.minimum(lost, least)
-    return best
+def scales_of(blocks: NDArray[np.float32], lowest: int, highest: int) -> NDArray[np.float32]:
+    """`rounding.scales_of` of arrays."""
+    scales: NDArray[np.float32]
+    scales = rounding.scales_of(torch.from_numpy(blocks), lowest, highest).numpy()
+    return scales
 
 
 def _training_states(run: Run, model: TableModel) -> NDArray[np.float32]:

@@ -14,8 +14,8 @@ from attnrec.export.item_table import Codes
 
 CONTRIB = "com.microsoft"
 """Domain of the operators that onnxruntime has beyond the standard."""
-LARGEST_NESTED = 119
-"""Largest code whose high half, to the nearest, is one of 4 bits."""
+NESTED_CODES = (-136, 119)
+"""Lowest and highest code whose high half, to the nearest, is one of 4 bits."""
 RANK = 32
 """Numbers of an item that a low-rank scan reads."""
 _DEPTH, _MOST_DEPTH, _LOW_RANK_DEPTH = 64, 256, 512
@@ -53,15 +53,15 @@ class ScannedTable:
 class NestedTable:
     """Codes of 8 bits as two halves of 4, of which the scan reads the high one.
 
-    The size and the scores of 8 bits at the speed of 4. Value = (high + low / 16) x scale, high
-    from -7 to 7 and low from -8 to 7.
+    The size and the scores of 8 bits at the speed of 4. Value = (high + low / 16) x scale, both
+    halves from -8 to 7.
     """
 
     is_exact = False
     scan_depth: int | None
 
     def __init__(self, codes: Codes) -> None:
-        """codes: of 8 bits, from -119 to 119."""
+        """codes: as `NESTED_CODES` says."""
         self.scan_depth = min(max(_DEPTH, len(codes.codes) // _ROWS_OF_DEPTH), _MOST_DEPTH)
         high = (codes.codes + 8) >> 4  # to the nearest
         low = codes.codes - high * _LOW_STEPS

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnrec.export.graph import GraphBuilder
-from attnrec.export.quantize import largest_code_of, scales_of
+from attnrec.export.quantize import codes_of, scales_of
 from attnrec.train.models.protocol import RecommenderModel
 
 _LEAST_VALUES = 1024
@@ -73,7 +73,7 @@ def _stored(part: ir.Model) -> list[tuple[ir.Value, NDArray[Any]]]:
 
 def _rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Codes (R, C) and the scales of the rows (R, 1)."""
-    scales = scales_of(weights[:, None], largest_code_of(8))[:, 0]
+    scales = scales_of(weights[:, None], *codes_of(8))[:, 0]
     return np.rint(weights / scales).astype(np.int8), scales
 
 

@@ -16,11 +16,12 @@ from torch import Tensor
 
 BLOCK = 32
 """Values that share a scale, where the width is a multiple of it; else all of a vector do."""
-LARGEST_CODE = 7
-"""Codes are -7 to 7."""
+CODES = (-8, 7)
+"""The lowest and the highest code of 4 bits."""
 _SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 """Shares of its largest value that may become the largest code of a block: of few codes, none
 should be kept for one far value."""
+_FEW_CODES = 7  # at most, for these shares to be worth trying
 _NOTHING = 1e-30  # where float32 ends, a scale would become 0
 _N_NEAR = 50  # best items of a state, whose scores count
 _EVERYBODY = 2.5  # weight of all states beside one that an item is near to
@@ -34,9 +35,9 @@ _MOST_SCORES = 1 << 24  # that are compared at once
 def round_table(table: Tensor, states: Tensor) -> Tensor:
     """The nearest table (N + 1, D) that 4 bits can hold, for states (n, D) of real histories.
 
-    Where all vectors of `table` have the length 1, those of the result have it, too. Every block
-    of the result holds the largest code, so whoever rounds it again with one scale for such a
-    block finds the same codes: its largest value stands for 7.
+    Where all vectors of `table` have the length 1, those of the result have it, too. The largest
+    value of a block keeps the code that it has by itself, so whoever rounds the result again with
+    the `scales_of` such a block finds the same codes.
     """
     n_rows, dim = table.shape
     is_unit = bool(((table.norm(dim=1) - 1).abs() < _UNIT).all())
@@ -62,15 +63,25 @@ def round_table(table: Tensor, states: Tensor) -> Tensor:
     return F.normalize(rounded, dim=1) if is_unit else rounded
 
 
-def scales_of(blocks: Tensor) -> Tensor:
-    """Scales (R, C / block, 1) of blocks (R, C / block, block): those that lose least."""
-    largest = blocks.abs().amax(dim=2, keepdim=True)
+def scales_of(blocks: Tensor, lowest: int, highest: int) -> Tensor:
+    """Scales (R, C / block, 1) of blocks (R, C / block, block): those that lose least.
+
+    Where there are more codes below 0 than above, the largest value of a block is to get the
+    lowest, so its scale may be negative.
+    """
+    far = blocks.gather(2, blocks.abs().argmax(dim=2, keepdim=True))
+    whole = far / lowest if -lowest > highest else far.abs() / highest
     # A block of nothing has no scale; any will do.
-    whole = torch.where(largest > _NOTHING, largest / LARGEST_CODE, 1.0)
-    scales = torch.stack([whole * share for share in _SHRUNK])  # (6, R, C / block, 1)
-    codes = (blocks / scales).round().clamp(-LARGEST_CODE, LARGEST_CODE)
-    best = (blocks - codes * scales).square().sum(dim=3, keepdim=True).argmin(dim=0, keepdim=True)
-    return scales.gather(0, best).squeeze(0)
+    whole = torch.where(far.abs() > _NOTHING, whole, 1.0)
+    shares = [-lowest / highest] if -lowest > highest else []  # as many codes above 0 as below
+    shares += _SHRUNK if highest <= _FEW_CODES else [1.0]
+    best, fewest = whole, torch.full_like(whole, torch.inf)
+    for share in shares if len(shares) > 1 else []:
+        scales = whole * share
+        codes = (blocks / scales).round().clamp(lowest, highest)
+        lost = (blocks - codes * scales).square().sum(dim=2, keepdim=True)
+        best, fewest = torch.where(lost < fewest, scales, best), torch.minimum(lost, fewest)
+    return best
 
 
 def _near(table: Tensor, states: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -87,14 +98,14 @@ def _round(values: Tensor, moments: Tensor, block: int) -> Tensor:
     """Rounded rows (R, D) for the second moments (R, D, D) of their states."""
     n_rows, dim = values.shape
     blocks = values.view(n_rows, -1, block)
-    scales = scales_of(blocks).expand_as(blocks).reshape(n_rows, dim)
+    scales = scales_of(blocks, *CODES).expand_as(blocks).reshape(n_rows, dim)
     # The largest value of a block keeps its code, whatever it is given by others.
     largest = blocks.abs().argmax(dim=2, keepdim=True)
     pinned = torch.zeros_like(blocks, dtype=torch.bool).scatter_(2, largest, True).view_as(values)
-    own = (values.sign() * LARGEST_CODE).where(pinned, 0.0)
+    own = (values / scales).round().clamp(*CODES)
 
     def nearest(wanted: Tensor, d: int) -> Tensor:
-        code = (wanted / scales[:, d]).round().clamp(-LARGEST_CODE, LARGEST_CODE)
+        code = (wanted / scales[:, d]).round().clamp(*CODES)
         return torch.where(pinned[:, d], own[:, d], code)
 
     give_back = torch.linalg.cholesky(torch.linalg.inv(moments)).mT  # upper triangles

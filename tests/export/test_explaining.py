@@ -13,7 +13,7 @@ from attnrec.export import draft, quantize
 from attnrec.export.body import export_body
 from attnrec.export.describe import describe
 from attnrec.export.item_table import FloatTable, UnfoldedTable
-from attnrec.export.scanned_table import LARGEST_NESTED, NestedTable, ScannedTable
+from attnrec.export.scanned_table import NESTED_CODES, NestedTable, ScannedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.reference import Reference
@@ -139,7 +139,7 @@ def test_the_nearest_by_cosine_in_every_form_of_the_table(planted, with_table) -
         UnfoldedTable(quantize.quantize(exact, states, exact.shape[1])),
         ScannedTable(quantize.quantize(exact, states, 16)),
         ScannedTable(quantize.quantize(exact, states, 16, bits=4)),
-        NestedTable(quantize.quantize(exact, states, 16, largest_code=LARGEST_NESTED)),
+        NestedTable(quantize.quantize(exact, states, 16, between=NESTED_CODES)),
     ):
         recommender = with_table(table, "fp32" if table.is_exact else "int8")
         vectors = table.values[1:].astype(np.float64)

@@ -29,7 +29,7 @@ from attnrec.export.body import export_body
 from attnrec.export.draft import Drafts, Source, profiles_of
 from attnrec.export.item_table import Codes, UnfoldedTable
 from attnrec.export.parity import check_parity
-from attnrec.export.scanned_table import LARGEST_NESTED, LowRankTable, NestedTable, ScannedTable
+from attnrec.export.scanned_table import NESTED_CODES, LowRankTable, NestedTable, ScannedTable
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.reference import Reference
@@ -115,7 +115,7 @@ def test_four_bits_lose_no_more_than_the_nearest_of_15_even_codes(
     values: NDArray[np.float32], block: int
 ) -> None:
     codes = quantize.quantize(values, np.empty((0, 16), np.float32), block, bits=4)
-    assert np.abs(codes.codes).max() <= 7
+    assert codes.codes.min() >= -8 and codes.codes.max() <= 7
     blocks = values.reshape(5, -1, block)
     whole = np.maximum(np.abs(blocks).max(axis=2, keepdims=True) / 7, 1e-30)
     nearest = np.rint(blocks / whole) * whole
@@ -135,6 +135,7 @@ def test_without_states_every_value_goes_to_the_nearest_code(
 ) -> None:
     codes = quantize.quantize(values, np.empty((0, 16), np.float32), block)
     assert np.abs(codes.codes).max() <= 127
+    assert (codes.scales > 0).all()
     half_a_step = np.repeat(codes.scales[..., 0], block, axis=1) / 2
     assert (np.abs(codes.values() - values) <= half_a_step * 1.0001 + 1e-30).all()
 
@@ -213,8 +214,8 @@ def test_a_small_catalogue_has_no_halves(runs: dict[str, Run], tmp_path: Path) -
 )
 def test_two_halves_of_4_bits_say_what_8_bits_say(values: NDArray[np.float32], block: int) -> None:
     no_states = np.empty((0, 32), np.float32)
-    codes = quantize.quantize(values, no_states, block, largest_code=LARGEST_NESTED)
-    assert np.abs(codes.codes).max() <= LARGEST_NESTED
+    codes = quantize.quantize(values, no_states, block, between=NESTED_CODES)
+    assert codes.codes.min() >= NESTED_CODES[0] and codes.codes.max() <= NESTED_CODES[1]
     nested = NestedTable(codes)
     largest = np.abs(codes.values()).max()
     assert np.allclose(nested.values, codes.values(), rtol=0, atol=1e-6 * largest)
@@ -389,7 +390,7 @@ def test_every_profile_refuses_the_same_calls(
 def test_a_price_above_the_limit_writes_nothing_and_keeps_the_older_file(
     runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "largest_code_of", lambda bits: 2)  # five levels instead of 255
+    monkeypatch.setattr(quantize, "codes_of", lambda bits: (-2, 2))  # five levels instead of 255
     target = tmp_path / "model.onnx"
     target.write_bytes(b"an older file")
     with pytest.raises(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.export.quantize import quantize
-from attnrec.train.rounding import BLOCK, LARGEST_CODE, round_table, scales_of
+from attnrec.train.rounding import BLOCK, CODES, round_table, scales_of
 
 
 def random_table(n_rows: int, dim: int, seed: int, *, is_unit: bool) -> torch.Tensor:
@@ -24,8 +24,8 @@ def states_near(table: torch.Tensor, seed: int) -> torch.Tensor:
 def nearest(table: torch.Tensor) -> torch.Tensor:
     """Every value to its nearest code."""
     blocks = table.view(len(table), -1, min(BLOCK, table.shape[1]))
-    scales = scales_of(blocks)
-    codes = (blocks / scales).round().clamp(-LARGEST_CODE, LARGEST_CODE)
+    scales = scales_of(blocks, *CODES)
+    codes = (blocks / scales).round().clamp(*CODES)
     return (codes * scales).view_as(table)
 
 
