@@ -15,7 +15,9 @@ from attnrec.runtime.errors import ModelFileError
 
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # wire types
 _MOST_FIELDS = 100_000  # of a whole file; a model of 5,000 nodes has about 65,000
-_FEW, _MANY = 16, 1 << 16  # fields of one kind: before they are compared, and at once
+_FEW = 16  # texts that are read one by one before many are at once
+_MANY = 1 << 20  # bytes that are looked through at once
+_LETTERS = 0x20  # from here on a byte may be one
 _NOTHING = memoryview(b"")
 
 
@@ -173,16 +175,15 @@ def _run(message: memoryview, position: int) -> tuple[int, int]:
         count += n
         if n < patience:
             return count, position
-        n, position = _of_one_length(data, position, tag)
+        n, position = _of_short_ones(data, position, tag)
         count += n
-        # Where lengths change from one to the next, looking for runs costs more than it saves.
-        patience = _FEW if n >= _FEW else min(8 * patience, _MANY)
+        patience = _FEW if n >= _FEW else min(8 * patience, _MANY)  # longer ones may follow
 
 
 def _one_by_one(message: memoryview, position: int, tag: int, most: int) -> tuple[int, int]:
     """How many fields with bytes follow each other, of at most so many, and where they end."""
     count = 0
-    try:  # a tight loop: for texts of different lengths it is run twice for each id
+    try:  # a tight loop
         while count < most and message[position] == tag:
             length = message[position + 1]
             if length >= 0x80:
@@ -196,20 +197,19 @@ def _one_by_one(message: memoryview, position: int, tag: int, most: int) -> tupl
     return count, position
 
 
-def _of_one_length(data: NDArray[np.uint8], start: int, tag: int) -> tuple[int, int]:
-    """The same of fields that are all as long as the first, as most ids are: many at once."""
-    if start + 1 >= len(data) or data[start + 1] >= 0x80:
+def _of_short_ones(data: NDArray[np.uint8], start: int, tag: int) -> tuple[int, int]:
+    """The same of texts below 32 bytes, many at once, without the last; maybe of none.
+
+    Where a tag comes before a byte that is a length, but no letter, a field begins in all
+    likelihood. It does for certain where the field before it ends just there.
+    """
+    part = data[start : start + _MANY]
+    begins = np.flatnonzero((part[:-1] == tag) & (part[1:] < _LETTERS))
+    if not len(begins) or begins[0]:
         return 0, start
-    length = data[start + 1]
-    size = 2 + int(length)
-    count, n, most = 0, 1, 1
-    while n and n == most:
-        most = min((len(data) - start) // size - count, _MANY)
-        rows = data[start + count * size :][: most * size].reshape(most, size)
-        alike = (rows[:, 0] == tag) & (rows[:, 1] == length)
-        n = most if alike.all() else int(alike.argmin())
-        count += n
-    return count, start + count * size
+    follows = begins[:-1] + 2 + part[begins[:-1] + 1] == begins[1:]
+    count = len(follows) if follows.all() else int(follows.argmin())
+    return count, start + int(begins[count])
 
 
 def _run_of_numbers(message: memoryview, start: int) -> tuple[int, int]:

@@ -9,13 +9,14 @@ from attnrec.runtime.protobuf import BYTES, N_BYTES, Message, Reader
 
 TEXTS = Message("texts", texts=(6, N_BYTES), after=(7, BYTES))
 TAG, AFTER = 6 << 3 | 2, bytes([7 << 3 | 2, 1, 0xFF])
-# Many of one length are read at once, others one by one; a text may look like a tag.
+# Short texts are read many at once, others one by one; a text may look like tags and lengths.
 of_one_length = st.integers(0, 200).flatmap(
     lambda n: st.lists(st.binary(min_size=n, max_size=n), max_size=100)
 )
-texts = st.lists(of_one_length | st.lists(st.binary(max_size=200), max_size=100), max_size=4).map(
-    lambda parts: [text for part in parts for text in part]
-)
+like_tags = st.lists(st.text("2\x01\x05a", max_size=40).map(str.encode), max_size=100)
+texts = st.lists(
+    of_one_length | like_tags | st.lists(st.binary(max_size=200), max_size=100), max_size=4
+).map(lambda parts: [text for part in parts for text in part])
 
 
 def written(content: list[bytes]) -> bytes:
