@@ -1,6 +1,8 @@
-"""What scans of a trained model find, whatever the size of its catalogue: recall and overlap.
+r"""What scans of a trained model find, whatever the size of its catalogue: recall and overlap.
 
-    python benchmarks/scan_recall.py RUN [RUN ...]
+    attnrec-train DIR/amazon-sports/interactions.csv.gz --model sasrec --epochs 5 --threads 1 \
+        --out sports
+    python benchmarks/scan_recall.py sports
 
 Scans are for catalogues of 100,000 items and more; here they are made for smaller ones, too, so
 that real logs can tell. Every test user is asked. `found@10`: of the ten best items by the rounded
