@@ -116,6 +116,7 @@ function showChosen() {
     onclick: () => { toggle(item); $("search").focus(); },
   }, item.name))));
   $("chosen").scrollTop = $("chosen").scrollHeight;
+  $("chosen").hidden = !state.chosen.length;
   $("nothing").hidden = state.chosen.length > 0;
   $("clear").disabled = !state.chosen.length;
 }
