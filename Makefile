@@ -59,7 +59,11 @@ test: install
 	$(VENV)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
 	touch $@
 
-examples: install .venv/examples
+# The locked npm packages alone; without npm the tests say what to install.
+examples/%/node_modules: examples/%/package-lock.json
+	! command -v npm >/dev/null || (cd $(@D) && npm ci --silent --no-audit --no-fund && touch node_modules)
+
+examples: install .venv/examples examples/node/node_modules examples/browser/node_modules
 	$(VENV)/python -m pytest -q -m examples
 
 soak: install
@@ -72,3 +76,4 @@ check: install
 
 clean:
 	rm -rf .venv .venv-device build dist demo-run demo-run.unfinished attnrec-run
+	rm -rf examples/node/node_modules examples/browser/node_modules examples/browser/site
