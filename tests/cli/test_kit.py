@@ -17,8 +17,6 @@ from attnrec.export import kit as kits
 from attnrec.export.kit import write_kit
 from attnrec.runtime import ModelFileError, Recommender
 
-pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
-
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "tests/data/format-1/tiny-string.onnx"
 
@@ -29,6 +27,13 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kit") / "kit"
     write_kit(FILE, folder)
     return folder
+
+
+@pytest.fixture
+def counted(run: Any, log: Path, tmp_path: Path) -> Path:
+    """A run directory that takes a moment."""
+    assert run("train", log, "--model", "markov-chain", "--out", tmp_path / "run").code == 0
+    return tmp_path / "run"
 
 
 @pytest.fixture
@@ -54,9 +59,9 @@ def wrong(rows: dict[str, dict[str, Any]]) -> list[str]:
     return [name for name, row in rows.items() if not row["ok"]]
 
 
-def test_an_export_can_write_a_kit_beside_its_file(run, trained, tmp_path) -> None:
+def test_an_export_can_write_a_kit_beside_its_file(run, counted, tmp_path) -> None:
     folder, file = tmp_path / "deep" / "kit", tmp_path / "model.onnx"
-    outcome = run("export", trained, "--out", file, "--kit", folder)
+    outcome = run("export", counted, "--out", file, "--kit", folder)
     assert outcome.code == 0, outcome.err
     assert str(folder) in outcome.out
     assert (folder / "model.onnx").read_bytes() == file.read_bytes()
@@ -65,7 +70,7 @@ def test_an_export_can_write_a_kit_beside_its_file(run, trained, tmp_path) -> No
         "check.py", "model.onnx", "requirements.lock", "trim.py",
     }  # fmt: skip
     assert not [path for path in folder.parent.iterdir() if path != folder]
-    told = json.loads(run("export", trained, "--kit", tmp_path / "other", "--json").out)
+    told = json.loads(run("export", counted, "--kit", tmp_path / "other", "--json").out)
     assert told["kit"] == str(tmp_path / "other")
 
 
@@ -75,7 +80,7 @@ def test_a_folder_with_something_in_it_is_refused_before_the_export(
     folder, file = tmp_path / "kit", tmp_path / "model.onnx"
     folder.mkdir()
     (folder / "mine").write_text("keep")
-    outcome = run("export", trained, "--out", file, "--kit", folder)
+    outcome = run("export", counted, "--out", file, "--kit", folder)
     assert outcome.code == 2
     assert f"error: {folder} is there already" in outcome.err and "new folder" in outcome.err
     assert not file.exists()
