@@ -33,6 +33,7 @@ from attnrec.export import (
 )
 from attnrec.export import export as export_run
 from attnrec.export.draft import PROFILES
+from attnrec.export.kit import check_kit_folder, write_kit
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.run import MODEL_FILE
@@ -101,6 +102,14 @@ def export(
             help="Write a file that holds user ids, which models that look at the user need.",
         ),
     ] = False,
+    kit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write a folder for a device: the file, what runs it, a lock of numpy and "
+            "onnxruntime, an app, systemd units, and a check for the device. See DIR/README.md.",
+        ),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -121,6 +130,8 @@ def export(
             f"no profile {profile!r}; there are: {', '.join(PROFILES)}, and "
             f"{_AUTO} for the smallest"
         )
+    if kit is not None:
+        check_kit_folder(kit)
     limits = Limits(min_overlap, max_ndcg_loss)
     profiles = None if profile == _AUTO else (profile,)
     is_plain = profile == "fp32" and max_mb is None and max_us is None
@@ -156,7 +167,9 @@ def export(
                 + ("" if profiles is None else ", or leave --quantize out"),
                 code=1,
             )
-    _print_success(target, time.monotonic() - started, costs, as_json)
+    if kit is not None:
+        write_kit(target, kit)
+    _print_success(target, kit, time.monotonic() - started, costs, as_json)
 
 
 def _print_faults(report: ParityReport) -> None:
@@ -167,7 +180,7 @@ def _print_faults(report: ParityReport) -> None:
 
 
 def _print_success(
-    target: Path, seconds: float, costs: Sequence[ProfileCost], as_json: bool
+    target: Path, kit: Path | None, seconds: float, costs: Sequence[ProfileCost], as_json: bool
 ) -> None:
     info = Recommender.load(target).info
     size = target.stat().st_size
@@ -175,6 +188,7 @@ def _print_success(
     if as_json:
         result = {
             "file": str(target),
+            "kit": None if kit is None else str(kit),
             "bytes": size,
             "profile": info.profile,
             "n_items": info.n_items,
@@ -213,6 +227,8 @@ def _print_success(
         print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
+    if kit is not None:
+        print(f"kit      {kit}; its README.md says what to do on the device")
     say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
 
 

@@ -1,0 +1,125 @@
+"""A device kit: a folder with all that a device needs to answer, but for two wheels."""
+
+import json
+import math
+import os
+import secrets
+import shlex
+import shutil
+from importlib.metadata import distributions
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import onnxruntime
+
+from attnrec import runtime
+from attnrec.runtime import Recommender
+from attnrec.runtime.files import sync_directory, sync_file
+from attnrec.runtime.measuring import Subject, cold_starts
+
+_TEMPLATES = Path(__file__).with_name("device")
+_LOCK = "requirements.lock"
+_WITHOUT_HASHES = """\
+# The versions that the model file was proved with. attnrec was tested with others, so there are no
+# hashes here: `pip download --no-deps -r` this file, and `pip hash` tells them.
+"""
+_N_EXAMPLES = 2  # ids in the question of the README
+_HEADROOM = 1.5  # of memory: another processor, other threads, longer lists
+
+
+def check_kit_folder(folder: Path) -> None:
+    """`ValueError` where a kit cannot be written: a folder with something in it, or a file."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(
+            f"{folder} is there already, and not an empty folder: a kit is written whole or not "
+            "at all; name a new folder, or remove that one first"
+        )
+
+
+def write_kit(file: Path, folder: Path) -> None:
+    """Write a folder for a device that has Python and nothing of ours.
+
+    It holds the model file, attnrec's runtime as source, a lock of numpy and onnxruntime, an app,
+    a check, a script that trims the two, systemd units and a README. All or nothing: `ValueError`
+    if `folder` is not empty, `ModelFileError` if the file cannot be loaded.
+    """
+    check_kit_folder(folder)
+    facts = _facts(file)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
+    try:
+        temporary.mkdir()
+        shutil.copyfile(file, temporary / "model.onnx")
+        _copy_runtime(temporary / "attnrec" / "runtime")
+        for template in _TEMPLATES.iterdir():
+            if template.suffix != ".pyc" and template.is_file():
+                text = template.read_text(encoding="utf-8")
+                if template.suffix in (".md", ".service"):
+                    text = Template(text).substitute(facts)
+                (temporary / template.name).write_text(text, encoding="utf-8")
+        (temporary / _LOCK).write_text(_lock(), encoding="utf-8")
+        (temporary / "LICENSE").write_text(_license(), encoding="utf-8")
+        for written in temporary.rglob("*"):
+            if written.is_file():
+                sync_file(written)
+        if folder.exists():
+            folder.rmdir()  # it is empty; Windows would not rename to its name
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_directory(folder.parent)
+
+
+def _copy_runtime(target: Path) -> None:
+    """The modules of attnrec.runtime; not the HTTP server, which wants more packages."""
+    target.mkdir(parents=True)
+    for module in Path(runtime.__file__).parent.iterdir():
+        if module.suffix == ".py" or module.name == "py.typed":
+            shutil.copyfile(module, target / module.name)
+
+
+def _lock() -> str:
+    """numpy and onnxruntime as they are here, where the file was proved.
+
+    The sha256 of wheels cannot be told from what is installed, and an export opens no connection:
+    those of the versions that attnrec is tested with are known, of others only the versions are
+    written.
+    """
+    running = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
+    known = (_TEMPLATES / _LOCK).read_text(encoding="utf-8")
+    pins = [f"{name}=={version}" for name, version in running.items()]
+    if set(pins) <= set(known.split()):
+        return known
+    return _WITHOUT_HASHES + "".join(f"{pin}\n" for pin in pins)
+
+
+def _license() -> str:
+    """The kit is a copy of attnrec, and its license goes with each."""
+    # A checkout may have metadata without it beside that of the installation.
+    for installed in distributions(name="attnrec"):
+        if text := installed.read_text("licenses/LICENSE"):
+            return text
+    raise ValueError("the installed attnrec has no LICENSE; install it again with pip")
+
+
+def _facts(file: Path) -> dict[str, str]:
+    """What the README and the unit say of the file; its memory is measured in new processes."""
+    recommender = Recommender.load(file)
+    info = recommender.info
+    popular = recommender.recommend([], 50, exclude_seen=False).item_ids
+    (start,) = cold_starts([Subject(str(file), info, list(popular), {})], seconds=0)
+    file_mb = file.stat().st_size / 1e6
+    memory_mb = start["answer_mb"] or 100 + 2 * file_mb  # Windows does not tell
+    question = json.dumps({"history": popular[:_N_EXAMPLES], "k": 3})
+    return {
+        "model": info.model,
+        "profile": info.profile,
+        "n_items": f"{info.n_items:,}",
+        "file_mb": f"{file_mb:.2f}",
+        "memory_mb": f"{memory_mb:.0f}",
+        "memory_max": f"{10 * math.ceil(_HEADROOM * memory_mb / 10)}",
+        "question": shlex.quote(question),
+        "attnrec": runtime.__version__,
+    }
