@@ -213,6 +213,17 @@ def test_the_app_serves_several_clients_of_a_socket(served) -> None:
         assert "error" in second.makefile().readline()
 
 
+def test_a_socket_that_is_connected_already_is_read_like_a_pipe(kit) -> None:
+    ours, theirs = socket.socketpair()  # some programs start others with one
+    with ours, start(kit, "app.py", stdin=theirs) as app:
+        theirs.close()
+        ours.sendall(b'{"history": [], "k": 2}\n')
+        ours.shutdown(socket.SHUT_WR)
+        assert app.stdout is not None
+        assert len(json.loads(app.stdout.readline())["item_ids"]) == 2
+    assert app.returncode == 0
+
+
 def test_systemd_finds_nothing_wrong_with_the_units(kit, tmp_path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")

@@ -46,6 +46,7 @@ def listening_socket() -> socket.socket | None:
 
 if given := listening_socket():
     with socketserver.ThreadingUnixStreamServer("", Client, bind_and_activate=False) as server:
+        server.socket.close()  # its own, which was never opened
         server.daemon_threads, server.socket = True, given
         server.serve_forever()
 for line in sys.stdin.buffer:
