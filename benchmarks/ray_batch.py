@@ -12,6 +12,7 @@ can do. Writes benchmarks/ray_batch.json unless told otherwise.
 import argparse
 import json
 import os
+import selectors
 import statistics
 import subprocess
 import sys
@@ -57,50 +58,82 @@ def make_histories(folder: Path, n_users: int) -> int:
     return n_events
 
 
-def memory(process: psutil.Process) -> dict[str, float]:
-    """MB of the process and its children now: the largest worker, and the rest together."""
-    workers, rest = [(0, 0)], 0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            is_worker = one.name().startswith("ray::MapWorker")
-            used = one.memory_full_info()
-        except psutil.Error:  # it ended meanwhile
-            continue
-        if is_worker:
-            workers.append((used.rss, used.pss))
-        else:
-            rest += used.pss
-    rss, pss = max(workers)
-    return {"worker_rss": rss / 1e6, "worker_pss": pss / 1e6, "rest_pss": rest / 1e6}
+class Watched:
+    """What a command and its children use, seen from outside."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.process = process
+        self.peak = {"worker_rss": 0.0, "worker_pss": 0.0, "rest_pss": 0.0}
+        self.seconds: dict[int, float] = {}
+        """Processor time of each process so far, by its id."""
+        self.workers: set[int] = set()
+
+    def look(self) -> None:
+        """Sum up once; a process that has ended keeps what it had."""
+        now = dict.fromkeys(self.peak, 0.0)
+        for one in [self.process, *self.process.children(recursive=True)]:
+            try:
+                is_worker = one.name().startswith("ray::MapWorker")
+                used, times = one.memory_full_info(), one.cpu_times()
+            except psutil.Error:  # it ended meanwhile
+                continue
+            self.seconds[one.pid] = times.user + times.system
+            if is_worker:
+                self.workers.add(one.pid)
+                now["worker_rss"] = max(now["worker_rss"], used.rss / 1e6)
+                now["worker_pss"] = max(now["worker_pss"], used.pss / 1e6)
+            else:
+                now["rest_pss"] += used.pss / 1e6
+        self.peak = {name: max(now[name], self.peak[name]) for name in now}
+
+    def worker_seconds(self) -> float:
+        return sum(self.seconds[pid] for pid in self.workers or {self.process.pid})
+
+
+def busy() -> float:
+    """Seconds that all processors together have worked since the machine was started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def watch(commands: list[list[str]], n_users: int) -> dict[str, float]:
-    """Run commands at once until all have ended: users a second, memory.
+    """Run commands at once until all have ended: users a second, processor time, memory in MB.
 
     `steady` counts from the first file that is done to the last, so that starting is left out.
+    `others` is how many processors were used by processes that are none of ours.
     """
-    started, done, peak = time.perf_counter(), [], dict[str, float]()
+    started, worked_before = time.perf_counter(), busy()
     quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    running = [subprocess.Popen(command, text=True, **quiet) for command in commands]
-    # Lines of the first are read while it runs; the others have room for theirs in a pipe.
-    for first, process in enumerate(running):
-        assert process.stdout is not None
-        for line in process.stdout:
-            if not line.strip().endswith("users"):
-                continue
-            done.append((time.perf_counter(), int(line.split()[-2])))
-            if first == 0 and len(done) % 10 == 1:
-                now = memory(psutil.Process(process.pid))
-                peak = {name: max(now[name], peak.get(name, 0)) for name in now}
-    if any(process.wait() for process in running) or sum(n for _, n in done) != n_users:
+    # By default workers of Ray wait for every other process; plain ones do not.
+    quiet["env"] = os.environ | {"RAY_worker_niceness": "0"}
+    running = [psutil.Popen(command, text=True, **quiet) for command in commands]
+    watched = [Watched(process) for process in running]
+    done: list[tuple[float, float, int]] = []
+    with selectors.DefaultSelector() as outputs:
+        for process in running:
+            outputs.register(process.stdout, selectors.EVENT_READ)
+        while outputs.get_map():
+            for key, _ in outputs.select():
+                line = key.fileobj.readline()  # type: ignore[union-attr]
+                if not line:
+                    outputs.unregister(key.fileobj)
+                elif line.endswith(" users\n"):
+                    for one in watched:
+                        one.look()
+                    worked = sum(one.worker_seconds() for one in watched)
+                    done.append((time.perf_counter(), worked, int(line.split()[-2])))
+    if any(process.wait() for process in running) or sum(n for *_, n in done) != n_users:
         raise SystemExit(f"not everybody was answered: {commands}")
-    seconds = time.perf_counter() - started
-    found = {"seconds": seconds, "users_a_second": n_users / seconds}
-    if len(commands) == 1:
-        at, counts = zip(*done, strict=True)
-        found["steady_users_a_second"] = sum(counts[1:]) / (at[-1] - at[0])
-        found |= peak
-    return {name: round(value, 1) for name, value in found.items()}
+    seconds, n_later = time.perf_counter() - started, n_users - done[0][2]
+    ours = sum(sum(one.seconds.values()) for one in watched)
+    return {
+        "seconds": round(seconds, 1),
+        "users_a_second": round(n_users / seconds),
+        "steady_users_a_second": round(n_later / (done[-1][0] - done[0][0])),
+        "worker_us_a_user": round((done[-1][1] - done[0][1]) / n_later * 1e6, 1),
+        "others": round(max(0.0, busy() - worked_before - ours) / seconds, 2),
+        **{name: round(mb, 1) for name, mb in watched[0].peak.items()},
+    }
 
 
 def turn(model: Path, histories: Path, n_users: int) -> dict[str, dict[str, float]]:
@@ -126,6 +159,17 @@ def turn(model: Path, histories: Path, n_users: int) -> dict[str, dict[str, floa
     return found
 
 
+def scaling_of(way: str, turns: list[dict[str, dict[str, float]]]) -> dict[str, float]:
+    """Two beside one, medians over the turns: with and without starting, and if each user took
+    what a user takes of a processor, so that other processes do not count."""
+    ratios = {
+        name: [one[f"{way}-2"][name] / one[f"{way}-1"][name] for one in turns]
+        for name in ("users_a_second", "steady_users_a_second", "worker_us_a_user")
+    }
+    ratios["worker_us_a_user"] = [2 / ratio for ratio in ratios["worker_us_a_user"]]
+    return {name: round(statistics.median(values), 2) for name, values in ratios.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
@@ -136,26 +180,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         n_events = make_histories(Path(folder), args.users)
         read_mb = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
-        load, turns = os.getloadavg()[0], []
-        for _ in range(args.turns):
-            turns.append(turn(args.model.absolute(), Path(folder), args.users))
-    scaling = {
-        way: round(
-            statistics.median(
-                one[f"{way}-2"]["users_a_second"] / one[f"{way}-1"]["users_a_second"]
-                for one in turns
-            ),
-            2,
-        )
-        for way in ("ray", "plain")
-    }
+        model, histories = args.model.absolute(), Path(folder)
+        turns = [turn(model, histories, args.users) for _ in range(args.turns)]
+    scaling = {way: scaling_of(way, turns) for way in ("ray", "plain")}
     result = {
         "model": args.model.name,
         "users": args.users,
         "events": n_events,
         "read_mb": round(read_mb, 1),
         "files": N_PARTS,
-        "load_before": round(load, 1),
         "scaling": scaling,
         "turns": turns,
     }
