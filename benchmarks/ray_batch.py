@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,59 +58,60 @@ def make_histories(folder: Path, n_users: int) -> int:
     return n_events
 
 
-class Watched:
-    """What a command and its children use, seen from outside."""
+class Snapshot(NamedTuple):
+    """What commands and all their children have used so far."""
 
-    def __init__(self, process: psutil.Process) -> None:
-        self.process = process
-        self.peak = {"worker_rss": 0.0, "worker_pss": 0.0, "rest_pss": 0.0}
-        self.seconds: dict[int, float] = {}
-        """Processor time of each process so far, by its id."""
-        self.workers: set[int] = set()
+    at: float
+    """Seconds on a clock."""
+    worked: dict[int, float]
+    """Processor time of each process, by its id."""
+    threads: dict[int, dict[str, tuple[int, int]]]
+    """Of each worker, by thread: nanoseconds that it ran, and that it waited for a processor."""
+    busy: float
+    """Processor time of the whole machine since it was started."""
+    memory: dict[str, float]
+    """MB: resident and proportional of the largest worker, proportional of all the rest."""
 
-    def look(self) -> None:
-        """Sum up once; a process that has ended keeps what it had."""
-        now = dict.fromkeys(self.peak, 0.0)
-        for one in [self.process, *self.process.children(recursive=True)]:
-            try:
-                is_worker = one.name().startswith("ray::MapWorker")
+    @classmethod
+    def of(cls, started: list[psutil.Popen]) -> "Snapshot":
+        worked, threads = dict[int, float](), dict[int, dict[str, tuple[int, int]]]()
+        memory = {"worker_rss": 0.0, "worker_pss": 0.0, "rest_pss": 0.0}
+        for process in started:
+            children = process.children(recursive=True)
+            for one in [process, *children]:
                 used, times = one.memory_full_info(), one.cpu_times()
-            except psutil.Error:  # it ended meanwhile
-                continue
-            self.seconds[one.pid] = times.user + times.system
-            if is_worker:
-                self.workers.add(one.pid)
-                now["worker_rss"] = max(now["worker_rss"], used.rss / 1e6)
-                now["worker_pss"] = max(now["worker_pss"], used.pss / 1e6)
-            else:
-                now["rest_pss"] += used.pss / 1e6
-        self.peak = {name: max(now[name], self.peak[name]) for name in now}
-
-    def worker_seconds(self) -> float:
-        return sum(self.seconds[pid] for pid in self.workers or {self.process.pid})
+                worked[one.pid] = times.user + times.system
+                if one.name().startswith("ray::MapWorker") or not children:
+                    threads[one.pid] = schedule(one.pid)
+                    memory["worker_rss"] = max(used.rss / 1e6, memory["worker_rss"])
+                    memory["worker_pss"] = max(used.pss / 1e6, memory["worker_pss"])
+                else:
+                    memory["rest_pss"] += used.pss / 1e6
+        return cls(time.perf_counter(), worked, threads, busy(), memory)
 
 
-def busy() -> float:
-    """Seconds that all processors together have worked since the machine was started."""
-    times = psutil.cpu_times()
-    return float(times.user + times.nice + times.system)
+def schedule(pid: int) -> dict[str, tuple[int, int]]:
+    """Linux: nanoseconds that each thread ran, and that it was ready while others ran."""
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        ran, waited, _ = (thread / "schedstat").read_text().split()
+        found[thread.name] = (int(ran), int(waited))
+    return found
 
 
-def watch(commands: list[list[str]], n_users: int) -> dict[str, float]:
-    """Run commands at once until all have ended: users a second, processor time, memory in MB.
+def run(commands: list[list[str]]) -> tuple[Snapshot, Snapshot, int]:
+    """Run commands at once until all have ended.
 
-    `steady` counts from the first file that is done to the last, so that starting is left out.
-    `others` is how many processors were used by processes that are none of ours.
+    Returns what was used when a tenth of the files was done, and when nine tenths were, and the
+    number of users between.
     """
-    started, worked_before = time.perf_counter(), busy()
     quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     # By default workers of Ray wait for every other process; plain ones do not.
     quiet["env"] = os.environ | {"RAY_worker_niceness": "0"}
-    running = [psutil.Popen(command, text=True, **quiet) for command in commands]
-    watched = [Watched(process) for process in running]
-    done: list[tuple[float, float, int]] = []
+    started = [psutil.Popen(command, text=True, **quiet) for command in commands]
+    snapshots, counts = [], []
     with selectors.DefaultSelector() as outputs:
-        for process in running:
+        for process in started:
             outputs.register(process.stdout, selectors.EVENT_READ)
         while outputs.get_map():
             for key, _ in outputs.select():
@@ -118,22 +119,54 @@ def watch(commands: list[list[str]], n_users: int) -> dict[str, float]:
                 if not line:
                     outputs.unregister(key.fileobj)
                 elif line.endswith(" users\n"):
-                    for one in watched:
-                        one.look()
-                    worked = sum(one.worker_seconds() for one in watched)
-                    done.append((time.perf_counter(), worked, int(line.split()[-2])))
-    if any(process.wait() for process in running) or sum(n for *_, n in done) != n_users:
-        raise SystemExit(f"not everybody was answered: {commands}")
-    seconds, n_later = time.perf_counter() - started, n_users - done[0][2]
-    ours = sum(sum(one.seconds.values()) for one in watched)
+                    counts.append(int(line.split()[-2]))
+                    if len(counts) in (N_PARTS // 10, N_PARTS - N_PARTS // 10):
+                        snapshots.append(Snapshot.of(started))
+    if any(process.wait() for process in started) or len(counts) != N_PARTS:
+        raise SystemExit(f"failed: {commands}")
+    first, last = snapshots
+    return first, last, sum(counts[N_PARTS // 10 : N_PARTS - N_PARTS // 10])
+
+
+def measure(commands: list[list[str]], n_users: int) -> dict[str, float]:
+    """Users a second, processor time and memory of commands that run at once.
+
+    steady: between a tenth and nine tenths of the files, so without starting. undisturbed: and
+    without the time in which the thread that answers was ready to run and others had the
+    processors, which it would have on a machine of its own. rest, others: processors used
+    meanwhile by Ray outside its workers, and by processes that are none of ours.
+    """
+    began = time.perf_counter()
+    first, last, n_between = run(commands)
+    seconds, steady = time.perf_counter() - began, last.at - first.at
+    waited = [waiting(first.threads[pid], threads) for pid, threads in last.threads.items()]
+    undisturbed = steady - statistics.mean(waited)
+    used = {pid: worked - first.worked.get(pid, 0) for pid, worked in last.worked.items()}
+    by_workers = sum(used[pid] for pid in last.threads)
+    by_rest = sum(used.values()) - by_workers
     return {
         "seconds": round(seconds, 1),
         "users_a_second": round(n_users / seconds),
-        "steady_users_a_second": round(n_later / (done[-1][0] - done[0][0])),
-        "worker_us_a_user": round((done[-1][1] - done[0][1]) / n_later * 1e6, 1),
-        "others": round(max(0.0, busy() - worked_before - ours) / seconds, 2),
-        **{name: round(mb, 1) for name, mb in watched[0].peak.items()},
+        "steady_users_a_second": round(n_between / steady),
+        "undisturbed_users_a_second": round(n_between / undisturbed),
+        "worker_us_a_user": round(by_workers / n_between * 1e6, 1),
+        "rest": round(by_rest / undisturbed, 3),
+        "others": round((last.busy - first.busy - by_workers - by_rest) / steady, 2),
+        **{name: round(mb, 1) for name, mb in last.memory.items()},
     }
+
+
+def waiting(first: dict[str, tuple[int, int]], last: dict[str, tuple[int, int]]) -> float:
+    """Seconds that the busiest thread waited for a processor."""
+    of = {thread: first.get(thread, (0, 0)) for thread in last}
+    used = [(last[name][0] - of[name][0], last[name][1] - of[name][1]) for name in last]
+    return max(used)[1] / 1e9
+
+
+def busy() -> float:
+    """Seconds that all processors together have worked since the machine was started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def turn(model: Path, histories: Path, n_users: int) -> dict[str, dict[str, float]]:
@@ -152,7 +185,7 @@ def turn(model: Path, histories: Path, n_users: int) -> dict[str, dict[str, floa
                         [sys.executable, "-c", PLAIN.format(**names, first=first, step=n)]
                         for first in range(n)
                     ]
-                found[f"{way}-{n}"] = watch(commands, n_users)
+                found[f"{way}-{n}"] = measure(commands, n_users)
                 written = sum(path.stat().st_size for path in Path(target).iterdir())
                 found[f"{way}-{n}"]["written_mb"] = round(written / 1e6, 1)
                 print(f"{way}-{n}: {found[f'{way}-{n}']}", flush=True)
@@ -160,13 +193,11 @@ def turn(model: Path, histories: Path, n_users: int) -> dict[str, dict[str, floa
 
 
 def scaling_of(way: str, turns: list[dict[str, dict[str, float]]]) -> dict[str, float]:
-    """Two beside one, medians over the turns: with and without starting, and if each user took
-    what a user takes of a processor, so that other processes do not count."""
+    """Two beside one, medians over the turns."""
+    names = ("users_a_second", "steady_users_a_second", "undisturbed_users_a_second")
     ratios = {
-        name: [one[f"{way}-2"][name] / one[f"{way}-1"][name] for one in turns]
-        for name in ("users_a_second", "steady_users_a_second", "worker_us_a_user")
+        name: [one[f"{way}-2"][name] / one[f"{way}-1"][name] for one in turns] for name in names
     }
-    ratios["worker_us_a_user"] = [2 / ratio for ratio in ratios["worker_us_a_user"]]
     return {name: round(statistics.median(values), 2) for name, values in ratios.items()}
 
 
