@@ -6,7 +6,7 @@
 The histories are made up: lengths are those of customers of the embedded log, items are drawn from
 its events. Each turn runs examples/ray_batch.py with one worker and with two, and without Ray the
 same reading, answering and writing in one process and in two at once, which is what the machine
-can do. Writes benchmarks/ray_batch.json unless told otherwise.
+can do. Adds a line to benchmarks/ray_batch.jsonl unless told otherwise.
 """
 
 import argparse
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         n_events = make_histories(Path(folder), args.users)
@@ -223,7 +223,8 @@ def main() -> None:
         "scaling": scaling,
         "turns": turns,
     }
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    with args.out.open("a") as file:
+        file.write(json.dumps(result) + "\n")
     print(json.dumps(scaling))
 
 
