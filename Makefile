@@ -52,8 +52,11 @@ demo: install .venv-device/installed
 	rm demo-run.customers.jsonl
 	@echo "--- to look and click yourself: $(VENV)/attnrec-serve demo-run/model.onnx, then open http://127.0.0.1:8000"
 
+# Half of the time a test waits for servers, browsers and other processes.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 2) // 2)')
+
 test: install
-	$(VENV)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+	$(VENV)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .venv/examples: .venv/requirements
 	$(VENV)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
