@@ -11,8 +11,8 @@ LISTING := $(shell echo $(SOURCES) pyproject.toml constraints.txt | cksum | cut 
 
 help:
 	@echo "make demo      train on a real shop's log, export, prove, and recommend (SEED=1: other customers)"
-	@echo "make test      all tests (under 8 minutes)"
-	@echo "make examples  the files in other apps: Node, browser, C, web servers, batch engines"
+	@echo "make test      the tests of all that is in the package (under 8 minutes)"
+	@echo "make examples  the examples (Node, browser, C, web servers, ...), and every command of the documents"
 	@echo "make soak      the tests that take minutes"
 	@echo "make check     ruff and mypy"
 
@@ -67,7 +67,7 @@ examples/%/node_modules: examples/%/package-lock.json
 	! command -v npm >/dev/null || (cd $(@D) && npm ci --silent --no-audit --no-fund && touch node_modules)
 
 examples: install .venv/examples examples/node/node_modules examples/browser/node_modules
-	$(VENV)/python -m pytest -q -m examples
+	$(VENV)/python -m pytest -q -m examples -n 2 --dist loadfile
 
 soak: install
 	$(VENV)/python -m pytest -q -m soak

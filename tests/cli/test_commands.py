@@ -224,8 +224,9 @@ def test_a_price_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tm
         tmp_path / "run",
     )
     outcome = run(
-        "export", tmp_path / "run", "--quantize", "--min-overlap", 1, "--out", tmp_path / "m.onnx"
-    )
+        "export", tmp_path / "run", "--quantize", "int4", "--min-overlap", 1,
+        "--out", tmp_path / "m.onnx",
+    )  # fmt: skip
     assert outcome.code == 1
     assert "below the limit 1" in outcome.err and "--min-overlap" in outcome.err
     assert not (tmp_path / "m.onnx").exists()

@@ -14,6 +14,8 @@ import pytest
 
 from attnrec.train.models import MODELS
 
+pytestmark = pytest.mark.examples
+
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -19,6 +19,8 @@ from attnrec.cli.recommend import recommend
 from attnrec.cli.train import train
 from attnrec.train import Run
 
+pytestmark = pytest.mark.examples
+
 PAGE = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SECTIONS = {

@@ -10,6 +10,8 @@ import pytest
 
 from attnrec.train import Run
 
+pytestmark = pytest.mark.examples
+
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
 
 

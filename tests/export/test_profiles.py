@@ -109,7 +109,7 @@ def test_codes_of_four_bits_are_read_back_as_they_were_written(
     export_smallest(runs["sasrec-int64"], file, ["int4"], limits=EASY)
     codes = StoredTensors(file.read_bytes()).numbers("item_codes")
     assert codes.shape[0] == runs["sasrec-int64"].split.catalogue.n_items + 1
-    assert codes.min() >= -7 and codes.max() <= 7 and len(np.unique(codes)) > 10
+    assert codes.min() >= -8 and codes.max() <= 7 and len(np.unique(codes)) > 10
     recommender = Recommender.load(file)
     item = runs["sasrec-int64"].split.catalogue.item_ids[0]
     assert recommender.similar(int(item), k=3).item_ids

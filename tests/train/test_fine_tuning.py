@@ -61,8 +61,9 @@ def test_the_new_run_holds_what_four_bits_can_and_learned_around_it(
         if name != "item_embedding.weight":
             assert not torch.equal(before.model.state_dict()[name], weight)
     blocks = after.model.item_table().detach()  # one block of 32 a vector
-    codes = blocks / blocks.abs().amax(dim=1, keepdim=True) * 7
-    torch.testing.assert_close(codes, codes.round(), atol=1e-4, rtol=0)
+    shares = blocks / blocks.abs().amax(dim=1, keepdim=True)  # the largest is 7 or 8 steps
+    off = [(shares * n - (shares * n).round()).abs().amax(dim=1) for n in (7, 8)]
+    assert torch.minimum(*off).max() < 1e-4
 
 
 def test_training_takes_back_a_part_of_what_rounding_took(before: Run, after: Run) -> None:
