@@ -52,7 +52,9 @@ demo: install .venv-device/installed
 	rm demo-run.customers.jsonl
 	@echo "--- to look and click yourself: $(VENV)/attnrec-serve demo-run/model.onnx, then open http://127.0.0.1:8000"
 
-# Half of the time a test waits for servers, browsers and other processes.
+# Half of the time a test waits for servers, browsers and other processes. Threads of these, one for
+# each core by default, would wait for each other.
+test examples: export OMP_NUM_THREADS = 1
 WORKERS := $(shell $(PYTHON) -c 'import os; print(3 * (os.cpu_count() or 2) // 2)')
 
 test: install
