@@ -16,7 +16,7 @@ from attnrec.runtime.errors import ModelFileError
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # wire types
 _MOST_FIELDS = 100_000  # of a whole file; a model of 5,000 nodes has about 65,000
 _FEW = 16  # texts that are read one by one before many are at once
-_MANY = 1 << 20  # bytes that are looked through at once
+_PART, _MANY = 1 << 10, 1 << 20  # bytes that are looked through at once, at first and at most
 _LETTERS = 0x20  # from here on a byte may be one
 _NOTHING = memoryview(b"")
 
@@ -169,14 +169,17 @@ def _run(message: memoryview, position: int) -> tuple[int, int]:
     if tag & 7 == _VARINT:
         return _run_of_numbers(message, position)
     data = np.frombuffer(message, np.uint8)
-    patience = _FEW
+    patience, size = _FEW, _PART
     while True:
         n, position = _one_by_one(message, position, tag, patience)
         count += n
         if n < patience:
             return count, position
-        n, position = _of_short_ones(data, position, tag)
+        n, end = _of_short_ones(data[position : position + size], tag)
         count += n
+        # Only where all of a part were short ones, a larger part is worth looking through.
+        size = min(4 * size, _MANY) if 2 * end > size else _PART
+        position += end
         patience = _FEW if n >= _FEW else min(8 * patience, _MANY)  # longer ones may follow
 
 
@@ -197,19 +200,18 @@ def _one_by_one(message: memoryview, position: int, tag: int, most: int) -> tupl
     return count, position
 
 
-def _of_short_ones(data: NDArray[np.uint8], start: int, tag: int) -> tuple[int, int]:
+def _of_short_ones(part: NDArray[np.uint8], tag: int) -> tuple[int, int]:
     """The same of texts below 32 bytes, many at once, without the last; maybe of none.
 
     Where a tag comes before a byte that is a length, but no letter, a field begins in all
     likelihood. It does for certain where the field before it ends just there.
     """
-    part = data[start : start + _MANY]
     begins = np.flatnonzero((part[:-1] == tag) & (part[1:] < _LETTERS))
     if not len(begins) or begins[0]:
-        return 0, start
+        return 0, 0
     follows = begins[:-1] + 2 + part[begins[:-1] + 1] == begins[1:]
     count = len(follows) if follows.all() else int(follows.argmin())
-    return count, start + int(begins[count])
+    return count, int(begins[count])
 
 
 def _run_of_numbers(message: memoryview, start: int) -> tuple[int, int]:
