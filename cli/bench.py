@@ -1,53 +1,21 @@
 """`attnrec-bench`: what model files cost on this machine. Runs on a device: needs no torch."""
 
-import json
 import math
-import os
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import onnxruntime
 import typer
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
-from attnrec.cli.bench_advice import Facts, Timings, advice, label, one_by_one, usual
 from attnrec.cli.console import (
     Json,
     Quiet,
     Verbose,
     Version,
     check_picture,
-    err,
-    out,
     run_command,
-    say,
     set_verbosity,
 )
-from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
-from attnrec.runtime.version import __version__
-
-_BUSY = "Trust ratios one at a time; times, threads and large batches look worse than they are"
-_STEPS = {
-    "python_numpy_ms": "start Python, import numpy",
-    "onnxruntime_ms": "import onnxruntime",
-    "attnrec_ms": "import attnrec",
-    "load_ms": "load the file",
-    "first_answer_ms": "first answer",
-    "total_ms": "all of these",
-    "load_check_ms": "of loading, checks",
-    "imports_mb": "the imports",
-    "load_mb": "loading",
-    "answer_mb": "the first answer",
-    "pages_mb": "of that, pages of files",
-}
+from attnrec.runtime.files import check_model_file
 
 
 def bench(
@@ -77,137 +45,19 @@ def bench(
     set_verbosity(verbose=verbose, quiet=quiet)
     if not 0 < seconds < math.inf:
         raise ValueError(f"--seconds must be above 0, not {seconds}")
-    draw = None if plot is None else _drawing(plot)
-    paths = dict.fromkeys(files or [Path("attnrec-run/model.onnx")])
-    subjects = [Subject.of_file(path) for path in paths]
-    everyone = subjects if against is None else [*subjects, _torch_model(against, subjects)]
-    with _progress(seconds * len(everyone), quiet) as tick:
-        starts = cold_starts(subjects, 0.25 * seconds * len(subjects), tick)
-        wall, cpu = time.perf_counter(), time.process_time()
-        found = measure(everyone, 0.75 * seconds * len(everyone), tick)
-        share = (time.process_time() - cpu) / (time.perf_counter() - wall)
-    if share < 0.9:
-        say(f"this machine is busy: {share:.0%} of a core for the measurement. {_BUSY}")
-    timings = {subject.name: rows for subject, rows in zip(everyone, found, strict=True)}
-    facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
-    if draw is not None:
-        draw(facts, timings)
-    said = advice(facts, timings)
-    if not as_json:
-        out.print(_table(facts, timings))
-        print("\nadvice, of what was measured here\n  " + "\n  ".join(said))
-        return
-    result = {
-        "machine": {
-            "system": platform.platform(), "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__, "attnrec": __version__, "core_share": share,
-        },
-        "files": facts,
-        "timings": {name: [asdict(timing) for timing in rows] for name, rows in timings.items()},
-        "advice": f"{subjects[0].name}: {'; '.join(said)}",
-    }  # fmt: skip
-    print(json.dumps(result))
+    if plot is not None:
+        check_picture(plot)
+    paths = list(dict.fromkeys(files or [Path("attnrec-run/model.onnx")]))
+    for path in paths:
+        check_model_file(path)
+    if against is not None:
+        from attnrec.train.run_directory import check_run  # a device need not have it
 
+        check_run(against)
+    # Only here: it needs onnxruntime.
+    from attnrec.cli.bench_run import measure_and_print
 
-@contextmanager
-def _progress(seconds: float, quiet: bool) -> Iterator[Call]:
-    # Without the thread that would redraw the bar in the midst of what is timed.
-    with Progress(console=err, transient=True, auto_refresh=False, disable=quiet) as progress:
-        task = progress.add_task("measuring", total=seconds)
-        started = time.monotonic()
-        yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)
-
-
-@contextmanager
-def _extra(option: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{option} needs {error.name}, which is not installed: pip install 'attnrec[train]'"
-        ) from error
-
-
-def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
-    with _extra("--against"):
-        import torch
-
-        from attnrec.train import Run
-        from attnrec.train.reference import Reference
-    torch.set_num_threads(1)
-    run = Run.load(directory)
-    ids = sorted(run.split.catalogue.item_ids.tolist())
-    for subject in subjects:
-        if subject.item_ids != ids:
-            raise ValueError(
-                f"{directory} has another catalogue ({len(ids):,} items) than {subject.name} "
-                f"({len(subject.item_ids):,} items); name the run that the file comes from"
-            )
-    # Without exclusion and top-k, which the files do as well: the ratio is a lower bound.
-    reference = Reference(run.model, run.split.catalogue, users=run.split.users)
-    return replace(subjects[0], name="torch eager, only scores", ask={1: reference.scores})
-
-
-def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any]:
-    return {
-        "file": subject.name, "profile": subject.info.profile, "n_items": subject.info.n_items,
-        "catalogue_sha256": subject.info.catalogue_sha256,
-        "against_fp32": (subject.info.parity or {}).get("against_fp32"),
-        "file_mb": os.path.getsize(subject.name) / 1e6, "cold_start": start,
-    }  # fmt: skip
-
-
-def _table(facts: Facts, timings: Timings) -> Table:
-    """A column for each file, and for torch where it was timed."""
-    table = Table(box=None, header_style="bold")
-    short = [Path(name).name for name in timings]
-    for name in ("", *(short if len({*short}) == len(short) else timings)):
-        table.add_column(
-            Text(name), justify="right" if name else "left", overflow="fold", no_wrap=not name
-        )
-    for name in ("profile", "n_items", "file_mb"):
-        table.add_row(name.replace("_", " "), *(_cell(fact[name]) for fact in facts))
-    for title, unit in (("fresh process: ms", "_ms"), ("resident MB after", "_mb")):
-        table.add_row(f"\n[bold]{title}")
-        told = [name for name in _STEPS if name.endswith(unit) and name in facts[0]["cold_start"]]
-        for name in told:
-            cells = [_cell(fact["cold_start"][name]) for fact in facts]
-            table.add_row(f"  {_STEPS[name]}", *cells)
-    rows = next(iter(timings.values()))
-    table.add_row("\n[bold]microseconds: median / p99")
-    for history in one_by_one(rows):
-        table.add_row(
-            f"  history of {history}", *(_times(one_by_one(r)[history]) for r in timings.values())
-        )
-    for batch in BATCHES[1:]:
-        cells = [_times(usual(r)[batch, 1, 1]) for r in timings.values()]
-        table.add_row(f"  {batch} histories of {rows[-1].history}", *cells)
-    table.add_row(f"\n[bold]histories of {rows[-1].history} a second")
-    for kind in usual(rows):
-        speeds = [usual(r).get(kind) for r in timings.values()]  # of torch only on one thread
-        cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in speeds]
-        table.add_row(f"  {label(*kind)}", *cells)
-    return table
-
-
-def _times(timing: Timing) -> str:
-    return f"{timing.p50_us:,.0f} / {timing.p99_us:,.0f}"
-
-
-def _cell(value: float | str | None) -> str:
-    if value is None:
-        return "not measured"
-    if isinstance(value, float):
-        return f"{value:.2f}" if value < 10 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def _drawing(path: Path) -> Callable[[Facts, Timings], None]:
-    """A function that draws; what hinders it is said before anything is measured."""
-    with _extra("--plot"):
-        from attnrec.cli.bench_plot import draw
-    check_picture(path)
-    return partial(draw, path)
+    measure_and_print(paths, against, seconds, plot, as_json=as_json, quiet=quiet)
 
 
 def main() -> None:

@@ -1,15 +1,11 @@
 """`attnrec-evaluate`: measure model files through the runtime that will serve them, together."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from textwrap import wrap
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 from attnrec.cli.console import (
     Json,
@@ -18,16 +14,17 @@ from attnrec.cli.console import (
     Version,
     check_picture,
     err,
-    out,
     run_command,
     set_verbosity,
 )
-from attnrec.train.comparison import Comparison, FileFigures, compare
-from attnrec.train.comparison_plot import draw_comparison
-from attnrec.train.split import Part, SplitName
+from attnrec.cli.modes import refuse_idle
+from attnrec.runtime.files import check_model_file
+from attnrec.train.protocols import Part, SplitName
+from attnrec.train.sources import check_files
 
 
 def evaluate(
+    context: typer.Context,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Model files. Default: attnrec-run/model.onnx"),
@@ -65,15 +62,27 @@ def evaluate(
     tells everything, slices included.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
+    refuse_idle(
+        context, {"slices": (not as_json, "the table for people; --json tells the slices anyway")}
+    )
+    paths = files or [Path("attnrec-run/model.onnx")]
     if plot is not None:
         check_picture(plot)
+    for path in paths:
+        check_model_file(path)
+    if data is not None:
+        check_files(data, None, None)
+    # Only here: it needs pandas, and matplotlib.
+    from attnrec.cli.comparison_table import print_comparison
+    from attnrec.train.comparison import compare
+    from attnrec.train.comparison_plot import draw_comparison
+
     with Progress(console=err, transient=True, disable=quiet) as progress:
         task = progress.add_task("asking for every user", total=None)
 
         def tick(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        paths = files or [Path("attnrec-run/model.onnx")]
         comparison = compare(paths, data, part=part, split=split, tick=tick)
     if plot is not None:
         draw_comparison(comparison, plot)
@@ -84,79 +93,6 @@ def evaluate(
         print(json.dumps(result))
         return
     print_comparison(comparison, slices=slices)
-
-
-def print_comparison(comparison: Comparison, *, slices: bool = False) -> None:
-    """The table for people, best file first."""
-    out.print(_table(comparison))
-    if slices:
-        out.print(_slices(comparison))
-    _print_notes(comparison)
-
-
-def _table(comparison: Comparison) -> Table:
-    files = comparison.best_first
-    third = "recall@10" if comparison.split == "last-session" else "mrr@10"
-    names = ("hit_rate@10", third, "coverage@10")
-    beside = ("to the best",) if len(files) > 1 else ()
-    table = _new_table(("NDCG@10", *beside, *names, "MB", "us/user"))
-    for name, file in zip(_names(files), files, strict=True):
-        values = file.metrics.values
-        low, high = file.metrics.intervals["ndcg@10"]
-        less, more = file.to_best_interval
-        difference = f"{file.to_best:+.4f}\n{less:+.3f} {more:+.3f}"
-        if file is files[0]:
-            difference = "best"
-        table.add_row(
-            name,
-            f"{values['ndcg@10']:.4f}\n{low:.3f}-{high:.3f}",
-            *(difference for _ in beside),
-            *(f"{values[name]:.4f}" for name in names),
-            f"{file.n_bytes / 1e6:.2f}",
-            f"{file.us_per_user:,.0f}",
-        )
-    return table
-
-
-def _slices(comparison: Comparison) -> Table:
-    """NDCG@10 of each file in each slice, with half the width of its interval."""
-    files = comparison.best_first
-    slices = files[0].slices
-    table = _new_table([name.replace("_", "\n") for name in slices])
-    table.add_row("users", *(f"{part['n_users']:,}" for part in slices.values()), style="dim")
-    for name, file in zip(_names(files), files, strict=True):
-        cells = []
-        for part in file.slices.values():
-            low, high = part["ndcg@10_interval"]
-            cells.append(f"{part['ndcg@10']:.4f}\n±{(high - low) / 2:.3f}")
-        table.add_row(name, *cells)
-    return table
-
-
-def _new_table(columns: Sequence[str]) -> Table:
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("file", overflow="fold")
-    for name in columns:
-        table.add_column(name.replace("@", "\n@"), justify="right", no_wrap=True)
-    return table
-
-
-def _names(files: Sequence[FileFigures]) -> list[Text]:
-    """Names or folders where they tell the files apart: a path takes the room of figures."""
-    paths = [Path(file.path) for file in files]
-    for short in ([path.name for path in paths], [path.absolute().parent.name for path in paths]):
-        if len({*short}) == len(short) > 1:
-            # Every row has two lines; names are broken where a person would.
-            return [Text("\n".join(wrap(name, 16, break_long_words=False))) for name in short]
-    return [Text(file.path) for file in files]
-
-
-def _print_notes(comparison: Comparison) -> None:
-    metrics = comparison.files[0].metrics
-    print(
-        f"{metrics.n_users:,} users, {comparison.split}, {comparison.part}; second lines: 95 % "
-        f"intervals; {metrics.missing_targets:.1%} of the targets are unknown items"
-    )
 
 
 def main() -> None:

@@ -1,38 +1,25 @@
 """`attnrec-train`: from a log of events to a run directory."""
 
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from attnrec.cli import log_options
-from attnrec.cli.console import Json, Quiet, Verbose, Version, say, set_verbosity
+from attnrec.cli.console import Json, Quiet, Verbose, Version, set_verbosity
 from attnrec.cli.processes import run_together
-from attnrec.cli.train_all import train_all
-from attnrec.cli.train_from import train_from
-from attnrec.cli.train_options import ALL, LISTS, config_of, read_given
-from attnrec.cli.train_tuning import train_tuned
-from attnrec.cli.training_progress import TrainingProgress, watching
-from attnrec.cli.training_result import print_result
-from attnrec.train.config import Schedule, TrainConfig
-from attnrec.train.fine_tuning import QUANTIZE_AWARE
+from attnrec.cli.train_modes import check, mode_of, target_of
+from attnrec.cli.train_options import ALL
+from attnrec.train.config import QUANTIZE_AWARE, Schedule, TrainConfig
 from attnrec.train.models import MODELS
-from attnrec.train.models.attention_pool import Attention, AttentionPoolConfig
-from attnrec.train.models.sasrec import Block, SASRecConfig
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.run import Run, check_target
-from attnrec.train.training import train_final, train_log
+from attnrec.train.models.learned_configs import (
+    Attention,
+    AttentionPoolConfig,
+    Block,
+    SASRecConfig,
+)
 
 _MODEL = "Model"
-
-_FREE_WITH_FINAL = {
-    "final", "resume", "run_directory", "threads",
-    "report", "as_json", "verbose", "quiet", "version",
-}  # fmt: skip
-_FREE_WITH_INIT = (_FREE_WITH_FINAL - {"final"}) | {
-    "init_from", "quantize_aware", "data", "items", "users", "epochs", "max_minutes", "seed",
-}  # fmt: skip
 
 _BY_THE_LOG = "Default: as the log asks for; without a recipe"
 
@@ -42,6 +29,7 @@ def _default(setting: str) -> str:
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Argument(
@@ -174,7 +162,9 @@ def train(
             rich_help_panel=_MODEL,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything.", rich_help_panel=_MODEL)] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of everything. Default: 0", rich_help_panel=_MODEL)
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Of a process. Default: all cores.", rich_help_panel=_MODEL)
     ] = None,
@@ -220,60 +210,14 @@ def train(
     A GPU is used where there is one. Several processes, each with a GPU or --threads of its own:
     torchrun --nproc-per-node 2 --no-python attnrec-train ...
     """
+    given = {name: value for name, value in locals().items() if name != "context"}
     set_verbosity(verbose=verbose, quiet=quiet)
-    given = dict(locals())
-    if final is not None:
-        _check_alone(given, _FREE_WITH_FINAL, "--final repeats the recipe of its run")
-        run = _train_final(given, run_directory, quiet)
-    elif init_from is not None or quantize_aware is not None:
-        _check_alone(given, _FREE_WITH_INIT, "--init-from goes on as its run was trained")
-        run = train_from(given, run_directory)
-    elif tune is not None:
-        run = train_tuned(given, run_directory or Path("attnrec-run"))
-    elif model == ALL:
-        train_all(config_of(given), lambda: read_given(given), run_directory, given)
-        return
-    else:
-        run = _train_new(given, run_directory or Path("attnrec-run"), quiet)
-    print_result(run, as_json=as_json)
+    mode = mode_of(context, given)
+    check(mode, given)
+    # Only here: it needs torch.
+    from attnrec.cli.train_runs import RUNS
 
-
-def _train_new(given: dict[str, Any], target: Path, quiet: bool) -> Run:
-    config = config_of(given)
-    check_target(target, resume=given["resume"])
-    if (target / "config.json").is_file():
-        say(f"{target} holds a run, which this one replaces when it is done")
-    log, report, recipe = read_given(given)
-    with TrainingProgress(quiet=quiet) as progress:
-        return train_log(log, report, recipe, config, out=target, **watching(progress, given))
-
-
-def _train_final(given: dict[str, Any], target: Path | None, quiet: bool) -> Run:
-    final, threads = given["final"], given["threads"]
-    before = Run.load(final)
-    if threads is not None:
-        before = replace(before, config=replace(before.config, threads=threads))
-    with TrainingProgress(quiet=quiet) as progress:
-        whole = final.absolute()
-        named = target or whole.with_name(f"{whole.name}-final")
-        return train_final(before, out=named, **watching(progress, given))
-
-
-def _check_alone(given: dict[str, Any], free: set[str], reason: str) -> None:
-    """Some runs repeat a recipe; options that would change it are a misunderstanding."""
-    defaults = {
-        "allow_users": False,
-        "model": TrainConfig.model, "split": "leave-one-out", "seed": 0, "id_type": "auto",
-        "time_unit": "auto", "repeats": False,
-        **{f.name: f.default for f in fields(DataRecipe)},
-        **dict.fromkeys((*LISTS, "event_weights"), ""),
-    }  # fmt: skip
-    for name, value in given.items():
-        if name not in free and value != defaults.get(name):
-            option = "set" if name == "assignments" else name.replace("_", "-")
-            raise ValueError(
-                f"{reason}, so --{option} cannot be given with it; train a new run first"
-            )
+    RUNS[mode](given, target_of(mode, given))
 
 
 def main() -> None:

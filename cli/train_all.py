@@ -1,32 +1,28 @@
 """`attnrec-train --model all`: which model suits this log, in one command."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
+from attnrec.cli.comparison_table import print_comparison
 from attnrec.cli.console import err, say
-from attnrec.cli.evaluate import print_comparison
+from attnrec.cli.train_log import read_given
+from attnrec.cli.train_options import config_of
 from attnrec.cli.training_progress import TrainingProgress
-from attnrec.train.config import TrainConfig
-from attnrec.train.interactions import Interactions
 from attnrec.train.loop import Progress as TrainingWatcher
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.report import DataReport
-
-Read = Callable[[], tuple[Interactions, DataReport, DataRecipe]]
 
 
-def train_all(config: TrainConfig, read: Read, out: Path | None, given: dict[str, Any]) -> None:
+def train_all(given: Mapping[str, Any], target: Path) -> None:
     """Train, export and compare the family; print the table, or JSON."""
     # Only here: it needs the packages of the export.
     from attnrec.export.family import train_family
 
-    target, quiet = out or Path("attnrec-all"), given["quiet"]
-    log, report, recipe = read()
+    config, quiet = config_of(given), given["quiet"]
+    log, report, recipe = read_given(given)
 
     def watch(name: str) -> AbstractContextManager[TrainingWatcher]:
         say(f"--- {name}")

@@ -1,5 +1,6 @@
 """`attnrec-train --init-from RUN`: what goes on from a run instead of beginning anew."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,26 @@ from attnrec.train.run import Run
 from attnrec.train.training import read_log
 
 
-def train_from(given: dict[str, Any], target: Path | None) -> Run:
+def train_from(given: Mapping[str, Any], target: Path) -> Run:
     """The run that was begun with, with rounded item vectors."""
-    if given["init_from"] is None or given["quantize_aware"] is None:
-        raise ValueError("--init-from RUN and --quantize-aware PROFILE belong together: give both")
     before = Run.load(given["init_from"])
-    own = {name: given[name] for name in ("seed", "threads", "max_minutes") if given[name]}
+    names = ("seed", "threads", "max_minutes")
+    own = {name: given[name] for name in names if given[name] is not None}
     before = replace(before, config=replace(before.config, **own))
     if given["data"] is not None:
         before = _on_given_log(before, given)
-    whole = given["init_from"].absolute()
-    named = target or whole.with_name(f"{whole.name}-{given['quantize_aware']}")
     epochs = {} if given["epochs"] is None else {"epochs": given["epochs"]}
     with TrainingProgress(quiet=given["quiet"]) as progress:
         return fine_tune(
             before,
             quantize_aware=given["quantize_aware"],
-            out=named,
+            out=target,
             **epochs,
             **watching(progress, given),
         )
 
 
-def _on_given_log(run: Run, given: dict[str, Any]) -> Run:
+def _on_given_log(run: Run, given: Mapping[str, Any]) -> Run:
     """The log is read as that of the run was."""
     source = fetched(given["data"], quiet=given["quiet"])
     with err.status("reading the log"):

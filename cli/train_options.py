@@ -1,26 +1,24 @@
 """What `attnrec-train` was given, as the values that the library takes."""
 
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from attnrec.cli.console import err, say
-from attnrec.cli.movielens import fetched
 from attnrec.train.config import TrainConfig, parse_settings
-from attnrec.train.interactions import Interactions
-from attnrec.train.movielens import with_known_columns
+from attnrec.train.movielens_editions import recognise, with_known_columns
 from attnrec.train.recipe import DataRecipe
-from attnrec.train.report import DataReport
-from attnrec.train.training import read_log
+from attnrec.train.sources import check_files, check_tables
 
 ALL = "all"
 LISTS = ("events", "attribute_cols", "tag_cols")
-_SETTINGS = ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout", "block", "attention")
+SETTINGS = ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout", "block", "attention")
 
 
-def config_of(given: dict[str, Any]) -> TrainConfig:
+def config_of(given: Mapping[str, Any]) -> TrainConfig:
     """How to train; of the whole family what its members share."""
     settings = parse_settings(given["model"], given["assignments"] or ())
-    for name in _SETTINGS:
+    for name in SETTINGS:
         if given[name] is not None:
             if name in settings:
                 raise ValueError(f"--{name.replace('_', '-')} and --set {name}: leave one out")
@@ -37,19 +35,45 @@ def config_of(given: dict[str, Any]) -> TrainConfig:
     return TrainConfig(settings=settings, **loop)
 
 
-def read_given(given: dict[str, Any]) -> tuple[Interactions, DataReport, DataRecipe]:
-    """Read the log, with its tables, and tell what was in it."""
-    recipe_values = {f.name: given[f.name] for f in fields(DataRecipe)}
+def recipe_of(given: Mapping[str, Any]) -> DataRecipe:
+    """How the log is read; of MovieLens with its own columns."""
+    values = {f.name: given[f.name] for f in fields(DataRecipe)}
     lists = {name: tuple(part for part in given[name].split(",") if part) for name in LISTS}
     weights = _event_weights(given["event_weights"])
-    recipe = DataRecipe(**{**recipe_values, **lists, "event_weights": weights})
-    source = fetched(given["data"], quiet=given["quiet"])
-    recipe = with_known_columns(source, recipe)
-    with err.status("reading the log"):
-        log, report = read_log(source, recipe, items=given["items"], users=given["users"])
-    for line in report.lines():
-        say(line)
-    return log, report, recipe
+    recipe = DataRecipe(**{**values, **lists, "event_weights": weights})
+    return with_known_columns(given["data"], recipe)
+
+
+def is_download(data: Path | None) -> bool:
+    """Whether it stands for an archive of MovieLens that is not a path here."""
+    if data is None or data.exists():
+        return False
+    from attnrec.train.movielens_download import MOVIELENS  # with what speaks HTTP
+
+    return str(data) in MOVIELENS
+
+
+def has_titles(given: Mapping[str, Any]) -> bool:
+    """Whether there is a table of items: one that was given, or one that comes with the log."""
+    data = given["data"]
+    if given["items"] is not None or data is None or is_download(data):
+        return True
+    return bool(recognise(data)[1])
+
+
+def check_log(given: Mapping[str, Any], recipe: DataRecipe | None) -> None:
+    """Refuse files that there are not, and tables and columns that do not belong together.
+
+    recipe: None where it is that of a run.
+    """
+    data, items, users = given["data"], given["items"], given["users"]
+    if is_download(data):
+        data = None
+    elif recipe is not None:
+        people = len(recognise(data)[1]) > 2
+        has_users = users is not None
+        check_tables(recipe, has_items=has_titles(given), has_users=has_users, has_people=people)
+    check_files(data, items, users)
 
 
 def _event_weights(text: str) -> dict[str, float]:

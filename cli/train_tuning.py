@@ -8,12 +8,13 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from attnrec.cli.console import err, out, say
-from attnrec.cli.train_options import ALL, config_of, read_given
+from attnrec.cli.console import err, out
+from attnrec.cli.train_log import read_given
+from attnrec.cli.train_options import config_of
 from attnrec.cli.training_progress import ReportBar
-from attnrec.train.run import Run, check_target
+from attnrec.train.run import Run
 from attnrec.train.run_report.settings import value_text
-from attnrec.train.tuning import check_tuning, tune_log
+from attnrec.train.tuning import tune_log
 from attnrec.train.tuning_store import Trial
 from attnrec.train.tuning_summary import changes, ended, ranked
 
@@ -22,19 +23,9 @@ _N_SHOWN = 8
 Told = Mapping[str, Any]
 
 
-def train_tuned(given: dict[str, Any], target: Path) -> Run:
+def train_tuned(given: Mapping[str, Any], target: Path) -> Run:
     """Search within the time that was given, and keep the run of the best trial."""
-    minutes = given["tune"]
-    if given["model"] == ALL:
-        raise ValueError(
-            f"--model {ALL} trains every model as it is, so --tune cannot be given with it; "
-            "compare them first, and tune the one you choose by its name"
-        )
-    config = config_of(given)
-    check_tuning(config, minutes)
-    check_target(target, resume=given["resume"], tuning=True)
-    if (target / "config.json").is_file():
-        say(f"{target} holds a run, which this one replaces when it is done")
+    config, minutes = config_of(given), given["tune"]
     log, report, recipe = read_given(given)
     with _SearchBar(minutes * 60, quiet=given["quiet"]) as bar:
         return tune_log(

@@ -1,5 +1,6 @@
 """The progress bars of training (loss, validation NDCG@10, time left) and of its report."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -9,7 +10,7 @@ from attnrec.cli.console import err
 from attnrec.train.training_state import EpochRecord
 
 
-def watching(progress: "TrainingProgress", given: dict[str, Any]) -> dict[str, Any]:
+def watching(progress: "TrainingProgress", given: Mapping[str, Any]) -> dict[str, Any]:
     """What every training is told by a command, beside what is to be trained."""
     reporting = progress.on_report if given["report"] else None
     return {"progress": progress, "resume": given["resume"], "reporting": reporting}

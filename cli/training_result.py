@@ -5,7 +5,8 @@ from typing import Any
 
 from attnrec.cli.console import say
 from attnrec.cli.train_tuning import print_tuning
-from attnrec.train.run import REPORT_FILE, Run
+from attnrec.train.run import Run
+from attnrec.train.run_directory import REPORT_FILE
 from attnrec.train.run_report.traditional import best_of
 
 

@@ -11,7 +11,8 @@ from attnrec.export.body import export_added, export_body
 from attnrec.export.contract import assemble
 from attnrec.export.describe import describe
 from attnrec.export.item_table import FloatTable, ItemTable
-from attnrec.export.quantize import LOW_RANK, NESTED, block_of, rounded_table
+from attnrec.export.limits import LOW_RANK, NESTED, PROFILES
+from attnrec.export.quantize import block_of, rounded_table
 from attnrec.export.weights import pack_indexes, round_weights
 from attnrec.runtime import format as names
 from attnrec.runtime.model_info import ModelInfo
@@ -20,8 +21,6 @@ from attnrec.runtime.session import make_session
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 
-PROFILES = ("fp32", LOW_RANK, "int8", NESTED, "int4")
-"""From the largest file to the smallest."""
 # Histories are in the report.
 _STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report", "tuning"}
 

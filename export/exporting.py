@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from attnrec.export.describe import describe, golden_vectors
-from attnrec.export.draft import PROFILES, Draft, Drafts, exact_table, finish
+from attnrec.export.draft import Draft, Drafts, exact_table, finish
 from attnrec.export.ids import check_catalogue, check_users
+from attnrec.export.limits import Limits, check_place
 from attnrec.export.parity import ParityReport, Tick, check_parity
-from attnrec.export.price import Limits, Price, price
+from attnrec.export.price import Price, price
 from attnrec.export.quantize import check_quantizable
 from attnrec.runtime import format as names
 from attnrec.runtime.errors import ParityError
@@ -144,11 +145,7 @@ def check_exportable(
     run: Run, path: str | Path, profiles: Sequence[str], *, allow_users: bool
 ) -> None:
     """`ValueError` for a place or a profile that there is not, or a run that has no such file."""
-    if not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"{Path(path).parent} is no folder; make it, or name another file")
-    for profile in profiles:
-        if profile not in PROFILES:
-            raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
+    check_place(path, profiles)
     _check_run(run)
     _check_users(run, allow_users=allow_users)
     if set(profiles) - {"fp32"}:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attnrec.export.exporting import export
+from attnrec.export.family_directory import FIGURES, PICTURE, check_family_directory
 from attnrec.runtime.errors import AttnrecError, RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.comparison import Comparison, compare
@@ -21,12 +22,11 @@ from attnrec.train.loop import Progress
 from attnrec.train.models import FAMILY, MODELS
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
-from attnrec.train.run import MODEL_FILE, Run, check_target
+from attnrec.train.run import Run
+from attnrec.train.run_directory import MODEL_FILE
 from attnrec.train.training import train_log
 
 logger = logging.getLogger(__name__)
-
-_FIGURES, _PICTURE = "comparison.json", "comparison.png"
 
 Watch = Callable[[str], AbstractContextManager[Progress]]
 """Something that shows the training of the model with that name."""
@@ -72,7 +72,7 @@ def train_family(
     that is all of them, `RunError` for a folder that holds something else.
     """
     directory = Path(out)
-    _check_directory(directory, resume=resume)
+    check_family_directory(directory, resume=resume)
     files: list[Path] = []
     seconds: dict[str, float] = {}
     left_out: dict[str, str] = {}
@@ -107,27 +107,10 @@ def train_family(
     if not files:
         raise ValueError(f"no model could be trained on this log: {left_out}")
     family = Family(compare(files, tick=tick), seconds, left_out)
-    with replace_file(directory / _FIGURES) as path:
+    with replace_file(directory / FIGURES) as path:
         path.write_text(json.dumps(family.to_json(), indent=1) + "\n", encoding="utf-8")
-    draw_comparison(family.comparison, directory / _PICTURE)
+    draw_comparison(family.comparison, directory / PICTURE)
     return family
-
-
-def _check_directory(directory: Path, *, resume: bool) -> None:
-    """Refuse, before hours of training, a folder that holds something else."""
-    if directory.is_dir():
-        known = {_FIGURES, _PICTURE, *FAMILY, *(f"{name}.unfinished" for name in FAMILY)}
-        foreign = sorted({path.name for path in directory.iterdir()} - known)
-        if foreign:
-            raise RunError(
-                f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "
-                "another folder with --out"
-            )
-    elif directory.exists() or not directory.absolute().parent.is_dir():
-        raise RunError(f"{directory} cannot be made; name a folder with --out")
-    directory.mkdir(exist_ok=True)
-    for name in FAMILY:
-        check_target(directory / name, resume=resume)
 
 
 def _unfit(config: TrainConfig, recipe: DataRecipe, *, allow_users: bool) -> str | None:

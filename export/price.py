@@ -6,35 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from attnrec.export.limits import Limits
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.evaluation import Answers, ask, bootstrap_intervals, target_ranks, user_gains
 from attnrec.train.run import Run
 from attnrec.train.split import HeldOut
 
 _K = 10
-_MIN_OVERLAP = {"int8": 0.98, "int8+pca32": 0.98, "int4+4": 0.98, "int4": 0.9}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Where a price is too high and no file is written."""
-
-    min_overlap: float | None = None
-    """Least mean share of the exact top 10 that is still in the top 10; None: that of the profile,
-    0.98 for those of 8 bits and 0.9 for int4."""
-    max_ndcg_loss: float = 0.005
-    """Largest relative loss of test NDCG@10. A larger one counts where its paired 95 % interval
-    excludes 0: what chance alone explains is no loss."""
-
-    def __post_init__(self) -> None:
-        for name in ("min_overlap", "max_ndcg_loss"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:
-                raise ValueError(f"{name} must be a share from 0 to 1, not {share}")
-
-    def overlap_of(self, profile: str) -> float:
-        """The least overlap for a profile."""
-        return _MIN_OVERLAP[profile] if self.min_overlap is None else self.min_overlap
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from attnrec.export.exporting import (
     seal,
     test_metrics,
 )
+from attnrec.export.limits import Limits, check_most
 from attnrec.export.parity import ParityReport, Tick
-from attnrec.export.price import Limits, ProfileCost
+from attnrec.export.price import ProfileCost
 from attnrec.export.profiles_plot import draw_profiles
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
@@ -62,9 +63,7 @@ def export_smallest(
     what is being done.
     Raises `NoProfile` where every profile passes a limit, and what `export` raises.
     """
-    for name, most in {"max_mb": max_mb, "max_us": max_us}.items():
-        if most is not None and not most > 0:
-            raise ValueError(f"{name} must be above 0, not {most}")
+    check_most({"max_mb": max_mb, "max_us": max_us})
     profiles = profiles_of(run) if profiles is None else profiles
     check_exportable(run, path, profiles, allow_users=allow_users)
     stage("exporting")

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.export.item_table import Codes, ItemTable, UnfoldedTable
+from attnrec.export.limits import LOW_RANK, NESTED
 from attnrec.export.scanned_table import (
     NESTED_CODES,
     RANK,
@@ -21,8 +22,6 @@ from attnrec.train.run import Run
 
 SCANNED_FROM = 100_000
 """Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `ScannedTable`."""
-NESTED, LOW_RANK = "int4+4", "int8+pca32"
-"""Profiles that exist for large catalogues only."""
 
 _BITS = {"int8": 8, LOW_RANK: 8, NESTED: 8, "int4": 4}
 _BLOCKS = {"int8": (64, 32, 16), LOW_RANK: (64,), NESTED: (64, 32, 16), "int4": (32, 16)}

@@ -7,6 +7,8 @@ import os
 # already stays. An application that imports onnxruntime before attnrec has to set it itself.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
+from typing import TYPE_CHECKING
+
 from attnrec.runtime.errors import (
     AttnrecError,
     DataError,
@@ -15,11 +17,24 @@ from attnrec.runtime.errors import (
     RunError,
     SelfTestError,
 )
-from attnrec.runtime.explain import Explanation
-from attnrec.runtime.model_info import ModelInfo
-from attnrec.runtime.recommendations import Recommendations
-from attnrec.runtime.recommender import Recommender
+from attnrec.runtime.lazy import on_first_use
 from attnrec.runtime.version import __version__
+
+if TYPE_CHECKING:
+    from attnrec.runtime.explain import Explanation
+    from attnrec.runtime.model_info import ModelInfo
+    from attnrec.runtime.recommendations import Recommendations
+    from attnrec.runtime.recommender import Recommender
+else:
+    __getattr__ = on_first_use(
+        __name__,
+        {
+            "explain": ["Explanation"],
+            "model_info": ["ModelInfo"],
+            "recommendations": ["Recommendations"],
+            "recommender": ["Recommender"],
+        },
+    )
 
 __all__ = [
     "AttnrecError",

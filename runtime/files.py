@@ -6,6 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from attnrec.runtime.errors import ModelFileError
+
+
+def check_model_file(path: str | os.PathLike[str]) -> None:
+    """`ModelFileError` where there is no file; what is in it, loading tells."""
+    if not os.path.exists(path):
+        raise no_model_file(path)
+
+
+def no_model_file(path: str | os.PathLike[str]) -> ModelFileError:
+    """The error of a file that there is not."""
+    return ModelFileError(f"{path} does not exist; make it with attnrec-export")
+
 
 @contextmanager
 def replace_file(path: str | Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from attnrec.runtime import format as names
 from attnrec.runtime import mapping
 from attnrec.runtime import onnx_messages as onnx
 from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.files import no_model_file
 from attnrec.runtime.graph_check import check_graph
 from attnrec.runtime.model_info import ModelInfo, format_version
 from attnrec.runtime.protobuf import Reader
@@ -36,7 +37,7 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytearray 
             else:
                 content = bytearray(file.read(_LARGEST_FILE + 1))
     except FileNotFoundError as error:
-        raise ModelFileError(f"{path} does not exist; make it with attnrec-export") from error
+        raise no_model_file(path) from error
     except OSError as error:
         raise ModelFileError(
             f"{path} cannot be read: {error.strerror}; name a file from attnrec-export"

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
+from attnrec.train.run_directory import CHECKPOINT, checkpoint_files, unfinished_directory
 from attnrec.train.training_state import TrainingState
 
 logger = logging.getLogger(__name__)
 
 SECONDS_APART = 300.0
 """A long epoch is kept at this interval; the end of an epoch always is."""
-_SUFFIX = ".checkpoint"
 _SEAL_BYTES = 64
 _DECIDE_ROUNDING = {"torch", "threads", "processes"}
 
@@ -40,7 +40,7 @@ class Checkpoints:
         """
         self.directory = unfinished_directory(run_directory)
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
-        for half_written in self.directory.glob(f".*{_SUFFIX}"):  # by a process that was killed
+        for half_written in self.directory.glob(f".*{CHECKPOINT}"):  # by a process that was killed
             half_written.unlink()
         self._found = self._newest()
         self._written = time.monotonic()
@@ -59,7 +59,7 @@ class Checkpoints:
         """Write a checkpoint, whole or not at all."""
         self.directory.mkdir(exist_ok=True)
         # The names sort as the training proceeds.
-        path = self.directory / f"epoch-{state.epoch:06}-step-{state.step:09}{_SUFFIX}"
+        path = self.directory / f"epoch-{state.epoch:06}-step-{state.step:09}{CHECKPOINT}"
         facts = {"identity": json.dumps(self._identity), "state": json.dumps(state.facts())}
         content = safetensors.torch.save(state.tensors(), facts)
         try:
@@ -135,14 +135,3 @@ def checkpoints_until_saved(
     finally:
         with suppress(OSError):  # unless something is in it, ours or not
             directory.rmdir()
-
-
-def unfinished_directory(run_directory: Path) -> Path:
-    """Where the checkpoints of a training into `run_directory` are."""
-    whole = run_directory.absolute()
-    return whole.with_name(f"{whole.name}.unfinished")
-
-
-def checkpoint_files(directory: Path) -> list[Path]:
-    """Checkpoints, oldest first; none where there is no such directory."""
-    return sorted(directory.glob(f"epoch-*{_SUFFIX}"))

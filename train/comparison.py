@@ -19,9 +19,10 @@ from attnrec.train.evaluation import (
     rank_targets,
     user_gains,
 )
+from attnrec.train.protocols import Part, SplitName
 from attnrec.train.read_table import Source
 from attnrec.train.slices import Masks, slice_figures, slice_masks
-from attnrec.train.split import HeldOut, Part, Split, SplitName
+from attnrec.train.split import HeldOut, Split
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models import MODELS
-from attnrec.train.models.protocol import HistoryConfig
-from attnrec.train.split import PROTOCOLS, Split, SplitName
+from attnrec.train.protocols import PROTOCOLS, SplitName
+
+if TYPE_CHECKING:
+    from attnrec.train.models.protocol import HistoryConfig
+    from attnrec.train.split import Split
+
+QUANTIZE_AWARE = ("int4",)
+"""Profiles that can be trained for. Of int8 rounding alone holds what is promised."""
 
 
 class Schedule(NamedTuple):
@@ -83,7 +89,7 @@ class TrainConfig:
         given = {name: getattr(self, name) for name in Schedule._fields}
         return Schedule(**{name: value for name, value in given.items() if value is not None})
 
-    def with_recipe(self, split: Split) -> "tuple[TrainConfig, dict[str, str]]":
+    def with_recipe(self, split: "Split") -> "tuple[TrainConfig, dict[str, str]]":
         """With what nobody gave as the recipe of the model finds right for a log; and why so."""
         recipe = MODELS[self.model].recipe
         found = {} if recipe is None else recipe(split)
@@ -97,7 +103,7 @@ class TrainConfig:
             reasons[name] = reason
         return replace(self, settings=settings, **schedule), reasons
 
-    def model_config(self, n_items: int, n_users: int = 0, n_tags: int = 0) -> HistoryConfig:
+    def model_config(self, n_items: int, n_users: int = 0, n_tags: int = 0) -> "HistoryConfig":
         """The model's own configuration for a log of that size."""
         kind = MODELS[self.model].config
         sizes = {"n_items": n_items, "n_users": n_users, "n_tags": n_tags}
@@ -147,3 +153,11 @@ def _parse(value: str, kind: Any) -> Any:
             except ValueError:
                 continue
     return value
+
+
+def check_quantize_aware(profile: str) -> None:
+    """`ValueError` for a profile that cannot be trained for."""
+    if profile not in QUANTIZE_AWARE:
+        raise ValueError(
+            f"training for {profile!r} is not known; there is: {', '.join(QUANTIZE_AWARE)}"
+        )

@@ -7,11 +7,13 @@ import numpy as np
 
 from attnrec.runtime import ModelInfo, Recommender, RunError
 from attnrec.train.evaluation import Metrics, evaluate_answers
-from attnrec.train.interactions import EVENTS_FILE, Interactions
+from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
+from attnrec.train.protocols import PROTOCOLS, Part, SplitName
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
-from attnrec.train.split import PROTOCOLS, ItemIds, Part, Split, SplitName, divide
+from attnrec.train.run_directory import EVENTS_FILE
+from attnrec.train.split import ItemIds, Split, divide
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
-from attnrec.train.config import TrainConfig
+from attnrec.train.config import TrainConfig, check_quantize_aware
 from attnrec.train.evaluation import ask, bootstrap_intervals, target_ranks, user_gains
 from attnrec.train.interactions import Interactions
 from attnrec.train.loop import Progress, fit_by_gradient
@@ -24,15 +24,14 @@ from attnrec.train.reference import Reference
 from attnrec.train.report import DataReport
 from attnrec.train.rounded_student import RoundedStudent, set_table, table_parameter
 from attnrec.train.rounding import round_table
-from attnrec.train.run import Run, check_target
+from attnrec.train.run import Run
+from attnrec.train.run_directory import check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.split import Split, all_events, divide
 from attnrec.train.training import held_out_metrics, training_identity
 from attnrec.train.training_state import EpochRecord, best_epoch
 from attnrec.train.validation import Validation
 
-QUANTIZE_AWARE = ("int4",)
-"""Profiles that can be trained for. Of int8 rounding alone holds what is promised."""
 _EPOCHS = 1
 _LEARNING_RATE = 1e-3
 _N_STATES = 50_000
@@ -56,10 +55,7 @@ def fine_tune(
     of `run`. epochs: passes over the training events; the best of them by validation is kept.
     Raises `ValueError` for a model without item vectors and for another profile.
     """
-    if quantize_aware not in QUANTIZE_AWARE:
-        raise ValueError(
-            f"training for {quantize_aware!r} is not known; there is: {', '.join(QUANTIZE_AWARE)}"
-        )
+    check_quantize_aware(quantize_aware)
     exact = _with_table(run)
     check_target(Path(out), resume=resume)
     config = replace(run.config, epochs=epochs, learning_rate=_LEARNING_RATE)

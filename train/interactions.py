@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.ids import number_by_first_row
-
-EVENTS_FILE = "interactions.parquet"
-ITEMS_FILE = "items.parquet"
+from attnrec.train.run_directory import EVENTS_FILE, ITEMS_FILE
 
 
 @dataclass(frozen=True)

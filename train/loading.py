@@ -19,11 +19,13 @@ from attnrec.train.filters import (
 from attnrec.train.ids import IdArray, code_ids
 from attnrec.train.interactions import Interactions
 from attnrec.train.movielens import read_movielens
+from attnrec.train.movielens_editions import recognise
 from attnrec.train.raw_table import RawTable
 from attnrec.train.read_table import Source, read_table
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
 from attnrec.train.side_tables import with_items, with_users
+from attnrec.train.sources import check_tables
 from attnrec.train.timestamps import Times, read_times
 
 
@@ -87,17 +89,18 @@ def _tables(
     source: Source, items: Source | None, users: Source | None, recipe: DataRecipe
 ) -> tuple[Source, Source | None, Source | None]:
     """The log and the tables that the recipe needs; MovieLens has its own."""
-    if users is not None and not recipe.tag_cols:
-        raise ValueError("a users table is read for its tags; name columns with --tag-cols")
+    _, names = recognise(source)
+    check_tables(
+        recipe,
+        has_items=items is not None or bool(names),
+        has_users=users is not None,
+        has_people=len(names) > 2,
+    )
     movielens = read_movielens(source)
     if movielens is not None:
         source, films, people = movielens
         items = films if items is None else items
         users = people if users is None and recipe.tag_cols else users
-    if recipe.attribute_cols and items is None:
-        raise ValueError("attribute_cols are columns of the items table; name it with --items")
-    if recipe.tag_cols and users is None:
-        raise ValueError("tag_cols are columns of the users table; name it with --users")
     return source, items, users
 
 

@@ -1,48 +1,17 @@
 """Which loss a table model descends, as settings: the functions themselves are in `losses`."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.losses import (
     binary_cross_entropy,
     catalogue_softmax,
     generalized_binary_cross_entropy,
     sampled_softmax,
 )
+from attnrec.train.models.learned_configs import LossConfig
 from attnrec.train.negatives import SharedNegatives
-
-Loss = Literal["softmax", "sampled-softmax", "bce", "gbce"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The settings that models with an item table have in common."""
-
-    loss: Loss = "softmax"
-    """What is descended: softmax over the whole catalogue, or over a sample, or binary
-    cross-entropies of sampled items."""
-    label_smoothing: float = 0.0
-    """softmax: share of each target that is spread over the catalogue."""
-    n_negatives: int = 512
-    """The others: items that a batch is compared with, K; of a smaller catalogue all."""
-    negative_power: float = 0.0
-    """The others: items are drawn in proportion to their events to this power; 0: evenly."""
-    calibration: float = 0.75
-    """gbce: how far it undoes that few negatives make sure, 0 to 1."""
-
-    def __post_init__(self) -> None:
-        check_choice("loss", self.loss, get_args(Loss))
-        check_whole("n_negatives", self.n_negatives)
-        check_number("negative_power", self.negative_power, lowest=0, below=10)
-        check_number("label_smoothing", self.label_smoothing, lowest=0, below=1)
-        check_number("calibration", self.calibration, lowest=0)
-        if self.calibration > 1:
-            raise ValueError(f"calibration must be from 0 to 1, not {self.calibration}")
 
 
 class Objective:

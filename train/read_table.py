@@ -15,10 +15,10 @@ import pyarrow.parquet
 from attnrec.runtime.errors import DataError
 from attnrec.train.csv_lines import csv_header, find_csv_fault, find_unclosed_quote
 from attnrec.train.raw_table import RawTable
+from attnrec.train.sources import checked_suffix
 
 Source = str | Path | pd.DataFrame | RawTable
 
-_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _CSV_BLOCK_BYTES = 4 << 20
 
 
@@ -35,7 +35,7 @@ def read_table(source: Source, wanted: Mapping[str, str], coded: Iterable[str]) 
         _check_columns(source.name, source.columns.column_names, wanted)
         return RawTable(source.name, source.columns.select(list(wanted)))
     path = Path(source)
-    suffix = _checked_suffix(path)
+    suffix = checked_suffix(path)
     try:
         if suffix == ".parquet":
             return RawTable(path.name, _read_parquet(path, wanted, set(coded)))
@@ -47,21 +47,6 @@ def read_table(source: Source, wanted: Mapping[str, str], coded: Iterable[str]) 
         ) from error
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{path.name}: the file cannot be read: {error}") from error
-
-
-def _checked_suffix(path: Path) -> str:
-    if path.is_dir():
-        raise DataError(f"{path} is a directory; name one file ({', '.join(_SUFFIXES)})")
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file")
-    for suffix in _SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            if path.stat().st_size == 0:
-                raise DataError(f"{path.name}: the file is empty")
-            return suffix
-    raise DataError(
-        f"{path.name}: unknown kind of file; the name must end in {', '.join(_SUFFIXES)}"
-    )
 
 
 def _check_columns(name: str, present: list[str], wanted: Mapping[str, str]) -> None:

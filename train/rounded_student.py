@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from attnrec.train.batches import Batch, Batches
+from attnrec.train.models.learned_configs import LossConfig
 from attnrec.train.models.protocol import LearnedModel, TableModel
-from attnrec.train.objective import LossConfig, Objective
+from attnrec.train.objective import Objective
 from attnrec.train.split import Split
 
 TARGETS = 0.15

@@ -1,12 +1,7 @@
 """A run directory: everything about one trained model, complete by itself."""
 
-import glob
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,29 +12,26 @@ import safetensors
 import safetensors.torch
 
 from attnrec.runtime.errors import RunError
-from attnrec.runtime.files import sync_directory, sync_file
 from attnrec.runtime.version import __version__
-from attnrec.train.checkpoint import checkpoint_files, unfinished_directory
 from attnrec.train.config import TrainConfig
-from attnrec.train.interactions import EVENTS_FILE, ITEMS_FILE, Interactions
+from attnrec.train.interactions import Interactions
 from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.recipe import DataRecipe
+from attnrec.train.run_directory import (
+    CATALOGUE_FILE,
+    CONFIG_FILE,
+    CURVE_FILE,
+    DATA_FILE,
+    METRICS_FILE,
+    REPORT_FILE,
+    WEIGHTS_FILE,
+    check_run,
+    replace_directory,
+)
 from attnrec.train.run_report.page import run_report
 from attnrec.train.split import Catalogue, Split, all_events, divide
-from attnrec.train.tuning_store import search_file
-
-_CONFIG, _DATA, _METRICS = "config.json", "data.json", "metrics.json"
-_WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "learning_curve.png"
-REPORT_FILE = "report.html"
-"""What a person looks at, where a report was asked for."""
-MODEL_FILE = "model.onnx"
-"""Where a run is exported to unless told otherwise."""
-_OWN_FILES = {
-    _CONFIG, _DATA, _METRICS, _WEIGHTS, _CATALOGUE, _CURVE, EVENTS_FILE, ITEMS_FILE, MODEL_FILE,
-    REPORT_FILE,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,15 +57,11 @@ class Run:
     def load(cls, directory: str | Path) -> "Run":
         """Read a run directory. `RunError` if it is missing, incomplete or damaged."""
         path = Path(directory)
-        if not (path / _CONFIG).is_file():
-            raise RunError(
-                f"{path} is not a run directory: it has no {_CONFIG}. "
-                "Train one with attnrec-train, or name the directory that attnrec-train wrote"
-            )
-        stored = _read_json(path / _CONFIG)
-        data = _read_json(path / _DATA)
+        check_run(path)
+        stored = _read_json(path / CONFIG_FILE)
+        data = _read_json(path / DATA_FILE)
         log = Interactions.load(path)
-        metrics = _read_json(path / _METRICS)
+        metrics = _read_json(path / METRICS_FILE)
         try:
             config = TrainConfig.from_json(stored["train"])
             recipe = DataRecipe.from_json(data["recipe"])
@@ -82,23 +70,23 @@ class Run:
             model = kind.model(kind.config(**stored["model_config"]))
             # Everything is derived from the log; the stored catalogue proves that it still is.
             if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
-                raise RunError(f"{path}: {_CATALOGUE} does not follow from the interactions")
-            model.load_state_dict(safetensors.torch.load_file(path / _WEIGHTS))
+                raise RunError(f"{path}: {CATALOGUE_FILE} does not follow from the interactions")
+            model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS_FILE))
             report = data["report"]
             for key in ("valid", "best_epoch"):
                 if key not in metrics:
-                    raise RunError(f"{path / _METRICS} has no {key!r}; train again")
+                    raise RunError(f"{path / METRICS_FILE} has no {key!r}; train again")
         except (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
             raise RunError(f"{path} is damaged ({error!r}); train again") from error
         except safetensors.SafetensorError as error:
-            raise RunError(f"{path / _WEIGHTS} is damaged ({error}); train again") from error
+            raise RunError(f"{path / WEIGHTS_FILE} is damaged ({error}); train again") from error
         return cls(path, config, recipe, report, split, model.eval(), metrics)
 
     def save(self) -> None:
         """Write the whole directory, replacing an earlier run there only when all is written."""
-        with _replace_directory(self.directory) as path:
+        with replace_directory(self.directory) as path:
             _write_json(
-                path / _CONFIG,
+                path / CONFIG_FILE,
                 {
                     "attnrec": __version__,
                     "train": self.config.to_json(),
@@ -106,107 +94,19 @@ class Run:
                     "final": self.split.final,
                 },
             )
-            _write_json(path / _DATA, {"recipe": self.recipe.to_json(), "report": self.data})
-            _write_json(path / _METRICS, self.metrics)
+            _write_json(path / DATA_FILE, {"recipe": self.recipe.to_json(), "report": self.data})
+            _write_json(path / METRICS_FILE, self.metrics)
             self.split.interactions.save(path)
-            _save_catalogue(self.split.catalogue, path / _CATALOGUE)
+            _save_catalogue(self.split.catalogue, path / CATALOGUE_FILE)
             # Not save_file: a full disk is then the OSError that it is, not a SafetensorError.
-            (path / _WEIGHTS).write_bytes(safetensors.torch.save(self.model.state_dict()))
+            (path / WEIGHTS_FILE).write_bytes(safetensors.torch.save(self.model.state_dict()))
             if len(self.metrics.get("epochs", ())) > 1:
-                draw_learning_curve(self.metrics["epochs"], path / _CURVE)
+                draw_learning_curve(self.metrics["epochs"], path / CURVE_FILE)
             if "report" in self.metrics:
                 page = run_report(
                     self.config, self.model.config, self.recipe, self.data, self.metrics
                 )
                 (path / REPORT_FILE).write_text(page, "utf-8", errors="backslashreplace")
-
-
-def check_target(directory: Path, *, resume: bool = False, tuning: bool = False) -> None:
-    """Refuse, before hours of training, a target that holds something else than a run.
-
-    resume: it may have an unfinished training beside it; tuning: an unfinished search.
-    """
-    parent, unfinished = directory.absolute().parent, unfinished_directory(directory)
-    for place in (directory, unfinished):
-        if place.exists() and not place.is_dir():
-            raise RunError(f"{place} is a file; name a directory for the run with --out")
-    if directory.is_dir():
-        foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES)
-        if foreign:
-            raise RunError(
-                f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
-                "move it away, or name another directory with --out"
-            )
-    if not parent.is_dir():
-        raise RunError(f"{parent} does not exist; make it first, or name another --out")
-    try:
-        str(directory.absolute()).encode()
-    except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
-        raise RunError(f"{str(directory)!a} is not valid Unicode; name another --out") from error
-    for place in (parent, unfinished):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise RunError(f"{place} is not writable; name another --out")
-    _tidy_after_kill(directory)
-    _check_unfinished(directory, resume=resume, tuning=tuning)
-
-
-def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
-    """Refuse to begin anew what was interrupted, or to go on with it as something else."""
-    unfinished = unfinished_directory(directory)
-    if search_file(directory).exists() and not (resume and tuning):
-        raise RunError(
-            f"{unfinished} holds a search that was interrupted: go on with --tune MINUTES "
-            "--resume (tune(..., resume=True)), or delete that directory to train anew"
-        )
-    if tuning and checkpoint_files(unfinished):
-        raise RunError(
-            f"{unfinished} holds a training that was interrupted, not a search: go on without "
-            "--tune, or delete that directory to search anew"
-        )
-    if not resume and checkpoint_files(unfinished):
-        raise RunError(
-            f"{unfinished} holds a training that was interrupted: go on with --resume "
-            "(resume=True), or delete that directory to train anew"
-        )
-
-
-@contextmanager
-def _replace_directory(target: Path) -> Iterator[Path]:
-    """Yield a new directory beside `target` that takes its name when the block succeeds."""
-    target = target.absolute()
-    token = secrets.token_hex(4)
-    fresh = target.with_name(f".{token}.{target.name}")
-    old = target.with_name(f".{token}.old.{target.name}")
-    fresh.mkdir()
-    try:
-        yield fresh
-        # On the disk before the checkpoints of its training go: a power cut must not take both.
-        for path in fresh.iterdir():
-            sync_file(path)
-        sync_directory(fresh)
-        if target.exists():
-            os.replace(target, old)
-        # Killed here, a process leaves no run under this name: see _tidy_after_kill.
-        os.replace(fresh, target)
-        sync_directory(target.parent)
-    except BaseException:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _tidy_after_kill(target: Path) -> None:
-    """Put right what a process left that was killed while it replaced `target`."""
-    target = target.absolute()
-    token, name = "." + 8 * "[0-9a-f]", glob.escape(target.name)
-    for old in target.parent.glob(f"{token}.old.{name}"):
-        if not target.exists():
-            os.replace(old, target)  # the new run is made again from its last checkpoint
-        shutil.rmtree(old, ignore_errors=True)
-    for fresh in target.parent.glob(f"{token}.{name}"):
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _save_catalogue(catalogue: Catalogue, path: Path) -> None:
@@ -220,7 +120,7 @@ def _save_catalogue(catalogue: Catalogue, path: Path) -> None:
 
 
 def _stored_item_ids(path: Path) -> list[int] | list[str]:
-    table = pyarrow.parquet.read_table(path / _CATALOGUE, columns=["item_id"])
+    table = pyarrow.parquet.read_table(path / CATALOGUE_FILE, columns=["item_id"])
     ids: list[int] | list[str] = table["item_id"].to_pylist()
     return ids
 

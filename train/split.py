@@ -4,27 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.interactions import Interactions
+from attnrec.train.protocols import Part, SplitName
 from attnrec.train.users import Users
 
 ItemIds = NDArray[np.int64] | NDArray[np.object_]
-Part = Literal["valid", "test"]
-SplitName = Literal["leave-one-out", "last-session"]
-
-_RANKING = "the rest is trained on; whole catalogue ranked; ties count against the model"
-PROTOCOLS: dict[SplitName, str] = {
-    "leave-one-out": "leave-one-out: per user the last event is the test target, the second last "
-    f"the validation target, {_RANKING}",
-    "last-session": "last-session: per user all events of the last timestamp are the test "
-    f"targets, those of the second last the validation targets, {_RANKING}",
-}
-"""What each split means, for people and for the file."""
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,15 @@ from attnrec.train.models.protocol import (
     LearnedModel,
     RecommenderModel,
 )
-from attnrec.train.movielens import with_known_columns
+from attnrec.train.movielens_editions import with_known_columns
+from attnrec.train.protocols import PROTOCOLS
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
-from attnrec.train.run import MODEL_FILE, Run, check_target
+from attnrec.train.run import Run
+from attnrec.train.run_directory import MODEL_FILE, check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
-from attnrec.train.split import PROTOCOLS, Split, all_events, divide, same_time_share
+from attnrec.train.split import Split, all_events, divide, same_time_share
 from attnrec.train.training_state import EpochRecord, best_epoch
 from attnrec.train.validation import Validation
 

@@ -12,21 +12,19 @@ from pathlib import Path
 
 import torch
 
-from attnrec.train.checks import check_number
 from attnrec.train.config import TrainConfig
 from attnrec.train.interactions import Interactions
-from attnrec.train.models import MODELS
-from attnrec.train.models.protocol import LearnedModel
-from attnrec.train.movielens import with_known_columns
+from attnrec.train.movielens_editions import with_known_columns
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
-from attnrec.train.run import Run, check_target
+from attnrec.train.run import Run
+from attnrec.train.run_directory import check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.split import divide
 from attnrec.train.training import read_log, training_identity
-from attnrec.train.tuning_search import Search, TuningProgress, study_module
-from attnrec.train.tuning_space import given_by_hand, search_space, values_of
+from attnrec.train.tuning_search import Search, TuningProgress
+from attnrec.train.tuning_space import check_tuning
 from attnrec.train.tuning_store import TuningStore
 from attnrec.train.validation import Validation
 
@@ -100,19 +98,6 @@ def tune_log(
         run = Run(Path(out), best_config, recipe, report.to_json(), split, model, metrics)
         run.save()
     return run
-
-
-def check_tuning(config: TrainConfig, minutes: float) -> None:
-    """`ValueError` for a search that cannot be, before a log is read."""
-    check_number("tune", minutes, above=0)
-    if not issubclass(MODELS[config.model].model, LearnedModel):
-        learned = [name for name in MODELS if issubclass(MODELS[name].model, LearnedModel)]
-        raise ValueError(
-            f"model {config.model} counts and has no training to tune: train it without --tune, "
-            f"or tune one that learns: {', '.join(learned)}"
-        )
-    search_space(values_of(config, config.model_config(n_items=1)), given_by_hand(config))
-    study_module()
 
 
 @contextmanager

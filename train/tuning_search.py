@@ -47,12 +47,8 @@ class TuningProgress(Protocol):
 
 def study_module() -> ModuleType:
     """Imported only for a search: it takes a while, and optuna is an extra."""
-    try:
-        from attnrec.train import tuning_study
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"--tune needs {error.name}, which is not installed: pip install 'attnrec[tune]'"
-        ) from error
+    from attnrec.train import tuning_study
+
     return tuning_study
 
 

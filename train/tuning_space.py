@@ -8,14 +8,18 @@ rule stays as the recipe has it. To search wider, change a line.
 import math
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_args
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from attnrec.train.checks import check_number
 from attnrec.train.config import TrainConfig
-from attnrec.train.models.attention_pool import Attention, Query
-from attnrec.train.models.protocol import HistoryConfig
-from attnrec.train.models.sasrec import Block
+from attnrec.train.models import MODELS
+from attnrec.train.models.learned_configs import Attention, Block, Query
+
+if TYPE_CHECKING:
+    from attnrec.train.models.protocol import HistoryConfig
 
 _DIGITS = 3  # of a value that is tried: nobody can tell more of them apart
 _MOST_CHANGES = 3  # settings that the first trials change at once
@@ -132,7 +136,7 @@ def given_by_hand(config: TrainConfig) -> set[str]:
     return {*changed, *config.settings} - {"settings"}
 
 
-def values_of(config: TrainConfig, model_config: HistoryConfig) -> dict[str, Any]:
+def values_of(config: TrainConfig, model_config: "HistoryConfig") -> dict[str, Any]:
     """Every setting that a rule knows, by name."""
     training = {name: getattr(config, name) for name in _TRAINING}
     training["batch_events"] = config.schedule.batch_events
@@ -161,6 +165,22 @@ def search_space(values: Mapping[str, Any], given: Set[str]) -> dict[str, Range]
             "train without --tune"
         )
     return space
+
+
+def check_tuning(config: TrainConfig, minutes: float) -> None:
+    """`ValueError` for a search that cannot be, before a log is read."""
+    check_number("tune", minutes, above=0)
+    if not MODELS[config.model].learns:
+        learned = [name for name, kind in MODELS.items() if kind.learns]
+        raise ValueError(
+            f"model {config.model} counts and has no training to tune: train it without --tune, "
+            f"or tune one that learns: {', '.join(learned)}"
+        )
+    search_space(values_of(config, config.model_config(n_items=1)), given_by_hand(config))
+    if find_spec("optuna") is None:
+        raise ValueError(
+            "--tune needs optuna, which is not installed: pip install 'attnrec[tune]'"
+        )
 
 
 def _let_heads_divide(space: dict[str, Range], values: Mapping[str, Any]) -> None:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
-from attnrec.train.checkpoint import check_identity, unfinished_directory
+from attnrec.train.checkpoint import check_identity
+from attnrec.train.run_directory import SEARCH_FILE, search_file, unfinished_directory
 
-_STATE = "tuning.json"
 _WEIGHTS = "trial-{:06}.safetensors"
 _GAINS = "validation/gains"  # no part of a model has a name like this
 
@@ -145,7 +145,7 @@ class TuningStore:
 
     def remove(self) -> None:
         """The run is saved: nothing of this is needed any more."""
-        (self.directory / _STATE).unlink(missing_ok=True)
+        (self.directory / SEARCH_FILE).unlink(missing_ok=True)
         for path in self.directory.glob("trial-*.safetensors"):
             path.unlink(missing_ok=True)
         self.tidy()
@@ -164,7 +164,7 @@ class TuningStore:
             "weights": self._sha256,
             "trials": [trial.to_json() for trial in self.trials],
         }
-        self._write(_STATE, json.dumps(state, indent=1).encode())
+        self._write(SEARCH_FILE, json.dumps(state, indent=1).encode())
 
     def _write(self, name: str, content: bytes) -> None:
         self.directory.mkdir(exist_ok=True)
@@ -180,8 +180,3 @@ class TuningStore:
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
     """The first with the best figure, of those that count."""
     return max((t for t in trials if t.counts), key=lambda t: t.ndcg or 0.0, default=None)
-
-
-def search_file(run_directory: Path) -> Path:
-    """What is there while a search for that run directory is not finished."""
-    return unfinished_directory(run_directory) / _STATE

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from attnrec.export.draft import Drafts
-from attnrec.train.models.fusion import MOST_EASE_ITEMS, Fusion, FusionConfig
+from attnrec.train.models.fusion import Fusion
+from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.neighbours import NeighbourModel
 from attnrec.train.models.sasrec import SASRec
 from attnrec.train.run import Run

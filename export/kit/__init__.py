@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 
 from attnrec import runtime
+from attnrec.export.limits import check_kit_folder
 from attnrec.runtime import Recommender
 from attnrec.runtime.files import sync_directory, sync_file
 from attnrec.runtime.measuring import Subject, cold_starts
@@ -26,15 +27,6 @@ _WITHOUT_HASHES = """\
 """
 _N_EXAMPLES = 2  # ids in the question of the README
 _HEADROOM = 1.5  # of memory: another processor, other threads, longer lists
-
-
-def check_kit_folder(folder: Path) -> None:
-    """`ValueError` where a kit cannot be written: a folder with something in it, or a file."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(
-            f"{folder} is there already, and not an empty folder: a kit is written whole or not "
-            "at all; name a new folder, or remove that one first"
-        )
 
 
 def write_kit(file: Path, folder: Path) -> None:

@@ -22,8 +22,9 @@ from attnrec.train.device import (
     training_device,
 )
 from attnrec.train.models import MODELS
+from attnrec.train.models.learned_configs import Loss, LossConfig
 from attnrec.train.models.protocol import LearnedModel, TableModel, catalogue_scores
-from attnrec.train.objective import Loss, LossConfig, Objective
+from attnrec.train.objective import Objective
 from attnrec.train.training_state import TrainingState
 
 META = torch.device("meta")

@@ -7,7 +7,8 @@ import torch
 
 from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.models.ease import Ease
-from attnrec.train.models.fusion import MOST_EASE_ITEMS, Fusion, FusionConfig
+from attnrec.train.models.fusion import Fusion
+from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.protocol import catalogue_scores
 from attnrec.train.split import leave_one_out

@@ -11,7 +11,7 @@ from attnrec.runtime.errors import DataError
 from attnrec.train import TrainConfig, train
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
-from attnrec.train.movielens import with_known_columns
+from attnrec.train.movielens_editions import with_known_columns
 from attnrec.train.recipe import DataRecipe
 
 PLAIN = DataRecipe()

@@ -8,7 +8,8 @@ import torch
 
 from attnrec.train import TrainConfig, train
 from attnrec.train.losses import catalogue_softmax
-from attnrec.train.objective import Loss, LossConfig, Objective
+from attnrec.train.models.learned_configs import Loss, LossConfig
+from attnrec.train.objective import Objective
 
 N_EVENTS = np.arange(30, 0, -1)
 

@@ -17,7 +17,7 @@ from attnrec.train import Run, TrainConfig, train, train_final
 from attnrec.train.interactions import Interactions
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.reference import Reference
-from attnrec.train.run import check_target
+from attnrec.train.run_directory import check_target
 from attnrec.train.training import read_log, train_log
 from attnrec.train.validation import Validation
 

@@ -2,25 +2,30 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
-from attnrec.train.models.content_based import ContentBased, ContentBasedConfig
-from attnrec.train.models.ease import Ease, EaseConfig
-from attnrec.train.models.fusion import Fusion, FusionConfig
-from attnrec.train.models.fusion_recipe import fusion_recipe
-from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
-from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
-from attnrec.train.models.neumf import NeuMF, NeuMFConfig
-from attnrec.train.models.pair_model import PairConfig
-from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
-from attnrec.train.models.popularity import Popularity, PopularityConfig
-from attnrec.train.models.protocol import RecommenderModel
-from attnrec.train.models.sasrec import SASRec, SASRecConfig
-from attnrec.train.models.user_item_attention import UserItemAttention
-from attnrec.train.split import Split
+from attnrec.train.models.counted_configs import (
+    ContentBasedConfig,
+    EaseConfig,
+    ItemKNNConfig,
+    MarkovChainConfig,
+    PersonalFrequencyConfig,
+    PopularityConfig,
+)
+from attnrec.train.models.learned_configs import (
+    AttentionPoolConfig,
+    FusionConfig,
+    NeuMFConfig,
+    PairConfig,
+    SASRecConfig,
+)
 
-Recipe = Callable[[Split], Mapping[str, tuple[Any, str]]]
+if TYPE_CHECKING:
+    from attnrec.train.models.protocol import RecommenderModel
+    from attnrec.train.split import Split
+
+Recipe = Callable[["Split"], Mapping[str, tuple[Any, str]]]
 """Value and reason by name of the setting."""
 
 
@@ -31,24 +36,54 @@ class ModelKind:
     config: type[Any]
     """Its settings, a frozen dataclass; those without a default follow from the log: `n_items`,
     and where the model has them `n_users`, `n_tags`."""
-    model: type[RecommenderModel]
-    """Its module, made from the settings."""
-    recipe: Recipe | None = None
-    """What of its settings and of its training follows from the log."""
+    made_by: "type[RecommenderModel] | str"
+    """Its module, made from the settings. "file:Name" is one of this folder, imported when it is
+    asked for: it needs torch, and commands check settings without it."""
+    ruled_by: "Recipe | str | None" = None
+    """What of its settings and of its training follows from the log; likewise."""
+    counts: bool = False
+    """Of one of this folder, whether it is set in one pass over the log, without epochs."""
+
+    @property
+    def model(self) -> "type[RecommenderModel]":
+        """Its module."""
+        model: type[RecommenderModel] = _found(self.made_by)
+        return model
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What of its settings and of its training follows from the log."""
+        recipe: Recipe | None = _found(self.ruled_by)
+        return recipe
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is trained, epoch by epoch."""
+        if isinstance(self.made_by, str):
+            return not self.counts
+        from attnrec.train.models.protocol import LearnedModel
+
+        return issubclass(self.made_by, LearnedModel)
+
+
+def _found(what: Any) -> Any:
+    return resolve_name(f"{__name__}.{what}") if isinstance(what, str) else what
 
 
 MODELS: dict[str, ModelKind] = {
-    "fusion": ModelKind(FusionConfig, Fusion, fusion_recipe),
-    "sasrec": ModelKind(SASRecConfig, SASRec),
-    "attention-pool": ModelKind(AttentionPoolConfig, AttentionPool),
-    "user-item-attention": ModelKind(PairConfig, UserItemAttention),
-    "neumf": ModelKind(NeuMFConfig, NeuMF),
-    "markov-chain": ModelKind(MarkovChainConfig, MarkovChain),
-    "item-knn": ModelKind(ItemKNNConfig, ItemKNN),
-    "ease": ModelKind(EaseConfig, Ease),
-    "content-based": ModelKind(ContentBasedConfig, ContentBased),
-    "personal-frequency": ModelKind(PersonalFrequencyConfig, PersonalFrequency),
-    "popularity": ModelKind(PopularityConfig, Popularity),
+    "fusion": ModelKind(FusionConfig, "fusion:Fusion", "fusion_recipe:fusion_recipe"),
+    "sasrec": ModelKind(SASRecConfig, "sasrec:SASRec"),
+    "attention-pool": ModelKind(AttentionPoolConfig, "attention_pool:AttentionPool"),
+    "user-item-attention": ModelKind(PairConfig, "user_item_attention:UserItemAttention"),
+    "neumf": ModelKind(NeuMFConfig, "neumf:NeuMF"),
+    "markov-chain": ModelKind(MarkovChainConfig, "markov_chain:MarkovChain", counts=True),
+    "item-knn": ModelKind(ItemKNNConfig, "item_knn:ItemKNN", counts=True),
+    "ease": ModelKind(EaseConfig, "ease:Ease", counts=True),
+    "content-based": ModelKind(ContentBasedConfig, "content_based:ContentBased", counts=True),
+    "personal-frequency": ModelKind(
+        PersonalFrequencyConfig, "personal_frequency:PersonalFrequency", counts=True
+    ),
+    "popularity": ModelKind(PopularityConfig, "popularity:Popularity", counts=True),
 }
 
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {

@@ -18,8 +18,6 @@ a sum knows no order. One layer, no feed-forward network: what attention alone c
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,56 +30,12 @@ from attnrec.train.attention import (
     attention_weights,
     dot_product_scores,
 )
-from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.dropout import Dropout
+from attnrec.train.models.learned_configs import AttentionPoolConfig
 from attnrec.train.models.protocol import TableModel
-from attnrec.train.models.sasrec import Logits
-from attnrec.train.objective import LossConfig
 from attnrec.train.sphere import on_sphere
 
-Attention = Literal["dot", "additive", "self", "multi-head"]
-Query = Literal["last", "learned"]
-
 _FADING = 0.5  # at first; without it a young model takes the mean of everything
-
-
-@dataclass(frozen=True)
-class AttentionPoolConfig(LossConfig):
-    """The shape of the model."""
-
-    n_items: int
-    """Items in the catalogue, N; the table has one row more, row 0, the start token."""
-    attention: Attention = "self"
-    """How the events of a history are weighed."""
-    query: Query = "last"
-    """Who asks: the newest item, or a learned vector."""
-    max_len: int = 50
-    """Newest events of a history that count, T."""
-    hidden_dim: int = 64
-    """Width of item vectors and states, D, and of the hidden layer of `additive`, H."""
-    n_heads: int = 2
-    """Heads of `multi-head`; must divide `hidden_dim`."""
-    dropout: float = 0.3
-    """Share of the numbers of item vectors dropped in training."""
-    logits: Logits = "cosine"
-    """Item vectors and states on the unit sphere, or as they are."""
-    temperature: float = 0.07
-    """Logits are divided by this."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("n_items", "max_len", "hidden_dim", "n_heads"):
-            check_whole(name, getattr(self, name))
-        check_number("dropout", self.dropout, lowest=0, below=1)
-        check_number("temperature", self.temperature, above=0)
-        check_choice("attention", self.attention, get_args(Attention))
-        check_choice("query", self.query, get_args(Query))
-        check_choice("logits", self.logits, get_args(Logits))
-        if self.attention == "multi-head" and self.hidden_dim % self.n_heads:
-            raise ValueError(
-                f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
-                "change one of them"
-            )
 
 
 class AttentionPool(TableModel):

@@ -12,23 +12,15 @@ history fades, d.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.models.neighbours import NeighbourConfig, NeighbourModel, products_of_rows
+from attnrec.train.models.counted_configs import ContentBasedConfig
+from attnrec.train.models.neighbours import NeighbourModel, products_of_rows
 from attnrec.train.split import Catalogue, Split
 
 _WORD = re.compile(r"\w\w+")
-
-
-@dataclass(frozen=True)
-class ContentBasedConfig(NeighbourConfig):
-    """Nothing to set but how a history fades and how many neighbours there are."""
-
-    history_decay: float | None = None
-    """Weight of an event against the one after it, when scoring, d; None: validation chooses."""
 
 
 class ContentBased(NeighbourModel):

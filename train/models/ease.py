@@ -12,35 +12,19 @@ answer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.checks import check_number
-from attnrec.train.models.neighbours import NeighbourConfig, NeighbourModel, events_matrix
+from attnrec.train.models.counted_configs import EaseConfig
+from attnrec.train.models.neighbours import NeighbourModel, events_matrix
 from attnrec.train.split import Split
 
 _LAMBDAS = (30.0, 100.0, 300.0, 1000.0)
 _MATRICES = 3  # X^T X, P and one to work in; in float32, which ranks like float64
 _ROWS = 512  # of B, sorted at once
-
-
-@dataclass(frozen=True)
-class EaseConfig(NeighbourConfig):
-    """How much the closed form is held back, and what it may cost."""
-
-    regularization: float | None = None
-    """Lambda; None: validation chooses."""
-    most_gb: float = 8.0
-    """Memory that its N x N matrices may take; a larger catalogue is refused."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.regularization is not None:
-            check_number("regularization", self.regularization, above=0)
-        check_number("most_gb", self.most_gb, above=0)
 
 
 class Ease(NeighbourModel):

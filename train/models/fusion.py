@@ -12,73 +12,23 @@ chooses how fast a history fades for the transitions, and then w and v.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnrec.train.checks import check_number
-from attnrec.train.models.ease import Ease, EaseConfig
-from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
-from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.models.ease import Ease
+from attnrec.train.models.learned_configs import FusionConfig
+from attnrec.train.models.markov_chain import MarkovChain
+from attnrec.train.models.sasrec import SASRec
 from attnrec.train.split import Split
 
-MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
-_UNTUNED_WEIGHT, _UNTUNED_DECAY, _UNTUNED_EASE = 1.0, 0.7, 0.5  # while it is trained
+_UNTUNED_WEIGHT, _UNTUNED_EASE = 1.0, 0.5  # while it is trained
 _LEAST_SUM = 1e-6  # below the prior of the most frequent item: no NaN even without any count
-
-
-@dataclass(frozen=True)
-class FusionConfig(SASRecConfig):
-    """Attention as in `sasrec`, and how the counts are made and added."""
-
-    fading_sum: bool = True
-    """Add the fading sum of the history, through one matrix, to what the blocks find."""
-    count_weight: float | None = None
-    """Weight of the counts against attention, w; None: validation chooses."""
-    count_floor: float = 1e-3
-    """Share of the counts that every item has: how far counts can speak against an item."""
-    history_decay: float | None = None
-    """Weight of an event against the one after it, for the counts; None: validation chooses."""
-    ease: bool = False
-    """Add EASE as well, which looks at the whole history and at no order."""
-    ease_weight: float | None = None
-    """Weight of EASE against attention, v; None: validation chooses, and may leave EASE out."""
-    ease_regularization: float = 300.0
-    """Lambda of EASE."""
-    n_neighbours: int = 100
-    """Strongest transitions, and items for EASE, kept per item, M; the file grows with N * M."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.count_weight is not None:
-            check_number("count_weight", self.count_weight, lowest=0)
-        check_number("count_floor", self.count_floor, above=0)
-        self.chain()
-        if not isinstance(self.ease, bool):
-            raise ValueError(f"ease must be true or false, not {self.ease!r}")
-        if self.ease and self.n_items > MOST_EASE_ITEMS:
-            raise ValueError(
-                f"ease is for {MOST_EASE_ITEMS:,} items at most, and here are {self.n_items:,}: "
-                "leave it out (ease=false), or drop rare items with --min-item-events"
-            )
-        if self.ease_weight is not None:
-            check_number("ease_weight", self.ease_weight, lowest=0)
-        check_number("ease_regularization", self.ease_regularization, above=0)
-
-    def chain(self) -> MarkovChainConfig:
-        """The same for the transitions alone."""
-        decay = _UNTUNED_DECAY if self.history_decay is None else self.history_decay
-        return MarkovChainConfig(self.n_items, history_decay=decay, n_neighbours=self.n_neighbours)
-
-    def solved(self) -> EaseConfig:
-        """The same for EASE alone."""
-        strength, kept = self.ease_regularization, self.n_neighbours
-        return EaseConfig(self.n_items, regularization=strength, n_neighbours=kept)
 
 
 class Fusion(SASRec):

@@ -6,7 +6,7 @@ is neither given nor here has its default. To try another rule, change a line.
 
 import numpy as np
 
-from attnrec.train.models.fusion import MOST_EASE_ITEMS
+from attnrec.train.models.learned_configs import MOST_EASE_ITEMS
 from attnrec.train.split import Split
 
 _LENGTHS = (20, 50, 100)

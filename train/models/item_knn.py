@@ -16,40 +16,14 @@ The order of a history does not count, nor how long ago something was, so `max_l
 only bounds the work for one answer.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from attnrec.train.checks import check_choice, check_number
-from attnrec.train.models.neighbours import (
-    NeighbourConfig,
-    NeighbourModel,
-    events_matrix,
-    products_of_rows,
-)
+from attnrec.train.models.counted_configs import ItemKNNConfig
+from attnrec.train.models.neighbours import NeighbourModel, events_matrix, products_of_rows
 from attnrec.train.split import Split
-
-Similarity = Literal["cosine", "bm25"]
-
-
-@dataclass(frozen=True)
-class ItemKNNConfig(NeighbourConfig):
-    """What makes two items similar."""
-
-    similarity: Similarity = "bm25"
-    """How users that two items share are weighed."""
-    k1: float = 1.2
-    """BM25: how soon taking the same item again stops counting, K1."""
-    b: float = 0.75
-    """BM25: how much a frequent item is discounted, B, from 0 to 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("similarity", self.similarity, get_args(Similarity))
-        check_number("k1", self.k1, lowest=0)
-        check_number("b", self.b, lowest=0, below=1 + 1e-9)
 
 
 class ItemKNN(NeighbourModel):

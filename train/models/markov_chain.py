@@ -8,38 +8,12 @@ fast a history fades, d, differs most between logs (0.4 for baskets, 0.7 or 0.8 
 validation chooses it.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.train.checks import check_number, check_whole
-from attnrec.train.models.neighbours import NeighbourConfig, NeighbourModel
+from attnrec.train.models.counted_configs import MarkovChainConfig
+from attnrec.train.models.neighbours import NeighbourModel
 from attnrec.train.split import Sequences, Split
-
-
-@dataclass(frozen=True)
-class MarkovChainConfig(NeighbourConfig):
-    """How far the chain looks and how it forgets."""
-
-    max_len: int = 20
-    """Newest events of a history that count."""
-    history_decay: float | None = None
-    """Weight of an event against the one after it, when scoring, d; None: validation chooses."""
-    n_neighbours: int = 200
-    """Strongest transitions kept per item, M; the file grows with N * M."""
-    window: int = 10
-    """Largest distance between two events that counts as a transition."""
-    distance_decay: float = 0.7
-    """Weight of distance s + 1 against distance s, when counting."""
-    popularity_discount: float = 0.25
-    """Scores are divided by (n_j + 1) to this power."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("window", self.window)
-        for name in ("distance_decay", "popularity_discount"):
-            check_number(name, getattr(self, name), lowest=0)
 
 
 class MarkovChain(NeighbourModel):

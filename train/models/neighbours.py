@@ -8,7 +8,7 @@ orders what no neighbour reaches.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -19,31 +19,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from attnrec.train.checks import check_number, check_whole
+from attnrec.train.models.counted_configs import NeighbourConfig
 from attnrec.train.models.protocol import CountModel
 from attnrec.train.split import Split
 
 _LARGEST_STEP = 1 << 23  # entries of W in memory at once: 200 MB with what sorts them
-
-
-@dataclass(frozen=True)
-class NeighbourConfig:
-    """How many neighbours, and how a history fades."""
-
-    n_items: int
-    """Items in the catalogue, N."""
-    max_len: int = 200
-    """Newest events of a history that count."""
-    history_decay: float | None = 1.0
-    """Weight of an event against the one after it, when scoring, d; None: validation chooses."""
-    n_neighbours: int = 100
-    """Strongest neighbours kept per item, M; the file grows with N * M."""
-
-    def __post_init__(self) -> None:
-        for name in ("n_items", "max_len", "n_neighbours"):
-            check_whole(name, getattr(self, name))
-        if self.history_decay is not None:
-            check_number("history_decay", self.history_decay, lowest=0)
 
 
 class NeighbourModel(CountModel):

@@ -5,28 +5,12 @@ MLP     z_1 = relu(W_1 [p'_u; q'_j] + b_1), z_2 = relu(W_2 z_1 + b_2)       9 an
 NeuMF   logit = h . [g; z_2]                                      11 and 12, before the sigmoid
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.checks import check_number
 from attnrec.train.dropout import Dropout
-from attnrec.train.models.pair_model import INITIAL_SPREAD, PairConfig, PairModel, UserVectors
-
-
-@dataclass(frozen=True)
-class NeuMFConfig(PairConfig):
-    """The shape of the model: D -> vectors of D and 2 D, hidden layers of 2 D and D."""
-
-    hidden_dim: int = 16
-    """Predictive factors of each half, D."""
-    dropout: float = 0.0
-    """Share of activations dropped in training."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("dropout", self.dropout, lowest=0, below=1)
+from attnrec.train.models.learned_configs import NeuMFConfig
+from attnrec.train.models.pair_model import INITIAL_SPREAD, PairModel, UserVectors
 
 
 class NeuMF(PairModel):

@@ -4,47 +4,19 @@ The history of such a model only says what is not to be recommended again.
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from attnrec.train.batches import Batch, Batches
-from attnrec.train.checks import check_number, check_whole
 from attnrec.train.losses import pair_cross_entropy
+from attnrec.train.models.learned_configs import PairConfig
 from attnrec.train.models.protocol import LearnedModel, ScoreModel
 from attnrec.train.pair_batches import PairBatches
 from attnrec.train.split import Split
 
 INITIAL_SPREAD = 0.05
 """Standard deviation of a new vector: short, so that popularity is learned first, then taste."""
-
-
-@dataclass(frozen=True)
-class PairConfig:
-    """The settings that these models have in common."""
-
-    n_items: int
-    """Items in the catalogue, N."""
-    n_users: int = 0
-    """Users of the log; row 0 of their table is the stranger."""
-    n_tags: int = 0
-    """Tags of users; 0: the model does not ask for any."""
-    max_len: int = 1
-    """Events of a history that count: none do, but the graph wants a width."""
-    hidden_dim: int = 32
-    """Width of the vectors, D."""
-    n_negatives: int = 4
-    """Items that the user has not taken, drawn anew for every event of every epoch."""
-    user_dropout: float = 0.1
-    """Share of the training events whose user is made a stranger."""
-
-    def __post_init__(self) -> None:
-        for name in ("n_items", "max_len", "hidden_dim", "n_negatives"):
-            check_whole(name, getattr(self, name))
-        check_whole("n_users", self.n_users, 0)
-        check_whole("n_tags", self.n_tags, 0)
-        check_number("user_dropout", self.user_dropout, lowest=0, below=1)
 
 
 class UserVectors(nn.Module):

@@ -6,28 +6,12 @@ n_j counts training events: less than one event of one's own, it orders what the
 took. Where seen items are excluded nothing but that order is left, so it equals popularity there.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from attnrec.train.checks import check_whole
+from attnrec.train.models.counted_configs import PersonalFrequencyConfig
 from attnrec.train.models.protocol import CountModel
 from attnrec.train.split import Split
-
-
-@dataclass(frozen=True)
-class PersonalFrequencyConfig:
-    """How far back a customer is remembered."""
-
-    n_items: int
-    """Items in the catalogue, N."""
-    max_len: int = 1000
-    """Newest events of a history that count: meant to be all of it."""
-
-    def __post_init__(self) -> None:
-        check_whole("n_items", self.n_items)
-        check_whole("max_len", self.max_len)
 
 
 class PersonalFrequency(CountModel):

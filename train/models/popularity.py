@@ -6,29 +6,13 @@ n_j counts training events, by their weights where they have some. The logarithm
 it keeps the scores of large logs within the range where float32 tells neighbours apart.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from attnrec.train.checks import check_whole
+from attnrec.train.models.counted_configs import PopularityConfig
 from attnrec.train.models.protocol import CountModel
 from attnrec.train.split import Split
-
-
-@dataclass(frozen=True)
-class PopularityConfig:
-    """Popularity has nothing to set."""
-
-    n_items: int
-    """Items in the catalogue, N."""
-    max_len: int = 1
-    """Events of a history that count: none do, but the graph wants a width."""
-
-    def __post_init__(self) -> None:
-        check_whole("n_items", self.n_items)
-        check_whole("max_len", self.max_len)
 
 
 class Popularity(CountModel):

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from attnrec.train.batches import Batch, Batches, SequenceBatches
 from attnrec.train.losses import catalogue_softmax
-from attnrec.train.objective import LossConfig, Objective
+from attnrec.train.models.learned_configs import LossConfig
+from attnrec.train.objective import Objective
 from attnrec.train.split import Split
 
 Context = Mapping[str, Tensor]

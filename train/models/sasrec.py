@@ -7,8 +7,6 @@ logits with a temperature, which learn in about half the epochs.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +14,9 @@ from torch import Tensor, nn
 
 from attnrec.train.attention import attention_weights, linear
 from attnrec.train.blocks import LiGRBlock, TransformerBlock
-from attnrec.train.checks import check_choice, check_number, check_whole
 from attnrec.train.dropout import Dropout
+from attnrec.train.models.learned_configs import SASRecConfig
 from attnrec.train.models.protocol import TableModel
-from attnrec.train.objective import LossConfig
 from attnrec.train.sphere import on_sphere
 from attnrec.train.time_gaps import (
     INPUTS,
@@ -32,56 +29,6 @@ from attnrec.train.time_gaps import (
 
 _FORGOTTEN = 0.15  # share of requests at an unknown time in training, with `time_gaps`
 _FADING = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6
-
-Logits = Literal["cosine", "dot"]
-Block = Literal["standard", "ligr"]
-
-
-@dataclass(frozen=True)
-class SASRecConfig(LossConfig):
-    """The shape of the model; everything that the weights alone do not say."""
-
-    n_items: int
-    """Items in the catalogue, N; the table has one row more, row 0, the start token."""
-    max_len: int = 50
-    """Newest events of a history that count, T."""
-    hidden_dim: int = 64
-    """Width of item vectors and states, D."""
-    n_blocks: int = 2
-    """Transformer blocks."""
-    n_heads: int = 2
-    """Attention heads; must divide `hidden_dim`."""
-    dropout: float = 0.3
-    """Share of activations dropped in training."""
-    logits: Logits = "cosine"
-    """Item vectors and states on the unit sphere, or as they are."""
-    temperature: float = 0.07
-    """Logits are divided by this."""
-    block: Block = "standard"
-    """Blocks as usual, or with gates and SwiGLU; see `blocks`."""
-    fading_sum: bool = False
-    """Add the fading sum of the history, through one matrix, to what the blocks find: then a young
-    model begins with what was taken lately, for which blocks need epochs."""
-    time_gaps: bool = False
-    """Look at when the events were and when it is asked, see `time_gaps`. Whoever asks may leave
-    both out."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("n_items", "max_len", "hidden_dim", "n_blocks", "n_heads"):
-            check_whole(name, getattr(self, name))
-        check_number("dropout", self.dropout, lowest=0, below=1)
-        check_number("temperature", self.temperature, above=0)
-        check_choice("logits", self.logits, get_args(Logits))
-        check_choice("block", self.block, get_args(Block))
-        for name in ("fading_sum", "time_gaps"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        if self.hidden_dim % self.n_heads:
-            raise ValueError(
-                f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
-                "change one of them"
-            )
 
 
 class SASRec(TableModel):

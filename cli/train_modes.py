@@ -1,0 +1,122 @@
+"""The ways to call `attnrec-train`: what each reads, and what of it is refused before any work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from attnrec.cli.modes import refuse_idle, refuse_unread
+from attnrec.cli.train_options import ALL, SETTINGS, check_log, config_of, has_titles, recipe_of
+from attnrec.export.family_directory import check_family_directory
+from attnrec.train.config import check_quantize_aware
+from attnrec.train.recipe import DataRecipe
+from attnrec.train.run_directory import check_run, check_target
+
+Given = Mapping[str, Any]
+
+_SPEECH = {"run_directory", "resume", "threads", "as_json", "verbose", "quiet", "version"}
+_LOG = {"data", "items", "users", *(f.name for f in fields(DataRecipe))}
+_SHARED = _SPEECH | _LOG | {"model", "split", "epochs", "max_minutes", "seed"}
+_TRAINING = _SHARED | {*SETTINGS, "assignments", "report"}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to call the command."""
+
+    reads: frozenset[str]
+    """Names of the parameters that decide something."""
+    why: str = ""
+    """Why others cannot be given."""
+    remedy: str = ""
+    """What to do but leave them out."""
+
+
+MODES = {
+    "new": Mode(frozenset(_TRAINING)),
+    "tune": Mode(frozenset(_TRAINING | {"tune"})),
+    "all": Mode(
+        frozenset(_SHARED | {"allow_users"}),
+        f"--model {ALL} trains every model as it is",
+        "train the model that you choose by its name",
+    ),
+    "final": Mode(
+        frozenset(_SPEECH | {"final", "report"}),
+        "--final repeats the recipe of its run",
+        "train a new run first",
+    ),
+    "init": Mode(
+        frozenset(
+            _SPEECH
+            | {"init_from", "quantize_aware", "data", "items", "users", "epochs"}
+            | {"max_minutes", "seed", "report"}
+        ),
+        "--init-from goes on as its run was trained",
+        "train a new run first",
+    ),
+}
+
+
+def mode_of(context: typer.Context, given: Given) -> str:
+    """The way that the command is called; `ValueError` for an option that it does not read."""
+    if given["final"] is not None:
+        name = "final"
+    elif given["init_from"] is not None or given["quantize_aware"] is not None:
+        name = "init"
+    elif given["model"] == ALL:
+        name = "all"
+    else:
+        name = "new" if given["tune"] is None else "tune"
+    mode, has_data = MODES[name], given["data"] is not None
+    if mode.why:
+        refuse_unread(context, mode.reads, mode.why, mode.remedy)
+    typed = given["events"] or given["event_weights"]
+    tables = "DATA" if name == "init" else "DATA (the embedded log has its own titles)"
+    refuse_idle(
+        context,
+        {
+            "allow_users": (name == "all", f"--model {ALL}"),
+            "event_col": (bool(typed), "--events or --event-weights"),
+            "rating_col": (given["min_rating"] is not None, "--min-rating"),
+            "title_col": (has_titles(given), "--items"),
+            "items": (has_data, tables),
+            "users": (has_data or name != "init", tables),
+        },
+    )
+    return name
+
+
+def target_of(mode: str, given: Given) -> Path:
+    """The run directory to write, which may follow from another."""
+    if given["run_directory"] is not None:
+        return Path(given["run_directory"])
+    if mode in ("final", "init"):
+        whole = Path(given["final"] or given["init_from"]).absolute()
+        return whole.with_name(f"{whole.name}-{given['quantize_aware'] or 'final'}")
+    return Path("attnrec-all" if mode == "all" else "attnrec-run")
+
+
+def check(mode: str, given: Given) -> None:
+    """Refuse what the arguments and a look at files tell, before torch is imported."""
+    if mode == "init" and None in (given["init_from"], given["quantize_aware"]):
+        raise ValueError("--init-from RUN and --quantize-aware PROFILE belong together: give both")
+    if mode in ("final", "init"):
+        check_run(given["final"] or given["init_from"])
+        if mode == "init":
+            check_quantize_aware(given["quantize_aware"])
+            check_log(given, None)
+        check_target(target_of(mode, given), resume=given["resume"])
+        return
+    config, recipe = config_of(given), recipe_of(given)
+    if mode == "tune":
+        from attnrec.train.tuning_space import check_tuning  # with numpy
+
+        check_tuning(config, given["tune"])
+    check_log(given, recipe)
+    target, resume = target_of(mode, given), given["resume"]
+    if mode == "all":
+        check_family_directory(target, resume=resume)
+    else:
+        check_target(target, resume=resume, tuning=mode == "tune")

@@ -1,0 +1,26 @@
+"""Where a family of models is kept, one run a model. Needs no torch."""
+
+from pathlib import Path
+
+from attnrec.runtime.errors import RunError
+from attnrec.train.models import FAMILY
+from attnrec.train.run_directory import check_target
+
+FIGURES, PICTURE = "comparison.json", "comparison.png"
+
+
+def check_family_directory(directory: Path, *, resume: bool) -> None:
+    """Refuse, before hours of training, a folder that holds something else."""
+    if directory.is_dir():
+        known = {FIGURES, PICTURE, *FAMILY, *(f"{name}.unfinished" for name in FAMILY)}
+        foreign = sorted({path.name for path in directory.iterdir()} - known)
+        if foreign:
+            raise RunError(
+                f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "
+                "another folder with --out"
+            )
+    elif directory.exists() or not directory.absolute().parent.is_dir():
+        raise RunError(f"{directory} cannot be made; name a folder with --out")
+    directory.mkdir(exist_ok=True)
+    for name in FAMILY:
+        check_target(directory / name, resume=resume)

@@ -1,0 +1,58 @@
+"""What is asked of a file: its profile, its place, what a smaller one may cost. Needs no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+NESTED, LOW_RANK = "int4+4", "int8+pca32"
+"""Profiles that exist for large catalogues only."""
+PROFILES = ("fp32", LOW_RANK, "int8", NESTED, "int4")
+"""From the largest file to the smallest."""
+_MIN_OVERLAP = {"int8": 0.98, LOW_RANK: 0.98, NESTED: 0.98, "int4": 0.9}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a price is too high and no file is written."""
+
+    min_overlap: float | None = None
+    """Least mean share of the exact top 10 that is still in the top 10; None: that of the profile,
+    0.98 for those of 8 bits and 0.9 for int4."""
+    max_ndcg_loss: float = 0.005
+    """Largest relative loss of test NDCG@10. A larger one counts where its paired 95 % interval
+    excludes 0: what chance alone explains is no loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_overlap", "max_ndcg_loss"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} must be a share from 0 to 1, not {share}")
+
+    def overlap_of(self, profile: str) -> float:
+        """The least overlap for a profile."""
+        return _MIN_OVERLAP[profile] if self.min_overlap is None else self.min_overlap
+
+
+def check_place(path: str | Path, profiles: Sequence[str]) -> None:
+    """`ValueError` for a place or a profile that there is not."""
+    if not Path(path).absolute().parent.is_dir():
+        raise ValueError(f"{Path(path).parent} is no folder; make it, or name another file")
+    for profile in profiles:
+        if profile not in PROFILES:
+            raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
+
+
+def check_most(limits: Mapping[str, float | None]) -> None:
+    """`ValueError` for a largest size or time that nothing can keep."""
+    for name, most in limits.items():
+        if most is not None and not most > 0:
+            raise ValueError(f"{name} must be above 0, not {most}")
+
+
+def check_kit_folder(folder: Path) -> None:
+    """`ValueError` where a kit cannot be written: a folder with something in it, or a file."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(
+            f"{folder} is there already, and not an empty folder: a kit is written whole or not "
+            "at all; name a new folder, or remove that one first"
+        )
