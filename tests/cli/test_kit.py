@@ -226,7 +226,7 @@ def test_a_socket_that_is_connected_already_is_read_like_a_pipe(kit) -> None:
 
 def test_systemd_finds_nothing_wrong_with_the_units(kit, tmp_path) -> None:
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
+        pytest.skip("systemd-analyze is not here: apt-get install systemd")
     units = [tmp_path / "attnrec.socket", tmp_path / "attnrec.service"]
     for unit in units:
         text = (kit / unit.name).read_text()

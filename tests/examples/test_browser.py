@@ -63,9 +63,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `built`, which is what `npm run build` makes."""
     node = shutil.which("node")
     if node is None:
-        pytest.skip("no node here: install Node 18 or newer with npm, then `make examples`")
+        pytest.skip("no node here: apt-get install nodejs npm, then make examples")
     if not (EXAMPLE / "node_modules").is_dir():
-        pytest.skip("onnxruntime-web is not installed: `npm ci` in examples/browser")
+        pytest.skip("onnxruntime-web is not installed: npm ci --prefix examples/browser")
     root = tmp_path_factory.mktemp("www")
     subprocess.run([node, EXAMPLE / "build.mjs", root / "built"], check=True, capture_output=True)
     return root
@@ -87,7 +87,7 @@ def chromium() -> Iterator[Browser]:
     named = os.environ.get("ATTNREC_CHROMIUM")
     path = named or shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
-        pytest.skip("no Chromium here: install one, or name it in ATTNREC_CHROMIUM")
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in ATTNREC_CHROMIUM")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=SWITCHES.split())

@@ -39,9 +39,9 @@ Ask = Callable[[Path, list[dict[str, Any]]], list[Any]]
 def node() -> str:
     path = shutil.which("node")
     if path is None:
-        pytest.skip("no node here: install Node 18 or newer with npm, then `make examples`")
+        pytest.skip("no node here: apt-get install nodejs npm, then make examples")
     if not (EXAMPLES / "node/node_modules").is_dir():
-        pytest.skip("onnxruntime-node is not installed: `npm ci` in examples/node")
+        pytest.skip("onnxruntime-node is not installed: npm ci --prefix examples/node")
     return path
 
 

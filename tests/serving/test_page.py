@@ -33,7 +33,7 @@ def context() -> Iterator[BrowserContext]:
     named = os.environ.get("ATTNREC_CHROMIUM")
     path = named or shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
-        pytest.skip("no Chromium here: install one, or name it in ATTNREC_CHROMIUM")
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in ATTNREC_CHROMIUM")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=SWITCHES.split())

@@ -20,7 +20,7 @@ def settings() -> dict[str, str]:
 
 def test_systemd_finds_nothing_wrong_with_it(tmp_path) -> None:
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
+        pytest.skip("systemd-analyze is not here: apt-get install systemd")
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/attnrec/bin/attnrec-serve", COMMAND))
     result = subprocess.run(
