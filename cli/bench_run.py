@@ -141,13 +141,13 @@ def _table(facts: Facts, timings: Timings) -> Table:
     for name in ("profile", "n_items", "file_mb"):
         table.add_row(name.replace("_", " "), *(_cell(fact[name]) for fact in facts))
     for title, unit in (("fresh process: ms", "_ms"), ("resident MB after", "_mb")):
-        table.add_row(f"\n[bold]{title}")
+        table.add_row(Text(f"\n{title}", style="bold"))
         told = [name for name in _STEPS if name.endswith(unit) and name in facts[0]["cold_start"]]
         for name in told:
             cells = [_cell(fact["cold_start"][name]) for fact in facts]
             table.add_row(f"  {_STEPS[name]}", *cells)
     rows = next(iter(timings.values()))
-    table.add_row("\n[bold]microseconds: median / p99")
+    table.add_row(Text("\nmicroseconds: median / p99", style="bold"))
     for history in one_by_one(rows):
         table.add_row(
             f"  history of {history}", *(_times(one_by_one(r)[history]) for r in timings.values())
@@ -155,7 +155,7 @@ def _table(facts: Facts, timings: Timings) -> Table:
     for batch in BATCHES[1:]:
         cells = [_times(usual(r)[batch, 1, 1]) for r in timings.values()]
         table.add_row(f"  {batch} histories of {rows[-1].history}", *cells)
-    table.add_row(f"\n[bold]histories of {rows[-1].history} a second")
+    table.add_row(Text(f"\nhistories of {rows[-1].history} a second", style="bold"))
     for kind in usual(rows):
         speeds = [usual(r).get(kind) for r in timings.values()]  # of torch only on one thread
         cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in speeds]

@@ -7,23 +7,25 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from attnrec.runtime.errors import AttnrecError
 from attnrec.runtime.version import __version__
 
-err = Console(stderr=True, highlight=False)
+# Ids, titles and paths hold brackets and colons: no text of ours is markup.
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """Progress and messages; standard output belongs to results."""
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False, emoji=False)
 """Results for people."""
 
 
 def say(message: str) -> None:
     """One line on standard error, as it is: not wrapped, so that paths in it can be copied."""
-    err.print(message, markup=False, soft_wrap=True)
+    err.print(message, soft_wrap=True)
 
 
 class _Said(logging.Handler):
@@ -56,9 +58,13 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     # Inside of typer's own handling, which ends an interrupted program without a word.
     app.command()(clean_errors()(command))
+    parser = typer.main.get_command(app)
+    texts: list[Any] = [parser, *parser.params]
+    for text in texts:  # attnrec[tune] is no markup either
+        text.help = escape(text.help) if getattr(text, "help", None) else None
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(args=arguments, prog_name=f"attnrec-{command.__name__}")
+        parser(args=arguments, prog_name=f"attnrec-{command.__name__}")
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
