@@ -12,6 +12,7 @@ from attnrec.cli.console import Quiet, Verbose, Version, run_command, say, set_v
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
 from attnrec.runtime.serving.computing import Limits
+from attnrec.runtime.serving.hosts import Hosts, hosts_in
 from attnrec.runtime.serving.reloading import Source
 from attnrec.runtime.serving.server import listen, token_of
 from attnrec.runtime.serving.server import serve as serve_until_stopped
@@ -53,6 +54,26 @@ def serve(
     deadline: Annotated[
         float, typer.Option(min=0.01, help="Seconds of computing after which a request gets 503.")
     ] = Limits.deadline,
+    keep_alive: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Seconds after which an idle connection is closed; more than the proxy in front.",
+        ),
+    ] = Limits.keep_alive,
+    allowed_hosts: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of this server in requests, with commas; without a token, localhost alone."
+        ),
+    ] = None,
+    allow_change: Annotated[
+        bool,
+        typer.Option(
+            "--allow-change",
+            help="Let a reload take a file with other ids or fewer inputs.",
+        ),
+    ] = False,
     access_log: Annotated[
         str | None,
         typer.Option(help="File for a JSON line a request, without ids; - for standard output."),
@@ -79,10 +100,11 @@ def serve(
     token = None if token_file is None else token_of(token_file)
     log = None if access_log is None else AccessLog(access_log)
     serve_until_stopped(
-        Source(file, unavailable),
+        Source(file, unavailable, allow_change),
         lambda: listen(host, port, others_may_ask=insecure or token is not None),
-        Limits(threads=threads, queue=queue, max_body=max_body, deadline=deadline),
+        Limits(threads, queue, max_body, deadline, keep_alive),
         token=token,
+        hosts=_hosts(allowed_hosts, host, insecure=insecure, has_token=token is not None),
         access_log=log,
         grace=grace,
         on_start=_announce,
@@ -90,6 +112,18 @@ def serve(
     # A computation that outlives the grace time still runs, in a thread of onnxruntime's code: the
     # interpreter is not taken down under it.
     os._exit(0)
+
+
+def _hosts(names: str | None, host: str, *, insecure: bool, has_token: bool) -> Hosts:
+    """What a server without a token may be called. `ValueError` for names beside a token."""
+    if names is not None and has_token:
+        raise ValueError(
+            "--allowed-hosts is for a server without a token; with --token-file a request is "
+            "checked by its token, whatever host it names: leave --allowed-hosts out"
+        )
+    given = [] if names is None else hosts_in(names)
+    # Whoever listens elsewhere is asked under that name or address.
+    return Hosts([*given, *([host] if insecure else [])], any_address=insecure)
 
 
 def _announce(service: Service, listener: socket.socket) -> None:

@@ -12,6 +12,7 @@ Result = TypeVar("Result")
 
 class _Current(threading.local):
     options: onnxruntime.RunOptions | None = None
+    deadline: "Deadline | None" = None
 
 
 current = _Current()
@@ -26,7 +27,8 @@ class Deadline:
     """Calls of a model that may take so many seconds each; for one thread.
 
     A watching thread looks four times in that time, so that a call costs no timer; a call ends
-    at most a quarter late, between two nodes of the graph.
+    at most a quarter late, between two nodes of the graph. What is computed outside of onnxruntime
+    calls `check_deadline` between its steps.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -43,16 +45,24 @@ class Deadline:
             if self._ended:
                 self._options.terminate = self._ended = False
             self._ends = time.monotonic() + self.seconds
-        current.options = self._options
+        current.options, current.deadline = self._options, self
         try:
             return call()
         except Exception as error:  # onnxruntime has no class for an ended run
             if self._ended:
-                raise DeadlineExceeded(f"longer than {self.seconds:g} seconds") from error
+                raise self.exceeded() from error
             raise
         finally:
-            current.options = None
+            current.options = current.deadline = None
             self._ends = None  # the watching thread may just have looked; the next call forgets it
+
+    def left(self) -> float:
+        """Seconds that the call of now may still take; below 0 when it has to end."""
+        return self.seconds if self._ends is None else self._ends - time.monotonic()
+
+    def exceeded(self) -> DeadlineExceeded:
+        """The error of a call that took too long."""
+        return DeadlineExceeded(f"longer than {self.seconds:g} seconds")
 
     def _watch(self) -> None:
         while True:
@@ -60,3 +70,10 @@ class Deadline:
             with self._lock:
                 if self._ends is not None and time.monotonic() > self._ends:
                     self._options.terminate = self._ended = True
+
+
+def check_deadline() -> None:
+    """`DeadlineExceeded` if the call of this thread has taken too long."""
+    deadline = current.deadline
+    if deadline is not None and deadline.left() < 0:
+        raise deadline.exceeded()

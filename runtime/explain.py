@@ -9,6 +9,7 @@ import numpy as np
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, stack
 from attnrec.runtime.batches import BATCH, Run
+from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.model_info import ModelInfo
 
 
@@ -67,6 +68,7 @@ class Question:
         counting = known[-self.info.max_len :]
         contributions, attention = np.zeros((2, len(self.history)))
         for start in range(0, len(counting), BATCH):
+            check_deadline()
             places = counting[start : start + BATCH]
             # With one event less, the next older one counts as well.
             rows = [[i for i in known if i != place] for place in places]
@@ -109,6 +111,7 @@ class Question:
         known: list[int] = []
         end = length
         while len(known) < wanted:
+            check_deadline()
             places = range(max(0, end - BATCH), end)
             # Each event by itself: the graph says whether it knows it.
             found = self._ask([[i] for i in places])[2]

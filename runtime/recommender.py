@@ -206,8 +206,11 @@ class Recommender:
         """
         check_options(k, None)
         (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
-        self._similar.read_once(self.stored, (self._source or {}).get("unavailable", ()))
+        self._read_similar()
         return self._similar.find(self.recommend, item, k)
+
+    def _read_similar(self) -> None:
+        self._similar.read_once(self.stored, (self._source or {}).get("unavailable", ()))
 
     def stored(self) -> StoredTensors:
         """Ids, titles and item vectors, read from the file anew; not kept.

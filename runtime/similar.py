@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.stored import StoredTensors
 
@@ -50,7 +51,9 @@ class SimilarItems:
         if item_id not in ids:
             raise _unknown(item_id)
         row = ids.index(item_id)
+        check_deadline()
         scores = vectors @ vectors[row]
+        check_deadline()
         scores[[row, *self._unavailable]] = -np.inf
         nearest = _highest(scores, k)
         return Recommendations(

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from msgspec import UNSET, UnsetType
@@ -14,6 +14,7 @@ from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import messages
 from attnrec.runtime.serving.messages import Asked
 from attnrec.runtime.serving.problems import Refused, encode
+from attnrec.runtime.serving.read_once import ReadOnce
 from attnrec.runtime.serving.search import Catalogue
 
 _SHORT_SECONDS = 0.003
@@ -48,8 +49,12 @@ class Served:
         return cls(recommender, version, fault, seconds < _SHORT_SECONDS, time.time())
 
     @cached_property
-    def routes(self) -> dict[str, Callable[[bytes], bytes]]:
-        """What answers a body, by path."""
+    def routes(self) -> dict[str, "_Route"]:
+        """What answers a body, by path.
+
+        Functions, not methods of this object: with a cycle the memory of a file that was replaced
+        would be free only when the garbage collector finds it.
+        """
         info = self.recommender.info
 
         def decoder(question: Any, *, many: bool = False) -> Callable[[bytes], Any]:
@@ -57,11 +62,20 @@ class Served:
             return messages.decoder(messages.rows_of(shape) if many else shape, info.id_type)
 
         return {
-            "/v1/recommend": _Route(decoder(messages.Question, many=True), self._recommend),
-            "/v1/score": _Route(decoder(messages.ScoreQuestion), self._score),
-            "/v1/similar": _Route(decoder(messages.SimilarQuestion), self._similar),
-            "/v1/explain": _Route(decoder(messages.ExplainQuestion), self._explain),
+            "/v1/recommend": _Route(decoder(messages.Question, many=True), Served._recommend),
+            "/v1/score": _Route(decoder(messages.ScoreQuestion), Served._score),
+            "/v1/similar": _Route(decoder(messages.SimilarQuestion), Served._similar),
+            "/v1/explain": _Route(decoder(messages.ExplainQuestion), Served._explain),
         }
+
+    def answer(self, path: str, body: bytes) -> bytes:
+        """From the body of a request to that of its answer. `Refused` if it cannot be asked."""
+        route = self.routes[path]
+        asked = route.decode(body)
+        try:
+            return encode(route.answer(self, asked))
+        except ValueError as error:  # of the arguments, and it says which
+            raise Refused(422, str(error)) from error
 
     def is_short(self, path: str, body: bytes) -> bool:
         """Whether answering will surely be over soon."""
@@ -74,9 +88,14 @@ class Served:
         return encode(self.recommender.info)
 
     @cached_property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> ReadOnce[Catalogue]:
         """What can be searched, read on the first search."""
-        return Catalogue(self.recommender)
+        return ReadOnce(partial(Catalogue, self.recommender))
+
+    @cached_property
+    def _vectors(self) -> ReadOnce[None]:
+        """Item vectors, read when similar items are first wanted."""
+        return ReadOnce(self.recommender._read_similar)
 
     def _recommend(self, asked: Asked | list[Asked]) -> object:
         if isinstance(asked, list):
@@ -93,6 +112,7 @@ class Served:
 
     def _recommend_many(self, asked: Sequence[Asked]) -> object:
         """Questions with the same k and policy share a batch."""
+        messages.check_size(sum(min(one.k, self.recommender.info.n_items) for one in asked))
         groups: dict[tuple[int, bool | None], list[int]] = {}
         for place, question in enumerate(asked):
             groups.setdefault((question.k, question.exclude_seen), []).append(place)
@@ -120,6 +140,7 @@ class Served:
         return messages.ScoreAnswer(list(found), self.version)  # NaN becomes null
 
     def _similar(self, asked: messages.SimilarQuestion[Any, Any]) -> object:
+        self._vectors.get()
         found = self.recommender.similar(asked.item, asked.k)
         return messages.SimilarAnswer(messages.items_of(found), self.version)
 
@@ -136,17 +157,11 @@ class Served:
 
 @dataclass(frozen=True)
 class _Route:
-    """From a body to an answer. `Refused` if it cannot be asked."""
+    """How bodies of one path are read and answered."""
 
     decode: Callable[[bytes], Any]
-    answer: Callable[[Any], object]
-
-    def __call__(self, body: bytes) -> bytes:
-        asked = self.decode(body)
-        try:
-            return encode(self.answer(asked))
-        except ValueError as error:  # of the arguments, and it says which
-            raise Refused(422, str(error)) from error
+    """`Refused` for what is no question."""
+    answer: Callable[[Served, Any], object]
 
 
 def _said(asked: Any) -> dict[str, Any]:

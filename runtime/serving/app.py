@@ -19,6 +19,8 @@ from starlette.responses import Response
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.computing import Computing, Limits
+from attnrec.runtime.serving.connections import Connections
+from attnrec.runtime.serving.hosts import Hosts
 from attnrec.runtime.serving.metrics import Metrics
 from attnrec.runtime.serving.problems import (
     ARRIVED,
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 OPEN_PATHS = frozenset({"/", "/docs", "/healthz", "/readyz"})
 """What needs no token: nothing of the file is in it."""
+PROBES = frozenset({"/healthz", "/readyz"})
+"""What may be asked under any name of a host: balancers ask by addresses."""
 FAILED = "the server failed; its log says why"
 _CLIENT_GONE = 499  # as nginx logs it; never sent
 _DETAILS = {
@@ -59,16 +63,19 @@ class Service:
         limits: Limits,
         *,
         token: str | None = None,
+        hosts: Hosts | None = None,
         access_log: AccessLog | None = None,
     ) -> None:
-        """token: what clients have to show; None: anybody may ask."""
+        """token: what clients have to show; None: anybody may ask, under one of the hosts."""
         self.served = served
         self.limits = limits
-        self.computing = Computing(limits)
+        self.connections = Connections()
+        self.computing = Computing(limits, self.connections)
         self.metrics = Metrics()
         self.access_log = access_log
         self.has_token = token is not None
-        self._credentials = None if token is None else f"Bearer {token}".encode()
+        self._credentials = None if token is None else token.encode()
+        self._hosts = (hosts or Hosts()) if token is None else None
         self.pages: Starlette | None = None
         """Everything but the bodies to be answered; see `routes`."""
 
@@ -80,7 +87,10 @@ class Service:
         status, n_in, n_out = 500, 0, 0
         route = path if path in served.routes else "other"
         try:
-            self._check_token(scope, path)
+            if path not in PROBES:
+                self._check_host(scope)
+            if path not in OPEN_PATHS:
+                self._check_token(scope)
             if route != "other" and scope["method"] == "POST":
                 body = await self.body_of(scope, receive)
                 n_in = len(body)
@@ -112,7 +122,7 @@ class Service:
         """The answer to a body. `Refused` says why there is none."""
         if served.fault is not None:
             raise Refused(503, served.fault)
-        call = partial(served.routes[path], body)
+        call = partial(served.answer, path, body)
         try:
             return await self.computing.run(call, state, is_short=served.is_short(path, body))
         except (HTTPException, ClientGone):
@@ -154,19 +164,43 @@ class Service:
                     detail = f"the body did not arrive within {READ_SECONDS} seconds"
                     raise Refused(408, detail, headers=CLOSE)
         except OverflowError:
-            detail = f"the body is larger than {most} bytes; send fewer ids or rows"
+            detail = (
+                f"the body is larger than {most} bytes; send fewer ids or rows, or start the "
+                "server with a larger --max-body"
+            )
             raise Refused(413, detail, headers=CLOSE, limit=most) from None
         except asyncio.CancelledError:
             raise Refused(503, STOPS, headers=CLOSE) from None
 
-    def _check_token(self, scope: Scope, path: str) -> None:
-        if self._credentials is None or path in OPEN_PATHS:
+    def may_ask(self, scope: Scope) -> bool:
+        """Whether a request shows the token, or comes under one of the hosts if there is none."""
+        try:
+            self._check_host(scope)
+            self._check_token(scope)
+        except Refused:
+            return False
+        return True
+
+    def count_refusal(self, status: int, n_out: int) -> None:
+        """Count and log an answer to what is no whole request, or not to be read at all."""
+        self.metrics.observe("other", status, 0.0)
+        if self.access_log is not None:
+            self.access_log.write("-", "other", status, 0.0, (0, n_out), self.served.version)
+
+    def _check_host(self, scope: Scope) -> None:
+        if self._hosts is not None:
+            self._hosts.check(scope)
+
+    def _check_token(self, scope: Scope) -> None:
+        if self._credentials is None:
             return
         shown = b""
         for name, value in scope["headers"]:
             if name == b"authorization":
                 shown = value
-        if not hmac.compare_digest(shown, self._credentials):
+        scheme, _, token = shown.partition(b" ")
+        is_right = hmac.compare_digest(token, self._credentials)
+        if scheme.lower() != b"bearer" or not is_right:
             detail = "send the header Authorization: Bearer TOKEN, with the token of this server"
             raise Refused(401, detail, headers={"WWW-Authenticate": "Bearer"})
 

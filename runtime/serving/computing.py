@@ -18,6 +18,7 @@ from typing import Any
 
 from attnrec.runtime.deadline import Deadline, DeadlineExceeded
 from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.serving.connections import MOST_UNREAD, Connections
 from attnrec.runtime.serving.problems import (
     ARRIVED,
     CLOSE,
@@ -40,6 +41,8 @@ class Limits:
     """Bytes of a request."""
     deadline: float = 10.0
     """Seconds of computing after which a request is given up."""
+    keep_alive: int = 75
+    """Seconds after which a connection is closed on which nothing is asked; proxies keep 60."""
 
 
 Call = Callable[[], bytes]
@@ -49,8 +52,9 @@ _Work = tuple[Call, Mapping[str, Any], asyncio.Future[bytes | Exception]]
 class Computing:
     """The threads of a server and the queue before them."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, connections: Connections) -> None:
         self._limits = limits
+        self._connections = connections
         self._free = limits.threads + limits.queue
         self._deadline = Deadline(limits.deadline)
         self._turns: deque[_Work] = deque()
@@ -66,7 +70,8 @@ class Computing:
         return self._limits.threads + self._limits.queue - self._free
 
     async def run(self, call: Call, state: Mapping[str, Any], *, is_short: bool) -> bytes:
-        """The result of the call. `Refused` if too many wait, or if it takes too long.
+        """The result of the call. `Refused` if too many wait, if it takes too long, or if too
+        much is not read by others.
 
         state: of the request; a call whose client has gone away meanwhile is not made.
         """
@@ -76,10 +81,15 @@ class Computing:
         self._free -= 1
         try:
             if is_short and self._limits.threads == 1 and not self._in_threads:
-                return await self._between_reads(call, state)
-            return await self._in_a_thread(call, state)
+                answer = await self._between_reads(call, state)
+            else:
+                answer = await self._in_a_thread(call, state)
+            return self._checked(answer)
         except DeadlineExceeded as error:
-            detail = f"the answer takes {error}; send fewer rows or ids"
+            detail = (
+                f"the answer takes {error}; ask for less, try again soon, or start the server "
+                "with a larger --deadline"
+            )
             raise Refused(503, detail, headers={"Retry-After": "1"}) from error
         except ModelFileError as error:  # titles and item vectors are read when first wanted
             detail = "this needs the file, and on disk is another one by now: reload the server"
@@ -88,6 +98,16 @@ class Computing:
             raise Refused(503, STOPS, headers=CLOSE) from None
         finally:
             self._free += 1
+
+    def _checked(self, answer: bytes) -> bytes:
+        """The answer, if there is room to keep it until its client has read it."""
+        if self._connections.has_room_for(len(answer)):
+            return answer
+        detail = (
+            f"{self._connections.unread} bytes of answers wait for clients that do not read them, "
+            f"the limit is {MOST_UNREAD}; ask for fewer items, or try again soon"
+        )
+        raise Refused(503, detail, headers={"Retry-After": "1"}, limit=MOST_UNREAD)
 
     async def _between_reads(self, call: Call, state: Mapping[str, Any]) -> bytes:
         """At once, unless others wait: then the server reads what has come between the calls."""
@@ -137,11 +157,12 @@ class Computing:
         deadline = Deadline(self._limits.deadline)
         while True:
             call, state, future = self._work.get()
-            if future.cancelled():
-                continue
-            result = _outcome(call, state, deadline)
-            with suppress(RuntimeError):  # the loop has ended meanwhile
-                future.get_loop().call_soon_threadsafe(partial(_settle, future, result))
+            if not future.cancelled():
+                result = _outcome(call, state, deadline)
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    future.get_loop().call_soon_threadsafe(partial(_settle, future, result))
+                del result
+            del call, state, future  # while nothing is asked, no file is held that was replaced
 
 
 def _outcome(call: Call, state: Mapping[str, Any], deadline: Deadline) -> bytes | Exception:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -143,7 +144,8 @@ def _curl(method: str, path: str, op: dict[str, Any], body: Any) -> str:
     if op["security"]:
         line += " -H 'Authorization: Bearer TOKEN'"
     if body is not None:
-        line += f" -H 'Content-Type: application/json' -d '{json.dumps(body['example'])}'"
+        example = shlex.quote(json.dumps(body["example"]))
+        line += f" -H 'Content-Type: application/json' -d {example}"
     elif method == "post":
         line += " -X POST"
     return line

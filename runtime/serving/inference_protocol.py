@@ -17,7 +17,7 @@ from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import inference_tensors as tensors
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.inference_tensors import Parameters, Port, Result, Tensor, wrong
-from attnrec.runtime.serving.messages import MOST_ITEMS
+from attnrec.runtime.serving.messages import MOST_ITEMS, check_size
 from attnrec.runtime.serving.problems import Refused, encode
 from attnrec.runtime.version import __version__
 
@@ -112,6 +112,8 @@ def infer(served: Served, body: bytes, json_length: str | None) -> tuple[bytes, 
     ports = tensors.outputs_of(info)
     _check_names(asked.outputs, ports, "output")
     arrays = _arrays(asked.inputs, tensors.inputs_of(info), binary)
+    n_items = len(arrays[names.HISTORY]) * min(int(arrays[names.K][0]), info.n_items)
+    check_size(n_items, status=400)
     found = dict(zip(ports, _run(served.recommender, arrays), strict=True))
     results, blobs = [], []
     for output in asked.outputs or map(Output, ports):

@@ -15,6 +15,8 @@ MOST_ROWS = 256
 """Questions of one request."""
 MOST_ITEMS = 1000
 """Largest k: an answer is held in memory as a whole."""
+MOST_ANSWERED = 25_600
+"""Items that the rows of one request may ask for together: about 2 MB of answer."""
 MOST_TAGS = 1000
 """Tags of a user in one question."""
 MOST_EVENTS = 1000
@@ -162,6 +164,16 @@ def decoder(shape: Any, id_type: IdType) -> Callable[[bytes], Any]:
             raise Refused(400, f"the body is not JSON in UTF-8: {error}") from error
 
     return decode
+
+
+def check_size(n_items: int, status: int = 422) -> None:
+    """`Refused` for rows that ask for too many items together."""
+    if n_items > MOST_ANSWERED:
+        detail = (
+            f"the rows ask for {n_items} items together, the limit is {MOST_ANSWERED}; "
+            "send fewer rows, or a smaller k"
+        )
+        raise Refused(status, detail, limit=MOST_ANSWERED)
 
 
 def rows_of(shape: Any) -> Any:

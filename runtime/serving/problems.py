@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 
 from attnrec.runtime.format import IdType
 
-ARRIVED, GONE, LATE = "arrived", "gone", "late"
+ARRIVED, GONE, LATE, TARGET = "arrived", "gone", "late", "target"
 """Entries in the state of a request: when it began, by `time.perf_counter`; whether its client has
-gone away; whether its body does not come."""
+gone away; whether its body does not come; the host in its first line, if there is one."""
 CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
 STOPS = "the server stops, ask another one"
 PROBLEM_JSON = "application/problem+json"

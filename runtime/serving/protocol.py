@@ -1,56 +1,75 @@
-"""Slow and huge clients: bounds on connections and heads, which uvicorn does not set."""
+"""HTTP on one connection: bounds on slow and huge clients, which uvicorn does not set."""
 
 import asyncio
 import time
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from attnrec.runtime.serving.problems import ARRIVED, GONE, LATE, PROBLEM_JSON, problem_of
+from attnrec.runtime.serving.connections import WRITE_BUFFER, WRITE_SECONDS
+from attnrec.runtime.serving.problems import (
+    ARRIVED,
+    GONE,
+    LATE,
+    PROBLEM_JSON,
+    TARGET,
+    problem_of,
+)
+
+if TYPE_CHECKING:
+    from attnrec.runtime.serving.app import Service
 
 READ_SECONDS = 5
 """In which the head of a request has to arrive, and then its body."""
 LARGEST_HEAD = 65536
 """Bytes of the path and the headers of a request."""
+MOST_HEADERS = 256
+"""Each takes about 200 bytes of memory, however short it is."""
 _CONTINUE = b"HTTP/1.1 100 "
-_SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
-
-
-def most_connections() -> int:
-    """Connections at a time: below what the system allows this process, and at most 1000."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 500
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, min(1000, soft - _SPARE_FILES))
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection on which the head of a request does not come to its end, or is large."""
+    """Closes a connection on which a head or a body does not come, is large, or is not read."""
 
     _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _head = 0
+    _in_head = False
+    _held = False
     _reading: RequestResponseCycle | None = None
-    _most_connections = most_connections()
+
+    @property
+    def _service(self) -> "Service":
+        return cast("Service", self.app)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
         super().connection_made(cast(asyncio.Transport, _JoinedWrites(transport)))
-        if len(self.connections) > self._most_connections:
-            self._refuse(503, f"{self._most_connections} connections are open already", wait=1)
+        shared = self._service.connections
+        if len(self.connections) > shared.most and not shared.make_room():
+            detail = (
+                f"{shared.most} connections are open already; try again soon, or close some "
+                "that are not used"
+            )
+            self._refuse(503, detail, wait=1)
             return
-        self._late = self.loop.call_later(READ_SECONDS, transport.close)
+        # A proxy opens connections in advance: one that was never used is like one that rests.
+        self._rest()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        self._service.connections.is_used(self)
+        self._unset_keepalive_if_required()
         self._head += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self.cycle is not None and not self.cycle.response_complete:  # the head is here
             self._wait_for_body(self.cycle)
-            return
-        if self._head > LARGEST_HEAD:
+        elif self.transport.is_closing():
+            pass
+        elif self._head > LARGEST_HEAD or len(self.headers or ()) > MOST_HEADERS:
             self._refuse_head()
         elif self._late is None:
             self._late = self.loop.call_later(READ_SECONDS, self.transport.close)
@@ -58,20 +77,109 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"][ARRIVED] = time.perf_counter()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():  # comes again without the offer
+            return
+        self._in_head = False
         # A large head may have come in one piece, with a body behind it.
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size <= LARGEST_HEAD:
+        if size <= LARGEST_HEAD and len(self.headers) <= MOST_HEADERS:
+            if not self.url.startswith(b"/"):  # http://host/path, as proxies are asked
+                authority = self.url.partition(b"//")[2].partition(b"/")[0]
+                self.scope["state"][TARGET] = [authority]
             super().on_headers_complete()
         elif not self.transport.is_closing():
             self._refuse_head()
 
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        cast(_JoinedWrites, self.transport).flush()
+        if self.flow.write_paused and not self.transport.is_closing():
+            self._held = True  # the next request is taken when this answer has been read
+            return
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is None:
+            return
+        if self._in_head:  # a part of the next one came meanwhile
+            self._unset_keepalive_if_required()
+            self._late = self.loop.call_later(READ_SECONDS, self.transport.close)
+        else:
+            self._service.connections.rests(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.flow.pause_reading()
+        self._service.connections.waits_for_reader(self, waits=True)
+        self._unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_waiting_for_reader()
+        if self._held:
+            self._held = False
+            self.on_response_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop_waiting()
+        self._stop_waiting_for_reader()
+        self._service.connections.is_used(self)
         if self.scope is not None:
             self.scope["state"][GONE] = True
+
+    def unread(self) -> int:
+        """Bytes that the client has not read."""
+        return self.transport.get_write_buffer_size()
+
+    def close_idle(self) -> None:
+        """Close it; nothing is being answered."""
+        self._unset_keepalive_if_required()
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # else it is counted as a request
+            self._service.count_refusal(400, len(msg))
+        super().send_400_response(msg)
+
+    def _rest(self) -> None:
+        self._service.connections.rests(self)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _feed(self, data: bytes) -> None:
+        """Parse what came; offers of other protocols (h2c, websocket) are passed over."""
+        rest = memoryview(data)
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(rest)
+                    return
+                except httptools.HttpParserUpgrade as offer:
+                    rest = rest[offer.args[0] :]
+                    self._pass_over_offer()
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _pass_over_offer(self) -> None:
+        """Parse the head again without its `Upgrade`: else the parser looks for no body."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":  # what follows is for another machine
+            raise httptools.HttpParserError("no proxy")
+        head = b"%b %b HTTP/%b\r\n" % (
+            method, self.url, self.parser.get_http_version().encode(),
+        )  # fmt: skip
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += b"%b: %b\r\n" % (name, value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(head + b"\r\n")
 
     def _wait_for_body(self, cycle: RequestResponseCycle) -> None:
         """All of it has to come in the time, however it is cut into parts."""
@@ -92,10 +200,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._late.cancel()
             self._late = None
 
+    def _stop_waiting_for_reader(self) -> None:
+        self._service.connections.waits_for_reader(self, waits=False)
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _refuse_head(self) -> None:
         # What follows the head in the same piece belongs to a request that has had its answer.
         self.cycle = cast(RequestResponseCycle, _Answered())
-        self._refuse(431, f"path and headers are larger than {LARGEST_HEAD} bytes; send less")
+        detail = (
+            f"path and headers are larger than {LARGEST_HEAD} bytes, or more than "
+            f"{MOST_HEADERS} headers; send less"
+        )
+        self._refuse(431, detail)
 
     def _refuse(self, status: int, detail: str, wait: int | None = None) -> None:
         """Answer without an application, and close."""
@@ -107,6 +225,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         if wait is not None:
             head += f"retry-after: {wait}\r\n"
+        self._service.count_refusal(status, len(body))
         self.transport.write(head.encode() + b"\r\n" + body)
         self.transport.close()
 
@@ -130,17 +249,23 @@ class _JoinedWrites:
 
     def write(self, data: bytes) -> None:
         if data.endswith(b"\r\n\r\n") and not data.startswith(_CONTINUE):
-            self._head += data  # uvicorn writes the body at once, be it empty
+            self._head += data  # uvicorn writes the body at once, or says that there is none
         elif self._head:
             self._transport.write(self._head + data)
             self._head = b""
         elif data:
             self._transport.write(data)
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Send a head that has no body: the answer to HEAD."""
         if self._head:
             self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():  # else the system waits for the client
+            asyncio.get_running_loop().call_later(WRITE_SECONDS, self._transport.abort)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

@@ -5,12 +5,14 @@ import gc
 import logging
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from attnrec.runtime.errors import AttnrecError, ModelFileError
+from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import Service
+from attnrec.runtime.serving.changes import lost_in
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ class Source:
     file: Path
     unavailable: Path | None = None
     """Ids that are never returned, one a line; None: everything may be returned."""
+    allow_change: bool = False
+    """Take a file, while serving, on which requests of now may fail."""
 
     def load(self) -> tuple[Served, int]:
         """The file, checked and tested, and how many ids are unavailable.
@@ -36,6 +40,19 @@ class Source:
         if rest.info.sha256 != served.recommender.info.sha256:
             raise ModelFileError(f"{self.file} was replaced while it was read; load it again")
         return replace(served, recommender=rest), len(ids)
+
+    def load_after(self, before: Recommender) -> tuple[Served, int]:
+        """As `load`; `ValueError` if requests that `before` answers will fail, unless allowed."""
+        served, n_unavailable = self.load()
+        if served.fault is None and (lost := lost_in(served.recommender, before)):
+            change = f"{self.file} differs from what is served: {'; '.join(lost)}"
+            if not self.allow_change:
+                raise ValueError(
+                    f"{change}. Restart the server to take this file, or start it with "
+                    "--allow-change to take such files on a reload"
+                )
+            logger.warning("%s", change)
+        return served, n_unavailable
 
     def _ids(self, path: Path, id_type: str) -> list[int] | list[str]:
         try:
@@ -69,14 +86,19 @@ class Reloading:
         """Why the last attempt did not succeed; None if it did."""
 
     async def reload(self) -> None:
-        """Load, verify, test, and only then change to the new file; requests go on meanwhile."""
+        """Load, verify, test, and only then change to the new file; requests go on meanwhile.
+
+        Whatever goes wrong is reported (log, `failure`, metrics), and the next call tries again.
+        """
         async with self._lock:
-            loop = asyncio.get_running_loop()
+            loop, before = asyncio.get_running_loop(), self._service.served.recommender
             try:
-                served, n_unavailable = await loop.run_in_executor(None, self._source.load)
+                load = partial(self._source.load_after, before)
+                served, n_unavailable = await loop.run_in_executor(None, load)
                 failure = served.fault
-            except (AttnrecError, ValueError, OSError, MemoryError) as error:
+            except Exception as error:
                 failure = str(error) or type(error).__name__
+                logger.debug("not reloaded", exc_info=True)
             self.failure = failure
             if failure is not None:
                 self._service.metrics.reloads["failure"] += 1
@@ -86,5 +108,6 @@ class Reloading:
                 return
             self._service.served, self.n_unavailable = served, n_unavailable
             self._service.metrics.reloads["success"] += 1
+            del before, load
             gc.collect()  # the old file goes now, not when the collector happens to look
             logger.warning("serving %s now, process %d", served.version, os.getpid())

@@ -17,6 +17,9 @@ from attnrec.runtime.serving.problems import Refused, encode
 from attnrec.runtime.serving.reloading import Reloading
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
 
+_NO_SELFTEST = "the file failed its self-test; the log of the server says where"
+_NO_RELOAD = "the last reload failed; the log of the server says why"
+
 
 class Pages:
     """The endpoints that Starlette routes."""
@@ -57,13 +60,20 @@ class Pages:
         return _json({"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
-        """The file reproduced its golden vectors on this machine."""
-        served = self._service.served
-        if served.fault is not None:
-            raise Refused(503, served.fault)
+        """The file reproduced its golden vectors on this machine.
+
+        Anybody may ask; why something failed holds ids and paths, and is for those who may ask
+        everything.
+        """
+        served, failure = self._service.served, self._reloading.failure
+        fault = served.fault
+        if not self._service.may_ask(request.scope):
+            fault, failure = fault and _NO_SELFTEST, failure and _NO_RELOAD
+        if fault is not None:
+            raise Refused(503, fault)
         ready = {"status": "ready", "model_version": served.version}
-        if self._reloading.failure is not None:
-            ready["reload_failed"] = self._reloading.failure
+        if failure is not None:
+            ready["reload_failed"] = failure
         return _json(ready)
 
     async def model(self, request: Request) -> Response:
@@ -83,7 +93,7 @@ class Pages:
         served = self._service.served
 
         def search() -> bytes:
-            return encode(served.catalogue.search(query, int(limit)))
+            return encode(served.catalogue.get().search(query, int(limit)))
 
         return await self._in_turn(search, request)
 
@@ -102,6 +112,7 @@ class Pages:
             ("attnrec_ready", "The file passed its self-test.", {}, served.fault is None),
             ("attnrec_requests_waiting", "Taken, not answered.", {}, service.computing.waiting),
             ("attnrec_queue_limit", "How many may wait.", {}, service.limits.queue),
+            ("attnrec_unread_bytes", "Of answers.", {}, service.connections.unread),
             ("attnrec_unavailable_items", "Never returned.", {}, self._reloading.n_unavailable),
             ("attnrec_log_lines_dropped_total", "Unread.", {}, log.dropped if log else 0),
         ]  # fmt: skip

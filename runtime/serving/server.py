@@ -5,6 +5,7 @@ import errno
 import gc
 import ipaddress
 import logging
+import shlex
 import signal
 import socket
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import uvicorn
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
 from attnrec.runtime.serving.computing import Limits
+from attnrec.runtime.serving.hosts import Hosts
 from attnrec.runtime.serving.protocol import BoundedProtocol
 from attnrec.runtime.serving.reloading import Reloading, Source
 from attnrec.runtime.serving.routes import Pages
@@ -24,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 _MOST_WAITING_CONNECTIONS = 2048
 _SHORTEST_TOKEN = 16
+_SEND_BUFFER = 65536
+"""Bytes that the system keeps for a client that does not read; by itself it keeps up to 4 MB."""
 
 
 def listen(host: str, port: int, *, others_may_ask: bool = False) -> socket.socket:
@@ -43,6 +47,7 @@ def listen(host: str, port: int, *, others_may_ask: bool = False) -> socket.sock
         listener = socket.create_server(
             address[:2], family=family, backlog=_MOST_WAITING_CONNECTIONS
         )
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         # asyncio sends at once (TCP_NODELAY) only on sockets that say that they are TCP; else
         # every answer waits 40 ms for the client to confirm its head.
         return _Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
@@ -77,7 +82,7 @@ def token_of(path: Path) -> str:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
             f"--token-file {path} cannot be read: {reason}; make one with: "
-            f"(umask 077; openssl rand -hex 32 > {path})"
+            f"(umask 077; openssl rand -hex 32 > {shlex.quote(str(path))})"
         ) from error
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise ValueError(
@@ -85,7 +90,7 @@ def token_of(path: Path) -> str:
             f"{_SHORTEST_TOKEN} printable ASCII characters on one line"
         )
     if path.stat().st_mode & 0o077:
-        logger.warning("%s can be read by others: chmod 600", path)
+        logger.warning("%s can be read by others: chmod 600 %s", path, shlex.quote(str(path)))
     return token
 
 
@@ -95,6 +100,7 @@ def serve(
     limits: Limits,
     *,
     token: str | None = None,
+    hosts: Hosts | None = None,
     access_log: AccessLog | None = None,
     grace: int = 10,
     on_start: Callable[[Service, socket.socket], None] = lambda *_: None,
@@ -102,11 +108,12 @@ def serve(
     """Answer until SIGTERM or Ctrl-C, then finish what was asked, at most `grace` seconds long.
 
     SIGHUP loads the file again. listen_on: called when the file is loaded. on_start: called when
-    requests will be answered and a signal ends this in good order. Only in the main thread, which
-    alone receives signals.
+    requests will be answered and a signal ends this in good order. hosts: under which names it may
+    be asked if there is no token. Only in the main thread, which alone receives signals.
     """
     served, n_unavailable = source.load()
-    service = Service(served, limits, token=token, access_log=access_log)
+    service = Service(served, limits, token=token, hosts=hosts, access_log=access_log)
+    del served  # of the file that may be replaced, the service alone holds what it takes
     reloading = Reloading(service, source, n_unavailable)
     service.pages = Pages(service, reloading).app()
     listener = listen_on()
@@ -119,6 +126,7 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=grace,
     )
     server = uvicorn.Server(config)
@@ -129,8 +137,8 @@ def serve(
     gc.freeze()  # what is there stays: no need to look through it again and again
     asked_again = _when_asked_to_reload()
     on_start(service, listener)
-    if served.fault is not None:
-        logger.error("not ready: %s", served.fault)
+    if service.served.fault is not None:
+        logger.error("not ready: %s", service.served.fault)
 
     async def run() -> None:
         watching = asyncio.create_task(_reload_when_asked(asked_again, reloading, access_log))

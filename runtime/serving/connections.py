@@ -1,0 +1,75 @@
+"""What the connections of a server share: how many there may be, and how much nobody reads."""
+
+import time
+from typing import Protocol
+
+MOST_UNREAD = 32 << 20
+"""Bytes of answers, over all connections, that wait for clients who do not read them."""
+WRITE_BUFFER = 16384
+"""Bytes of an answer that may wait for each client beside."""
+WRITE_SECONDS = 30
+"""In which a client has to read an answer."""
+_IDLE_SECONDS = 5  # after which an idle connection makes room for another client
+_SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
+
+
+class Connection(Protocol):
+    """What is asked of one connection."""
+
+    def unread(self) -> int:
+        """Bytes that its client has not read."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close it; nothing is being answered."""
+        ...
+
+
+class Connections:
+    """The connections of one server; for one thread."""
+
+    def __init__(self) -> None:
+        self.most = most_connections()
+        self._idle: dict[Connection, float] = {}  # since when, longest first
+        self._unread: set[Connection] = set()
+
+    def rests(self, connection: Connection) -> None:
+        """Nothing is asked on a connection, from now on."""
+        self._idle[connection] = time.monotonic()
+
+    def is_used(self, connection: Connection) -> None:
+        """Something comes on a connection, or it is closed."""
+        self._idle.pop(connection, None)
+
+    def make_room(self) -> bool:
+        """Close the connection that is idle longest, if it is so for 5 seconds."""
+        for connection, since in self._idle.items():
+            if time.monotonic() - since < _IDLE_SECONDS:
+                return False
+            del self._idle[connection]
+            connection.close_idle()
+            return True
+        return False
+
+    def waits_for_reader(self, connection: Connection, *, waits: bool) -> None:
+        """Whether more than `WRITE_BUFFER` of an answer waits for the client to read it."""
+        (self._unread.add if waits else self._unread.discard)(connection)
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that clients have not read, small rests left out."""
+        return sum(connection.unread() for connection in self._unread)
+
+    def has_room_for(self, size: int) -> bool:
+        """Whether an answer of so many bytes may be written; small ones always may."""
+        return size <= WRITE_BUFFER or self.unread + size <= MOST_UNREAD
+
+
+def most_connections() -> int:
+    """Connections at a time: below what the system allows this process, and at most 1000."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 500
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, min(1000, soft - _SPARE_FILES))
