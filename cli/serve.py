@@ -1,21 +1,15 @@
 """`attnrec-serve`: a model file behind HTTP. Needs no training stack."""
 
 import logging
-import os
-import socket
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Quiet, Verbose, Version, run_command, say, set_verbosity
-from attnrec.runtime.serving.access_log import AccessLog
-from attnrec.runtime.serving.app import Service
-from attnrec.runtime.serving.computing import Limits
-from attnrec.runtime.serving.hosts import Hosts, hosts_in
-from attnrec.runtime.serving.reloading import Source
-from attnrec.runtime.serving.server import listen, token_of
-from attnrec.runtime.serving.server import serve as serve_until_stopped
+from attnrec.cli.console import Quiet, Verbose, Version, run_command, set_verbosity
+from attnrec.runtime.files import check_model_file
+from attnrec.runtime.serving.limits import Limits
+from attnrec.runtime.serving.token_file import token_of
 
 
 def serve(
@@ -97,41 +91,26 @@ def serve(
     set_verbosity(verbose=verbose, quiet=quiet)
     # What uvicorn warns of are mistakes of clients, and they have had their answer.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
-    token = None if token_file is None else token_of(token_file)
-    log = None if access_log is None else AccessLog(access_log)
-    serve_until_stopped(
-        Source(file, unavailable, allow_change),
-        lambda: listen(host, port, others_may_ask=insecure or token is not None),
-        Limits(threads, queue, max_body, deadline, keep_alive),
-        token=token,
-        hosts=_hosts(allowed_hosts, host, insecure=insecure, has_token=token is not None),
-        access_log=log,
-        grace=grace,
-        on_start=_announce,
-    )
-    # A computation that outlives the grace time still runs, in a thread of onnxruntime's code: the
-    # interpreter is not taken down under it.
-    os._exit(0)
-
-
-def _hosts(names: str | None, host: str, *, insecure: bool, has_token: bool) -> Hosts:
-    """What a server without a token may be called. `ValueError` for names beside a token."""
-    if names is not None and has_token:
+    check_model_file(file)
+    if allowed_hosts is not None and token_file is not None:
         raise ValueError(
             "--allowed-hosts is for a server without a token; with --token-file a request is "
             "checked by its token, whatever host it names: leave --allowed-hosts out"
         )
-    given = [] if names is None else hosts_in(names)
-    # Whoever listens elsewhere is asked under that name or address.
-    return Hosts([*given, *([host] if insecure else [])], any_address=insecure)
+    token = None if token_file is None else token_of(token_file)
+    # Only here: it needs onnxruntime and uvicorn.
+    from attnrec.cli.serve_run import serve_until_stopped
 
-
-def _announce(service: Service, listener: socket.socket) -> None:
-    """One line with the address, whose port was perhaps chosen by the system."""
-    host, port = listener.getsockname()[:2]
-    info = service.served.recommender.info
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    say(f"{info.model}, {info.n_items:,} items, at {address}")
+    serve_until_stopped(
+        (file, unavailable, allow_change),
+        (host, port),
+        Limits(threads, queue, max_body, deadline, keep_alive),
+        token=token,
+        allowed_hosts=allowed_hosts,
+        insecure=insecure,
+        access_log=access_log,
+        grace=grace,
+    )
 
 
 def main() -> None:

@@ -26,11 +26,6 @@ def config_of(given: Mapping[str, Any]) -> TrainConfig:
     names = ("model", "split", "epochs", "max_minutes", "seed", "threads")
     loop = {name: given[name] for name in names if given[name] is not None}
     if given["model"] == ALL:
-        for name in settings:
-            raise ValueError(
-                f"--model {ALL} trains every model as it is, so --{name.replace('_', '-')} cannot "
-                "be given with it; train that model by its name"
-            )
         del loop["model"]
     return TrainConfig(settings=settings, **loop)
 

@@ -18,9 +18,10 @@ from starlette.responses import Response
 
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.answering import Served
-from attnrec.runtime.serving.computing import Computing, Limits
+from attnrec.runtime.serving.computing import Computing
 from attnrec.runtime.serving.connections import Connections
 from attnrec.runtime.serving.hosts import Hosts
+from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.metrics import Metrics
 from attnrec.runtime.serving.problems import (
     ARRIVED,

@@ -12,13 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from attnrec.runtime.deadline import Deadline, DeadlineExceeded
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.serving.connections import MOST_UNREAD, Connections
+from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.problems import (
     ARRIVED,
     CLOSE,
@@ -27,23 +27,6 @@ from attnrec.runtime.serving.problems import (
     ClientGone,
     Refused,
 )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a server takes on."""
-
-    threads: int = 1
-    """Requests that are computed at the same time, each on one core."""
-    queue: int = 64
-    """Requests that wait for a thread; further ones are refused at once."""
-    max_body: int = 65536
-    """Bytes of a request."""
-    deadline: float = 10.0
-    """Seconds of computing after which a request is given up."""
-    keep_alive: int = 75
-    """Seconds after which a connection is closed on which nothing is asked; proxies keep 60."""
-
 
 Call = Callable[[], bytes]
 _Work = tuple[Call, Mapping[str, Any], asyncio.Future[bytes | Exception]]

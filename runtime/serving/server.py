@@ -5,19 +5,17 @@ import errno
 import gc
 import ipaddress
 import logging
-import shlex
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
-from attnrec.runtime.serving.computing import Limits
 from attnrec.runtime.serving.hosts import Hosts
+from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.protocol import BoundedProtocol
 from attnrec.runtime.serving.reloading import Reloading, Source
 from attnrec.runtime.serving.routes import Pages
@@ -25,7 +23,6 @@ from attnrec.runtime.serving.routes import Pages
 logger = logging.getLogger(__name__)
 
 _MOST_WAITING_CONNECTIONS = 2048
-_SHORTEST_TOKEN = 16
 _SEND_BUFFER = 65536
 """Bytes that the system keeps for a client that does not read; by itself it keeps up to 4 MB."""
 
@@ -72,26 +69,6 @@ class _Listener(socket.socket):
             if error.errno == errno.EMFILE:
                 raise BlockingIOError from error
             raise
-
-
-def token_of(path: Path) -> str:
-    """The token in a file. `ValueError` if it is missing, short, or cannot be sent in a header."""
-    try:
-        token = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(
-            f"--token-file {path} cannot be read: {reason}; make one with: "
-            f"(umask 077; openssl rand -hex 32 > {shlex.quote(str(path))})"
-        ) from error
-    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
-        raise ValueError(
-            f"--token-file {path} holds {len(token)} characters; a token has at least "
-            f"{_SHORTEST_TOKEN} printable ASCII characters on one line"
-        )
-    if path.stat().st_mode & 0o077:
-        logger.warning("%s can be read by others: chmod 600 %s", path, shlex.quote(str(path)))
-    return token
 
 
 def serve(

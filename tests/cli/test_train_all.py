@@ -117,7 +117,7 @@ def test_a_folder_that_holds_something_else_is_refused_untouched(
 
 @pytest.mark.parametrize(
     ("setting", "option"),
-    [(("--max-len", "5"), "--max-len"), (("--set", "dropout=0.1"), "--dropout")],
+    [(("--max-len", "5"), "--max-len"), (("--set", "dropout=0.1"), "--set")],
     ids=["option", "set"],
 )
 def test_a_setting_of_one_model_is_not_one_of_all(

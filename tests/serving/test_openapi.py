@@ -14,7 +14,7 @@ from attnrec.runtime import format as names
 from attnrec.runtime.serving import docs_page
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import OPEN_PATHS, Service
-from attnrec.runtime.serving.computing import Limits
+from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.openapi import document
 from attnrec.runtime.serving.reloading import Reloading, Source
 from attnrec.runtime.serving.routes import Pages

@@ -1,0 +1,57 @@
+"""What `attnrec-serve` does once nothing speaks against it."""
+
+import os
+import socket
+from pathlib import Path
+
+from attnrec.cli.console import say
+from attnrec.runtime.serving.access_log import AccessLog
+from attnrec.runtime.serving.app import Service
+from attnrec.runtime.serving.hosts import Hosts, hosts_in
+from attnrec.runtime.serving.limits import Limits
+from attnrec.runtime.serving.reloading import Source
+from attnrec.runtime.serving.server import listen, serve
+
+
+def serve_until_stopped(
+    source: tuple[Path, Path | None, bool],
+    address: tuple[str, int],
+    limits: Limits,
+    *,
+    token: str | None,
+    allowed_hosts: str | None,
+    insecure: bool,
+    access_log: str | None,
+    grace: int,
+) -> None:
+    """Serve, and end the process. source: model file, ids never to recommend, --allow-change."""
+    log = None if access_log is None else AccessLog(access_log)
+    host, port = address
+    serve(
+        Source(*source),
+        lambda: listen(host, port, others_may_ask=insecure or token is not None),
+        limits,
+        token=token,
+        hosts=_hosts(allowed_hosts, host, insecure=insecure),
+        access_log=log,
+        grace=grace,
+        on_start=_announce,
+    )
+    # A computation that outlives the grace time still runs, in a thread of onnxruntime's code: the
+    # interpreter is not taken down under it.
+    os._exit(0)
+
+
+def _hosts(names: str | None, host: str, *, insecure: bool) -> Hosts:
+    """What a server without a token may be called."""
+    given = [] if names is None else hosts_in(names)
+    # Whoever listens elsewhere is asked under that name or address.
+    return Hosts([*given, *([host] if insecure else [])], any_address=insecure)
+
+
+def _announce(service: Service, listener: socket.socket) -> None:
+    """One line with the address, whose port was perhaps chosen by the system."""
+    host, port = listener.getsockname()[:2]
+    info = service.served.recommender.info
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    say(f"{info.model}, {info.n_items:,} items, at {address}")
