@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 
 import typer
 
-_EVERYWHERE = {"as_json", "verbose", "quiet", "version"}
+EVERYWHERE = frozenset({"as_json", "verbose", "quiet", "version"})
+"""How a command speaks, whatever it does."""
 
 
 def given(context: typer.Context) -> dict[str, str]:
@@ -35,7 +36,7 @@ def refuse_unread(
     but leave the option out.
     """
     for name, option in given(context).items():
-        if name not in reads and name not in _EVERYWHERE:
+        if name not in reads and name not in EVERYWHERE:
             raise ValueError(
                 f"{why}, so {option} cannot be given with it: leave it out, or {remedy}"
             )

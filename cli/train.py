@@ -8,7 +8,7 @@ import typer
 from attnrec.cli import log_options
 from attnrec.cli.console import Json, Quiet, Verbose, Version, set_verbosity
 from attnrec.cli.processes import run_together
-from attnrec.cli.train_modes import check, mode_of, target_of
+from attnrec.cli.train_modes import MODES, check, mode_of, target_of
 from attnrec.cli.train_options import ALL
 from attnrec.train.config import QUANTIZE_AWARE, Schedule, TrainConfig
 from attnrec.train.models import MODELS
@@ -210,9 +210,10 @@ def train(
     A GPU is used where there is one. Several processes, each with a GPU or --threads of its own:
     torchrun --nproc-per-node 2 --no-python attnrec-train ...
     """
-    given = {name: value for name, value in locals().items() if name != "context"}
+    given = dict(locals())
     set_verbosity(verbose=verbose, quiet=quiet)
     mode = mode_of(context, given)
+    given = {name: given[name] for name in MODES[mode].reads}  # nothing else decides
     check(mode, given)
     # Only here: it needs torch.
     from attnrec.cli.train_runs import RUNS

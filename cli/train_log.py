@@ -15,7 +15,7 @@ from attnrec.train.training import read_log
 def read_given(given: Mapping[str, Any]) -> tuple[Interactions, DataReport, DataRecipe]:
     """Read the log, with its tables, and tell what was in it."""
     source = fetched(given["data"], quiet=given["quiet"])
-    recipe = recipe_of({**given, "data": source})
+    recipe = recipe_of(given, source)
     with err.status("reading the log"):
         log, report = read_log(source, recipe, items=given["items"], users=given["users"])
     for line in report.lines():

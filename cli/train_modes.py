@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from attnrec.cli.modes import refuse_idle, refuse_unread
+from attnrec.cli.modes import EVERYWHERE, refuse_idle, refuse_unread
 from attnrec.cli.train_options import ALL, SETTINGS, check_log, config_of, has_titles, recipe_of
 from attnrec.export.family_directory import check_family_directory
 from attnrec.train.config import check_quantize_aware
@@ -16,9 +16,9 @@ from attnrec.train.run_directory import check_run, check_target
 
 Given = Mapping[str, Any]
 
-_SPEECH = {"run_directory", "resume", "threads", "as_json", "verbose", "quiet", "version"}
+_ALWAYS = {"run_directory", "resume", "threads", *EVERYWHERE}
 _LOG = {"data", "items", "users", *(f.name for f in fields(DataRecipe))}
-_SHARED = _SPEECH | _LOG | {"model", "split", "epochs", "max_minutes", "seed"}
+_SHARED = _ALWAYS | _LOG | {"model", "split", "epochs", "max_minutes", "seed"}
 _TRAINING = _SHARED | {*SETTINGS, "assignments", "report"}
 
 
@@ -43,13 +43,13 @@ MODES = {
         "train the model that you choose by its name",
     ),
     "final": Mode(
-        frozenset(_SPEECH | {"final", "report"}),
+        frozenset(_ALWAYS | {"final", "report"}),
         "--final repeats the recipe of its run",
         "train a new run first",
     ),
     "init": Mode(
         frozenset(
-            _SPEECH
+            _ALWAYS
             | {"init_from", "quantize_aware", "data", "items", "users", "epochs"}
             | {"max_minutes", "seed", "report"}
         ),
@@ -93,9 +93,16 @@ def target_of(mode: str, given: Given) -> Path:
     if given["run_directory"] is not None:
         return Path(given["run_directory"])
     if mode in ("final", "init"):
-        whole = Path(given["final"] or given["init_from"]).absolute()
-        return whole.with_name(f"{whole.name}-{given['quantize_aware'] or 'final'}")
+        whole = _run_of(mode, given).absolute()
+        return whole.with_name(
+            f"{whole.name}-{'final' if mode == 'final' else given['quantize_aware']}"
+        )
     return Path("attnrec-all" if mode == "all" else "attnrec-run")
+
+
+def _run_of(mode: str, given: Given) -> Path:
+    """The run that this one repeats or goes on from."""
+    return Path(given["final"] if mode == "final" else given["init_from"])
 
 
 def check(mode: str, given: Given) -> None:
@@ -103,13 +110,13 @@ def check(mode: str, given: Given) -> None:
     if mode == "init" and None in (given["init_from"], given["quantize_aware"]):
         raise ValueError("--init-from RUN and --quantize-aware PROFILE belong together: give both")
     if mode in ("final", "init"):
-        check_run(given["final"] or given["init_from"])
+        check_run(_run_of(mode, given))
         if mode == "init":
             check_quantize_aware(given["quantize_aware"])
             check_log(given, None)
         check_target(target_of(mode, given), resume=given["resume"])
         return
-    config, recipe = config_of(given), recipe_of(given)
+    config, recipe = config_of(given), recipe_of(given, given["data"])
     if mode == "tune":
         from attnrec.train.tuning_space import check_tuning  # with numpy
 

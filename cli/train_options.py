@@ -17,9 +17,9 @@ SETTINGS = ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout", "block", 
 
 def config_of(given: Mapping[str, Any]) -> TrainConfig:
     """How to train; of the whole family what its members share."""
-    settings = parse_settings(given["model"], given["assignments"] or ())
+    settings = parse_settings(given["model"], given.get("assignments") or ())
     for name in SETTINGS:
-        if given[name] is not None:
+        if given.get(name) is not None:
             if name in settings:
                 raise ValueError(f"--{name.replace('_', '-')} and --set {name}: leave one out")
             settings[name] = given[name]
@@ -30,13 +30,13 @@ def config_of(given: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(settings=settings, **loop)
 
 
-def recipe_of(given: Mapping[str, Any]) -> DataRecipe:
-    """How the log is read; of MovieLens with its own columns."""
+def recipe_of(given: Mapping[str, Any], source: Path | None) -> DataRecipe:
+    """How the log `source` is read; MovieLens with its own columns."""
     values = {f.name: given[f.name] for f in fields(DataRecipe)}
     lists = {name: tuple(part for part in given[name].split(",") if part) for name in LISTS}
     weights = _event_weights(given["event_weights"])
     recipe = DataRecipe(**{**values, **lists, "event_weights": weights})
-    return with_known_columns(given["data"], recipe)
+    return with_known_columns(source, recipe)
 
 
 def is_download(data: Path | None) -> bool:

@@ -1,7 +1,6 @@
 """What README and docs tell people to type works as printed."""
 
 import json
-import os
 import re
 import shlex
 import socket
@@ -11,41 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documents import blocks, run_shell
 
 from attnrec.train.models import MODELS
 
 pytestmark = pytest.mark.examples
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-def blocks(document: str, language: str, containing: str) -> list[str]:
-    """Code blocks of a document."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    found = [code for kind, code in BLOCK.findall(text) if kind == language and containing in code]
-    assert found, f"{document} has no such block"
-    return found
-
-
-def run_shell(line: str, folder: Path) -> str:
-    """Run a line as a person would, with the commands of this environment first."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", "-c", line], cwd=folder, text=True, capture_output=True,
-        env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert result.returncode == 0, f"{line}\n{result.stderr}"
-    return result.stdout
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where the embedded log was trained on, with counts, which takes seconds."""
-    folder = tmp_path_factory.mktemp("shop")
-    run_shell("attnrec-train --model markov-chain && attnrec-export", folder)
-    (folder / "model.onnx").write_bytes((folder / "attnrec-run" / "model.onnx").read_bytes())
-    return folder
 
 
 @pytest.mark.parametrize(
