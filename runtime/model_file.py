@@ -16,6 +16,7 @@ from attnrec.runtime.model_info import ModelInfo, format_version
 from attnrec.runtime.protobuf import Reader
 
 _LARGEST_FILE = 2**31 - 1  # protobuf can express no larger message
+_MOST_METADATA = 2**24  # bytes; a file of attnrec has 10,000 to 100,000
 
 
 def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes | mmap:
@@ -85,8 +86,9 @@ def check_onnxruntime(info: ModelInfo) -> None:
     lowest = str(info.versions.get("lowest_onnxruntime", "0"))
     if _numbers(onnxruntime.__version__) < _numbers(lowest):
         raise ModelFileError(
-            f"the file needs onnxruntime {lowest} or newer, here is {onnxruntime.__version__}: "
-            "pip install --upgrade onnxruntime"
+            f"the file needs onnxruntime {lowest[:20]} or newer, here is "
+            f"{onnxruntime.__version__}: pip install --upgrade onnxruntime, or export it again "
+            "with the one that is here"
         )
 
 
@@ -110,7 +112,14 @@ def _metadata(content: bytes | mmap) -> dict[str, str]:
     """
     reader = Reader()
     metadata: dict[str, str] = {}
-    for value in reader.read(memoryview(content), onnx.ANY_MODEL)["metadata_props"]:
+    entries = reader.read(memoryview(content), onnx.ANY_MODEL)["metadata_props"]
+    n_bytes = sum(map(len, entries))
+    if n_bytes > _MOST_METADATA:
+        raise ModelFileError(
+            f"{n_bytes} bytes of metadata, above the limit of {_MOST_METADATA}: attnrec never "
+            "writes that; export it again"
+        )
+    for value in entries:
         entry = reader.read(value, onnx.ENTRY)
         try:
             key, text = str(entry["key"], "utf-8"), str(entry["value"], "utf-8")
@@ -129,8 +138,8 @@ def _metadata(content: bytes | mmap) -> dict[str, str]:
 def _numbers(version: str) -> tuple[int, ...]:
     """(1, 24, 3) of "1.24.3"; what follows a non-number is left out."""
     numbers = []
-    for part in version.split("."):
+    for part in version.split(".", 3)[:3]:
         if not part.isdecimal():
             break
-        numbers.append(int(part))
+        numbers.append(int(part[:9]))
     return tuple(numbers)

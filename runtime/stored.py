@@ -78,8 +78,8 @@ def _of_pairs(raw: memoryview, dims: list[int]) -> NDArray[np.int8]:
 def without_items(content: bytes | mmap, item_ids: Ids) -> bytes | mmap:
     """A file, in memory, that never returns these items: their scores become -inf.
 
-    Every graph adds the tensor `no_item` to its scores, -inf at row 0 and 0 at every item. A mapped
-    file is changed where it lies in memory.
+    Every graph adds the tensor `no_item` to its scores, -inf at row 0 and 0 at every item. Of a
+    mapped file the page in memory is changed.
     """
     changed = bytearray(content) if isinstance(content, bytes) else content
     tensors = StoredTensors(changed)
