@@ -17,7 +17,7 @@ from attnrec.runtime import format as names
 from attnrec.runtime import onnx_messages as onnx
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_info import ModelInfo
-from attnrec.runtime.protobuf import Buffer, Fields, Reader, text
+from attnrec.runtime.protobuf import Buffer, Fields, Reader, short_text
 
 MOST_NODES = 5_000  # a model of 2 blocks has 130
 _LOWEST_OPSET = 23  # of format 1; in old ones attributes may say how large a tensor becomes
@@ -66,7 +66,7 @@ def check_graph(content: Buffer, info: ModelInfo) -> None:
     reader = Reader()
     model = reader.read(memoryview(content), onnx.MODEL)
     opsets = [reader.read(value, onnx.OPSET) for value in model["opset_import"]]
-    versions = {text(opset["domain"]): opset["version"] for opset in opsets}
+    versions = {short_text(opset["domain"]): opset["version"] for opset in opsets}
     foreign = versions.keys() - {"", *_OPERATORS}
     if foreign or len(versions) < len(opsets) or versions.get("", 0) < _LOWEST_OPSET:
         raise _refusal(
@@ -106,7 +106,7 @@ def _signature(reader: Reader, value: memoryview) -> tuple[str, int, int]:
     declared = reader.read(value, onnx.VALUE)
     tensor = reader.read(reader.read(declared["type"], onnx.TYPE)["tensor"], onnx.TENSOR_TYPE)
     shape = reader.read(tensor["shape"], onnx.SHAPE)
-    return text(declared["name"]), tensor["elem_type"], len(shape["dim"])
+    return short_text(declared["name"]), tensor["elem_type"], len(shape["dim"])
 
 
 class _Graph:
@@ -153,10 +153,10 @@ class _Graph:
             raise _refusal(f"{self.n_nodes} nodes, above the limit of {MOST_NODES}")
         for content in graph["node"]:
             node = self.reader.read(content, onnx.NODE)
-            domain, op_type = text(node["domain"]), text(node["op_type"])
+            domain, op_type = short_text(node["domain"]), short_text(node["op_type"])
             if domain and op_type not in _OPERATORS.get(domain, ()):
                 raise _refusal(f"the operator {domain}.{op_type}; known: {_OPERATORS}")
-            inputs = [text(name) for name in node["input"]]
+            inputs = [short_text(name) for name in node["input"]]
             for name in inputs:
                 if name and name not in self.power:
                     raise _refusal(f"{op_type} before {name!r}, which it reads")
@@ -169,9 +169,9 @@ class _Graph:
             power = self.power_of(op_type, inputs, attributes)
             for attribute in attributes:
                 if attribute["g"]:
-                    self.enter(op_type, text(attribute["name"]), attribute["g"], inside)
+                    self.enter(op_type, short_text(attribute["name"]), attribute["g"], inside)
             for name in node["output"]:
-                self.add(text(name), power)
+                self.add(short_text(name), power)
 
     def enter(self, op_type: str, name: str, branch: memoryview, inside: str) -> None:
         """A branch runs at most once, and nothing inside it branches again."""
@@ -233,7 +233,7 @@ class _Graph:
         """Count the keys and values of a LabelEncoder."""
         counts = {"keys": 0, "values": 0}
         for one in attributes:
-            part = text(one["name"]).partition("_")[0]
+            part = short_text(one["name"]).partition("_")[0]
             n_stored = math.prod(self.tensor(one["t"]).dims) if one["t"] else 0
             counts[part] = counts.get(part, 0) + one["ints"] + one["strings"] + n_stored
         self.dictionaries.append((counts["keys"], counts["values"]))
@@ -241,7 +241,7 @@ class _Graph:
     def tensor(self, value: memoryview) -> _Tensor:
         """A tensor whose shape is that of its bytes."""
         fields = self.reader.read(value, onnx.TENSOR)
-        name, kind, dims = text(fields["name"]), fields["data_type"], fields["dims"]
+        name, kind, dims = short_text(fields["name"]), fields["data_type"], fields["dims"]
         wrong = len(dims) > 8 or any(not 0 <= dim < 2**31 for dim in dims)
         if wrong or kind not in (*onnx.BITS, onnx.STRING):
             raise _refusal(f"the tensor {name!r} of shape {dims}, element type {kind}")

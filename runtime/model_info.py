@@ -8,6 +8,8 @@ from typing import Any
 from attnrec.runtime import format as names
 from attnrec.runtime.errors import ModelFileError
 
+_LONGEST_FACTS = 2**20  # characters of an entry; attnrec writes some thousands
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -88,9 +90,9 @@ class ModelInfo:
         """Read the entries; unknown keys are ignored. `ModelFileError` if one is missing."""
         version = format_version(metadata)
         try:
-            model = json.loads(metadata[names.MODEL_KEY])
+            model = _facts(metadata[names.MODEL_KEY])
             model["inputs"] = tuple(map(str, model["inputs"]))
-            versions = json.loads(metadata[names.VERSIONS_KEY])
+            versions = _facts(metadata[names.VERSIONS_KEY])
             n_items = model["n_items"]
             if model["id_type"] not in names.PADDING or not isinstance(versions, dict):
                 raise ValueError(f"id_type {model['id_type']!r}, versions {versions!r}")
@@ -103,16 +105,23 @@ class ModelInfo:
             return cls(
                 format_version=version,
                 **{name: model[name] for name in cls.__dataclass_fields__ if name in model},
-                data=json.loads(metadata[names.DATA_KEY]),
-                metrics=json.loads(metadata[names.METRICS_KEY]),
-                parity=json.loads(metadata.get(names.PARITY_KEY, "null")),
+                data=_facts(metadata[names.DATA_KEY]),
+                metrics=_facts(metadata[names.METRICS_KEY]),
+                parity=_facts(metadata.get(names.PARITY_KEY, "null")),
                 versions=versions,
                 sha256=metadata.get(names.SEAL_KEY),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelFileError(
-                f"the model's metadata is incomplete ({error!r}); export it again"
+                f"the model's metadata is incomplete ({repr(error)[:200]}); export it again"
             ) from error
+
+
+def _facts(entry: str) -> Any:
+    """What a metadata entry says; `ValueError` for no JSON, or far more than is ever written."""
+    if len(entry) > _LONGEST_FACTS:
+        raise ValueError(f"an entry of {len(entry)} characters, limit {_LONGEST_FACTS}")
+    return json.loads(entry)
 
 
 def format_version(metadata: Mapping[str, str]) -> int:

@@ -15,6 +15,8 @@ from attnrec.runtime.errors import ModelFileError
 
 _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # wire types
 _MOST_FIELDS = 100_000  # of a whole file; a model of 5,000 nodes has about 65,000
+_MOST_RUNS = 1_000  # of fields that are only counted, a catalogue in one; a model has about 10
+_LONGEST_NAME = 1_000  # bytes
 _FEW = 16  # texts that are read one by one before many are at once
 _PART, _MANY = 1 << 10, 1 << 20  # bytes that are looked through at once, at first and at most
 _LETTERS = 0x20  # from here on a byte may be one
@@ -60,7 +62,7 @@ class Reader:
     """Reads the messages of one file, together no more than a bounded number of fields."""
 
     def __init__(self) -> None:
-        self._left = _MOST_FIELDS
+        self._left, self._runs_left = _MOST_FIELDS, _MOST_RUNS
 
     def read(self, message: memoryview, kind: Message) -> Fields:
         """The fields, as parts of `message`, not copies. `ModelFileError` for any other field."""
@@ -81,6 +83,11 @@ class Reader:
                         raise _unexpected(kind, name, f"field {number}, wire type {wire}")
                     _, position = _value(message, position, wire)
                 elif field.counted:
+                    self._runs_left -= 1
+                    if self._runs_left < 0:
+                        raise ValueError(
+                            f"more than {_MOST_RUNS} runs of ids or texts in the file"
+                        )
                     value, position = _run(message, start)
                     found[name] += value
                 else:
@@ -123,6 +130,16 @@ def spans(message: memoryview) -> Iterator[tuple[int, int, int, int]]:
 def text(content: memoryview) -> str:
     """Text; what is no UTF-8 is shown as it is."""
     return str(content, "utf-8", "backslashreplace")
+
+
+def short_text(content: memoryview) -> str:
+    """The same of a name in a graph, which may be read many times, and shown in errors."""
+    if len(content) > _LONGEST_NAME:
+        raise ModelFileError(
+            f"the graph has a name of {len(content)} bytes, above the limit of {_LONGEST_NAME}: "
+            "attnrec never writes that; export it again"
+        )
+    return text(content)
 
 
 def _unexpected(kind: Message, name: str, how: str) -> ModelFileError:
@@ -214,14 +231,23 @@ def _of_short_ones(part: NDArray[np.uint8], tag: int) -> tuple[int, int]:
     return count, int(begins[count])
 
 
-def _run_of_numbers(message: memoryview, start: int) -> tuple[int, int]:
-    """The same, at once: the last byte of a tag or number is the only one below 128."""
-    data = np.frombuffer(message[start:], np.uint8)
-    last = np.flatnonzero(data < 0x80)
-    tags, numbers = last[: len(last) & ~1 : 2], last[1::2]
-    belongs = (data[tags] == data[0]) & (numbers - tags <= 10)
-    belongs[1:] &= tags[1:] == numbers[:-1] + 1
-    count = len(tags) if belongs.all() else int(belongs.argmin())
-    if not count:
-        raise ValueError("a number beyond the end, or beyond 64 bits")
-    return count, start + int(numbers[count - 1]) + 1
+def _run_of_numbers(message: memoryview, position: int) -> tuple[int, int]:
+    """The same, many at once, and no more than follow each other: parts grow with what was found.
+
+    The last byte of a tag or number is the only one below 128.
+    """
+    data, tag = np.frombuffer(message, np.uint8), message[position]
+    count, size = 0, _PART
+    while position < len(data) and data[position] == tag:
+        part = data[position : position + size]
+        last = np.flatnonzero(part < 0x80)
+        tags, numbers = last[: len(last) & ~1 : 2], last[1::2]
+        belongs = (part[tags] == tag) & (numbers - tags <= 10)
+        belongs[1:] &= tags[1:] == numbers[:-1] + 1
+        n = len(tags) if belongs.all() else int(belongs.argmin())
+        if not n:
+            raise ValueError("a number beyond the end, or beyond 64 bits")
+        count += n
+        position += int(numbers[n - 1]) + 1
+        size = min(4 * size, _MANY)
+    return count, position

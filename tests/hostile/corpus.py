@@ -1,4 +1,5 @@
-"""Crafted files that read, loop, run or say what they should not. Sizes are in `sizes.py`.
+"""Crafted files that read, loop, run or say what they should not. Sizes are in `sizes.py`, what
+is much work in `work.py`.
 
 Each is sound but for one thing, and sealed, so that only the check for that thing can refuse it.
 They are made from committed files of format 1, with the standard library alone.
@@ -23,6 +24,7 @@ from edits import (
     with_attribute,
 )
 from sizes import huge_shapes, too_much, wrong_sizes
+from work import much_work
 from writer import (
     BOOL,
     FLOAT,
@@ -57,6 +59,7 @@ def cases(directory: Path) -> list[Case]:
         *foreign_operators(),
         *huge_shapes(),
         *too_much(),
+        *much_work(),
         *wrong_sizes(),
         *wrong_inputs(),
         *wrong_outputs(),
