@@ -77,7 +77,8 @@ class TableModel(LearnedModel):
     """One vector per item, one state per history: score = item_table @ state."""
 
     objective: Objective | None = None
-    """The loss over items that the settings ask for; None: softmax over the catalogue."""
+    """The loss that the settings ask for, from `prepare`. None for a model whose settings are no
+    `LossConfig`: softmax over the catalogue."""
 
     def prepare(self, split: Split) -> None:
         """Make the loss that the settings ask for, if the model has such settings."""
@@ -150,7 +151,12 @@ class TableModel(LearnedModel):
         return states[batch.targets > 0]
 
     def loss_of(self, states: Tensor, table: Tensor, batch: Batch) -> Tensor:
-        """The loss of these states (M, D) in the catalogue."""
+        """The loss of these states (M, D) in the catalogue. `ValueError` before `prepare`."""
+        if self.objective is None and isinstance(self.config, LossConfig):
+            raise ValueError(
+                f"{type(self).__name__} has no loss yet: call prepare(split) before "
+                "training_loss, and super().prepare(split) in a prepare of your own"
+            )
         asked = batch.targets > 0  # (B, T)
         weights = None if batch.weights is None else batch.weights[asked]
         loss = self.objective or catalogue_softmax
