@@ -88,7 +88,8 @@ def export_body(model: RecommenderModel) -> ir.Model:
     declared = {"user": (history[:, 0], in_batch)}
     declared["user_tags"] = (history.clone(), in_batch | {1: torch.export.Dim("tags")})
     declared["timestamps"] = (history.clone(), axes)
-    declared["request_time"] = declared["user"]
+    # Not the tensor of "user" itself: the exporter would take the two for one input.
+    declared["request_time"] = (history[:, 0].clone(), in_batch)
     examples, shapes = (tuple(declared[name][part] for name in model.inputs) for part in (0, 1))
     return _exported(
         body,

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from attnrec.runtime import format as names
+from attnrec.runtime.arguments import LONGEST
 from attnrec.runtime.callers import Said
 from attnrec.train.split import Catalogue
 from attnrec.train.users import Users
 
 ItemId = int | str
+_FEW = 10  # unknown ids and padding, at most so many in a history
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,10 @@ class _Maker:
 
 
 def made_up_calls(catalogue: Catalogue, id_type: str, max_len: int) -> Iterator[Call]:
-    """Calls whose answers the gate compares; the longest holds 10 x max_len ids."""
+    """Calls whose answers the gate compares; the longest holds 10 x max_len ids, or LONGEST."""
     make = _Maker(catalogue, id_type)
     pad, unknown, n_items = [make.padding], make.unknown, catalogue.n_items
-    for length in (0, 1, 2, max_len - 1, max_len, max_len + 1, 10 * max_len):
+    for length in (0, 1, 2, max_len - 1, max_len, max_len + 1, min(10 * max_len, LONGEST)):
         yield Call(f"history of {length}", [make.draw(length)], 10)
     some = make.draw(5)
     yield Call("padding left", [pad * 7 + some], 10)
@@ -168,7 +170,7 @@ def calls_of_times(
         times = at["minutes apart"]
         yield Call(f"asked at {name}", [some], 10, timestamps=[times], request_times=[asked_at])
     yield Call("a newcomer with a clock", [[]], 10, timestamps=[[]], request_times=[now])
-    mixed = make.mix(make.draw(2 * max_len), make.unknown, make.unknown, [make.padding] * 3)
+    mixed = make.mix(make.draw(_twice(max_len)), make.unknown, make.unknown, [make.padding] * 3)
     apart = [now - 40 * n for n in range(len(mixed), 0, -1)]
     yield Call("times of unknown ids", [mixed], 10, timestamps=[apart], request_times=[now])
     crowd = _crowd(make, max_len)
@@ -185,11 +187,16 @@ def calls_of_times(
     )
 
 
+def _twice(max_len: int) -> int:
+    """Length of a history that is cut, and that a request can hold with a few unknown ids."""
+    return min(2 * max_len, LONGEST - _FEW)
+
+
 def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Call:
     """64 rows of all lengths, each padded in its own way."""
     histories, exclude, candidates = [], [], []
     for row in range(64):
-        length = 0 if row % 16 == 0 else row * (2 * max_len) // 64 + 1
+        length = 0 if row % 16 == 0 else row * _twice(max_len) // 64 + 1
         padding: list[ItemId] = [make.padding] * (row % 5)
         histories.append(make.mix(make.draw(length), padding, make.unknown[: row % 3]))
         exclude.append(make.draw(row % 7))
@@ -202,7 +209,7 @@ def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Call
 def golden_calls(catalogue: Catalogue, id_type: str, max_len: int) -> list[Call]:
     """The few calls whose answers a file keeps, so that it can test itself on any machine."""
     make = _Maker(catalogue, id_type)
-    short, long, listed = make.draw(4), make.draw(2 * max_len), make.draw(8)
+    short, long, listed = make.draw(4), make.draw(_twice(max_len)), make.draw(8)
     return [
         Call("newcomer", [[]], 5),
         Call("short history", [short], 5, exclude=[short]),

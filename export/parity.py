@@ -147,12 +147,14 @@ def _call_of_users(name: str, asked: HeldOut, users: Sequence[int], run: Run) ->
     declared = run.model.inputs
     histories: list[list[ItemId]] = [asked.histories[user].tolist() for user in users]
     has_times = names.TIMESTAMPS in declared
+    tags = asked.said(declared).get("user_tags")
     return Call(
         name,
         histories,
         _TEST_K,
         exclude=[] if run.recipe.repeats else histories,
         users=asked.users[users].tolist() if names.USER in declared else [],
+        user_tags=[list(tags[user]) for user in users] if tags else [],
         timestamps=[asked.timestamps[user].tolist() for user in users] if has_times else [],
         request_times=asked.request_times[users].tolist() if has_times else [],
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
+from attnrec.runtime.arguments import LONGEST
 from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models import MODELS
 from attnrec.train.protocols import PROTOCOLS, SplitName
@@ -81,7 +82,8 @@ class TrainConfig:
                 raise ValueError(
                     f"model {self.model} has no setting {name}; it has: {', '.join(sorted(known))}"
                 )
-        self.model_config(n_items=1)  # wrong values are refused before a log is read
+        # Wrong values are refused before a log is read.
+        check_whole("max_len", self.model_config(n_items=1).max_len, 1, LONGEST)
 
     @property
     def schedule(self) -> "Schedule":

@@ -1,5 +1,6 @@
 """How good the answers are: whole-catalogue ranking of what was held out of every user's log."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -10,8 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime import format as names
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.split import HeldOut, ItemIds
+
+logger = logging.getLogger(__name__)
 
 _CUTOFFS = (5, 10, 20)
 _BOOTSTRAP_SAMPLES = 1000
@@ -31,7 +35,9 @@ class Answers(Protocol):
         k: int = 10,
         *,
         exclude_seen: bool = True,
+        exclude: Sequence[ItemIds] | None = None,
         users: ItemIds | None = None,
+        user_tags: list[tuple[str, ...]] | None = None,
         timestamps: Sequence[NDArray[np.int64]] | None = None,
         request_times: NDArray[np.int64] | None = None,
     ) -> list[Recommendations]:
@@ -87,7 +93,7 @@ def evaluate_answers(
     """Ask for every history and rank its targets in the whole catalogue.
 
     exclude_seen: the repeat policy of the run; it may not depend on the target. inputs: what the
-    model declares; where "user" or times are among them, it is told who asks and when.
+    model declares; where the user, tags or times are among them, it is told who asks and when.
     """
     ranking = rank_targets(answers, held_out, exclude_seen=exclude_seen, inputs=inputs)
     return metrics_of(ranking, held_out, catalogue_ids)
@@ -102,6 +108,8 @@ def rank_targets(
     tick: Tick | None = None,
 ) -> Ranking:
     """Ask batch by batch; tick: called with (users done, users in all)."""
+    if {names.USER, names.USER_TAGS} & {*inputs} == {names.USER_TAGS} and not held_out.user_tags:
+        logger.warning("the model looks at user_tags, and this log has none: measured without")
     ranks, shown, seconds = [], set[int | str](), 0.0
     n_users = len(held_out.histories)
     for start in range(0, n_users, _BATCH):
@@ -123,9 +131,10 @@ def ask(
     # One more than the longest cutoff for each target of a user: if the last place is tied with
     # them, then all of them have ranks beyond the cutoff, whoever else is tied and not listed.
     k = max(_CUTOFFS) + int(some.n_targets().max(initial=1))
-    return answers.recommend_batch(
-        some.histories, k, exclude_seen=exclude_seen, **some.said(inputs)
-    )
+    told = some.said(inputs)
+    if exclude_seen and some.older:
+        told["exclude"] = [some.older.get(n, ()) for n in range(len(some.histories))]
+    return answers.recommend_batch(some.histories, k, exclude_seen=exclude_seen, **told)
 
 
 def target_ranks(lists: Sequence[Recommendations], held_out: HeldOut) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import Ids
-from attnrec.runtime.callers import RequestTimes, Said, Times, UserIds
+from attnrec.runtime.callers import RequestTimes, Said, Tags, Times, UserIds
 from attnrec.runtime.format import NO_TIME
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.batches import left_pad
@@ -152,12 +152,14 @@ class Reference:
         k: int = 10,
         *,
         exclude_seen: bool = True,
+        exclude: Sequence[Ids] | None = None,
         users: UserIds | None = None,
+        user_tags: Sequence[Tags | None] | None = None,
         timestamps: Sequence[Times | None] | None = None,
         request_times: RequestTimes | None = None,
     ) -> list[Recommendations]:
         """Best `k` items for each history, best first, equal scores by row."""
-        said = Said(users, None, timestamps, request_times)
+        said = Said(users, user_tags, timestamps, request_times)
         # By length, so that a batch computes next to no padding.
         order = sorted(range(len(histories)), key=lambda i: len(histories[i]))
         answers: dict[int, Recommendations] = {}
@@ -166,7 +168,10 @@ class Reference:
             scores = self.scores([histories[i] for i in batch], said.of(batch))
             for i, row_scores in zip(batch, scores, strict=True):
                 seen = self.rows(histories[i])
-                admissible = self.admissible(seen if exclude_seen else seen[:0])
+                banned = seen if exclude_seen else seen[:0]
+                if exclude is not None:
+                    banned = np.concatenate([banned, self.rows(exclude[i])])
+                admissible = self.admissible(banned)
                 rows = top_rows(row_scores, admissible, k)
                 answers[i] = self._answer(rows, row_scores, len(seen))
         return [answers[i] for i in range(len(histories))]

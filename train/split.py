@@ -1,14 +1,15 @@
 """Who is trained on and who is asked, and the catalogue that follows from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime import format as names
+from attnrec.runtime.arguments import LONGEST
 from attnrec.runtime.errors import DataError
 from attnrec.train.interactions import Interactions
 from attnrec.train.protocols import Part, SplitName
@@ -55,7 +56,7 @@ class HeldOut:
     """The questions of an evaluation: raw ids, as a customer of the file would send them."""
 
     histories: list[ItemIds]
-    """Events before the target, oldest first, one array per user."""
+    """Events before the target, oldest first, one array per user; the newest LONGEST."""
     targets: ItemIds
     """What came next (n_targets,), user by user; an item counts once in a session."""
     users: ItemIds
@@ -66,21 +67,30 @@ class HeldOut:
     """Unix seconds of the events of `histories`, for models that ask for them."""
     request_times: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Unix seconds of what came next, of its first event (n_users,)."""
+    user_tags: list[tuple[str, ...]] | None = None
+    """Tags of each user who is asked; None: the log has none."""
+    older: Mapping[int, ItemIds] = field(default_factory=dict)
+    """Events before those of `histories`, by number of the user, at most LONGEST: seen as well."""
 
     def between(self, start: int, stop: int) -> "HeldOut":
         """The questions of the users from `start` to before `stop`."""
-        histories, users = self.histories[start:stop], self.users[start:stop]
         times = self.timestamps[start:stop], self.request_times[start:stop]
+        older = {n - start: ids for n, ids in self.older.items() if start <= n < stop}
+        own = *times, self.user_tags and self.user_tags[start:stop], older
+        histories, users = self.histories[start:stop], self.users[start:stop]
         if self.offsets is None:
-            return HeldOut(histories, self.targets[start:stop], users, None, *times)
+            return HeldOut(histories, self.targets[start:stop], users, None, *own)
         offsets = self.offsets[start : stop + 1]
         targets = self.targets[offsets[0] : offsets[-1]]
-        return HeldOut(histories, targets, users, offsets - offsets[0], *times)
+        return HeldOut(histories, targets, users, offsets - offsets[0], *own)
 
     def said(self, inputs: Sequence[str]) -> dict[str, Any]:
         """What a model that declares `inputs` is told beside the histories, by its argument."""
-        told: dict[str, Any] = {"users": self.users} if "user" in inputs else {}
-        if "timestamps" in inputs:
+        told: dict[str, Any] = {"users": self.users} if names.USER in inputs else {}
+        # With the user come the stored tags.
+        if names.USER_TAGS in inputs and not told and self.user_tags is not None:
+            told["user_tags"] = self.user_tags
+        if names.TIMESTAMPS in inputs:
             told |= {"timestamps": self.timestamps, "request_times": self.request_times}
         return told
 
@@ -144,13 +154,11 @@ class Split:
 
     def everybody(self) -> HeldOut:
         """Every user with the whole history; nothing came next, so there are no targets."""
-        log = self.interactions
-        ids: ItemIds = log.item_ids[log.item_index]
-        bounds = [*pairwise(log.offsets)]
-        histories, times = [ids[a:b] for a, b in bounds], [log.timestamps[a:b] for a, b in bounds]
+        log, stop = self.interactions, self.interactions.offsets[1:]
         # Asked when the last event was: nobody knows what comes next.
-        now = np.array([own[-1] if len(own) else -1 for own in times], dtype=np.int64)
-        return HeldOut(histories, ids[:0], log.user_ids, None, times, now)
+        now = np.where(np.diff(log.offsets) > 0, log.timestamps[stop - 1], names.NO_TIME)
+        asked = _asked(log, np.arange(log.n_users), stop)
+        return HeldOut(targets=log.item_ids[:0], request_times=now, **asked)
 
 
 def held_out_targets(
@@ -181,12 +189,9 @@ def _questions(
     stop: NDArray[np.int64],
 ) -> HeldOut:
     """Ask the users of these numbers for what lies in [start, stop) of the log (n_asked,)."""
-    ids = log.item_ids[log.item_index]  # (n_events,) raw
-    bounds = [*zip(log.offsets[asked], start, strict=True)]
-    histories, times = [ids[a:b] for a, b in bounds], [log.timestamps[a:b] for a, b in bounds]
-    users, asked_at = log.user_ids[asked], log.timestamps[start]
+    told = _asked(log, asked, start) | {"request_times": log.timestamps[start]}
     if name == "leave-one-out":
-        return HeldOut(histories, ids[start], users, None, times, asked_at)
+        return HeldOut(targets=log.item_ids[log.item_index[start]], **told)
     lengths = stop - start
     user = np.repeat(np.arange(len(lengths)), lengths)
     at = np.arange(len(user)) + np.repeat(start - np.cumsum(lengths) + lengths, lengths)
@@ -194,7 +199,22 @@ def _questions(
     first.sort()  # back in the order of the log
     n_targets = np.bincount(user[first], minlength=len(lengths))
     offsets = np.concatenate([[0], np.cumsum(n_targets)])
-    return HeldOut(histories, ids[at[first]], users, offsets, times, asked_at)
+    return HeldOut(targets=log.item_ids[log.item_index[at[first]]], offsets=offsets, **told)
+
+
+def _asked(log: Interactions, asked: NDArray[np.int64], stop: NDArray[np.int64]) -> dict[str, Any]:
+    """What a `HeldOut` says of users with these numbers, whose histories end before `stop`."""
+    ids, first = log.item_ids[log.item_index], log.offsets[asked]
+    newest = np.maximum(first, stop - LONGEST)
+    before = np.maximum(first, newest - LONGEST)
+    bounds = [*zip(newest, stop, strict=True)]
+    return {
+        "histories": [ids[a:b] for a, b in bounds],
+        "timestamps": [log.timestamps[a:b] for a, b in bounds],
+        "users": log.user_ids[asked],
+        "user_tags": None if log.user_tags is None else log.user_tags[asked].tolist(),
+        "older": {int(n): ids[before[n] : newest[n]] for n in np.flatnonzero(newest > first)},
+    }
 
 
 class _Cuts(NamedTuple):
@@ -224,15 +244,6 @@ def _cuts(log: Interactions, name: SplitName) -> _Cuts:
         )
     last = until[asked + 1] - 1
     return _Cuts(asked, first[last - 2], first[last - 1], first[last])
-
-
-def same_time_share(log: Interactions) -> float:
-    """Share of the validation events that have the time of the event before.
-
-    Near 1, the task is to complete a basket rather than to foresee the next visit.
-    """
-    target = log.offsets[1:][np.diff(log.offsets) >= 3] - 2
-    return float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
 
 
 def leave_one_out(log: Interactions) -> Split:

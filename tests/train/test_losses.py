@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,14 @@ from attnrec.train.losses import (
     sampled_softmax,
 )
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.objective import Objective
+
+
+def prepared_sasrec() -> SASRec:
+    """A model of 5 items with the loss of its settings, softmax."""
+    model = SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
+    model.objective = Objective(model.config, np.ones(5, dtype=np.int64))
+    return model
 
 
 def problem(seed: int, n_states: int, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,7 +86,7 @@ def test_huge_logits_stay_finite() -> None:
 
 def test_the_training_loss_asks_at_targets_only_and_never_for_row_0() -> None:
     torch.manual_seed(0)
-    model = SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
+    model = prepared_sasrec()
     inputs = torch.tensor([[0, 0, 1, 2], [0, 3, 4, 5]])
     targets = torch.tensor([[0, 1, 2, 3], [3, 4, 5, 1]])
     table = model.item_table()
@@ -123,7 +132,7 @@ def test_a_weighted_target_counts_as_so_many(
 
 def test_the_training_loss_weighs_every_target_by_its_own_weight() -> None:
     torch.manual_seed(0)
-    model = SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
+    model = prepared_sasrec()
     inputs = torch.tensor([[0, 1, 2], [0, 0, 3]])
     targets = torch.tensor([[1, 2, 3], [0, 3, 4]])
     ones = torch.ones(2, 3, dtype=torch.float64)

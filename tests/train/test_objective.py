@@ -8,8 +8,11 @@ import torch
 
 from attnrec.train import TrainConfig, train
 from attnrec.train.losses import catalogue_softmax
+from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.learned_configs import Loss, LossConfig
+from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.objective import Objective
+from attnrec.train.split import leave_one_out
 
 N_EVENTS = np.arange(30, 0, -1)
 
@@ -40,6 +43,19 @@ def test_every_loss_trains_models_with_a_table(loss, model, shop_log, tmp_path) 
     losses = [epoch["loss"] for epoch in run.metrics["epochs"]]
     assert losses[-1] < losses[0]
     assert run.model.config.loss == loss
+
+
+@pytest.mark.parametrize(
+    ("config", "model"), [(SASRecConfig, SASRec), (AttentionPoolConfig, AttentionPool)]
+)
+def test_a_model_that_was_not_prepared_has_no_loss_rather_than_another_one(
+    config, model, shop_events
+) -> None:
+    split = leave_one_out(shop_events)
+    model = model(config(split.catalogue.n_items, loss="bce"))
+    batch = next(model.batches(split, 100).epoch(np.random.default_rng(0)))
+    with pytest.raises(ValueError, match=r"has no loss yet: call prepare\(split\)"):
+        model.training_loss(batch)
 
 
 @pytest.mark.parametrize(

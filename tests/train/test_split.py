@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.runtime import DataError
+from attnrec.runtime.arguments import LONGEST
+from attnrec.train.evaluation import ask
 from attnrec.train.interactions import Interactions
+from attnrec.train.models.popularity import Popularity, PopularityConfig
+from attnrec.train.reference import Reference
 from attnrec.train.split import Split, all_events, divide, held_out_targets, leave_one_out
 
 logs = st.lists(
@@ -133,6 +137,50 @@ def test_a_final_run_trains_on_everything(histories: list[list[str]]) -> None:
     split = all_events(interactions_of(histories))
     assert trained_histories(split) == histories
     assert [h.tolist() for h in split.everybody().histories] == histories
+
+
+def long_log(n_events: int) -> Interactions:
+    """A user with so many events, each of another item, between two others."""
+    lengths = [3, n_events, 4]
+    return Interactions(
+        user_ids=np.arange(3),
+        item_ids=np.arange(n_events),
+        offsets=np.cumsum([0, *lengths]),
+        item_index=np.concatenate([np.arange(n) for n in lengths]).astype(np.int32),
+        timestamps=np.arange(sum(lengths)),
+        titles=None,
+    )
+
+
+def test_nobody_is_asked_with_more_events_than_a_request_holds() -> None:
+    log = long_log(LONGEST + 12)
+    split = leave_one_out(log)
+    for asked, n_events in (
+        (split.held_out("test"), LONGEST + 11),
+        (split.held_out("valid"), LONGEST + 10),
+        (split.seen(3), LONGEST + 9),
+        (all_events(log).everybody(), LONGEST + 12),
+    ):
+        long = next(n for n, user in enumerate(asked.users) if user == 1)
+        start, stop = n_events - LONGEST, n_events
+        assert asked.histories[long].tolist() == list(range(start, stop))
+        assert asked.timestamps[long].tolist() == list(range(start + 3, stop + 3))
+        assert {n: ids.tolist() for n, ids in asked.older.items()} == {long: list(range(start))}
+        assert {n: ids.tolist() for n, ids in asked.between(long, 9).older.items()} == {
+            0: list(range(start))
+        }
+        assert asked.between(0, long).older == asked.between(long + 1, 9).older == {}
+
+
+def test_what_was_seen_before_the_newest_events_is_not_recommended_either() -> None:
+    split = leave_one_out(long_log(LONGEST + 12))
+    model = Popularity(PopularityConfig(split.catalogue.n_items))
+    model.fit(split)
+    reference, asked = Reference(model, split.catalogue), split.held_out("test")
+    (_, answer, _) = ask(reference, asked, exclude_seen=True)
+    assert answer.item_ids == []  # all that was trained on has been seen
+    (_, answer, _) = ask(reference, asked, exclude_seen=False)
+    assert answer.item_ids[:3] == [0, 1, 2]
 
 
 def test_a_final_run_has_nothing_held_out() -> None:

@@ -13,7 +13,8 @@ A model may ask for more than the history by naming `inputs`; they reach it as k
 
     user        (B,) row of the user, 0 for an unknown one
     user_tags   (B, A) rows of what is known of the user, 0 for none
-    timestamps, request_time  (B, T) Unix seconds of the history, (B,) of the request, -1 unknown
+    timestamps, request_time  (B, T) Unix seconds of the history, (B,) of the request, -1 unknown;
+                both or neither
 """
 
 from abc import abstractmethod
@@ -23,6 +24,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from attnrec.runtime import format as names
 from attnrec.train.batches import Batch, Batches, SequenceBatches
 from attnrec.train.losses import catalogue_softmax
 from attnrec.train.models.learned_configs import LossConfig
@@ -59,6 +61,30 @@ class RecommenderModel(nn.Module):
         """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
 
 
+def check_inputs(model: RecommenderModel, split: Split) -> None:
+    """`ValueError` for inputs that nothing can feed: unknown ones, half the times, tags of nobody.
+
+    Before a training, because the first validation or the export would fail for want of them.
+    """
+    declared, kind = {*model.inputs}, type(model).__name__
+    unknown = [name for name in model.inputs if name not in names.CALLER_INPUTS]
+    if unknown:
+        raise ValueError(
+            f"{kind} names the input {unknown[0]!r}; there are: {', '.join(names.CALLER_INPUTS)}"
+        )
+    times = {names.TIMESTAMPS, names.REQUEST_TIME}
+    if len(declared & times) == 1:
+        raise ValueError(
+            f"{kind} names the input {(declared & times).pop()!r} alone: name both "
+            f"{names.TIMESTAMPS!r} and {names.REQUEST_TIME!r}, or neither"
+        )
+    if names.USER_TAGS in declared and not split.users.tags:
+        raise ValueError(
+            f"{kind} looks at user_tags, and no user of this log has any: give a users table and "
+            "its columns (--users FILE --tag-cols COLUMN; users=..., DataRecipe(tag_cols=...))"
+        )
+
+
 class LearnedModel(RecommenderModel):
     """Trained by gradient, batch by batch."""
 
@@ -78,7 +104,8 @@ class TableModel(LearnedModel):
     """One vector per item, one state per history: score = item_table @ state."""
 
     objective: Objective | None = None
-    """The loss over items that the settings ask for; None: softmax over the catalogue."""
+    """The loss that the settings ask for, from `prepare`. None for a model whose settings are no
+    `LossConfig`: softmax over the catalogue."""
 
     def prepare(self, split: Split) -> None:
         """Make the loss that the settings ask for, if the model has such settings."""
@@ -151,7 +178,12 @@ class TableModel(LearnedModel):
         return states[batch.targets > 0]
 
     def loss_of(self, states: Tensor, table: Tensor, batch: Batch) -> Tensor:
-        """The loss of these states (M, D) in the catalogue."""
+        """The loss of these states (M, D) in the catalogue. `ValueError` before `prepare`."""
+        if self.objective is None and isinstance(self.config, LossConfig):
+            raise ValueError(
+                f"{type(self).__name__} has no loss yet: call prepare(split) before "
+                "training_loss, and super().prepare(split) in a prepare of your own"
+            )
         asked = batch.targets > 0  # (B, T)
         weights = None if batch.weights is None else batch.weights[asked]
         loss = self.objective or catalogue_softmax

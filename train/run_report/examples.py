@@ -70,7 +70,7 @@ def _scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Scores (N + 1,) for one person, and which rows may be recommended."""
     (scores,) = answers.scores(one.histories, Said(**one.said(model.inputs)))
-    seen = answers.rows(one.histories[0])
+    seen = answers.rows([*one.older.get(0, ()), *one.histories[0]])
     return scores, answers.admissible(seen[:0] if repeats else seen)
 
 
