@@ -44,7 +44,8 @@ class TrainConfig:
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW, after a warm-up over the first 4 % of the steps."""
     weight_decay: float = 0.01
-    """Decoupled weight decay."""
+    """Decoupled weight decay of matrices and item vectors; biases, norms, `recency` and the tables
+    of time gaps do not decay."""
     batch_events: int | None = None
     """Events of one step: small, because early on the number of steps is what counts. None:
     likewise, or 800."""

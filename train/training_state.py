@@ -13,6 +13,8 @@ from attnrec.train.config import TrainConfig
 from attnrec.train.device import device_of, random_states, set_random_states
 from attnrec.train.models.protocol import LearnedModel
 
+_TABLES_OF_AGE = {"recency", "of_pair", "of_event"}
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -47,10 +49,7 @@ class TrainingState:
         self.device = device_of(model)
         # Fused: one pass over weights and moments instead of a dozen, 3 % of a step.
         self.optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,
+            _groups(model, config.weight_decay), lr=config.learning_rate, fused=True
         )
         self.records: list[EpochRecord] = []
         self.best: dict[str, Tensor] = {}  # weights of the best epoch so far
@@ -68,7 +67,7 @@ class TrainingState:
         held = self.optimizer.state_dict()
         self.device = device
         self.model.to(device)
-        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(_groups(self.model, 0.0))
         self.optimizer.load_state_dict(held)  # settings too; the moments go where the weights are
 
     def end_epoch(self, valid: dict[str, Any] | None, seen_ndcg: float | None = None) -> None:
@@ -111,6 +110,22 @@ class TrainingState:
         self.records = [EpochRecord(**record) for record in facts["records"]]
         self.step, self.loss_sum, self.n_targets = facts["epoch"]
         self._started = time.monotonic() - facts["seconds"]
+
+
+def _groups(model: LearnedModel, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameters that decay, which are matrices and vectors of items, and those that do not.
+
+    Biases and norms keep no function small, and `recency` and the tables of time gaps would be
+    pulled to where all ages are alike.
+    """
+    groups: tuple[list[Tensor], list[Tensor]] = [], []
+    for name, parameter in model.named_parameters():
+        is_free = parameter.ndim < 2 or name.rsplit(".", 1)[-1] in _TABLES_OF_AGE
+        groups[is_free].append(parameter)
+    return [
+        {"params": groups[False], "weight_decay": weight_decay},
+        {"params": groups[True], "weight_decay": 0.0},
+    ]
 
 
 def best_epoch(records: Sequence[EpochRecord]) -> int:

@@ -9,12 +9,12 @@ from torch import Tensor
 from attnrec.train.config import TrainConfig, parse_settings
 from attnrec.train.evaluation import Metrics
 from attnrec.train.interactions import Interactions
-from attnrec.train.loop import fit_by_gradient, learning_rate_factor
-from attnrec.train.models.attention_pool import AttentionPoolConfig
+from attnrec.train.loop import fit_by_gradient, learning_rate_factor, train_epoch
+from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.split import Split, leave_one_out
-from attnrec.train.training_state import EpochRecord
+from attnrec.train.training_state import EpochRecord, TrainingState
 
 SMALL = TrainConfig(settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100)
 
@@ -164,6 +164,49 @@ def test_whoever_watches_is_told_of_every_step_and_epoch(split: Split) -> None:
 )
 def test_the_learning_rate_warms_up_and_then_falls(done: float, factor: float) -> None:
     assert learning_rate_factor(done) == pytest.approx(factor)
+
+
+def test_every_step_has_the_learning_rate_of_its_place_in_the_schedule(split: Split) -> None:
+    settings = config(learning_rate=0.01, epochs=2)
+    model = new_model(split)
+    state = TrainingState(model, settings)
+    rates: list[float] = []
+
+    def descend(batch: object) -> Tensor:
+        rates.extend({group["lr"] for group in state.optimizer.param_groups})
+        return torch.zeros(())
+
+    train_epoch(state, model.batches(split, settings.schedule.batch_events), settings, descend)
+    places = [step / len(rates) / 2 for step in range(len(rates))]
+    assert rates == [0.01 * learning_rate_factor(place) for place in places]
+
+
+def test_weight_decay_shrinks_matrices_and_no_bias_norm_or_table_of_age() -> None:
+    models = [
+        SASRec(SASRecConfig(5, 4, 8, fading_sum=True, time_gaps=True)),
+        AttentionPool(AttentionPoolConfig(5, "multi-head", "learned", 4, 8)),
+    ]
+    shrunk = []
+    for model in models:
+        state = TrainingState(model, config(weight_decay=0.5, learning_rate=0.1))
+        state.to(torch.device("cpu"))  # as every training begins
+        for weight in model.parameters():
+            torch.nn.init.ones_(weight)
+            weight.grad = torch.zeros_like(weight)
+        state.optimizer.step()
+        for name, weight in model.named_parameters():
+            (factor,) = weight.unique().tolist()
+            assert factor == 1.0 or factor == pytest.approx(0.95), name
+            shrunk += [name] if factor < 1 else []
+    block = ["query", "key_value", "attention_output", "expand", "contract"]
+    assert shrunk == [
+        "item_embedding.weight",
+        "position_embedding.weight",
+        *(f"blocks.{number}.{layer}.weight" for number in (0, 1) for layer in block),
+        "sum_map.weight",
+        "item_embedding.weight",
+        *(f"attention.{layer}.weight" for layer in ("query", "key", "value", "output")),
+    ]
 
 
 WRONG: list[tuple[Callable[[], object], str]] = [

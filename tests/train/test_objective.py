@@ -7,10 +7,16 @@ import pytest
 import torch
 
 from attnrec.train import TrainConfig, train
-from attnrec.train.losses import catalogue_softmax
+from attnrec.train.losses import (
+    binary_cross_entropy,
+    catalogue_softmax,
+    generalized_binary_cross_entropy,
+    sampled_softmax,
+)
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.learned_configs import Loss, LossConfig
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.negatives import SharedNegatives
 from attnrec.train.objective import Objective
 from attnrec.train.split import leave_one_out
 
@@ -25,6 +31,29 @@ def question(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_by_default_it_is_the_softmax_over_the_catalogue() -> None:
     assert Objective(LossConfig(), N_EVENTS)(*question()) == catalogue_softmax(*question())
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_every_setting_reaches_the_loss_that_was_asked_for(loss: Loss) -> None:
+    config = LossConfig(
+        loss=loss, label_smoothing=0.2, n_negatives=6, negative_power=0.75, calibration=0.3
+    )
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0])
+    torch.manual_seed(0)
+    found = Objective(config, N_EVENTS)(*question(), weights)
+
+    torch.manual_seed(0)
+    drawn = SharedNegatives(6, N_EVENTS, 0.75)
+    negatives, log_counts = drawn.draw(), drawn.log_expected_counts
+    expected = {
+        "softmax": lambda: catalogue_softmax(*question(), weights, label_smoothing=0.2),
+        "sampled-softmax": lambda: sampled_softmax(*question(), negatives, log_counts, weights),
+        "bce": lambda: binary_cross_entropy(*question(), negatives, weights),
+        "gbce": lambda: generalized_binary_cross_entropy(
+            *question(), negatives, weights, n_items=30, calibration=0.3
+        ),
+    }
+    assert found == expected[loss]()
 
 
 def test_a_catalogue_smaller_than_the_sample_is_taken_whole() -> None:

@@ -85,6 +85,32 @@ def test_the_state_is_that_of_the_last_position(seed: int, n_blocks: int, fading
     torch.testing.assert_close(state, states[:, -1], rtol=1e-4, atol=1e-4)
 
 
+def test_a_share_of_the_histories_is_trained_on_as_if_nobody_knew_the_time() -> None:
+    torch.manual_seed(0)
+    model = SASRec(SASRecConfig(9, 6, 8, dropout=0.0, time_gaps=True))
+    for weight in model.time_gaps.parameters():
+        torch.nn.init.normal_(weight)
+    history = torch.tensor([[1, 4]]).expand(2000, -1)
+    times = torch.tensor([[NOW - 9, NOW]]).expand(2000, -1)
+
+    @torch.no_grad()
+    def states(request_time: int) -> torch.Tensor:
+        asked_at = torch.full((2000,), request_time)
+        context = {"timestamps": times, "request_time": asked_at}
+        return model.states(model.item_table()[history], history > 0, **context)[:, -1]
+
+    in_training = states(NOW + 60)
+    model.eval()
+    timed, timeless = states(NOW + 60)[0], states(-1)[0]
+    assert (timed - timeless).abs().max() > 0.1
+    is_timed, is_timeless = (
+        torch.isclose(in_training, state, atol=1e-4).all(dim=1) for state in (timed, timeless)
+    )
+    assert (is_timed ^ is_timeless).all()
+    assert 0.1 < is_timeless.float().mean() < 0.2
+    assert torch.isclose(states(NOW + 60), timed, atol=1e-4).all()
+
+
 def pausing_log() -> pd.DataFrame:
     """After minutes comes the item after the last, after days the one seven places further on."""
     rng = np.random.default_rng(0)
