@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from attnrec.runtime.errors import AttnrecError
+from attnrec.runtime.files import check_replaceable
 from attnrec.runtime.version import __version__
 
 err = Console(stderr=True, highlight=False)
@@ -102,6 +103,7 @@ def check_picture(path: Path) -> None:
     """Refuse, before anything is measured, a --plot that could not be written."""
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
         raise ValueError(f"--plot {path}: name a .png file in a directory that exists")
+    check_replaceable(path)
 
 
 def fail(message: str, *, code: int = 2) -> None:

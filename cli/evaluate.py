@@ -34,7 +34,10 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Log to measure on, read as in training. Default: the run's own."),
+        typer.Option(
+            help="Log to measure on, read as in training; what the files have seen of it is left "
+            "out. Default: the run's own."
+        ),
     ] = None,
     split: Annotated[
         SplitName | None,
@@ -157,6 +160,11 @@ def _print_notes(comparison: Comparison) -> None:
         f"{metrics.n_users:,} users, {comparison.split}, {comparison.part}; second lines: 95 % "
         f"intervals; {metrics.missing_targets:.1%} of the targets are unknown items"
     )
+    if comparison.left_out is not None:
+        print(
+            f"left out: {metrics.n_left_out:,} of {metrics.n_left_out + metrics.n_users:,} users, "
+            f"whose targets are {comparison.left_out}"
+        )
 
 
 def main() -> None:

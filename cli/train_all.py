@@ -23,9 +23,10 @@ Read = Callable[[], tuple[Interactions, DataReport, DataRecipe]]
 def train_all(config: TrainConfig, read: Read, out: Path | None, given: dict[str, Any]) -> None:
     """Train, export and compare the family; print the table, or JSON."""
     # Only here: it needs the packages of the export.
-    from attnrec.export.family import train_family
+    from attnrec.export.family import check_family_directory, train_family
 
     target, quiet = out or Path("attnrec-all"), given["quiet"]
+    check_family_directory(target, resume=given["resume"])
     log, report, recipe = read()
 
     def watch(name: str) -> AbstractContextManager[TrainingWatcher]:

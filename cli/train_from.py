@@ -8,7 +8,7 @@ from attnrec.cli.console import err, say
 from attnrec.cli.movielens import fetched
 from attnrec.cli.training_progress import TrainingProgress, watching
 from attnrec.train.fine_tuning import fine_tune, on_log
-from attnrec.train.run import Run
+from attnrec.train.run import Run, check_target
 from attnrec.train.training import read_log
 
 
@@ -19,10 +19,11 @@ def train_from(given: dict[str, Any], target: Path | None) -> Run:
     before = Run.load(given["init_from"])
     own = {name: given[name] for name in ("seed", "threads", "max_minutes") if given[name]}
     before = replace(before, config=replace(before.config, **own))
-    if given["data"] is not None:
-        before = _on_given_log(before, given)
     whole = given["init_from"].absolute()
     named = target or whole.with_name(f"{whole.name}-{given['quantize_aware']}")
+    check_target(named, resume=given["resume"])
+    if given["data"] is not None:
+        before = _on_given_log(before, given)
     epochs = {} if given["epochs"] is None else {"epochs": given["epochs"]}
     with TrainingProgress(quiet=given["quiet"]) as progress:
         return fine_tune(

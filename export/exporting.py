@@ -16,10 +16,10 @@ from attnrec.export.price import Limits, Price, price
 from attnrec.export.quantize import check_quantizable
 from attnrec.runtime import format as names
 from attnrec.runtime.errors import ParityError
-from attnrec.runtime.files import replace_file
+from attnrec.runtime.files import check_replaceable, replace_file
 from attnrec.runtime.recommender import Recommender
 from attnrec.train.evaluation import evaluate_answers
-from attnrec.train.run import Run
+from attnrec.train.run import Run, reports_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +94,6 @@ def export(
     return report
 
 
-def reports_of(path: str | Path) -> tuple[Path, Path]:
-    """Where the figures of the profiles lie beside a file, and their picture."""
-    return Path(path).with_suffix(".profiles.json"), Path(path).with_suffix(".profiles.png")
-
-
 def gate(draft: Draft, tick: Tick | None) -> ParityReport:
     """The report of a draft that answers like the torch model; else `ParityFailure`."""
     table = draft.table
@@ -144,8 +139,8 @@ def check_exportable(
     run: Run, path: str | Path, profiles: Sequence[str], *, allow_users: bool
 ) -> None:
     """`ValueError` for a place or a profile that there is not, or a run that has no such file."""
-    if not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"{Path(path).parent} is no folder; make it, or name another file")
+    for place in (path, *reports_of(path)):
+        check_replaceable(place)
     for profile in profiles:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")

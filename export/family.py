@@ -11,7 +11,7 @@ from typing import Any
 
 from attnrec.export.exporting import export
 from attnrec.runtime.errors import AttnrecError, RunError
-from attnrec.runtime.files import replace_file
+from attnrec.runtime.files import check_replaceable, replace_file
 from attnrec.train.comparison import Comparison, compare
 from attnrec.train.comparison_plot import draw_comparison
 from attnrec.train.config import TrainConfig
@@ -20,8 +20,9 @@ from attnrec.train.interactions import Interactions
 from attnrec.train.loop import Progress
 from attnrec.train.models import FAMILY, MODELS
 from attnrec.train.recipe import DataRecipe
+from attnrec.train.replacing import tidy_after_kill
 from attnrec.train.report import DataReport
-from attnrec.train.run import MODEL_FILE, Run, check_target
+from attnrec.train.run import MODEL_FILE, OF_DESKTOPS, Run, check_target
 from attnrec.train.training import train_log
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def train_family(
     that is all of them, `RunError` for a folder that holds something else.
     """
     directory = Path(out)
-    _check_directory(directory, resume=resume)
+    check_family_directory(directory, resume=resume)
     files: list[Path] = []
     seconds: dict[str, float] = {}
     left_out: dict[str, str] = {}
@@ -113,10 +114,17 @@ def train_family(
     return family
 
 
-def _check_directory(directory: Path, *, resume: bool) -> None:
-    """Refuse, before hours of training, a folder that holds something else."""
+def check_family_directory(directory: Path, *, resume: bool) -> None:
+    """Refuse, before hours of training, a folder that holds something else, or make it."""
     if directory.is_dir():
-        known = {_FIGURES, _PICTURE, *FAMILY, *(f"{name}.unfinished" for name in FAMILY)}
+        for name in FAMILY:
+            tidy_after_kill(directory / name)
+        known = OF_DESKTOPS | {
+            _FIGURES,
+            _PICTURE,
+            *FAMILY,
+            *(f"{name}.unfinished" for name in FAMILY),
+        }
         foreign = sorted({path.name for path in directory.iterdir()} - known)
         if foreign:
             raise RunError(
@@ -128,6 +136,8 @@ def _check_directory(directory: Path, *, resume: bool) -> None:
     directory.mkdir(exist_ok=True)
     for name in FAMILY:
         check_target(directory / name, resume=resume)
+    for name in (_FIGURES, _PICTURE):
+        check_replaceable(directory / name)
 
 
 def _unfit(config: TrainConfig, recipe: DataRecipe, *, allow_users: bool) -> str | None:

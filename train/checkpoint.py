@@ -7,6 +7,7 @@ sha256 (hex) of all that at its end: a damaged one is noticed, and the one befor
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -138,8 +139,8 @@ def checkpoints_until_saved(
 
 
 def unfinished_directory(run_directory: Path) -> Path:
-    """Where the checkpoints of a training into `run_directory` are."""
-    whole = run_directory.absolute()
+    """Where the checkpoints of a training into `run_directory` are; a link is followed."""
+    whole = Path(os.path.realpath(run_directory))
     return whole.with_name(f"{whole.name}.unfinished")
 
 

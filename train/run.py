@@ -1,13 +1,9 @@
 """A run directory: everything about one trained model, complete by itself."""
 
-import glob
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,7 @@ import safetensors
 import safetensors.torch
 
 from attnrec.runtime.errors import RunError
-from attnrec.runtime.files import sync_directory, sync_file
+from attnrec.runtime.files import is_mount_point
 from attnrec.runtime.version import __version__
 from attnrec.train.checkpoint import checkpoint_files, unfinished_directory
 from attnrec.train.config import TrainConfig
@@ -26,9 +22,11 @@ from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.recipe import DataRecipe
+from attnrec.train.replacing import replace_directory, tidy_after_kill, work_directory
 from attnrec.train.run_report.page import run_report
 from attnrec.train.split import Catalogue, Split, all_events, divide
 from attnrec.train.tuning_store import search_file
+from attnrec.train.unseen import after_time, newest_time
 
 _CONFIG, _DATA, _METRICS = "config.json", "data.json", "metrics.json"
 _WEIGHTS, _CATALOGUE, _CURVE = "weights.safetensors", "catalogue.parquet", "learning_curve.png"
@@ -36,9 +34,18 @@ REPORT_FILE = "report.html"
 """What a person looks at, where a report was asked for."""
 MODEL_FILE = "model.onnx"
 """Where a run is exported to unless told otherwise."""
+
+
+def reports_of(file: str | Path) -> tuple[Path, Path]:
+    """Where attnrec-export keeps the figures of the profiles beside a file, and their picture."""
+    return Path(file).with_suffix(".profiles.json"), Path(file).with_suffix(".profiles.png")
+
+
+OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
+"""What file managers and notebooks leave in any directory that somebody looks at."""
 _OWN_FILES = {
     _CONFIG, _DATA, _METRICS, _WEIGHTS, _CATALOGUE, _CURVE, EVENTS_FILE, ITEMS_FILE, MODEL_FILE,
-    REPORT_FILE,
+    REPORT_FILE, *(path.name for path in reports_of(MODEL_FILE)),
 }  # fmt: skip
 
 
@@ -53,13 +60,23 @@ class Run:
     recipe: DataRecipe
     """How its log was read; the same recipe reads another log for `attnrec-evaluate --data`."""
     data: Mapping[str, Any]
-    """What the log held and what was dropped: `DataReport.to_json`."""
+    """What the log held and what was dropped: `DataReport.to_json`; and "seen_before", where the
+    run went on from one of another log: Unix seconds of the newest event that had been seen."""
     split: Split
     """The prepared log, divided as the model saw it."""
     model: RecommenderModel
     """In eval mode."""
     metrics: Mapping[str, Any]
     """Held-out figures and the learning curve."""
+
+    def seen_until(self) -> int | None:
+        """Unix seconds of the newest event of its log that was seen; None: that has only an order.
+
+        Of a final run all events are seen, of another one all but the test targets.
+        """
+        if self.data["time_unit"] == "order":
+            return None
+        return newest_time(self.split.interactions, self.split.n_seen())
 
     @classmethod
     def load(cls, directory: str | Path) -> "Run":
@@ -77,14 +94,16 @@ class Run:
         try:
             config = TrainConfig.from_json(stored["train"])
             recipe = DataRecipe.from_json(data["recipe"])
+            report = data["report"]
             split = all_events(log) if stored["final"] else divide(log, config.split)
+            if (before := report.get("seen_before")) is not None:
+                split = replace(split, unseen=after_time(log, before, "the run before"))
             kind = MODELS[config.model]
             model = kind.model(kind.config(**stored["model_config"]))
             # Everything is derived from the log; the stored catalogue proves that it still is.
             if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
                 raise RunError(f"{path}: {_CATALOGUE} does not follow from the interactions")
             model.load_state_dict(safetensors.torch.load_file(path / _WEIGHTS))
-            report = data["report"]
             for key in ("valid", "best_epoch"):
                 if key not in metrics:
                     raise RunError(f"{path / _METRICS} has no {key!r}; train again")
@@ -96,7 +115,7 @@ class Run:
 
     def save(self) -> None:
         """Write the whole directory, replacing an earlier run there only when all is written."""
-        with _replace_directory(self.directory) as path:
+        with replace_directory(self.directory) as path:
             _write_json(
                 path / _CONFIG,
                 {
@@ -126,28 +145,45 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
 
     resume: it may have an unfinished training beside it; tuning: an unfinished search.
     """
-    parent, unfinished = directory.absolute().parent, unfinished_directory(directory)
+    real, unfinished = Path(os.path.realpath(directory)), unfinished_directory(directory)
     for place in (directory, unfinished):
         if place.exists() and not place.is_dir():
             raise RunError(f"{place} is a file; name a directory for the run with --out")
+    try:
+        str(real).encode()
+    except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
+        raise RunError(f"{str(directory)!a} is not valid Unicode; name another --out") from error
+    if is_mount_point(real):
+        raise RunError(
+            f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
+            f"done; name a directory in it, such as --out {directory / 'run'}"
+        )
     if directory.is_dir():
-        foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES)
+        foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES - OF_DESKTOPS)
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
                 "move it away, or name another directory with --out"
             )
-    if not parent.is_dir():
-        raise RunError(f"{parent} does not exist; make it first, or name another --out")
-    try:
-        str(directory.absolute()).encode()
-    except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
-        raise RunError(f"{str(directory)!a} is not valid Unicode; name another --out") from error
-    for place in (parent, unfinished):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise RunError(f"{place} is not writable; name another --out")
-    _tidy_after_kill(directory)
+    if not real.parent.is_dir():
+        raise RunError(f"{real.parent} does not exist; make it first, or name another --out")
+    _check_writable(real, unfinished)
+    tidy_after_kill(directory)
     _check_unfinished(directory, resume=resume, tuning=tuning)
+
+
+def _check_writable(target: Path, unfinished: Path) -> None:
+    """Make what will be made, and remove it: names too long and full tables are found as well."""
+    for place in (work_directory(target), unfinished):
+        try:
+            if place.exists():
+                place = work_directory(place / "checkpoint")
+            place.mkdir()
+            place.rmdir()
+        except OSError as error:
+            raise RunError(
+                f"{place.parent} is not writable; name another --out ({error.strerror})"
+            ) from error
 
 
 def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
@@ -168,45 +204,6 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
             f"{unfinished} holds a training that was interrupted: go on with --resume "
             "(resume=True), or delete that directory to train anew"
         )
-
-
-@contextmanager
-def _replace_directory(target: Path) -> Iterator[Path]:
-    """Yield a new directory beside `target` that takes its name when the block succeeds."""
-    target = target.absolute()
-    token = secrets.token_hex(4)
-    fresh = target.with_name(f".{token}.{target.name}")
-    old = target.with_name(f".{token}.old.{target.name}")
-    fresh.mkdir()
-    try:
-        yield fresh
-        # On the disk before the checkpoints of its training go: a power cut must not take both.
-        for path in fresh.iterdir():
-            sync_file(path)
-        sync_directory(fresh)
-        if target.exists():
-            os.replace(target, old)
-        # Killed here, a process leaves no run under this name: see _tidy_after_kill.
-        os.replace(fresh, target)
-        sync_directory(target.parent)
-    except BaseException:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _tidy_after_kill(target: Path) -> None:
-    """Put right what a process left that was killed while it replaced `target`."""
-    target = target.absolute()
-    token, name = "." + 8 * "[0-9a-f]", glob.escape(target.name)
-    for old in target.parent.glob(f"{token}.old.{name}"):
-        if not target.exists():
-            os.replace(old, target)  # the new run is made again from its last checkpoint
-        shutil.rmtree(old, ignore_errors=True)
-    for fresh in target.parent.glob(f"{token}.{name}"):
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _save_catalogue(catalogue: Catalogue, path: Path) -> None:

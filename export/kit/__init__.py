@@ -15,7 +15,7 @@ import onnxruntime
 
 from attnrec import runtime
 from attnrec.runtime import Recommender
-from attnrec.runtime.files import sync_directory, sync_file
+from attnrec.runtime.files import is_mount_point, sync_directory, sync_file
 from attnrec.runtime.measuring import Subject, cold_starts
 
 _TEMPLATES = Path(__file__).with_name("device")
@@ -35,6 +35,15 @@ def check_kit_folder(folder: Path) -> None:
             f"{folder} is there already, and not an empty folder: a kit is written whole or not "
             "at all; name a new folder, or remove that one first"
         )
+    target = Path(os.path.realpath(folder))
+    if is_mount_point(target):
+        raise ValueError(
+            f"{folder} is a mount point, which a kit cannot replace; name a folder in it, such as "
+            f"{folder / 'kit'}"
+        )
+    above = next(place for place in target.parents if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{above} cannot be written; name a folder for the kit elsewhere")
 
 
 def write_kit(file: Path, folder: Path) -> None:
@@ -45,6 +54,7 @@ def write_kit(file: Path, folder: Path) -> None:
     if `folder` is not empty, `ModelFileError` if the file cannot be loaded.
     """
     check_kit_folder(folder)
+    folder = Path(os.path.realpath(folder))
     facts = _facts(file)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
