@@ -82,3 +82,8 @@ def _print_notes(comparison: Comparison) -> None:
         f"{metrics.n_users:,} users, {comparison.split}, {comparison.part}; second lines: 95 % "
         f"intervals; {metrics.missing_targets:.1%} of the targets are unknown items"
     )
+    if comparison.left_out is not None:
+        print(
+            f"left out: {metrics.n_left_out:,} of {metrics.n_left_out + metrics.n_users:,} users, "
+            f"whose targets are {comparison.left_out}"
+        )

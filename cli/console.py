@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from attnrec.runtime.errors import AttnrecError
+from attnrec.runtime.files import check_replaceable
 from attnrec.runtime.version import __version__
 
 # Ids, titles and paths hold brackets and colons: no text of ours is markup.
@@ -108,6 +109,7 @@ def check_picture(path: Path) -> None:
     """Refuse, before anything is measured, a --plot that could not be written."""
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
         raise ValueError(f"--plot {path}: name a .png file in a directory that exists")
+    check_replaceable(path)
 
 
 def fail(message: str, *, code: int = 2) -> None:

@@ -31,7 +31,10 @@ def evaluate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Log to measure on, read as in training. Default: the run's own."),
+        typer.Option(
+            help="Log to measure on, read as in training; what the files have seen of it is left "
+            "out. Default: the run's own."
+        ),
     ] = None,
     split: Annotated[
         SplitName | None,

@@ -45,7 +45,7 @@ def describe(
         repeats=run.recipe.repeats,
         profile=profile,
         final=run.split.final,
-        data={"recipe": run.recipe.to_json(), **run.data},
+        data={"recipe": run.recipe.to_json(), **run.data, "seen_until": run.seen_until()},
         metrics=metrics,
         parity=parity,
         versions={

@@ -21,6 +21,7 @@ from attnrec.runtime.files import replace_file
 from attnrec.runtime.recommender import Recommender
 from attnrec.train.evaluation import evaluate_answers
 from attnrec.train.run import Run
+from attnrec.train.run_directory import reports_of
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +94,6 @@ def export(
             raise PriceTooHigh(profile, cost, reason)
     seal(drafts, draft, path, report, cost)
     return report
-
-
-def reports_of(path: str | Path) -> tuple[Path, Path]:
-    """Where the figures of the profiles lie beside a file, and their picture."""
-    return Path(path).with_suffix(".profiles.json"), Path(path).with_suffix(".profiles.png")
 
 
 def gate(draft: Draft, tick: Tick | None) -> ParityReport:

@@ -3,16 +3,25 @@
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import check_replaceable
 from attnrec.train.models import FAMILY
-from attnrec.train.run_directory import check_target
+from attnrec.train.replacing import tidy_after_kill
+from attnrec.train.run_directory import OF_DESKTOPS, check_target
 
 FIGURES, PICTURE = "comparison.json", "comparison.png"
 
 
 def check_family_directory(directory: Path, *, resume: bool) -> None:
-    """Refuse, before hours of training, a folder that holds something else."""
+    """Refuse, before hours of training, a folder that holds something else, or make it."""
     if directory.is_dir():
-        known = {FIGURES, PICTURE, *FAMILY, *(f"{name}.unfinished" for name in FAMILY)}
+        for name in FAMILY:
+            tidy_after_kill(directory / name)
+        known = OF_DESKTOPS | {
+            FIGURES,
+            PICTURE,
+            *FAMILY,
+            *(f"{name}.unfinished" for name in FAMILY),
+        }
         foreign = sorted({path.name for path in directory.iterdir()} - known)
         if foreign:
             raise RunError(
@@ -24,3 +33,5 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
     directory.mkdir(exist_ok=True)
     for name in FAMILY:
         check_target(directory / name, resume=resume)
+    for name in (FIGURES, PICTURE):
+        check_replaceable(directory / name)

@@ -1,8 +1,12 @@
 """What is asked of a file: its profile, its place, what a smaller one may cost. Needs no torch."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from attnrec.runtime.files import check_replaceable, is_mount_point
+from attnrec.train.run_directory import reports_of
 
 NESTED, LOW_RANK = "int4+4", "int8+pca32"
 """Profiles that exist for large catalogues only."""
@@ -34,9 +38,9 @@ class Limits:
 
 
 def check_place(path: str | Path, profiles: Sequence[str]) -> None:
-    """`ValueError` for a place or a profile that there is not."""
-    if not Path(path).absolute().parent.is_dir():
-        raise ValueError(f"{Path(path).parent} is no folder; make it, or name another file")
+    """`ValueError` for a profile that there is not, or a place that cannot be written."""
+    for place in (path, *reports_of(path)):
+        check_replaceable(place)
     for profile in profiles:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
@@ -56,3 +60,12 @@ def check_kit_folder(folder: Path) -> None:
             f"{folder} is there already, and not an empty folder: a kit is written whole or not "
             "at all; name a new folder, or remove that one first"
         )
+    target = Path(os.path.realpath(folder))
+    if is_mount_point(target):
+        raise ValueError(
+            f"{folder} is a mount point, which a kit cannot replace; name a folder in it, such as "
+            f"{folder / 'kit'}"
+        )
+    above = next(place for place in target.parents if place.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ValueError(f"{above} cannot be written; name a folder for the kit elsewhere")

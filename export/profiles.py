@@ -14,7 +14,6 @@ from attnrec.export.exporting import (
     gate,
     one_thread,
     price_of,
-    reports_of,
     seal,
     test_metrics,
 )
@@ -26,6 +25,7 @@ from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
 from attnrec.runtime.measuring import Subject, cold_starts, take_turns
 from attnrec.train.run import Run
+from attnrec.train.run_directory import reports_of
 
 _DEFAULT_LIMITS = Limits()
 _HISTORY = 50

@@ -24,12 +24,14 @@ def no_model_file(path: str | os.PathLike[str]) -> ModelFileError:
 def replace_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; what was written there becomes `path` at the end.
 
+    A link is followed: the file that it leads to is replaced, and the link stays.
+
     The temporary name ends in the name of `path`, for writers that go by the suffix. The block
     must create the file and close it. The content is on the disk before the name changes. After
     any error, a keyboard interrupt included, the temporary is gone and `path` is as it was.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{secrets.token_hex(4)}.{target.name}")
+    target = Path(os.path.realpath(path))
+    temporary = _beside(target)
     try:
         yield temporary
         sync_file(temporary)
@@ -41,6 +43,47 @@ def replace_file(path: str | Path) -> Iterator[Path]:
             temporary.unlink()
         raise
     sync_directory(target.parent)
+
+
+def check_replaceable(path: str | Path) -> None:
+    """`ValueError` where `replace_file` could not write `path`: to be told before the work."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise ValueError(f"{target.parent} is no folder; make it, or name another file")
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "no ordinary file"
+        raise ValueError(f"{path} is {kind}; name a file that can be replaced")
+    if is_mount_point(target):
+        raise ValueError(
+            f"{path} is a mount point, which cannot be replaced; mount its folder instead, or "
+            "name another file"
+        )
+    probe = _beside(target)
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{target.parent} cannot be written ({error.strerror}), so there can be no "
+            f"{target.name} in it; name a file in another folder"
+        ) from error
+
+
+def is_mount_point(path: Path) -> bool:
+    """Whether something is mounted at this real path: it can be neither renamed nor replaced."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:  # not Linux: a bind mount of the same file system is not told there
+        return os.path.ismount(path)
+    # Blanks, tabs, newlines and backslashes are written as octal numbers.
+    escaped = str(path)
+    for character in "\\ \t\n":
+        escaped = escaped.replace(character, f"\\{ord(character):03o}")
+    return any(line.split(" ", 5)[4] == escaped for line in mounts)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{secrets.token_hex(4)}.{target.name}")
 
 
 def sync_file(path: Path) -> None:

@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime import Recommender
-from attnrec.train.evaluate_file import catalogue_ids, divide_fairly, log_to_ask
+from attnrec.train.evaluate_file import (
+    catalogue_ids,
+    divide_fairly,
+    fair_questions,
+    log_to_ask,
+)
 from attnrec.train.evaluation import (
     Interval,
     Metrics,
@@ -76,6 +81,8 @@ class Comparison:
     """Fingerprint of the log."""
     files: Sequence[FileFigures]
     """In the order given."""
+    left_out: str | None = None
+    """What is wrong with the targets that were left out; "they are" goes before."""
 
     @property
     def best_first(self) -> list[FileFigures]:
@@ -104,13 +111,14 @@ def compare(
 
     data: a log, read by the recipe in the files; None: that of the run directories they lie in.
     split: how it is divided; None: as in training. tick: called with (answers done, in all).
-    `ValueError` where the files would be asked different questions, or have trained on the
-    answers; before anything is measured. Batches of users are asked and forgotten.
+    Targets that any of the files has seen are left out. `ValueError` where none is left, or where
+    the files would be asked different questions; before anything is measured. Batches of users
+    are asked and forgotten.
     """
     if not paths:
         raise ValueError("no file to evaluate; name at least one")
     divided = _same_questions(paths, data, split)
-    held_out = divided.held_out(part)
+    held_out = fair_questions(divided, part)
     masks = slice_masks(held_out, divided.catalogue)
     measured = []
     for place, path in enumerate(paths):
@@ -123,7 +131,8 @@ def compare(
     best = max((gain for _, gain in measured), key=lambda gain: float(gain.mean()))
     files = [_beside(figures, gain - best) for figures, gain in measured]
     assert divided.name is not None  # it was divided
-    return Comparison(divided.name, part, divided.interactions.fingerprint(), files)
+    reason = divided.unseen.reason if divided.unseen is not None and held_out.n_left_out else None
+    return Comparison(divided.name, part, divided.interactions.fingerprint(), files, reason)
 
 
 def _same_questions(
@@ -154,6 +163,8 @@ def _same_questions(
                 f"{paths[0]} and {path} are asked about different logs: their figures cannot "
                 f"stand in one table. {remedy}"
             )
+        if other.unseen is not None:
+            first = replace(first, unseen=other.unseen.and_of(first.unseen))
     return first
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from attnrec.runtime.files import replace_file
 from attnrec.train.comparison import Comparison, FileFigures
 
 
@@ -31,7 +32,8 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="best")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120, format="png")
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def _label(file: FileFigures) -> str:

@@ -56,6 +56,8 @@ class Metrics:
     """Users asked."""
     missing_targets: float
     """Share of targets without a training event: nothing can recommend them."""
+    n_left_out: int = 0
+    """Users not asked, because the model has seen their targets."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, figures rounded to 6 places."""
@@ -67,6 +69,7 @@ class Metrics:
             },
             "n_users": self.n_users,
             "missing_targets": round(self.missing_targets, 6),
+            "n_left_out": self.n_left_out,
         }
 
 
@@ -166,6 +169,7 @@ def metrics_of(ranking: Ranking, held_out: HeldOut, catalogue_ids: ItemIds) -> M
         intervals=intervals,
         n_users=len(held_out.histories),
         missing_targets=sum(target not in known for target in targets) / len(targets),
+        n_left_out=held_out.n_left_out,
     )
 
 

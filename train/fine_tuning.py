@@ -30,6 +30,7 @@ from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.split import Split, all_events, divide
 from attnrec.train.training import held_out_metrics, training_identity
 from attnrec.train.training_state import EpochRecord, best_epoch
+from attnrec.train.unseen import after_time
 from attnrec.train.validation import Validation
 
 _EPOCHS = 1
@@ -124,7 +125,8 @@ def _with_table(run: Run) -> TableModel:
 def on_log(run: Run, log: Interactions, report: DataReport) -> Run:
     """`run` on another log with the same items, which may be more or less frequent in it.
 
-    `DataError` where the items differ.
+    Of what is held out, only what `run` has not seen counts from here on. `DataError` where the
+    items differ, nothing of that is left, or it cannot be told without times.
     """
     split = all_events(log) if run.split.final else divide(log, run.config.split)
     before, now = (s.catalogue.item_ids.tolist() for s in (run.split, split))
@@ -140,7 +142,32 @@ def on_log(run: Run, log: Interactions, report: DataReport) -> Run:
     order = torch.tensor([0, *(row[item] for item in now)])
     set_table(model, model.item_table().detach()[order])
     model.prepare(split)
-    return replace(run, data=report.to_json(), split=split, model=model)
+    split, data = _asked_for_unseen(run, split, report)
+    return replace(run, data=data, split=split, model=model)
+
+
+def _asked_for_unseen(run: Run, split: Split, report: DataReport) -> tuple[Split, dict[str, Any]]:
+    """The divided log of a run that goes on from `run`, and its data with what that has seen."""
+    data, seen = report.to_json(), run.data.get("seen_before")
+    if data["fingerprint"] != run.data["fingerprint"]:
+        until = run.seen_until()
+        if until is None or data["time_unit"] == "order":
+            raise DataError(
+                f"the log and that of {run.directory} have no times in common (unit "
+                f"{data['time_unit']} and {run.data['time_unit']}) to tell what the run has seen "
+                "of the log: leave the log out, or train anew"
+            )
+        seen = until if seen is None else max(until, seen)
+    if seen is None:
+        return split, data
+    unseen = after_time(split.interactions, seen, str(run.directory))
+    split = replace(split, unseen=unseen)
+    if not split.final and not split.held_out("valid").histories:
+        raise DataError(
+            f"the validation targets of the log are {unseen.reason}: nothing is left to measure "
+            "the new run with. Leave the log out, or give one that goes on after that"
+        )
+    return split, data | {"seen_before": seen}
 
 
 def difference(before: RecommenderModel, after: RecommenderModel, run: Run) -> dict[str, Any]:

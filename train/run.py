@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.recipe import DataRecipe
+from attnrec.train.replacing import replace_directory
 from attnrec.train.run_directory import (
     CATALOGUE_FILE,
     CONFIG_FILE,
@@ -28,10 +29,10 @@ from attnrec.train.run_directory import (
     REPORT_FILE,
     WEIGHTS_FILE,
     check_run,
-    replace_directory,
 )
 from attnrec.train.run_report.page import run_report
 from attnrec.train.split import Catalogue, Split, all_events, divide
+from attnrec.train.unseen import after_time, newest_time
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,23 @@ class Run:
     recipe: DataRecipe
     """How its log was read; the same recipe reads another log for `attnrec-evaluate --data`."""
     data: Mapping[str, Any]
-    """What the log held and what was dropped: `DataReport.to_json`."""
+    """What the log held and what was dropped: `DataReport.to_json`; and "seen_before", where the
+    run went on from one of another log: Unix seconds of the newest event that had been seen."""
     split: Split
     """The prepared log, divided as the model saw it."""
     model: RecommenderModel
     """In eval mode."""
     metrics: Mapping[str, Any]
     """Held-out figures and the learning curve."""
+
+    def seen_until(self) -> int | None:
+        """Unix seconds of the newest event of its log that was seen; None: that has only an order.
+
+        Of a final run all events are seen, of another one all but the test targets.
+        """
+        if self.data["time_unit"] == "order":
+            return None
+        return newest_time(self.split.interactions, self.split.n_seen())
 
     @classmethod
     def load(cls, directory: str | Path) -> "Run":
@@ -65,14 +76,16 @@ class Run:
         try:
             config = TrainConfig.from_json(stored["train"])
             recipe = DataRecipe.from_json(data["recipe"])
+            report = data["report"]
             split = all_events(log) if stored["final"] else divide(log, config.split)
+            if (before := report.get("seen_before")) is not None:
+                split = replace(split, unseen=after_time(log, before, "the run before"))
             kind = MODELS[config.model]
             model = kind.model(kind.config(**stored["model_config"]))
             # Everything is derived from the log; the stored catalogue proves that it still is.
             if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
                 raise RunError(f"{path}: {CATALOGUE_FILE} does not follow from the interactions")
             model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS_FILE))
-            report = data["report"]
             for key in ("valid", "best_epoch"):
                 if key not in metrics:
                     raise RunError(f"{path / METRICS_FILE} has no {key!r}; train again")

@@ -1,15 +1,11 @@
 """Where a run is kept: its files, what may be replaced, what is unfinished. Needs no torch."""
 
-import glob
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
-from attnrec.runtime.files import sync_directory, sync_file
+from attnrec.runtime.files import is_mount_point
+from attnrec.train.replacing import tidy_after_kill, work_directory
 
 CONFIG_FILE, DATA_FILE, METRICS_FILE = "config.json", "data.json", "metrics.json"
 WEIGHTS_FILE, CATALOGUE_FILE = "weights.safetensors", "catalogue.parquet"
@@ -19,9 +15,18 @@ REPORT_FILE = "report.html"
 """What a person looks at, where a report was asked for."""
 MODEL_FILE = "model.onnx"
 """Where a run is exported to unless told otherwise."""
+
+
+def reports_of(file: str | Path) -> tuple[Path, Path]:
+    """Where attnrec-export keeps the figures of the profiles beside a file, and their picture."""
+    return Path(file).with_suffix(".profiles.json"), Path(file).with_suffix(".profiles.png")
+
+
+OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
+"""What file managers and notebooks leave in any directory that somebody looks at."""
 _OWN_FILES = {
     CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, CURVE_FILE, EVENTS_FILE,
-    ITEMS_FILE, MODEL_FILE, REPORT_FILE,
+    ITEMS_FILE, MODEL_FILE, REPORT_FILE, *(path.name for path in reports_of(MODEL_FILE)),
 }  # fmt: skip
 CHECKPOINT = ".checkpoint"
 """How the names of checkpoints end."""
@@ -43,28 +48,45 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
 
     resume: it may have an unfinished training beside it; tuning: an unfinished search.
     """
-    parent, unfinished = directory.absolute().parent, unfinished_directory(directory)
+    real, unfinished = Path(os.path.realpath(directory)), unfinished_directory(directory)
     for place in (directory, unfinished):
         if place.exists() and not place.is_dir():
             raise RunError(f"{place} is a file; name a directory for the run with --out")
+    try:
+        str(real).encode()
+    except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
+        raise RunError(f"{str(directory)!a} is not valid Unicode; name another --out") from error
+    if is_mount_point(real):
+        raise RunError(
+            f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
+            f"done; name a directory in it, such as --out {directory / 'run'}"
+        )
     if directory.is_dir():
-        foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES)
+        foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES - OF_DESKTOPS)
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
                 "move it away, or name another directory with --out"
             )
-    if not parent.is_dir():
-        raise RunError(f"{parent} does not exist; make it first, or name another --out")
-    try:
-        str(directory.absolute()).encode()
-    except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
-        raise RunError(f"{str(directory)!a} is not valid Unicode; name another --out") from error
-    for place in (parent, unfinished):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise RunError(f"{place} is not writable; name another --out")
-    _tidy_after_kill(directory)
+    if not real.parent.is_dir():
+        raise RunError(f"{real.parent} does not exist; make it first, or name another --out")
+    _check_writable(real, unfinished)
+    tidy_after_kill(directory)
     _check_unfinished(directory, resume=resume, tuning=tuning)
+
+
+def _check_writable(target: Path, unfinished: Path) -> None:
+    """Make what will be made, and remove it: names too long and full tables are found as well."""
+    for place in (work_directory(target), unfinished):
+        try:
+            if place.exists():
+                place = work_directory(place / "checkpoint")
+            place.mkdir()
+            place.rmdir()
+        except OSError as error:
+            raise RunError(
+                f"{place.parent} is not writable; name another --out ({error.strerror})"
+            ) from error
 
 
 def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
@@ -87,48 +109,9 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
         )
 
 
-@contextmanager
-def replace_directory(target: Path) -> Iterator[Path]:
-    """Yield a new directory beside `target` that takes its name when the block succeeds."""
-    target = target.absolute()
-    token = secrets.token_hex(4)
-    fresh = target.with_name(f".{token}.{target.name}")
-    old = target.with_name(f".{token}.old.{target.name}")
-    fresh.mkdir()
-    try:
-        yield fresh
-        # On the disk before the checkpoints of its training go: a power cut must not take both.
-        for path in fresh.iterdir():
-            sync_file(path)
-        sync_directory(fresh)
-        if target.exists():
-            os.replace(target, old)
-        # Killed here, a process leaves no run under this name: see _tidy_after_kill.
-        os.replace(fresh, target)
-        sync_directory(target.parent)
-    except BaseException:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _tidy_after_kill(target: Path) -> None:
-    """Put right what a process left that was killed while it replaced `target`."""
-    target = target.absolute()
-    token, name = "." + 8 * "[0-9a-f]", glob.escape(target.name)
-    for old in target.parent.glob(f"{token}.old.{name}"):
-        if not target.exists():
-            os.replace(old, target)  # the new run is made again from its last checkpoint
-        shutil.rmtree(old, ignore_errors=True)
-    for fresh in target.parent.glob(f"{token}.{name}"):
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
 def unfinished_directory(run_directory: Path) -> Path:
-    """Where the checkpoints of a training into `run_directory` are."""
-    whole = run_directory.absolute()
+    """Where the checkpoints of a training into `run_directory` are; a link is followed."""
+    whole = Path(os.path.realpath(run_directory))
     return whole.with_name(f"{whole.name}.unfinished")
 
 

@@ -1,7 +1,7 @@
 """Who is trained on and who is asked, and the catalogue that follows from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from attnrec.runtime.arguments import LONGEST
 from attnrec.runtime.errors import DataError
 from attnrec.train.interactions import Interactions
 from attnrec.train.protocols import Part, SplitName
+from attnrec.train.unseen import Unseen
 from attnrec.train.users import Users
 
 ItemIds = NDArray[np.int64] | NDArray[np.object_]
@@ -71,6 +72,8 @@ class HeldOut:
     """Tags of each user who is asked; None: the log has none."""
     older: Mapping[int, ItemIds] = field(default_factory=dict)
     """Events before those of `histories`, by number of the user, at most LONGEST: seen as well."""
+    n_left_out: int = 0
+    """Users who are not asked, because the model has seen their targets."""
 
     def between(self, start: int, stop: int) -> "HeldOut":
         """The questions of the users from `start` to before `stop`."""
@@ -113,6 +116,8 @@ class Split:
     """Training events."""
     name: SplitName | None
     """How it was divided; None: every event is trained on and nothing is left to evaluate with."""
+    unseen: Unseen | None = None
+    """Targets that may be asked for; None: all of what is held out."""
 
     @property
     def final(self) -> bool:
@@ -136,7 +141,16 @@ class Split:
         """
         if self.name is None:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
-        return held_out_targets(self.interactions, self.name, part, most_users)
+        return held_out_targets(self.interactions, self.name, part, most_users, self.unseen)
+
+    def n_seen(self) -> NDArray[np.int64]:
+        """Events of each user that training and validation look at (n_users,)."""
+        log = self.interactions
+        n_seen = np.diff(log.offsets)
+        if self.name is not None:
+            cuts = _cuts(log, self.name)
+            n_seen[cuts.asked] = cuts.test - log.offsets[cuts.asked]
+        return n_seen
 
     def seen(self, most_users: int) -> HeldOut:
         """Questions whose answers were trained on: the last before those of validation.
@@ -162,7 +176,11 @@ class Split:
 
 
 def held_out_targets(
-    log: Interactions, name: SplitName, part: Part, most_users: int | None = None
+    log: Interactions,
+    name: SplitName,
+    part: Part,
+    most_users: int | None = None,
+    unseen: Unseen | None = None,
 ) -> HeldOut:
     """What is asked of each user, or of some, with 3 events, or 3 sessions, or more."""
     cuts = _cuts(log, name)
@@ -170,10 +188,12 @@ def held_out_targets(
         start, stop = cuts.valid, cuts.test
     else:
         start, stop = cuts.test, log.offsets[cuts.asked + 1]
-    chosen = np.arange(len(cuts.asked))
+    fresh = np.ones(len(start), bool) if unseen is None else start >= unseen.start[cuts.asked]
+    chosen = np.flatnonzero(fresh)
     if most_users is not None and most_users < len(chosen):
         chosen = _always_the_same(chosen, most_users)
-    return _questions(log, name, cuts.asked[chosen], start[chosen], stop[chosen])
+    asked = _questions(log, name, cuts.asked[chosen], start[chosen], stop[chosen])
+    return replace(asked, n_left_out=int(np.count_nonzero(~fresh)))
 
 
 def _always_the_same(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -234,8 +234,8 @@ def _same_time(split: Split) -> dict[str, float]:
         return {}  # a session is asked for as a whole
     log = split.interactions
     target = log.offsets[1:][np.diff(log.offsets) >= 3] - 2
-    same = np.mean(log.timestamps[target] == log.timestamps[target - 1])
-    return {"same_time_targets": round(float(same), 4)}
+    share = float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
+    return {"same_time_targets": round(share, 4)}
 
 
 def _test_figures(run: Run) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def write_kit(file: Path, folder: Path) -> None:
     if `folder` is not empty, `ModelFileError` if the file cannot be loaded.
     """
     check_kit_folder(folder)
+    folder = Path(os.path.realpath(folder))
     facts = _facts(file)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")

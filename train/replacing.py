@@ -1,0 +1,89 @@
+"""Replacing a directory as a whole, and what is left of that where a process was killed."""
+
+import glob
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from attnrec.runtime.files import sync_directory, sync_file
+
+_NEW, _OLD, _LOCK = "new", "old", "lock"
+
+
+@contextmanager
+def replace_directory(target: Path) -> Iterator[Path]:
+    """Yield a new directory that takes the name of `target` when the block succeeds.
+
+    A link is followed. The work is done in a hidden directory beside the target, which holds a
+    locked file while its process lives: see `tidy_after_kill`.
+    """
+    target = Path(os.path.realpath(target))
+    work = work_directory(target)
+    work.mkdir()
+    fresh, old = work / _NEW, work / _OLD
+    try:
+        with open(work / _LOCK, "wb") as lock:
+            _take(lock)
+            fresh.mkdir()
+            yield fresh
+            # On the disk before the checkpoints of its training go: a power cut must not take
+            # both.
+            for path in fresh.iterdir():
+                sync_file(path)
+            sync_directory(fresh)
+            if target.exists():
+                os.replace(target, old)
+            # Killed here, a process leaves no directory under this name: see tidy_after_kill.
+            os.replace(fresh, target)
+            sync_directory(target.parent)
+    except BaseException:
+        if old.exists() and not target.exists():
+            os.replace(old, target)
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def work_directory(target: Path) -> Path:
+    """A name beside `target` that nobody has."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.attnrec")
+
+
+def tidy_after_kill(target: Path) -> None:
+    """Put right what a process left that was killed while it replaced `target`.
+
+    Only where the lock tells that the process is gone; everything else beside it stays.
+    """
+    target = Path(os.path.realpath(target))
+    pattern = f".{glob.escape(target.name)}.{8 * '[0-9a-f]'}.attnrec"
+    for work in target.parent.glob(pattern):
+        old = work / _OLD
+        if not (work / _LOCK).is_file() or not ((work / _NEW).exists() or old.exists()):
+            continue  # its process has not locked it yet
+        with open(work / _LOCK, "r+b") as lock:
+            if not _take(lock):
+                continue
+            if old.exists() and not target.exists():
+                os.replace(old, target)  # the new one is made again from its last checkpoint
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _take(lock: IO[bytes]) -> bool:
+    """Whether this process has the lock now; the system frees it however the process ends."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
