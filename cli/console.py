@@ -3,9 +3,11 @@
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated
 
@@ -20,17 +22,41 @@ err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
 """Results for people."""
 
+# The options of the command that runs, such as "--user-col".
+_OPTIONS: ContextVar[frozenset[str]] = ContextVar("options", default=frozenset())
+# How the library names a setting: `user_col`, or with a value `ease=false`.
+_SETTING = re.compile(r"`([a-z]\w*)(?:=([^`\s]+))?`")
+
 
 def say(message: str) -> None:
     """One line on standard error, as it is: not wrapped, so that paths in it can be copied."""
     err.print(message, markup=False, soft_wrap=True)
 
 
+def with_options(message: str) -> str:
+    """A message of the library with its settings written as the options of this command.
+
+    A setting without an option of its own is one of the model, for --set. A name that is neither
+    stays as it is.
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        own = "--" + name.replace("_", "-")
+        if own in _OPTIONS.get():
+            return own if value is None else f"{own} {value}"
+        if value is not None and "--set" in _OPTIONS.get():
+            return f"--set {name}={value}"
+        return match[0]
+
+    return _SETTING.sub(option, message)
+
+
 class _Said(logging.Handler):
     """Log records as lines above a progress bar, not in the midst of it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record))
+        say(with_options(self.format(record)))
 
 
 def _print_version(wanted: bool) -> None:
@@ -56,6 +82,8 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     # Inside of typer's own handling, which ends an interrupted program without a word.
     app.command()(clean_errors()(command))
+    known = typer.main.get_command(app).params
+    _OPTIONS.set(frozenset(name for parameter in known for name in parameter.opts))
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         app(args=arguments, prog_name=f"attnrec-{command.__name__}")
@@ -106,7 +134,7 @@ def check_picture(path: Path) -> None:
 
 def fail(message: str, *, code: int = 2) -> None:
     """Print the message and exit."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {with_options(message)}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -30,7 +30,7 @@ from attnrec.train.split import Part, SplitName
 def evaluate(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Model files. Default: attnrec-run/model.onnx"),
+        typer.Argument(metavar="[FILE]...", help="Model files, or runs. Default: attnrec-run"),
     ] = None,
     data: Annotated[
         Path | None,
@@ -73,7 +73,7 @@ def evaluate(
         def tick(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        paths = files or [Path("attnrec-run/model.onnx")]
+        paths = files or [Path("attnrec-run")]
         comparison = compare(paths, data, part=part, split=split, tick=tick)
     if plot is not None:
         draw_comparison(comparison, plot)

@@ -19,6 +19,7 @@ from attnrec.train.evaluation import (
     rank_targets,
     user_gains,
 )
+from attnrec.train.exported_file import exported_file
 from attnrec.train.read_table import Source
 from attnrec.train.slices import Masks, slice_figures, slice_masks
 from attnrec.train.split import HeldOut, Part, Split, SplitName
@@ -101,6 +102,7 @@ def compare(
 ) -> Comparison:
     """Ask every file for what was held out of every user's log.
 
+    paths: the files, or the run directories that they were exported in.
     data: a log, read by the recipe in the files; None: that of the run directories they lie in.
     split: how it is divided; None: as in training. tick: called with (answers done, in all).
     `ValueError` where the files would be asked different questions, or have trained on the
@@ -108,6 +110,7 @@ def compare(
     """
     if not paths:
         raise ValueError("no file to evaluate; name at least one")
+    paths = [exported_file(path) for path in paths]
     divided = _same_questions(paths, data, split)
     held_out = divided.held_out(part)
     masks = slice_masks(held_out, divided.catalogue)

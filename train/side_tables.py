@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from attnrec.train.column_names import naming
 from attnrec.train.ids import IdArray, id_texts
 from attnrec.train.interactions import Interactions, text_tuples
 from attnrec.train.raw_table import RawTable
@@ -21,9 +22,10 @@ _SEPARATOR = "|"
 
 def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
     """The log with the titles and attributes of an items table. Raises `DataError`."""
-    wanted = dict.fromkeys(recipe.attribute_cols, "--attribute-cols")
+    wanted = dict.fromkeys(recipe.attribute_cols, naming("attribute_cols"))
     if recipe.title_col:
-        wanted |= {recipe.title_col: "--title-col"}
+        no_titles = ", or leave titles out with `title_col=''`"
+        wanted |= {recipe.title_col: naming("title_col") + no_titles}
     raw, place = _rows_of(table, recipe.item_col, log.item_ids, "item", wanted)
     if recipe.title_col:
         titles = _texts(raw, recipe.title_col, place, "titles").to_numpy(zero_copy_only=False)
@@ -35,7 +37,7 @@ def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interact
 
 def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
     """The log with the tags of a users table, at most `MAX_USER_TAGS` each. `DataError`."""
-    wanted = dict.fromkeys(recipe.tag_cols, "--tag-cols")
+    wanted = dict.fromkeys(recipe.tag_cols, naming("tag_cols"))
     raw, place = _rows_of(table, recipe.user_col, log.user_ids, "user", wanted)
     tags = _descriptions(raw, recipe.tag_cols, place)
     counts = np.fromiter(map(len, tags), np.int64, len(tags))
@@ -43,9 +45,10 @@ def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interact
     if counts[worst] > MAX_USER_TAGS:
         problem = (
             f"user {log.user_ids[worst]!r} has {counts[worst]} tags, at most {MAX_USER_TAGS} are "
-            "possible; leave columns out of --tag-cols, or keep the most telling values"
+            "possible"
         )
-        raise raw.error(", ".join(recipe.tag_cols), place[worst].as_py(), problem)
+        remedy = "leave columns out of `tag_cols`, or keep the most telling values"
+        raise raw.error(", ".join(recipe.tag_cols), place[worst].as_py(), problem, remedy)
     return replace(log, user_tags=tags)
 
 
@@ -53,7 +56,10 @@ def _rows_of(
     table: Source, id_col: str, ids: IdArray, kind: str, wanted: Mapping[str, str]
 ) -> tuple[RawTable, pa.Array]:
     """The table, and for each of `ids` the first of its rows there (null: none)."""
-    raw = read_table(table, {id_col: f"--{kind}-col", **wanted}, ())
+    remedy = (
+        f"the column of the {kind} ids must be called {id_col!r} here as in the log: rename it"
+    )
+    raw = read_table(table, {id_col: remedy, **wanted}, ())
     known = pa.array(ids).cast(pa.string())
     place = pc.index_in(known, value_set=id_texts(raw, id_col))
     if place.null_count == len(place):
