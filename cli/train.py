@@ -270,9 +270,10 @@ def _check_alone(given: dict[str, Any], free: set[str], reason: str) -> None:
     }  # fmt: skip
     for name, value in given.items():
         if name not in free and value != defaults.get(name):
-            option = "set" if name == "assignments" else name.replace("_", "-")
+            options = {"assignments": "--set", "data": f"the log {value}"}
+            option = options.get(name, f"--{name.replace('_', '-')}")
             raise ValueError(
-                f"{reason}, so --{option} cannot be given with it; train a new run first"
+                f"{reason}, so {option} cannot be given with it; train a new run first"
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from attnrec.cli.console import err, say
+from attnrec.cli.console import err, say, with_options
 from attnrec.cli.evaluate import print_comparison
 from attnrec.cli.training_progress import TrainingProgress
 from attnrec.train.config import TrainConfig
@@ -58,5 +58,5 @@ def train_all(config: TrainConfig, read: Read, out: Path | None, given: dict[str
         return
     print_comparison(family.comparison)
     for name, reason in family.left_out.items():
-        print(f"left out: {name}: {reason}")
+        print(f"left out: {name}: {with_options(reason)}")
     say(f"one run a model in {target}, with comparison.json and comparison.png")

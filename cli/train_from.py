@@ -43,7 +43,8 @@ def _on_given_log(run: Run, given: dict[str, Any]) -> Run:
             log, report = read_log(source, run.recipe, items=given["items"], users=given["users"])
     except DataError as error:
         raise DataError(
-            f"{error.problem} (read by the recipe of {run.directory}: the log must have its columns)"
+            f"{error.problem} (read by the recipe of {run.directory}, so it must be a log of that "
+            "kind)"
         ) from error
     for line in report.lines():
         say(line)

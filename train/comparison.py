@@ -142,7 +142,7 @@ def _same_questions(
         if other.name != first.name:
             raise ValueError(
                 f"{paths[0]} is asked by {first.name}, {path} by {other.name}: their figures "
-                "cannot stand in one table. Compare files that were trained with one --split"
+                "cannot stand in one table. Compare files that were trained with one `split`"
             )
         if other.interactions.fingerprint() != first.interactions.fingerprint():
             mine, theirs = infos[0].data["recipe"], info.data["recipe"]
@@ -150,7 +150,7 @@ def _same_questions(
             remedy = (
                 f"They read a log differently ({', '.join(apart)}): train them alike"
                 if apart
-                else "Name one log for all with --data"
+                else "Name one log for all with `data`"
             )
             raise ValueError(
                 f"{paths[0]} and {path} are asked about different logs: their figures cannot "

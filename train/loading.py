@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
+from attnrec.train.checks import check_kind
 from attnrec.train.column_names import naming
 from attnrec.train.filters import (
     check_usable,
@@ -78,6 +79,7 @@ def load_interactions(
     Raises `DataError`, naming file, column, row and remedy, and ``ValueError`` where a table or
     its columns are not given.
     """
+    check_kind("recipe", recipe, DataRecipe, "write DataRecipe(item_col=NAME, ...)")
     source, items, users = _tables(source, items, users, recipe)
     raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col))
     if raw.n_rows == 0:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from attnrec.runtime.errors import DataError
+from attnrec.train.checks import check_kind
 from attnrec.train.raw_table import RawTable
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
@@ -71,6 +72,7 @@ def read_movielens(source: Source) -> tuple[RawTable, RawTable, RawTable | None]
 
 def with_known_columns(source: Source | None, recipe: DataRecipe) -> DataRecipe:
     """For MovieLens the recipe with its genres and people, unless it names columns itself."""
+    check_kind("recipe", recipe, DataRecipe, "write DataRecipe(item_col=NAME, ...)")
     _, tables = _recognise(source)
     if not tables:
         return recipe

@@ -1,5 +1,6 @@
 """The tables beside a log: titles and attributes of items, tags of users."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -9,11 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.train.column_names import naming
-from attnrec.train.ids import IdArray, id_texts
+from attnrec.train.ids import IdArray, id_texts, whole_number_texts
 from attnrec.train.interactions import Interactions, text_tuples
 from attnrec.train.raw_table import RawTable
 from attnrec.train.read_table import Source, read_table
 from attnrec.train.recipe import DataRecipe
+
+logger = logging.getLogger(__name__)
 
 MAX_USER_TAGS = 50
 """Most tags of a user: each request may bring them along."""
@@ -61,7 +64,20 @@ def _rows_of(
     )
     raw = read_table(table, {id_col: remedy, **wanted}, ())
     known = pa.array(ids).cast(pa.string())
-    place = pc.index_in(known, value_set=id_texts(raw, id_col))
+    texts = id_texts(raw, id_col)
+    place = pc.index_in(known, value_set=texts)
+    # Text ids that differ in a fraction alone are different ids, unless that is all that differs.
+    if ids.dtype == np.int64 or place.null_count == len(place):
+        missing = place.null_count
+        whole = pc.index_in(whole_number_texts(known), value_set=whole_number_texts(texts))
+        place = pc.coalesce(place, whole)
+        if place.null_count < missing:
+            logger.warning(
+                "%s, column %r: %d ids are found as the whole numbers that they are",
+                raw.name,
+                id_col,
+                missing - place.null_count,
+            )
     if place.null_count == len(place):
         problem = f"none of the log's {kind}s is here, for example {known[0].as_py()!r}"
         raise raw.column_error(id_col, problem)

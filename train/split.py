@@ -245,6 +245,14 @@ def same_time_share(log: Interactions) -> float:
     return float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
 
 
+def n_last_session_users(log: Interactions) -> int:
+    """How many users last-session would ask."""
+    try:
+        return len(_cuts(log, "last-session").asked)
+    except DataError:
+        return 0
+
+
 def leave_one_out(log: Interactions) -> Split:
     """Train on all but the last two events of each user with at least 3 events."""
     return divide(log, "leave-one-out")

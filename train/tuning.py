@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from attnrec.train.checks import check_number
+from attnrec.train.checks import check_kind, check_number
 from attnrec.train.config import TrainConfig
 from attnrec.train.interactions import Interactions
 from attnrec.train.models import MODELS
@@ -24,7 +24,7 @@ from attnrec.train.report import DataReport
 from attnrec.train.run import Run, check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.split import divide
-from attnrec.train.training import read_log, training_identity
+from attnrec.train.training import CONFIG_REMEDY, read_log, training_identity
 from attnrec.train.tuning_search import Search, TuningProgress, study_module
 from attnrec.train.tuning_space import given_by_hand, search_space, values_of
 from attnrec.train.tuning_store import TuningStore
@@ -104,6 +104,7 @@ def tune_log(
 
 def check_tuning(config: TrainConfig, minutes: float) -> None:
     """`ValueError` for a search that cannot be, before a log is read."""
+    check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_number("tune", minutes, above=0)
     if not issubclass(MODELS[config.model].model, LearnedModel):
         learned = [name for name in MODELS if issubclass(MODELS[name].model, LearnedModel)]

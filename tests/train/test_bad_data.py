@@ -43,7 +43,7 @@ def test_line_ends_a_byte_order_mark_and_empty_lines_are_no_fault(log: Path, var
 
 
 @pytest.mark.parametrize("option", ["user", "item", "time"])
-def test_a_missing_column_is_named_with_its_option_and_what_is_there(
+def test_a_missing_column_is_named_with_its_setting_and_what_is_there(
     log: Path, option: str
 ) -> None:
     recipe = DataRecipe.from_json({f"{option}_col": "nope"})

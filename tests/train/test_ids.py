@@ -191,10 +191,10 @@ def test_a_missing_category_is_refused_with_its_row() -> None:
     [
         ([1.0, 2.5, 3.0], "double must be whole numbers, and there is 2.5; convert"),
         (pd.Categorical([1.0, 2.5, 3.0]), "double must be whole numbers, and there is 2.5"),
-        ([1.0, 2.0**53 + 2, 3.0], "double are exact up to 9,007,199,254,740,992, and there is 90"),
+        ([1.0, 2.0**53 + 2, 3.0], "are exact up to 9,007,199,254,740,992, and there is 90"),
         (
             [1.0, float("inf"), 3.0],
-            "double are exact up to 9,007,199,254,740,992, and there is inf",
+            "are exact up to 9,007,199,254,740,992, and there is inf",
         ),
         (np.array([1, 2**24 + 2, 3], np.float32), "float are exact up to 16,777,216"),
         ([True, False, True], "bool are not supported"),
