@@ -46,7 +46,7 @@ def _check_separator(name: str, header: list[str]) -> None:
     first = header[0]
     if first.lower().startswith("sep="):
         raise DataError(
-            f"{name}: the first line {first!r} is meant for Excel alone; delete it"
+            f"{name}: the first line {','.join(header)!r} is meant for Excel alone; delete it"
             + ("" if first[4:] in ("", ",") else ", and separate the fields by commas")
         )
     if first.startswith("#"):

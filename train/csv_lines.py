@@ -17,6 +17,7 @@ _BLOCK_BYTES = 1 << 20
 
 # Of a field, for the exact reader, which refuses 128 KiB otherwise: a description may be longer.
 _LONGEST_FIELD = 2**31 - 1
+_TWICE = "a quote inside a field is written twice"
 
 
 class _QuoteFault(Exception):
@@ -64,18 +65,23 @@ def find_quote_fault(path: Path) -> str | None:
         for _ in _records(path, strict=True):
             pass
     except _QuoteFault as fault:
-        with _open_text(path) as text:
-            escaped = '\\"' in next(islice(text, fault.start - 1, None), "")
-        remedy = "; a quote inside a field is written twice"
-        remedy += ', not behind a backslash (Spark: .option("escape", "\\""))' if escaped else ""
+        escaped = _escaped(path, fault.start)
         if fault.unclosed:
             problem = f"line {fault.start}: a double quote is opened and never closed"
-            return problem + remedy if escaped else problem
-        until = "" if fault.end == fault.start else f", on line {fault.end},"
+            return f"{problem}; {_TWICE}{escaped}" if escaped else problem
+        until = "" if fault.end == fault.start else f" on line {fault.end}"
         return (
-            f"line {fault.start}: there is text after the closing quote of a field{until}{remedy}"
+            f"line {fault.start}: there is text after the closing quote of a field{until}; "
+            f"{_TWICE}{escaped}"
         )
     return None
+
+
+def _escaped(path: Path, line: int) -> str:
+    """What to add to a remedy where a quote stands behind a backslash, as many programs write."""
+    with _open_text(path) as text:
+        found = '\\"' in next(islice(text, line - 1, None), "")
+    return ', not behind a backslash (Spark: .option("escape", "\\""))' if found else ""
 
 
 def _not_utf8(path: Path) -> str | None:
@@ -106,10 +112,10 @@ def _ragged_row(path: Path) -> str | None:
     for line, fields in _records(path):
         expected = expected or len(fields)
         if len(fields) != expected:
-            return (
-                f"line {line}: {len(fields)} fields where the header has {expected}; put a "
-                "field that holds a comma or a line break in double quotes"
-            )
+            problem = f"line {line}: {len(fields)} fields where the header has {expected}"
+            if escaped := _escaped(path, line):
+                return f"{problem}; {_TWICE}{escaped}"
+            return f"{problem}; put a field that holds a comma or a line break in double quotes"
     return None
 
 
