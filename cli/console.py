@@ -3,9 +3,11 @@
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,17 +25,41 @@ err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 out = Console(highlight=False, markup=False, emoji=False)
 """Results for people."""
 
+# The options of the command that runs, such as "--user-col".
+_OPTIONS: ContextVar[frozenset[str]] = ContextVar("options", default=frozenset())
+# How the library names a setting: `user_col`, or with a value `ease=false`.
+_SETTING = re.compile(r"`([a-z]\w*)(?:=([^`\s]+))?`")
+
 
 def say(message: str) -> None:
     """One line on standard error, as it is: not wrapped, so that paths in it can be copied."""
     err.print(message, soft_wrap=True)
 
 
+def with_options(message: str) -> str:
+    """A message of the library with its settings written as the options of this command.
+
+    A setting without an option of its own is one of the model, for --set. A name that is neither
+    stays as it is.
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        own = "--" + name.replace("_", "-")
+        if own in _OPTIONS.get():
+            return own if value is None else f"{own} {value}"
+        if value is not None and "--set" in _OPTIONS.get():
+            return f"--set {name}={value}"
+        return match[0]
+
+    return _SETTING.sub(option, message)
+
+
 class _Said(logging.Handler):
     """Log records as lines above a progress bar, not in the midst of it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record))
+        say(with_options(self.format(record)))
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,6 +89,7 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     texts: list[Any] = [parser, *parser.params]
     for text in texts:  # attnrec[tune] is no markup either
         text.help = escape(text.help) if getattr(text, "help", None) else None
+    _OPTIONS.set(frozenset(name for parameter in parser.params for name in parameter.opts))
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parser(args=arguments, prog_name=f"attnrec-{command.__name__}")
@@ -114,7 +141,7 @@ def check_picture(path: Path) -> None:
 
 def fail(message: str, *, code: int = 2) -> None:
     """Print the message and exit."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {with_options(message)}", file=sys.stderr)
     raise SystemExit(code)
 
 

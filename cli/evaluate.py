@@ -19,6 +19,7 @@ from attnrec.cli.console import (
 )
 from attnrec.cli.modes import refuse_idle
 from attnrec.runtime.files import check_model_file
+from attnrec.train.exported_file import exported_file
 from attnrec.train.protocols import Part, SplitName
 from attnrec.train.sources import check_files
 
@@ -27,7 +28,7 @@ def evaluate(
     context: typer.Context,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Model files. Default: attnrec-run/model.onnx"),
+        typer.Argument(metavar="[FILE]...", help="Model files, or runs. Default: attnrec-run"),
     ] = None,
     data: Annotated[
         Path | None,
@@ -68,11 +69,11 @@ def evaluate(
     refuse_idle(
         context, {"slices": (not as_json, "the table for people; --json tells the slices anyway")}
     )
-    paths = files or [Path("attnrec-run/model.onnx")]
+    paths = files or [Path("attnrec-run")]
     if plot is not None:
         check_picture(plot)
     for path in paths:
-        check_model_file(path)
+        check_model_file(exported_file(path))
     if data is not None:
         check_files(data, None, None)
     # Only here: it needs pandas, and matplotlib.

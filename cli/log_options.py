@@ -32,7 +32,11 @@ TagCols = Annotated[
     typer.Option(help="Columns of --users that describe them, by commas.", rich_help_panel=_READ),
 ]
 IdTypeOption = Annotated[
-    IdType, typer.Option(help="auto: int64 if every id is one.", rich_help_panel=_READ)
+    IdType,
+    typer.Option(
+        help="auto: int64 if every id is one, also as 12.0; string: as written.",
+        rich_help_panel=_READ,
+    ),
 ]
 TimeUnitOption = Annotated[
     TimeUnit, typer.Option(help="order: not times, only places.", rich_help_panel=_READ)

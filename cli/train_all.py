@@ -9,7 +9,7 @@ from typing import Any
 from rich.progress import Progress
 
 from attnrec.cli.comparison_table import print_comparison
-from attnrec.cli.console import err, say
+from attnrec.cli.console import err, say, with_options
 from attnrec.cli.train_log import read_given
 from attnrec.cli.train_options import config_of
 from attnrec.cli.training_progress import TrainingProgress
@@ -54,5 +54,5 @@ def train_all(given: Mapping[str, Any], target: Path) -> None:
         return
     print_comparison(family.comparison)
     for name, reason in family.left_out.items():
-        print(f"left out: {name}: {reason}")
+        print(f"left out: {name}: {with_options(reason)}")
     say(f"one run a model in {target}, with comparison.json and comparison.png")

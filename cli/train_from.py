@@ -8,6 +8,7 @@ from typing import Any
 from attnrec.cli.console import err, say
 from attnrec.cli.movielens import fetched
 from attnrec.cli.training_progress import TrainingProgress, watching
+from attnrec.runtime.errors import DataError
 from attnrec.train.fine_tuning import fine_tune, on_log
 from attnrec.train.run import Run
 from attnrec.train.training import read_log
@@ -35,8 +36,14 @@ def train_from(given: Mapping[str, Any], target: Path) -> Run:
 def _on_given_log(run: Run, given: Mapping[str, Any]) -> Run:
     """The log is read as that of the run was."""
     source = fetched(given["data"], quiet=given["quiet"])
-    with err.status("reading the log"):
-        log, report = read_log(source, run.recipe, items=given["items"], users=given["users"])
+    try:
+        with err.status("reading the log"):
+            log, report = read_log(source, run.recipe, items=given["items"], users=given["users"])
+    except DataError as error:
+        raise DataError(
+            f"{error.problem} (read by the recipe of {run.directory}, so it must be a log of that "
+            "kind)"
+        ) from error
     for line in report.lines():
         say(line)
     return on_log(run, log, report)

@@ -5,6 +5,7 @@ from typing import Any
 
 from attnrec.cli.console import say
 from attnrec.cli.train_tuning import print_tuning
+from attnrec.train.baskets import basket_note
 from attnrec.train.run import Run
 from attnrec.train.run_directory import REPORT_FILE
 from attnrec.train.run_report.traditional import best_of
@@ -50,12 +51,8 @@ def _print_figures(run: Run) -> None:
         _print_rounding(metrics["quantize_aware"])
     if "report" in metrics:
         _print_traditional(metrics["report"]["traditional"])
-    share = metrics.get("same_time_targets")
-    if share is not None and share > 0.5:
-        print(
-            f"note: {share:.0%} of the held-out events have the time of the event before: here "
-            "the task is to complete a basket; --split last-session asks for the next one"
-        )
+    if (note := basket_note(metrics)) is not None:
+        print(f"note: {note}")
 
 
 def _print_rounding(told: dict[str, Any]) -> None:

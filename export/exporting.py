@@ -19,6 +19,7 @@ from attnrec.runtime import format as names
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
 from attnrec.runtime.recommender import Recommender
+from attnrec.train.checks import check_kind
 from attnrec.train.evaluation import evaluate_answers
 from attnrec.train.run import Run
 from attnrec.train.run_directory import reports_of
@@ -141,6 +142,7 @@ def check_exportable(
     run: Run, path: str | Path, profiles: Sequence[str], *, allow_users: bool
 ) -> None:
     """`ValueError` for a place or a profile that there is not, or a run that has no such file."""
+    check_kind("run", run, Run, "Run.load(directory) reads one")
     check_place(path, profiles)
     _check_run(run)
     _check_users(run, allow_users=allow_users)

@@ -11,7 +11,7 @@ from typing import Any
 
 from attnrec.export.exporting import export
 from attnrec.export.family_directory import FIGURES, PICTURE, check_family_directory
-from attnrec.runtime.errors import AttnrecError, RunError
+from attnrec.runtime.errors import AttnrecError, DataError, RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.comparison import Comparison, compare
 from attnrec.train.comparison_plot import draw_comparison
@@ -100,7 +100,8 @@ def train_family(
                     export(run, file, allow_users=allow_users)
                 files.append(file)
         except (AttnrecError, ValueError) as error:
-            reason = str(error)
+            # Its remedies are settings of one model, and the family is trained as it is.
+            reason = error.problem if isinstance(error, DataError) else str(error)
         if reason is not None:
             logger.warning("%s is left out: %s", name, reason)
             left_out[name] = reason
@@ -117,9 +118,9 @@ def _unfit(config: TrainConfig, recipe: DataRecipe, *, allow_users: bool) -> str
     """Why a model is not trained at all; None: it is."""
     asks_for_users = any(f.name == "n_users" for f in fields(MODELS[config.model].config))
     if asks_for_users and not allow_users:
-        return "its file would hold user ids; add --allow-users"
+        return "its file would hold user ids; allow that with `allow_users`"
     if config.model == "personal-frequency" and not recipe.repeats:
-        return "without --repeats nobody has an item twice, and it is popularity"
+        return "without `repeats` nobody has an item twice, and it is popularity"
     return None
 
 

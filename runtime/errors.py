@@ -17,7 +17,16 @@ class AttnrecError(Exception):
 
 
 class DataError(AttnrecError):
-    """An interaction log cannot be used; the message names file, column, row and remedy."""
+    """An interaction log cannot be used; the message names file, column, row and remedy.
+
+    remedy: a setting that would help, its name in backticks. It is kept apart because nothing can
+    be set where a log is read by the recipe of a model file.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem}; {remedy}" if remedy else problem)
+        self.problem = problem
+        """The message without the remedy."""
 
 
 class RunError(AttnrecError):

@@ -42,3 +42,10 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """`ValueError` unless `value` is one of the choices."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+
+
+def check_kind(name: str, value: object, kind: type, remedy: str) -> None:
+    """`ValueError` for an argument of another kind, such as a name in place of what it names."""
+    if not isinstance(value, kind):
+        given = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        raise ValueError(f"{name} must be a {kind.__name__}, not {given}; {remedy}")

@@ -24,6 +24,7 @@ from attnrec.train.evaluation import (
     rank_targets,
     user_gains,
 )
+from attnrec.train.exported_file import exported_file
 from attnrec.train.protocols import Part, SplitName
 from attnrec.train.read_table import Source
 from attnrec.train.slices import Masks, slice_figures, slice_masks
@@ -109,6 +110,7 @@ def compare(
 ) -> Comparison:
     """Ask every file for what was held out of every user's log.
 
+    paths: the files, or the run directories that they were exported in.
     data: a log, read by the recipe in the files; None: that of the run directories they lie in.
     split: how it is divided; None: as in training. tick: called with (answers done, in all).
     Targets that any of the files has seen are left out. `ValueError` where none is left, or where
@@ -117,6 +119,7 @@ def compare(
     """
     if not paths:
         raise ValueError("no file to evaluate; name at least one")
+    paths = [exported_file(path) for path in paths]
     divided = _same_questions(paths, data, split)
     held_out = fair_questions(divided, part)
     masks = slice_masks(held_out, divided.catalogue)
@@ -149,7 +152,7 @@ def _same_questions(
         if other.name != first.name:
             raise ValueError(
                 f"{paths[0]} is asked by {first.name}, {path} by {other.name}: their figures "
-                "cannot stand in one table. Compare files that were trained with one --split"
+                "cannot stand in one table. Compare files that were trained with one `split`"
             )
         if other.interactions.fingerprint() != first.interactions.fingerprint():
             mine, theirs = infos[0].data["recipe"], info.data["recipe"]
@@ -157,7 +160,7 @@ def _same_questions(
             remedy = (
                 f"They read a log differently ({', '.join(apart)}): train them alike"
                 if apart
-                else "Name one log for all with --data"
+                else "Name one log for all with `data`"
             )
             raise ValueError(
                 f"{paths[0]} and {path} are asked about different logs: their figures cannot "

@@ -9,14 +9,27 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 _BLOCK_BYTES = 1 << 20
 
-# A record put behind a file: it comes out whole unless an open quote swallows it.
-_END = "end"
+# Of a field, for the exact reader, which refuses 128 KiB otherwise: a description may be longer.
+_LONGEST_FIELD = 2**31 - 1
+_TWICE = "a quote inside a field is written twice"
+
+
+class _QuoteFault(Exception):
+    """A quoted field that never ends, or that has text behind its end."""
+
+    def __init__(self, start: int, end: int, *, unclosed: bool) -> None:
+        super().__init__(start, end, unclosed)
+        self.start = start
+        """Line on which the record starts."""
+        self.end = end
+        """Line on which it cannot go on."""
+        self.unclosed = unclosed
 
 
 def csv_header(path: Path) -> list[str]:
@@ -41,22 +54,34 @@ def line_of_row(path: Path, row: int) -> int | None:
 def find_csv_fault(path: Path) -> str | None:
     """The first place where a file is not what a CSV file has to be; None if there is none."""
     try:
-        return _not_utf8(path) or find_unclosed_quote(path) or _ragged_row(path)
+        return _not_utf8(path) or find_quote_fault(path) or _ragged_row(path)
     except (OSError, EOFError, zlib.error) as error:
         return f"the file cannot be read to its end ({error}); copy or compress it again"
 
 
-def find_unclosed_quote(path: Path) -> str | None:
-    """The line of a quoted field that runs to the end of the file; None if there is none."""
-    last_line, last_fields = 1, [""]
+def find_quote_fault(path: Path) -> str | None:
+    """The first quoted field that never ends, or with text behind its end; None: there is none."""
     try:
-        for line, fields in _records(path, after=["\n", _END + "\n"]):
-            last_line, last_fields = line, fields
-    except csv.Error as error:
-        return f"after line {last_line}: {error}; a double quote may be opened and never closed"
-    if last_fields == [_END]:
-        return None
-    return f"line {last_line}: a double quote is opened and never closed"
+        for _ in _records(path, strict=True):
+            pass
+    except _QuoteFault as fault:
+        escaped = _escaped(path, fault.start)
+        if fault.unclosed:
+            problem = f"line {fault.start}: a double quote is opened and never closed"
+            return f"{problem}; {_TWICE}{escaped}" if escaped else problem
+        until = "" if fault.end == fault.start else f" on line {fault.end}"
+        return (
+            f"line {fault.start}: there is text after the closing quote of a field{until}; "
+            f"{_TWICE}{escaped}"
+        )
+    return None
+
+
+def _escaped(path: Path, line: int) -> str:
+    """What to add to a remedy where a quote stands behind a backslash, as many programs write."""
+    with _open_text(path) as text:
+        found = '\\"' in next(islice(text, line - 1, None), "")
+    return ', not behind a backslash (Spark: .option("escape", "\\""))' if found else ""
 
 
 def _not_utf8(path: Path) -> str | None:
@@ -87,28 +112,37 @@ def _ragged_row(path: Path) -> str | None:
     for line, fields in _records(path):
         expected = expected or len(fields)
         if len(fields) != expected:
-            return (
-                f"line {line}: {len(fields)} fields where the header has {expected}; put a "
-                "field that holds a comma or a line break in double quotes"
-            )
+            problem = f"line {line}: {len(fields)} fields where the header has {expected}"
+            if escaped := _escaped(path, line):
+                return f"{problem}; {_TWICE}{escaped}"
+            return f"{problem}; put a field that holds a comma or a line break in double quotes"
     return None
 
 
-def _records(path: Path, after: Sequence[str] = ()) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line on which it starts; empty lines are no records.
 
-    `after`: lines to read at the end of the file as if they stood there.
+    strict: raise `_QuoteFault` where a quoted field does not end as it has to.
     """
-    with (
-        _open_bytes(path) as raw,
-        io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as text,
-    ):
-        reader = csv.reader(chain(text, after))
-        start = 1
-        for fields in reader:
-            if fields:
-                yield start, fields
-            start = reader.line_num + 1
+    limit = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with _open_text(path) as text:
+            reader = csv.reader(text, strict=strict)
+            start = 1
+            for fields in reader:
+                if fields:
+                    yield start, fields
+                start = reader.line_num + 1
+    except csv.Error as error:
+        # The reader tells the two apart by its words alone.
+        unclosed = "end of data" in str(error)
+        raise _QuoteFault(start, reader.line_num, unclosed=unclosed) from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _open_text(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:

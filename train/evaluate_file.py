@@ -1,18 +1,21 @@
 """Measure an exported file through the runtime: what is measured is what is shipped."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from attnrec.runtime import ModelInfo, Recommender, RunError
+from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
 from attnrec.train.evaluation import Metrics, evaluate_answers
+from attnrec.train.exported_file import exported_file
+from attnrec.train.ids import IdArray, other_spelling
 from attnrec.train.interactions import Interactions
-from attnrec.train.loading import load_interactions
+from attnrec.train.loading import IdTypes, load_interactions
 from attnrec.train.protocols import PROTOCOLS, Part, SplitName
 from attnrec.train.read_table import Source
-from attnrec.train.recipe import DataRecipe
+from attnrec.train.recipe import DataRecipe, IdType
 from attnrec.train.run_directory import EVENTS_FILE
 from attnrec.train.split import HeldOut, ItemIds, Split, all_events, divide
 from attnrec.train.unseen import Unseen, after_sequences, after_time
@@ -26,6 +29,9 @@ class Log(NamedTuple):
     """False: it has only an order, and `timestamps` are places in it."""
 
 
+logger = logging.getLogger(__name__)
+
+
 def evaluate(
     path: str | Path,
     data: Source | None = None,
@@ -34,10 +40,12 @@ def evaluate(
 ) -> Metrics:
     """Rank what was held out of every user's log with the model file at `path`.
 
+    path: the file, or the run directory that it was exported in.
     data: a log, read by the recipe in the file; None: the log of the run directory that the file
     lies in. split: how the log is divided; None: as in the training of the file. Targets that the
     file has seen are left out and counted; `ValueError` where none is left.
     """
+    path = exported_file(path)
     recommender = Recommender.load(path)
     info = recommender.info
     divided = divide_fairly(path, info, log_to_ask(path, info, data), split)
@@ -52,12 +60,17 @@ def evaluate(
 
 def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
     """`data` read by the recipe in the file, or the log of the run directory around it."""
-    log = _log_of_run(path, info) if data is None else _read_as_in_training(info, data)
+    log = _log_of_run(path, info) if data is None else _read_as_in_training(path, info, data)
     ids = log.events.item_ids
     if info.id_type != ("int64" if ids.dtype == np.int64 else "string"):
         raise ValueError(
             f"the log has {ids.dtype} item ids, the file {info.id_type} ids: "
             "this is not the kind of log that the file was trained on"
+        )
+    if info.user_id_type == "int64" and log.events.user_ids.dtype != np.int64:
+        raise ValueError(
+            f"the log has text user ids such as {_first_text(log.events.user_ids)!r}, the file "
+            "int64 ids: this is not the kind of log that the file was trained on"
         )
     return log
 
@@ -145,15 +158,46 @@ def _log_of_run(path: str | Path, info: ModelInfo) -> Log:
     return Log(log, info.data["time_unit"] != "order")
 
 
-def _read_as_in_training(info: ModelInfo, data: Source) -> Log:
+def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log:
     recipe = DataRecipe.from_json(info.data["recipe"])
     # These only matter for learning: another log need not have every type of event, nor tables.
     recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
-    log, report = load_interactions(data, recipe)
-    if info.id_type == "string" and log.item_ids.dtype == np.int64:
-        # Among text ids, another log may hold those alone that look like numbers.
-        log = replace(log, item_ids=log.item_ids.astype(str).astype(object))
+    # Among text ids, another log may hold those alone that look like numbers.
+    as_in_file = IdTypes(_at_least(info.user_id_type), _at_least(info.id_type))
+    try:
+        log, report = load_interactions(data, recipe, of_run=as_in_file)
+    except DataError as error:
+        raise DataError(
+            f"{error.problem} (read by the recipe in {path}: a log to measure it on must have the "
+            "columns, ids and times of the log it was trained on)"
+        ) from error
+    if info.id_type == "string":
+        log = _spelled_as_in(path, log)
     return Log(log, report.time_unit != "order")
+
+
+def _at_least(kind: str | None) -> IdType:
+    """How to read ids for a file that has ids of this kind, or no such ids."""
+    return "string" if kind == "string" else "auto"
+
+
+def _spelled_as_in(path: str | Path, log: Interactions) -> Interactions:
+    """Item ids such as "12" as "12.0", or the reverse, where the file knows them only so."""
+    other = other_spelling(log.item_ids)
+    if other is None:
+        return log
+    known = set(catalogue_ids(Recommender.load(path)))
+    if not known.isdisjoint(log.item_ids) or known.isdisjoint(other):
+        return log
+    logger.warning(
+        "item ids such as %r are read as %r, as they are in %s", log.item_ids[0], other[0], path
+    )
+    return replace(log, item_ids=other)
+
+
+def _first_text(ids: IdArray) -> str:
+    """One that is no whole number."""
+    return next(text for text in map(str, ids) if not text.lstrip("-").isdigit())
 
 
 def catalogue_ids(recommender: Recommender) -> ItemIds:

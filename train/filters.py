@@ -1,5 +1,6 @@
 """Which events of a log count: by type, by rating, once per item, and often enough."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,32 +22,34 @@ class Frequent(NamedTuple):
     short_users: int
 
 
-def keep_event_types(raw: RawTable, recipe: DataRecipe) -> RawTable:
-    """The rows whose event type is one of `recipe.events`. `DataError` if there are none."""
+def keep_event_types(
+    raw: RawTable, recipe: DataRecipe, *, may_lack_types: bool = False
+) -> RawTable:
+    """The rows whose event type is one of `recipe.events`.
+
+    `DataError` at a type that no row has: a misspelt one would leave out all its events.
+    may_lack_types: only if there is a row of none of them.
+    """
     if not recipe.events:
         return raw
     column = _event_types(raw, recipe)
-    mask = pc.is_in(column, value_set=pa.array(recipe.events, pa.string()))
-    kept = raw.keep(mask.to_numpy())
-    if kept.n_rows == 0:
-        problem = f"no row has an event type of {list(recipe.events)}, {_present(column)}"
-        raise raw.column_error(recipe.event_col, f"{problem}; see --events")
+    kinds = pa.array(recipe.events, pa.string())
+    kept = raw.keep(pc.is_in(column, value_set=kinds).to_numpy())
+    if kept.n_rows == 0 or not may_lack_types:
+        _check_types(raw, recipe, column, kinds, "`events`")
     return kept
 
 
 def event_weights(raw: RawTable, recipe: DataRecipe) -> NDArray[np.float32] | None:
     """Weight of each row (n_rows,) by its type; None where the recipe has none.
 
-    `DataError` at a type that no row has: a slip of the pen would go unnoticed.
+    `DataError` at a type that no row has: a misspelt one would go unnoticed.
     """
     if not recipe.event_weights:
         return None
     column = _event_types(raw, recipe)
     kinds = pa.array(recipe.event_weights, pa.string())
-    missing = kinds.filter(pc.invert(pc.is_in(kinds, value_set=column.unique())))
-    if len(missing):
-        problem = f"no row has the event type {missing[0].as_py()!r}, {_present(column)}"
-        raise raw.column_error(recipe.event_col, f"{problem}; see --event-weights, --events")
+    _check_types(raw, recipe, column, kinds, "`event_weights`, `events`")
     weights = np.array([*recipe.event_weights.values(), 1], np.float32)
     found: NDArray[np.float32] = weights[pc.index_in(column, value_set=kinds).fill_null(-1)]
     return found
@@ -61,8 +64,15 @@ def _event_types(raw: RawTable, recipe: DataRecipe) -> Any:
         ) from error
 
 
-def _present(column: Any) -> str:
-    return "there are " + ", ".join(shown(kind) for kind in column.unique().to_pylist()[:10])
+def _check_types(
+    raw: RawTable, recipe: DataRecipe, column: Any, kinds: Any, settings: str
+) -> None:
+    present = column.unique()
+    missing = kinds.filter(pc.invert(pc.is_in(kinds, value_set=present)))
+    if len(missing):
+        listed = ", ".join(shown(kind) for kind in present.to_pylist()[:10])
+        problem = f"no row has the event type {missing[0].as_py()!r}, there are {listed}"
+        raise raw.column_error(recipe.event_col, problem, f"see {settings}")
 
 
 def keep_min_rating(raw: RawTable, recipe: DataRecipe) -> RawTable:
@@ -73,7 +83,7 @@ def keep_min_rating(raw: RawTable, recipe: DataRecipe) -> RawTable:
     kept = raw.keep(ratings >= recipe.min_rating)
     if kept.n_rows == 0:
         problem = f"no rating reaches {recipe.min_rating}, the highest is {ratings.max()}"
-        raise raw.column_error(recipe.rating_col, f"{problem}; see --min-rating")
+        raise raw.column_error(recipe.rating_col, problem, "lower `min_rating`")
     return kept
 
 
@@ -82,18 +92,19 @@ def _ratings(raw: RawTable, column: str) -> NDArray[np.float64]:
         return part.cast(pa.float64())
 
     values = raw.decoded(column)
-    remedy = "is not a rating; correct it, drop the row, or leave out --min-rating"
+    problem = "is not a rating; correct it or drop the row"
+    remedy = "or leave out `min_rating`"
     try:
         ratings: NDArray[np.float64] = convert(values).to_numpy()
     except pa.ArrowInvalid as error:
         row = first_failure(values, convert)
-        raise raw.error(column, row, f"{shown(values[row].as_py())} {remedy}") from error
+        raise raw.error(column, row, f"{shown(values[row].as_py())} {problem}", remedy) from error
     except pa.ArrowNotImplementedError as error:
         raise raw.column_error(column, f"type {values.type} is no rating") from error
     missing = np.isnan(ratings)
     if missing.any():
         row = int(np.argmax(missing))
-        raise raw.error(column, row, f"{shown(values[row].as_py())} {remedy}")
+        raise raw.error(column, row, f"{shown(values[row].as_py())} {problem}", remedy)
     return ratings
 
 
@@ -140,22 +151,33 @@ def _drop_below(keep: NDArray[np.bool_], codes: NDArray[np.int32], minimum: int)
     return before - int(keep.sum())
 
 
-def check_usable(name: str, lengths: NDArray[np.int64], n_items: int) -> None:
+def check_usable(
+    name: str, lengths: NDArray[np.int64], n_items: int, dropped: Mapping[str, int]
+) -> None:
     """`DataError` unless there are two items and a user with three events.
 
     `lengths`: events of each user (n_users,). Fewer than three cannot be split into train,
-    validation and test.
+    validation and test. `dropped`: events that went, by the fields of `DataReport`.
     """
     longest = int(lengths.max(initial=0))
-    counts = f"{int(lengths.sum())} events of {len(lengths)} users and {n_items} items are left"
     if len(lengths) == 0:
-        problem = "nothing is left; lower --min-item-events or --min-user-events"
+        problem = "nothing is left"
     elif n_items < 2:
-        problem = "a recommender needs two items; see --item-col and --min-item-events"
+        problem = "a recommender needs two items"
     elif longest < 3:
-        problem = (
-            f"no user has 3 events, the longest history has {longest}; see --user-col, --repeats"
-        )
+        problem = f"no user has 3 events, the longest history has {longest}"
     else:
         return
-    raise DataError(f"{name}: {problem} ({counts})")
+    counts = f"{int(lengths.sum())} events of {len(lengths)} users and {n_items} items are left"
+    raise DataError(f"{name}: {problem} ({counts})", _remedy(n_items, dropped))
+
+
+def _remedy(n_items: int, dropped: Mapping[str, int]) -> str:
+    """What the cause asks for: the filters that dropped something, or a wrong column."""
+    repeated = dropped["dropped_repeated"]
+    if dropped["dropped_rare_items"] or dropped["dropped_short_users"]:
+        return "lower `min_item_events` or `min_user_events`"
+    if repeated and n_items > 1:
+        return f"`repeats` keeps the {repeated:,} repeated events that were dropped"
+    wrong, kind = ("item_col", "items") if n_items < 2 else ("user_col", "users")
+    return f"check that `{wrong}` names the column of the {kind}"

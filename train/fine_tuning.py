@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
+from attnrec.train.checks import check_kind
 from attnrec.train.config import TrainConfig, check_quantize_aware
 from attnrec.train.evaluation import ask, bootstrap_intervals, target_ranks, user_gains
 from attnrec.train.interactions import Interactions
@@ -56,6 +57,7 @@ def fine_tune(
     of `run`. epochs: passes over the training events; the best of them by validation is kept.
     Raises `ValueError` for a model without item vectors and for another profile.
     """
+    check_kind("run", run, Run, "Run.load(directory) reads one")
     check_quantize_aware(quantize_aware)
     exact = _with_table(run)
     check_target(Path(out), resume=resume)

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
+from attnrec.train.checks import check_kind
+from attnrec.train.column_names import naming
 from attnrec.train.filters import (
     check_usable,
     event_weights,
@@ -22,11 +24,18 @@ from attnrec.train.movielens import read_movielens
 from attnrec.train.movielens_editions import recognise
 from attnrec.train.raw_table import RawTable
 from attnrec.train.read_table import Source, read_table
-from attnrec.train.recipe import DataRecipe
+from attnrec.train.recipe import DataRecipe, IdType
 from attnrec.train.report import DataReport
 from attnrec.train.side_tables import with_items, with_users
 from attnrec.train.sources import check_tables
 from attnrec.train.timestamps import Times, read_times
+
+
+class IdTypes(NamedTuple):
+    """Types of the ids that a log must have to fit a run; "auto": as its ids allow."""
+
+    user: IdType
+    item: IdType
 
 
 class _Events(NamedTuple):
@@ -58,6 +67,7 @@ def load_interactions(
     *,
     items: Source | None = None,
     users: Source | None = None,
+    of_run: IdTypes | None = None,
 ) -> tuple[Interactions, DataReport]:
     """Read a log (CSV, CSV.gz, Parquet or a DataFrame) and prepare it as `recipe` says.
 
@@ -66,16 +76,21 @@ def load_interactions(
     the columns of the tags. Users and items are numbered by their first row in the log. The
     events of a user are ordered by time in full precision, events of the same time stay in the
     order of the log. Rows of other event types and low ratings go before their ids and times are
-    looked at. A folder or archive of MovieLens brings its own tables. Raises `DataError`, naming
-    file, column, row and remedy, and ``ValueError`` where a table or its columns are not given.
+    looked at. A folder or archive of MovieLens brings its own tables. `of_run`: the recipe was
+    made for another log; this one gets ids of these types, and may lack some of the event types.
+    Raises `DataError`, naming file, column, row and remedy, and ``ValueError`` where a table or
+    its columns are not given.
     """
+    check_kind("recipe", recipe, DataRecipe, "write DataRecipe(item_col=NAME, ...)")
     source, items, users = _tables(source, items, users, recipe)
     raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col))
     if raw.n_rows == 0:
         raise DataError(f"{raw.name}: there is a header but no row")
-    typed = keep_event_types(raw, recipe)
+    typed = keep_event_types(raw, recipe, may_lack_types=of_run is not None)
     rated = keep_min_rating(typed, recipe)
-    data, times, dropped = _prepare(rated, recipe)
+    data, times, dropped = _prepare(
+        rated, recipe, of_run or IdTypes(recipe.id_type, recipe.id_type)
+    )
     if items is not None:
         data = with_items(data, items, recipe)
     if users is not None:
@@ -104,10 +119,12 @@ def _tables(
     return source, items, users
 
 
-def _prepare(raw: RawTable, recipe: DataRecipe) -> tuple[Interactions, Times, dict[str, int]]:
+def _prepare(
+    raw: RawTable, recipe: DataRecipe, id_types: IdTypes
+) -> tuple[Interactions, Times, dict[str, int]]:
     """Code, order and filter the rows; the counts are named like the fields of the report."""
-    users = code_ids(raw, recipe.user_col, recipe.id_type, padding=False)
-    catalogue = code_ids(raw, recipe.item_col, recipe.id_type, padding=True)
+    users = code_ids(raw, recipe.user_col, id_types.user, padding=False)
+    catalogue = code_ids(raw, recipe.item_col, id_types.item, padding=True)
     times = read_times(raw, recipe.time_col, recipe.time_unit)
     weights = event_weights(raw, recipe)
     events = _in_order(_Events(users.codes, catalogue.codes, times.seconds, weights), times)
@@ -119,8 +136,10 @@ def _prepare(raw: RawTable, recipe: DataRecipe) -> tuple[Interactions, Times, di
         "dropped_rare_items": frequent.rare_items,
         "dropped_short_users": frequent.short_users,
     }
-    data = _assemble(raw.name, events.take(frequent.keep), users.ids, catalogue.ids)
-    return data, times, dropped
+    kept = events.take(frequent.keep)
+    lengths = np.bincount(kept.user)
+    check_usable(raw.name, lengths[lengths > 0], len(np.unique(kept.item)), dropped)
+    return _assemble(kept, users.ids, catalogue.ids), times, dropped
 
 
 def _report(
@@ -152,16 +171,17 @@ def _n_filled(tuples: NDArray[np.object_] | None) -> int | None:
 
 
 def _wanted(recipe: DataRecipe) -> dict[str, str]:
-    """The columns to read, each with the option that renames it."""
+    """The columns to read, each with the remedy where it is missing."""
+    no_times = "; where there are no times, add a column that numbers the rows"
     wanted = {
-        recipe.user_col: "--user-col",
-        recipe.item_col: "--item-col",
-        recipe.time_col: "--time-col",
+        recipe.user_col: naming("user_col"),
+        recipe.item_col: naming("item_col"),
+        recipe.time_col: naming("time_col") + no_times,
     }
     if recipe.events or recipe.event_weights:
-        wanted[recipe.event_col] = "--event-col"
+        wanted[recipe.event_col] = naming("event_col")
     if recipe.min_rating is not None:
-        wanted[recipe.rating_col] = "--rating-col"
+        wanted[recipe.rating_col] = naming("rating_col")
     return wanted
 
 
@@ -170,12 +190,11 @@ def _in_order(events: _Events, times: Times) -> _Events:
     return events.take(np.lexsort((times.key, events.user)))
 
 
-def _assemble(name: str, events: _Events, user_ids: IdArray, item_ids: IdArray) -> Interactions:
+def _assemble(events: _Events, user_ids: IdArray, item_ids: IdArray) -> Interactions:
     """Leave out the users and items without an event; the others keep their sequence."""
     per_user = np.bincount(events.user, minlength=len(user_ids))
     per_item = np.bincount(events.item, minlength=len(item_ids))
     lengths = per_user[per_user > 0]
-    check_usable(name, lengths, int(np.count_nonzero(per_item)))
     new_item = (np.cumsum(per_item > 0) - 1).astype(np.int32)
     return Interactions(
         user_ids=user_ids[per_user > 0],

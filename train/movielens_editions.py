@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from attnrec.runtime.errors import DataError
+from attnrec.train.checks import check_kind
 from attnrec.train.recipe import DataRecipe
 
 GENRES = [
@@ -33,6 +34,7 @@ Files = dict[str, Callable[[], bytes]]
 
 def with_known_columns(source: object, recipe: DataRecipe) -> DataRecipe:
     """For MovieLens the recipe with its genres and people, unless it names columns itself."""
+    check_kind("recipe", recipe, DataRecipe, "write DataRecipe(item_col=NAME, ...)")
     _, tables = recognise(source)
     if not tables:
         return recipe

@@ -50,18 +50,18 @@ class RawTable:
         rows = kept if self.rows is None else self.rows[kept]
         return RawTable(self.name, self.columns.filter(pa.array(mask)), self.csv_path, rows)
 
-    def error(self, column: str, row: int, problem: str) -> DataError:
+    def error(self, column: str, row: int, problem: str, remedy: str = "") -> DataError:
         """A `DataError` that names the source, the column and the place of `row` (0-based)."""
         source_row = row if self.rows is None else int(self.rows[row])
         place = f"row {source_row + 1}"
         if self.csv_path is not None:
             line = line_of_row(self.csv_path, source_row)
             place = place if line is None else f"line {line}"
-        return DataError(f"{self.name}, {place}, column {column!r}: {problem}")
+        return DataError(f"{self.name}, {place}, column {column!r}: {problem}", remedy)
 
-    def column_error(self, column: str, problem: str) -> DataError:
+    def column_error(self, column: str, problem: str, remedy: str = "") -> DataError:
         """A `DataError` about a whole column."""
-        return DataError(f"{self.name}, column {column!r}: {problem}")
+        return DataError(f"{self.name}, column {column!r}: {problem}", remedy)
 
 
 def shown(value: object) -> str:

@@ -95,7 +95,7 @@ class DataRecipe:
             if not _is_finite_number(weight) or weight <= 0:
                 raise ValueError(
                     f"event_weights must be finite numbers above 0, not {kind}={weight!r}; "
-                    "leave events out that shall not count, with --events"
+                    "leave events out that shall not count, with `events`"
                 )
 
     def to_json(self) -> dict[str, Any]:

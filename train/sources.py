@@ -40,8 +40,8 @@ def check_tables(
     has_people: the log itself brings a table of users.
     """
     if has_users and not recipe.tag_cols:
-        raise ValueError("a users table is read for its tags; name columns with --tag-cols")
+        raise ValueError("a users table is read for its tags; name columns with `tag_cols`")
     if recipe.attribute_cols and not has_items:
-        raise ValueError("attribute_cols are columns of the items table; name it with --items")
+        raise ValueError("`attribute_cols` are columns of the items table; name it with `items`")
     if recipe.tag_cols and not (has_users or has_people):
-        raise ValueError("tag_cols are columns of the users table; name it with --users")
+        raise ValueError("`tag_cols` are columns of the users table; name it with `users`")

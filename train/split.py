@@ -266,6 +266,23 @@ def _cuts(log: Interactions, name: SplitName) -> _Cuts:
     return _Cuts(asked, first[last - 2], first[last - 1], first[last])
 
 
+def same_time_share(log: Interactions) -> float:
+    """Share of the validation events that have the time of the event before.
+
+    Near 1, the task is to complete a basket rather than to foresee the next visit.
+    """
+    target = log.offsets[1:][np.diff(log.offsets) >= 3] - 2
+    return float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
+
+
+def n_last_session_users(log: Interactions) -> int:
+    """How many users last-session would ask."""
+    try:
+        return len(_cuts(log, "last-session").asked)
+    except DataError:
+        return 0
+
+
 def leave_one_out(log: Interactions) -> Split:
     """Train on all but the last two events of each user with at least 3 events."""
     return divide(log, "leave-one-out")

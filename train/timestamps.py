@@ -48,9 +48,9 @@ class _Column(NamedTuple):
     raw: RawTable
     name: str
 
-    def error(self, row: int, problem: str) -> DataError:
+    def error(self, row: int, problem: str, remedy: str = "") -> DataError:
         value = self.raw.columns[self.name][row].as_py()
-        return self.raw.error(self.name, row, f"{shown(value)} {problem}")
+        return self.raw.error(self.name, row, f"{shown(value)} {problem}", remedy)
 
 
 def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
@@ -79,8 +79,8 @@ def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
 
 def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
     if unit not in ("auto", "iso"):
-        problem = f"the column is of type {values.type}, drop --time-unit {unit}"
-        raise where.raw.column_error(where.name, problem)
+        problem = f"the column is of type {values.type}, which has a unit of its own"
+        raise where.raw.column_error(where.name, problem, f"leave `time_unit={unit}` out")
     if pa.types.is_date(values.type):
         values = values.cast(pa.timestamp("s"))
     key: NDArray[np.int64] = values.cast(pa.int64()).to_numpy()
@@ -102,11 +102,8 @@ def _text_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
         row = first_failure(values, lambda part: part.cast(pa.float64()))
         if unit == "auto" and row == 0:
             return _iso_times(where, values, guessed=True)
-        raise where.error(row, f"is not a number ({_numeric_remedy(unit)})") from error
-
-
-def _numeric_remedy(unit: TimeUnit) -> str:
-    return "correct or drop the row" if unit == "auto" else f"--time-unit is {unit}"
+        remedy = "" if unit == "auto" else f"`time_unit` is {unit}"
+        raise where.error(row, "is not a number; correct or drop the row", remedy) from error
 
 
 def _iso_times(where: _Column, values: Any, guessed: bool) -> Times:
@@ -160,15 +157,15 @@ def _numbers(where: _Column, values: Any) -> _Numbers:
 
 def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
     if unit == "iso":
-        raise where.error(0, "is a number, but --time-unit is iso")
+        raise where.error(0, "is a number, not ISO 8601 text", "leave `time_unit=iso` out")
     finite = np.isfinite(numbers)
     if not finite.all():
         raise where.error(int(np.argmin(finite)), "is no time; drop the row")
     chosen = _guess_unit(where, numbers) if unit == "auto" else unit
     whole = _whole_numbers(where, numbers)
     if chosen == "order" and not np.array_equal(whole, numbers):
-        problem = "is no whole number, as a place in an order must be; give --time-unit"
-        raise where.error(int(np.argmax(whole != numbers)), problem)
+        problem = "is no whole number, as a place in an order must be"
+        raise where.error(int(np.argmax(whole != numbers)), problem, "give `time_unit`")
     seconds = whole // _TICKS_PER_SECOND.get(chosen, 1)
     return Times(numbers, seconds, chosen, guessed=unit == "auto")
 
@@ -188,13 +185,14 @@ def _guess_unit(where: _Column, numbers: _Numbers) -> str:
     low, high = int(np.argmin(sizes)), int(np.argmax(sizes))
     unit_low, unit_high = _unit_of(sizes[low]), _unit_of(sizes[high])
     if unit_high is None:
-        raise where.error(high, "is no likely unix time in s, ms, us or ns; give --time-unit")
+        problem = "is no likely unix time in s, ms, us or ns"
+        raise where.error(high, problem, "give `time_unit`")
     if unit_low != unit_high:
         problem = (
             f"looks like {_described(unit_low)}, but the column also holds {numbers[high]}, "
-            f"which looks like {_described(unit_high)}; drop the row or give --time-unit"
+            f"which looks like {_described(unit_high)}; drop the row"
         )
-        raise where.error(low, problem)
+        raise where.error(low, problem, "or give `time_unit`")
     return unit_high
 
 

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from attnrec.runtime import Recommender, RunError, __version__
+from attnrec.train.baskets import MANY
 from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
+from attnrec.train.checks import check_kind
 from attnrec.train.config import TrainConfig
 from attnrec.train.counting import fit_by_counting
 from attnrec.train.datasets import online_retail
@@ -36,13 +37,21 @@ from attnrec.train.report import DataReport
 from attnrec.train.run import Run
 from attnrec.train.run_directory import MODEL_FILE, check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
-from attnrec.train.split import Split, all_events, divide
+from attnrec.train.split import (
+    Split,
+    all_events,
+    divide,
+    n_last_session_users,
+    same_time_share,
+)
 from attnrec.train.training_state import EpochRecord, best_epoch
 from attnrec.train.validation import Validation
 
 logger = logging.getLogger(__name__)
 
 _DEFAULT_CONFIG = TrainConfig()
+CONFIG_REMEDY = "write TrainConfig(model=NAME)"
+"""What a caller is told who gives the name of a model."""
 _DEFAULT_RECIPE = DataRecipe()
 
 
@@ -79,6 +88,7 @@ def train(
     is told of each step; None: no report.
     Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
     """
+    check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_target(Path(out), resume=resume)
     recipe = with_known_columns(source, recipe)
     log, report = read_log(source, recipe, items=items, users=users)
@@ -106,6 +116,7 @@ def train_log(
     reporting: Reporting | None = None,
 ) -> Run:
     """`train` on a log that was read already."""
+    check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_target(Path(out), resume=resume)
     split = divide(log, config.split)
     config, reasons = config.with_recipe(split)
@@ -140,6 +151,7 @@ def train_final(
     Nothing is left to measure it with, so it keeps the figures of `held_out_run`, in its report
     as well. reporting: as for `train`; told of steps only where that run has no report.
     """
+    check_kind("held_out_run", held_out_run, Run, "Run.load(directory) reads one")
     check_target(Path(out), resume=resume)
     if held_out_run.split.final:
         raise ValueError(f"{held_out_run.directory} is a final run already")
@@ -226,16 +238,13 @@ def held_out_metrics(
 
 
 def _same_time(split: Split) -> dict[str, float]:
-    """Share of the validation events that have the time of the event before.
-
-    Near 1, the task is to complete a basket rather than to foresee the next visit.
-    """
     if split.name != "leave-one-out":
         return {}  # a session is asked for as a whole
-    log = split.interactions
-    target = log.offsets[1:][np.diff(log.offsets) >= 3] - 2
-    share = float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
-    return {"same_time_targets": round(share, 4)}
+    share = same_time_share(split.interactions)
+    asked = (
+        {"last_session_users": n_last_session_users(split.interactions)} if share > MANY else {}
+    )
+    return {"same_time_targets": round(share, 4), **asked}
 
 
 def _test_figures(run: Run) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from attnrec.train.checks import check_kind
 from attnrec.train.config import TrainConfig
 from attnrec.train.interactions import Interactions
 from attnrec.train.movielens_editions import with_known_columns
@@ -22,7 +23,7 @@ from attnrec.train.run import Run
 from attnrec.train.run_directory import check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.split import divide
-from attnrec.train.training import read_log, training_identity
+from attnrec.train.training import CONFIG_REMEDY, read_log, training_identity
 from attnrec.train.tuning_search import Search, TuningProgress
 from attnrec.train.tuning_space import check_tuning
 from attnrec.train.tuning_store import TuningStore
@@ -55,6 +56,7 @@ def tune(
     `minutes` may be another number than before.
     `ValueError` for a model that has nothing to tune, or without the package optuna.
     """
+    check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_tuning(config, minutes)
     check_target(Path(out), resume=resume, tuning=True)
     recipe = with_known_columns(source, recipe)
@@ -78,6 +80,7 @@ def tune_log(
     reporting: Reporting | None = None,
 ) -> Run:
     """`tune` on a log that was read already."""
+    check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_tuning(config, minutes)
     check_target(Path(out), resume=resume, tuning=True)
     if config.threads is not None:

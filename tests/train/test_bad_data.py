@@ -43,19 +43,19 @@ def test_line_ends_a_byte_order_mark_and_empty_lines_are_no_fault(log: Path, var
 
 
 @pytest.mark.parametrize("option", ["user", "item", "time"])
-def test_a_missing_column_is_named_with_its_option_and_what_is_there(
+def test_a_missing_column_is_named_with_its_setting_and_what_is_there(
     log: Path, option: str
 ) -> None:
     recipe = DataRecipe.from_json({f"{option}_col": "nope"})
     message = refused(write(log, GOOD), recipe)
     assert "no column 'nope', the columns are 'user_id', 'item_id', 'timestamp'" in message
-    assert message.endswith(f"--{option}-col NAME")
+    assert f"; name the right one with `{option}_col`" in message
 
 
 def test_the_event_and_rating_columns_are_needed_only_when_used(log: Path) -> None:
     write(log, GOOD)
-    assert "--event-col NAME" in refused(log, DataRecipe(events=("buy",)))
-    assert "--rating-col NAME" in refused(log, DataRecipe(min_rating=3))
+    assert "with `event_col`" in refused(log, DataRecipe(events=("buy",)))
+    assert "with `rating_col`" in refused(log, DataRecipe(min_rating=3))
 
 
 def test_a_column_that_stands_twice_is_refused(log: Path, tmp_path: Path) -> None:
@@ -144,16 +144,20 @@ def test_filters_that_leave_nothing_say_what_there_is(log: Path) -> None:
     rows = "1,a,1,view,2\n1,b,2,click,3\n1,c,3,view,1\n"
     write(log, "user_id,item_id,timestamp,event,rating\n" + rows)
     message = refused(log, DataRecipe(events=("buy",)))
-    assert "no row has an event type of ['buy'], there are 'view', 'click'; see --ev" in message
+    assert "no row has the event type 'buy', there are 'view', 'click'; see `events`" in message
     assert "no rating reaches 4, the highest is 3.0" in refused(log, DataRecipe(min_rating=4))
-    assert "lower --min-item-events" in refused(log, DataRecipe(min_item_events=2))
-    assert "lower --min-item-events" in refused(log, DataRecipe(min_user_events=4))
+    assert "lower `min_item_events`" in refused(log, DataRecipe(min_item_events=2))
+    assert "lower `min_item_events`" in refused(log, DataRecipe(min_user_events=4))
 
 
 def test_a_log_without_a_history_of_three_is_refused(log: Path) -> None:
     message = refused(write(log, HEADER + "1,a,1\n1,b,2\n2,a,3\n2,a,4\n"))
-    assert "no user has 3 events, the longest history has 2; see --user-col, --repeats" in message
+    assert "no user has 3 events, the longest history has 2" in message
     assert "3 events of 2 users and 2 items" in message
+    assert message.endswith("`repeats` keeps the 1 repeated events that were dropped")
+    assert refused(write(log, HEADER + "1,a,1\n2,b,2\n3,a,3\n")).endswith(
+        "check that `user_col` names the column of the users"
+    )
 
 
 def test_a_log_with_one_item_is_refused(log: Path) -> None:

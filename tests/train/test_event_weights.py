@@ -92,12 +92,12 @@ def test_a_type_that_never_occurs_is_refused_with_those_that_do(tmp_path: Path) 
         load_interactions(tmp_path / "log.csv", DataRecipe(event_weights={"buy": 2, "cart": 3}))
     assert str(caught.value) == (
         "log.csv, column 'event': no row has the event type 'buy', there are 'view', 'cart', "
-        "'purchase'; see --event-weights, --events"
+        "'purchase'; see `event_weights`, `events`"
     )
 
 
 def test_a_log_without_types_is_refused_with_the_option_that_names_the_column() -> None:
-    with pytest.raises(DataError, match=r"no column 'event'.*--event-col NAME"):
+    with pytest.raises(DataError, match=r"no column 'event'.*`event_col`"):
         load_interactions(SHOP.drop(columns="event"), DataRecipe(event_weights={"cart": 2}))
 
 

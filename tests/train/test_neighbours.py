@@ -194,7 +194,7 @@ def test_content_does_not_look_at_what_was_taken_together() -> None:
 @pytest.mark.parametrize("nothing", [None, [""] * N_ITEMS])
 def test_content_needs_a_description(nothing: list[str] | None) -> None:
     model = ContentBased(ContentBasedConfig(N_ITEMS))
-    with pytest.raises(DataError, match=r"neither titles nor attributes: .* \(--items\)"):
+    with pytest.raises(DataError, match=r"neither titles nor attributes: .* \(`items`\)"):
         model.fit(split_of([[(1, 1), (2, 1)]], nothing))
 
 
@@ -222,7 +222,7 @@ def test_ease_refuses_a_matrix_that_would_not_fit() -> None:
     with pytest.raises(DataError, match=r"30,000 x 30,000, 10\.8 GB, above the limit of 8 GB"):
         model.fit(split_of([[(1, 1), (2, 1)]]))
     small = Ease(EaseConfig(N_ITEMS, most_gb=1e-9))
-    with pytest.raises(DataError, match="--min-item-events"):
+    with pytest.raises(DataError, match=r"`min_item_events`.*`most_gb=1`"):
         small.fit(split_of([[(1, 1), (2, 1)]]))
 
 

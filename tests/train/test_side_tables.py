@@ -105,7 +105,7 @@ def test_items_may_have_attributes_and_no_titles() -> None:
     assert data.titles is None
     assert data.item_attributes is not None and data.item_attributes[0] == ("red",)
     with pytest.raises(
-        DataError, match=r"no column 'title'.* leave titles out with --title-col ''"
+        DataError, match=r"no column 'title'.* leave titles out with `title_col=''`"
     ):
         load_interactions(LOG, replace(recipe, title_col="title"), items=untitled)
 
@@ -154,18 +154,17 @@ def test_only_the_full_fingerprint_counts_weights_and_tags() -> None:
 
 
 @pytest.mark.parametrize("kind", ["item", "user"])
-def test_a_missing_column_is_named_with_its_option(kind: str, tmp_path: Path) -> None:
+def test_a_missing_column_is_named_with_its_setting(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"{kind}s.csv"
     path.write_text(f"{kind}_id,title\na,A\nu,U\n")
     columns = {"item": "attribute_cols", "user": "tag_cols"}[kind]
     recipe = DataRecipe.from_json({columns: ["colour"]})
-    option = f"--{columns.replace('_', '-')}"
     items, users = (path, None) if kind == "item" else (None, path)
     with pytest.raises(DataError) as caught:
         load_interactions(LOG, recipe, items=items, users=users)
     assert str(caught.value) == (
         f"{path.name}: there is no column 'colour', the columns are '{kind}_id', 'title'; "
-        f"name the right one with {option} NAME"
+        f"name the right one with `{columns}`"
     )
 
 
@@ -185,14 +184,14 @@ def test_a_user_with_too_many_tags_is_named_with_the_row_and_the_remedy(tmp_path
         load_interactions(LOG, DataRecipe(tag_cols=("interests",)), users=path)
     assert str(caught.value) == (
         "users.csv, line 3, column 'interests': user 'v' has 51 tags, at most 50 are possible; "
-        "leave columns out of --tag-cols, or keep the most telling values"
+        "leave columns out of `tag_cols`, or keep the most telling values"
     )
 
 
 def test_columns_without_their_table_are_refused_and_the_other_way_round() -> None:
-    with pytest.raises(ValueError, match="name it with --items"):
+    with pytest.raises(ValueError, match="name it with `items`"):
         read_log(LOG, DataRecipe(attribute_cols=("genres",)))
-    with pytest.raises(ValueError, match="name it with --users"):
+    with pytest.raises(ValueError, match="name it with `users`"):
         read_log(LOG, DataRecipe(tag_cols=("segment",)))
-    with pytest.raises(ValueError, match="name columns with --tag-cols"):
+    with pytest.raises(ValueError, match="name columns with `tag_cols`"):
         read_log(LOG, users=PEOPLE)

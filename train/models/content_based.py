@@ -38,8 +38,8 @@ class ContentBased(NeighbourModel):
         if not any(described):
             raise DataError(
                 "content-based compares what describes the items, and this log has neither "
-                "titles nor attributes: give an items table (--items) with a title column, or "
-                "name its columns with --attribute-cols"
+                "titles nor attributes: give an items table (`items`) with a title column, or "
+                "name its columns with `attribute_cols`"
             )
         vectorizer = TfidfVectorizer(analyzer=list, dtype=np.float64)
         vectors = vectorizer.fit_transform(described)  # (N, words), of length 1

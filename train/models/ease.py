@@ -11,6 +11,7 @@ The order of a history does not count, so `max_len` is large: it only bounds the
 answer.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -68,9 +69,9 @@ class Ease(NeighbourModel):
         if needed > self.config.most_gb:
             raise DataError(
                 f"ease needs {_MATRICES} matrices of {n_items:,} x {n_items:,}, {needed:,.1f} GB, "
-                f"above the limit of {self.config.most_gb:g} GB (most_gb): drop rare items with "
-                "--min-item-events, raise the limit with --set most_gb=N, or take item-knn, which "
-                "needs no such matrix"
+                f"above the limit of {self.config.most_gb:g} GB (most_gb)",
+                "drop rare items with `min_item_events`, raise the limit with "
+                f"`most_gb={math.ceil(needed)}`, or take item-knn, which needs no such matrix",
             )
 
     def _solve(self, gram: torch.Tensor, strength: float) -> None:

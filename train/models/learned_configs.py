@@ -209,7 +209,7 @@ class FusionConfig(SASRecConfig):
         if self.ease and self.n_items > MOST_EASE_ITEMS:
             raise ValueError(
                 f"ease is for {MOST_EASE_ITEMS:,} items at most, and here are {self.n_items:,}: "
-                "leave it out (ease=false), or drop rare items with --min-item-events"
+                "leave it out with `ease=false`, or drop rare items with `min_item_events`"
             )
         if self.ease_weight is not None:
             check_number("ease_weight", self.ease_weight, lowest=0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from attnrec.train.baskets import basket_note
 from attnrec.train.run_report.charts import (
     loss_chart,
     models_chart,
@@ -180,17 +181,8 @@ def _both(model: Figures) -> tuple[Markup, Markup]:
 
 
 def _basket(metrics: Figures) -> Content:
-    share = metrics.get("same_time_targets")
-    if share is None or share <= 0.5:
-        return ""
-    return tag(
-        "p",
-        f"{share:.0%} of the held-out events have the time of the event before: here the task is "
-        "to complete a basket. ",
-        tag("code", "--split last-session"),
-        " asks for the next one.",
-        class_="note",
-    )
+    note = basket_note(metrics)
+    return "" if note is None else tag("p", f"{note}.", class_="note")
 
 
 def _apart(epoch: Figures) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from attnrec.runtime.errors import AttnrecError
+from attnrec.runtime.errors import AttnrecError, DataError
 from attnrec.train.config import TrainConfig
 from attnrec.train.counting import fit_by_counting
 from attnrec.train.evaluation import Ranking, bootstrap_intervals, metrics_of
@@ -61,8 +61,9 @@ def fit_traditional(name: str, validation: Validation) -> Contender:
     # The last two are how numpy and torch say that memory is not enough. A report may lack a
     # row; it must not cost the training.
     except (AttnrecError, ValueError, MemoryError, RuntimeError) as error:
-        logger.warning("%s is not in the report: %s", name, error)
-        reason = f"{str(error) or repr(error)}. To train it alone: {_command(name)}"
+        problem = error.problem if isinstance(error, DataError) else str(error) or repr(error)
+        reason = f"{problem}. To train it alone: {_command(name)}"
+        logger.warning("%s is not in the report: %s", name, reason)
         return Contender(name, None, time.monotonic() - started, reason)
 
 
