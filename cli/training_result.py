@@ -33,8 +33,10 @@ def print_result(run: Run, *, as_json: bool) -> None:
     if "tuning" in metrics and not run.split.final:
         print_tuning(metrics["tuning"])
     _print_figures(run)
-    profile = f" --quantize {aware['profile']}" if (aware := metrics.get("quantize_aware")) else ""
-    say(f"run written to {run.directory}. Next: attnrec-export {run.directory}{profile}")
+    export = f"attnrec-export {run.directory}"
+    if aware := metrics.get("quantize_aware"):
+        export = f"attnrec-export {run.directory} --quantize {aware['profile']}"
+    say(f"run written to {run.directory}. Next: {export}")
     if report is not None:
         say(f"report for people: {report}")
 

@@ -162,7 +162,7 @@ def _check_run(run: Run) -> None:
     if size > _LARGEST_FILE:
         raise ValueError(
             f"the item table takes {size / 1e9:.1f} GB, above the limit of 1 GB for one file; "
-            "train with a smaller --hidden-dim or a higher --min-item-events"
+            "train with a smaller `hidden_dim` or a higher `min_item_events`"
         )
 
 

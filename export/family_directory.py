@@ -26,10 +26,10 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "
-                "another folder with --out"
+                "another folder with `out`"
             )
     elif directory.exists() or not directory.absolute().parent.is_dir():
-        raise RunError(f"{directory} cannot be made; name a folder with --out")
+        raise RunError(f"{directory} cannot be made; name a folder with `out`")
     directory.mkdir(exist_ok=True)
     for name in FAMILY:
         check_target(directory / name, resume=resume)

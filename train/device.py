@@ -28,7 +28,7 @@ def choose_device(n_gpus: int, local_rank: int = 0, n_processes: int = 1) -> tor
     if n_processes > n_gpus:
         raise ValueError(
             f"{n_processes} processes cannot share {n_gpus} GPUs; start at most {n_gpus} "
-            "(--nproc-per-node), or set CUDA_VISIBLE_DEVICES= to train on the processor"
+            "(torchrun --nproc-per-node), or set CUDA_VISIBLE_DEVICES= to train on the processor"
         )
     return torch.device("cuda", local_rank)
 

@@ -92,12 +92,12 @@ def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName 
         raise ValueError(
             f"{path} was trained on every event of this log, the held-out ones included: "
             "figures on it would flatter. Evaluate the run before it, or a log that goes on "
-            "after this one, with --data"
+            "after this one, with `data`"
         )
     if name != trained:
         raise ValueError(
-            f"{path} was trained with --split {trained} on this log, and on events that "
-            f"{name} holds out: figures would flatter. Leave --split out here, or train with "
+            f"{path} was trained with `split={trained}` on this log, and on events that "
+            f"{name} holds out: figures would flatter. Leave `split` out here, or train with "
             f"attnrec-train --split {name}"
         )
     before = info.data.get("seen_before")
@@ -113,7 +113,7 @@ def fair_questions(divided: Split, part: Part) -> HeldOut:
         raise ValueError(
             f"the {part} targets of all {asked.n_left_out:,} users of this log are "
             f"{divided.unseen.reason}: figures on them would flatter. Name a log that goes on "
-            "after that (--data), or evaluate a run that is not final on its own log"
+            "after that with `data`, or evaluate a run that is not final on its own log"
         )
     return asked
 
@@ -153,7 +153,7 @@ def _log_of_run(path: str | Path, info: ModelInfo) -> Log:
     if log is None:
         raise RunError(
             f"{path} does not lie in the run directory it was exported from: there is no "
-            f"{EVENTS_FILE} of its log beside it. Name the log with --data"
+            f"{EVENTS_FILE} of its log beside it. Name the log with `data`"
         )
     return Log(log, info.data["time_unit"] != "order")
 

@@ -51,25 +51,25 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
     real, unfinished = Path(os.path.realpath(directory)), unfinished_directory(directory)
     for place in (directory, unfinished):
         if place.exists() and not place.is_dir():
-            raise RunError(f"{place} is a file; name a directory for the run with --out")
+            raise RunError(f"{place} is a file; name a directory for the run with `out`")
     try:
         str(real).encode()
     except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
-        raise RunError(f"{str(directory)!a} is not valid Unicode; name another --out") from error
+        raise RunError(f"{str(directory)!a} is not valid Unicode; name another `out`") from error
     if is_mount_point(real):
         raise RunError(
             f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
-            f"done; name a directory in it, such as --out {directory / 'run'}"
+            f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
     if directory.is_dir():
         foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES - OF_DESKTOPS)
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
-                "move it away, or name another directory with --out"
+                "move it away, or name another directory with `out`"
             )
     if not real.parent.is_dir():
-        raise RunError(f"{real.parent} does not exist; make it first, or name another --out")
+        raise RunError(f"{real.parent} does not exist; make it first, or name another `out`")
     _check_writable(real, unfinished)
     tidy_after_kill(directory)
     _check_unfinished(directory, resume=resume, tuning=tuning)
@@ -85,7 +85,7 @@ def _check_writable(target: Path, unfinished: Path) -> None:
             place.rmdir()
         except OSError as error:
             raise RunError(
-                f"{place.parent} is not writable; name another --out ({error.strerror})"
+                f"{place.parent} is not writable; name another `out` ({error.strerror})"
             ) from error
 
 
@@ -100,7 +100,7 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
     if tuning and checkpoint_files(unfinished):
         raise RunError(
             f"{unfinished} holds a training that was interrupted, not a search: go on without "
-            "--tune, or delete that directory to search anew"
+            "a search (train(..., resume=True), --resume), or delete that directory to search anew"
         )
     if not resume and checkpoint_files(unfinished):
         raise RunError(

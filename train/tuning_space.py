@@ -162,7 +162,7 @@ def search_space(values: Mapping[str, Any], given: Set[str]) -> dict[str, Range]
         fixed = ", ".join(sorted(given & values.keys()))
         raise ValueError(
             f"every setting that a search could change was given ({fixed}): leave one out, or "
-            "train without --tune"
+            "train without a search"
         )
     return space
 
@@ -173,13 +173,13 @@ def check_tuning(config: TrainConfig, minutes: float) -> None:
     if not MODELS[config.model].learns:
         learned = [name for name, kind in MODELS.items() if kind.learns]
         raise ValueError(
-            f"model {config.model} counts and has no training to tune: train it without --tune, "
+            f"model {config.model} counts and has no training to tune: train it without a search, "
             f"or tune one that learns: {', '.join(learned)}"
         )
     search_space(values_of(config, config.model_config(n_items=1)), given_by_hand(config))
     if find_spec("optuna") is None:
         raise ValueError(
-            "--tune needs optuna, which is not installed: pip install 'attnrec[tune]'"
+            "a search needs optuna, which is not installed: pip install 'attnrec[tune]'"
         )
 
 

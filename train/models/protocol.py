@@ -81,7 +81,7 @@ def check_inputs(model: RecommenderModel, split: Split) -> None:
     if names.USER_TAGS in declared and not split.users.tags:
         raise ValueError(
             f"{kind} looks at user_tags, and no user of this log has any: give a users table and "
-            "its columns (--users FILE --tag-cols COLUMN; users=..., DataRecipe(tag_cols=...))"
+            "its columns, with `users` and `tag_cols`"
         )
 
 
