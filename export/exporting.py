@@ -162,7 +162,7 @@ def _check_run(run: Run) -> None:
     if size > _LARGEST_FILE:
         raise ValueError(
             f"the item table takes {size / 1e9:.1f} GB, above the limit of 1 GB for one file; "
-            "train with a smaller `hidden_dim` or a higher `min_item_events`"
+            "train with a smaller hidden_dim or a higher min_item_events"
         )
 
 
@@ -175,7 +175,7 @@ def _check_users(run: Run, *, allow_users: bool) -> None:
         raise ValueError(
             f"{run.config.model} knows its users, so the file would hold "
             f"{len(run.split.users.ids):,} user ids, which anyone who has the file can read: "
-            "export with --allow-users (allow_users=True), or train a model that knows none, "
+            "allow that with `allow_users`, or train a model that knows none, "
             "such as sasrec"
         )
 

@@ -113,7 +113,7 @@ def _kept_until_saved(store: TuningStore, search: "Search") -> Iterator[None]:
         if store.trials:
             error.add_note(
                 f"the search is kept up to trial {store.trials[-1].number} in {store.directory}: "
-                "the same command with --resume goes on there (resume=True)"
+                "the same command with `resume` goes on there"
             )
         raise
     else:
