@@ -263,7 +263,8 @@ def test_evaluating_other_data_reads_it_as_in_training(run, trained, log, tmp_pa
 
 def test_other_data_may_hold_those_text_ids_alone_that_look_like_numbers(run, tmp_path) -> None:
     for name, ids in (("log", ["7", "8", "9", "x9"]), ("other", ["7", "8", "9"])):
-        rows = [f"{user},{item},{i}" for user in range(9) for i, item in enumerate(ids)]
+        start = 1_700_000_000 + 100 * (name == "other")
+        rows = [f"{user},{item},{start + i}" for user in range(9) for i, item in enumerate(ids)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
     arguments = ["--model", "popularity", "--out", tmp_path / "run"]
     assert run("train", tmp_path / "log.csv", *arguments).code == 0

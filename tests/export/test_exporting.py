@@ -165,3 +165,13 @@ def test_a_catalogue_larger_than_any_list_of_a_call_is_exported(tmp_path: Path) 
     run = train(log, TrainConfig("popularity"), out=tmp_path / "run")
     export(run, tmp_path / "model.onnx")
     assert Recommender.load(tmp_path / "model.onnx").info.n_items == n_items - 40
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.profiles.json", "model.profiles.png"])
+def test_what_cannot_be_replaced_is_refused_before_the_work(
+    name: str, runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("attnrec.export.exporting.Drafts", None)  # no work is begun
+    with pytest.raises(ValueError, match=f"{name} is a folder; name a file"):
+        export(runs["popularity-string"], tmp_path / "model.onnx")
