@@ -4,6 +4,7 @@ onnxruntime itself would turn None or 5 among strings into the unknown ids "None
 """
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,14 @@ def plain_list(values: Any) -> Sequence[Any] | None:
     """A list as it is, an array or a series as a list; None for anything else.
 
     A set has no order and a generator no length. Arrays go through their values, because numpy
-    wraps unsigned numbers around where it refuses the same numbers in a list.
+    wraps unsigned numbers around where it refuses the same numbers in a list. Times stay times:
+    `tolist` would make plain numbers of nanoseconds.
     """
     if type(values) is list:  # the common case, and this is asked at every recommendation
         return values
     if hasattr(values, "__array__"):
-        values = np.asarray(values).tolist()
+        array = np.asarray(values)
+        values = list(array) if array.dtype.kind in "mM" and array.ndim else array.tolist()
     is_list = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
     return values if is_list else None
 
@@ -104,7 +107,7 @@ def _refusal(name: str, ids: Sequence[Any], id_type: str, what: str) -> ValueErr
             wanted = "whole numbers (int64)" if id_type == "int64" else "strings"
             return ValueError(
                 f"{name}[{place}] is {_show(wrong)}; {what} of this file are {wanted}; "
-                f"{_remedy(wrong, id_type)}"
+                f"{_remedy(wrong, id_type, what)}"
             )
     wrong = next(item_id for item_id in ids if not -(2**63) <= int(item_id) < 2**63)
     return ValueError(
@@ -113,7 +116,7 @@ def _refusal(name: str, ids: Sequence[Any], id_type: str, what: str) -> ValueErr
     )
 
 
-def _remedy(wrong: object, id_type: str) -> str:
+def _remedy(wrong: object, id_type: str, what: str) -> str:
     if isinstance(wrong, (list, tuple, set, np.ndarray)):
         return "for several histories use recommend_batch"
     # The missing values of tables. Not `wrong != wrong`: pandas' NA refuses to be asked.
@@ -121,6 +124,10 @@ def _remedy(wrong: object, id_type: str) -> str:
         return "leave missing ids out"
     if id_type == "string" and type(wrong) in _TYPES["int64"]:
         return f"write it as {str(wrong)!r}"
+    if what == "times" and isinstance(wrong, np.datetime64):
+        return "send Unix seconds, such as times.astype('datetime64[s]').astype('int64')"
+    if what == "times" and isinstance(wrong, date):
+        return "send Unix seconds, such as int(time.timestamp())"
     return "convert it first"
 
 

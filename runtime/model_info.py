@@ -91,9 +91,12 @@ class ModelInfo:
             model = json.loads(metadata[names.MODEL_KEY])
             model["inputs"] = tuple(map(str, model["inputs"]))
             versions = json.loads(metadata[names.VERSIONS_KEY])
+            data = json.loads(metadata[names.DATA_KEY])
             n_items = model["n_items"]
             if model["id_type"] not in names.PADDING or not isinstance(versions, dict):
                 raise ValueError(f"id_type {model['id_type']!r}, versions {versions!r}")
+            if not isinstance(data, dict):
+                raise ValueError(f"data {data!r}")
             if type(n_items) is not int or n_items < 1:
                 raise ValueError(f"n_items {n_items!r}")
             if model.get("user_id_type") not in (None, *names.PADDING):
@@ -103,7 +106,7 @@ class ModelInfo:
             return cls(
                 format_version=version,
                 **{name: model[name] for name in cls.__dataclass_fields__ if name in model},
-                data=json.loads(metadata[names.DATA_KEY]),
+                data=data,
                 metrics=json.loads(metadata[names.METRICS_KEY]),
                 parity=json.loads(metadata.get(names.PARITY_KEY, "null")),
                 versions=versions,

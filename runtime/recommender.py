@@ -154,7 +154,7 @@ class Recommender:
         check_options(k, exclude_seen)
         rows = Rows(self._info, histories, exclude, candidates, exclude_seen)
         said = Said(users, user_tags, timestamps, request_times)
-        callers = Callers(self._info, said, rows.lengths)
+        callers = Callers(self._info, said, rows.lengths).check_unit()
         return rows.answer(self._run, k, callers)
 
     def score(
@@ -243,7 +243,7 @@ class Recommender:
             return {}
         said = (user, user_tags, timestamps, request_time)
         lists = Said(*(None if value is None else [value] for value in said))
-        return Callers(self._info, lists, [len(history)]).inputs([0])
+        return Callers(self._info, lists, [len(history)]).check_unit().inputs([0])
 
     def _run(
         self,
