@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import onnxruntime
@@ -16,6 +17,7 @@ from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, Us
 from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
+from attnrec.runtime.forking import outside_of_forks
 from attnrec.runtime.golden import check_golden
 from attnrec.runtime.model_file import check_onnxruntime, read_model_file
 from attnrec.runtime.model_info import ModelInfo
@@ -31,7 +33,8 @@ class Recommender:
     >>> recommender = Recommender.load("model.onnx")  # doctest: +SKIP
     >>> recommender.recommend(["85116", "22375"], k=3).titles  # doctest: +SKIP
 
-    Safe to share between threads. Survives `pickle` and `fork` by loading its file again.
+    Safe to share between threads. Survives `pickle` by loading its file again, and `fork` as it is;
+    with more than one thread it loads its file again there, too.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
@@ -47,9 +50,10 @@ class Recommender:
         outputs = [value.name for value in session.get_outputs()]
         self._outputs = [name for name in outputs if name != names.ATTENTION]
         self._source: dict[str, Any] | None = None
-        self._process = os.getpid()
+        self._lost_threads = False  # of the session, in a fork
         self._reload_lock = threading.Lock()
         self._similar = SimilarItems()
+        _all.add(self)
 
     @classmethod
     def load(
@@ -256,7 +260,7 @@ class Recommender:
         attention: bool = False,
     ) -> list[Any]:
         """The outputs of the graph; attention as the last one if it is asked for."""
-        if self._process != os.getpid():
+        if self._lost_threads:
             self._reload()
         feed = {
             names.HISTORY: history,
@@ -267,20 +271,32 @@ class Recommender:
         }
         try:
             wanted = [*self._outputs, names.ATTENTION] if attention else self._outputs
-            outputs: list[Any] = self._session.run(wanted, feed, current.options)
+            outputs: list[Any] = outside_of_forks(self._session.run, wanted, feed, current.options)
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"an item id is not valid Unicode: {error.object!r}; leave it out"
             ) from error
         return outputs
 
+    def _after_fork(self) -> None:
+        """In a forked child, which has none of the threads of its parent."""
+        self._reload_lock = threading.Lock()
+        self._similar.after_fork()
+        self._lost_threads = self._source is not None and self._source["n_threads"] > 1
+
     def _reload(self) -> None:
-        """After a fork: the threads of the old session stayed in the parent."""
         with self._reload_lock:
-            if self._process == os.getpid() or self._source is None:
+            if not self._lost_threads or self._source is None:
                 return
-            self._session = _load_again(self._source, self._info.sha256)._session
-            self._process = os.getpid()
+            try:
+                self._session = _load_again(self._source, self._info.sha256)._session
+            except ModelFileError as error:
+                raise ModelFileError(
+                    f"{error}. With n_threads={self._source['n_threads']} the file is loaded again "
+                    "after a fork: leave it in its place, load it after the fork, or load it with "
+                    "n_threads=1"
+                ) from error
+            self._lost_threads = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._source is None:
@@ -290,6 +306,18 @@ class Recommender:
     def __repr__(self) -> str:
         info = self._info
         return f"<Recommender {info.model} {info.profile}, {info.n_items} items>"
+
+
+_all: WeakSet[Recommender] = WeakSet()
+
+
+def _after_fork() -> None:
+    for recommender in _all:
+        recommender._after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _load_again(source: Mapping[str, Any], seal: str | None) -> Recommender:

@@ -23,6 +23,10 @@ class SimilarItems:
         self._titles: list[str] | None = None
         self._vectors: NDArray[np.float32] | None = None
         self._unavailable: list[int] = []
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """In a forked child: a thread of the parent may have held the lock."""
         self._lock = threading.Lock()
 
     def read_once(self, read: Callable[[], StoredTensors], unavailable: Iterable[Any]) -> None:
