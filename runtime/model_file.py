@@ -1,7 +1,9 @@
 """What is checked of a model file before onnxruntime sees it."""
 
 import os
+import stat
 from mmap import ACCESS_COPY, mmap
+from typing import BinaryIO
 
 import onnxruntime
 
@@ -16,25 +18,19 @@ from attnrec.runtime.protobuf import Reader
 _LARGEST_FILE = 2**31 - 1  # protobuf can express no larger message
 
 
-def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytearray | mmap:
+def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes | mmap:
     """The bytes of an attnrec file. `ModelFileError` says what is wrong and what to do.
 
     Those of a large file are pages of it. What is written to them does not change the file.
+    Memory is taken for the file as large as it is when it is opened.
 
     verify: compare the seal, which notices any altered byte, and check what the graph is made of;
     False still checks that this is an attnrec file of a format and for an onnxruntime that this
     machine has.
     """
     try:
-        size = os.path.getsize(path)
-        if size > _LARGEST_FILE:
-            raise ModelFileError(f"{path}: {size} bytes, above the limit of 2 GiB of ONNX")
-        with open(path, "rb") as file:
-            content: bytearray | mmap
-            if size > mapping.LARGE:
-                content = mmap(file.fileno(), 0, access=ACCESS_COPY)
-            else:
-                content = bytearray(file.read(_LARGEST_FILE + 1))
+        with open(path, "rb", opener=_open) as file:
+            content = _content(file, path)
     except FileNotFoundError as error:
         raise ModelFileError(f"{path} does not exist; make it with attnrec-export") from error
     except OSError as error:
@@ -55,11 +51,32 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytearray 
     return content
 
 
-def check_is_same(path: str | os.PathLike[str], content: bytearray | mmap) -> None:
+def _open(path: str, flags: int) -> int:
+    """Open a pipe without waiting for who writes to it; of a regular file nothing is different."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # not on Windows
+
+
+def _content(file: BinaryIO, path: str | os.PathLike[str]) -> bytes | mmap:
+    """What is in an open file."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        # Its size is unknown, and it is read again after a fork and for similar items.
+        raise ModelFileError(
+            f"{path} cannot be read: it is a pipe or a device, not a regular file; copy what it "
+            "holds to a file and name that one"
+        )
+    if status.st_size > _LARGEST_FILE:
+        raise ModelFileError(f"{path}: {status.st_size} bytes, above the limit of 2 GiB of ONNX")
+    if status.st_size > mapping.LARGE:
+        return mmap(file.fileno(), status.st_size, access=ACCESS_COPY)
+    return file.read(status.st_size)
+
+
+def check_is_same(path: bytes, content: bytes | mmap) -> None:
     """Refuse a file that was replaced after its content was checked."""
     with open(path, "rb") as file:
         file.seek(-names.SEAL_LENGTH, os.SEEK_END)
-        if file.read() != content[-names.SEAL_LENGTH :]:
+        if file.read(names.SEAL_LENGTH) != content[-names.SEAL_LENGTH :]:
             raise ModelFileError("replaced while it was being loaded; load it again")
 
 
@@ -73,7 +90,7 @@ def check_onnxruntime(info: ModelInfo) -> None:
         )
 
 
-def _check_seal(content: bytearray | mmap) -> None:
+def _check_seal(content: bytes | mmap) -> None:
     if names.SEAL_KEY.encode() not in content[-2 * names.SEAL_LENGTH : -names.SEAL_LENGTH]:
         raise ModelFileError(
             "no seal at the end: either not a file from attnrec-export, or cut short; "
@@ -86,7 +103,7 @@ def _check_seal(content: bytearray | mmap) -> None:
         )
 
 
-def _metadata(content: bytearray | mmap) -> dict[str, str]:
+def _metadata(content: bytes | mmap) -> dict[str, str]:
     """Metadata entries, without reading the graph.
 
     Each key stands once: of two, onnxruntime would read the later one, others the earlier one.

@@ -24,7 +24,7 @@ from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommendations import Recommendations, answer_of
 from attnrec.runtime.session import check_providers, session_of_file
 from attnrec.runtime.similar import SimilarItems
-from attnrec.runtime.stored import StoredTensors, take_out
+from attnrec.runtime.stored import StoredTensors, without_items
 
 
 class Recommender:
@@ -81,7 +81,7 @@ class Recommender:
         check_providers(providers or ())
         content = read_model_file(path, verify=verify)
         if len(unavailable):
-            take_out(content, unavailable)
+            content = without_items(content, unavailable)
         options: dict[str, Any] = {"n_threads": n_threads, "providers": providers}
         try:
             recommender = cls(session_of_file(path, content, **options))

@@ -34,19 +34,19 @@ def check_providers(providers: Sequence[Any]) -> None:
 
 
 def make_session(
-    model: bytes | bytearray | mmap,
+    model: bytes | mmap,
     *,
     n_threads: int = 1,
     providers: Sequence[Any] | None = None,
-    path: str | os.PathLike[str] | None = None,
+    place: bytes | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session over the bytes of a model; onnxruntime's own exceptions where it refuses them.
 
-    path: the file that they lie in, from which large tensors are to be mapped into memory.
+    place: of the file that they lie in, from which large tensors are to be mapped into memory.
     """
     options = onnxruntime.SessionOptions()
     content = (
-        bytes(model) if path is None else mapping.point_to_file(memoryview(model), path, options)
+        bytes(model) if place is None else mapping.point_to_file(memoryview(model), place, options)
     )
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
@@ -68,17 +68,16 @@ def make_session(
 
 def session_of_file(
     path: str | os.PathLike[str],
-    content: bytearray | mmap,
+    content: bytes | mmap,
     *,
     n_threads: int,
     providers: Sequence[Any] | None,
 ) -> onnxruntime.InferenceSession:
     """A session over a file that was read and checked; what is large in it stays there."""
-    if len(content) <= mapping.LARGE:
-        return make_session(content, n_threads=n_threads, providers=providers)
-    session = make_session(content, n_threads=n_threads, providers=providers, path=path)
-    check_is_same(path, content)
-    mapping.give_back(path)
+    place = mapping.real_place(path) if len(content) > mapping.LARGE else None
+    session = make_session(content, n_threads=n_threads, providers=providers, place=place)
+    if place is not None:
+        check_is_same(place, content)
     return session
 
 

@@ -75,12 +75,14 @@ def _of_pairs(raw: memoryview, dims: list[int]) -> NDArray[np.int8]:
     return codes[: math.prod(dims)].reshape(dims)
 
 
-def take_out(content: bytearray | mmap, item_ids: Ids) -> None:
-    """Change a file, in memory, so that it never returns these items: their scores become -inf.
+def without_items(content: bytes | mmap, item_ids: Ids) -> bytes | mmap:
+    """A file, in memory, that never returns these items: their scores become -inf.
 
-    Every graph adds the tensor `no_item` to its scores, -inf at row 0 and 0 at every item.
+    Every graph adds the tensor `no_item` to its scores, -inf at row 0 and 0 at every item. A mapped
+    file is changed where it lies in memory.
     """
-    tensors = StoredTensors(content)
+    changed = bytearray(content) if isinstance(content, bytes) else content
+    tensors = StoredTensors(changed)
     ids = tensors.item_ids()
     id_type = "int64" if isinstance(ids[0], int) else "string"
     unwanted: set[int | str] = set()
@@ -89,3 +91,4 @@ def take_out(content: bytearray | mmap, item_ids: Ids) -> None:
         unwanted.update(id_row("unavailable", part, id_type).tolist())
     rows = [row for row, item_id in enumerate(ids, start=1) if item_id in unwanted]
     tensors.numbers("no_item")[rows] = -np.inf
+    return bytes(changed) if isinstance(content, bytes) else content

@@ -46,7 +46,9 @@ def test_what_onnxruntime_gets_holds_no_large_tensor(everything_is_large: None) 
     import onnxruntime
 
     content = read_model_file(FILES[0], verify=True)
-    rest = mapping.point_to_file(memoryview(content), FILES[0], onnxruntime.SessionOptions())
+    place = mapping.real_place(FILES[0])
+    assert place is not None
+    rest = mapping.point_to_file(memoryview(content), place, onnxruntime.SessionOptions())
     assert len(rest) < len(content) - 300
 
 
@@ -91,6 +93,54 @@ def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(
     monkeypatch.setattr(mapping, "point_to_file", too_late)
     with pytest.raises(ModelFileError, match="replaced while it was being loaded; load it again"):
         Recommender.load(path)
+
+
+@pytest.mark.parametrize("target", ["../blobs/5f2d", "beside.onnx"])
+def test_a_large_file_is_found_through_a_link(
+    target: str, everything_is_large: None, tmp_path: Path
+) -> None:
+    link = tmp_path / "releases" / "model.onnx"
+    real = link.parent / target
+    link.parent.mkdir()
+    real.parent.mkdir(exist_ok=True)
+    shutil.copy(FILES[0], real)
+    link.symlink_to(target)
+    recommender = Recommender.load(link)
+    assert recommender.selftest()
+    assert str(real.resolve()) in Path("/proc/self/maps").read_text(), "it is mapped, not copied"
+    other = tmp_path / "release 2.onnx"
+    shutil.copy(FILES[1], other)
+    link.unlink()
+    link.symlink_to(other)  # as a deployment does
+    assert recommender.selftest()
+    assert Recommender.load(link).info.sha256 != recommender.info.sha256
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc/self/fd here")
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_large_file_that_is_open_already_is_loaded(
+    deleted: bool, everything_is_large: None, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.onnx"
+    shutil.copy(FILES[0], path)
+    with open(path, "rb") as file:
+        if deleted:
+            path.unlink()
+        recommender = Recommender.load(f"/proc/self/fd/{file.fileno()}")
+    assert answers(recommender) == answers(Recommender.load(FILES[0]))
+
+
+@pytest.mark.parametrize("kind", [os.fsdecode, os.fsencode])
+def test_names_of_a_large_file_and_its_folder_may_be_no_text(
+    kind: Any, everything_is_large: None, tmp_path: Path
+) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9/mod\xe8le.onnx"
+    try:
+        os.mkdir(os.path.dirname(path))
+        shutil.copy(FILES[0], os.fsdecode(path))
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    assert answers(Recommender.load(kind(path))) == answers(Recommender.load(FILES[0]))
 
 
 def test_a_folder_with_spaces_and_letters_of_the_world(
