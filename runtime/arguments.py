@@ -3,7 +3,7 @@
 onnxruntime itself would turn None or 5 among strings into the unknown ids "None" and "5".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -16,6 +16,7 @@ IdArray = NDArray[Any]
 LONGEST = 100_000
 """Most ids in one list of a call."""
 
+_BYTES_OR_TEXT = (str, bytes, bytearray, memoryview)  # numbers and letters, but no ids
 _TYPES = {
     "int64": frozenset({int, *(np.dtype(code).type for code in "bhilqBHILQ")}),
     "string": frozenset({str, np.str_}),
@@ -31,9 +32,27 @@ def id_row(name: str, ids: Ids, id_type: str, what: str = "item ids") -> IdArray
         raise ValueError(
             f"{name} holds {len(plain)} ids, the limit is {LONGEST}; send the newest ones"
         )
-    array = as_ids(plain, id_type)
+    return checked_ids(name, plain, id_type, what)
+
+
+def id_collection(name: str, ids: Any) -> tuple[Any, ...]:
+    """A copy of ids whose order says nothing: of a list, a set, or whatever else has some.
+
+    `ValueError` for a text, and for what has none.
+    """
+    plain = plain_list(ids)
+    if plain is None and isinstance(ids, Iterable) and not isinstance(ids, _BYTES_OR_TEXT):
+        plain = [*ids]
+    if plain is None:
+        raise ValueError(f"{name} must be a list or a set of item ids, not {_show(ids)}")
+    return tuple(plain)
+
+
+def checked_ids(name: str, ids: Sequence[Any], id_type: str, what: str = "item ids") -> IdArray:
+    """A plain list of any length as an array (n,). `ValueError` says what in it is no id."""
+    array = as_ids(ids, id_type)
     if array is None:
-        raise _refusal(name, plain, id_type, what)
+        raise _refusal(name, ids, id_type, what)
     return array
 
 
@@ -75,7 +94,7 @@ def plain_list(values: Any) -> Sequence[Any] | None:
     if hasattr(values, "__array__"):
         array = np.asarray(values)
         values = list(array) if array.dtype.kind in "mM" and array.ndim else array.tolist()
-    is_list = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+    is_list = isinstance(values, Sequence) and not isinstance(values, _BYTES_OR_TEXT)
     return values if is_list else None
 
 

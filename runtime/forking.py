@@ -9,7 +9,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
+from weakref import WeakSet
 
 _LOOK_SECONDS = 0.0005
 
@@ -42,7 +43,25 @@ class _Calls:
             self.one_fork.release()
 
 
+class Forked(Protocol):
+    """What has to know that it is in a forked child."""
+
+    def after_fork(self) -> None:
+        """Called there, before anything else runs."""
+
+
 _calls = _Calls()
+_told: WeakSet[Forked] = WeakSet()
+
+
+def tell_after_fork(who: Forked) -> None:
+    """From now on, for as long as it lives."""
+    _told.add(who)
+
+
+def _tell() -> None:
+    for who in _told:
+        who.after_fork()
 
 
 def outside_of_forks(
@@ -68,3 +87,4 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
         after_in_parent=_calls.after_in_parent,
         after_in_child=_calls.after_in_child,
     )
+    os.register_at_fork(after_in_child=_tell)

@@ -32,9 +32,7 @@ def real_place(path: str | os.PathLike[str]) -> bytes | None:
     return place if os.path.exists(place) and os.path.samefile(path, place) else None
 
 
-def point_to_file(
-    content: memoryview, place: bytes, options: onnxruntime.SessionOptions
-) -> bytes:
+def point_to_file(content: memoryview, place: bytes, options: onnxruntime.SessionOptions) -> bytes:
     """The model without its large tensors, and options that let onnxruntime find them in a file.
 
     content: of the file, checked. place: of `real_place`.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime.forking import tell_after_fork
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.stored import StoredTensors
 
@@ -24,6 +25,7 @@ class SimilarItems:
         self._vectors: NDArray[np.float32] | None = None
         self._unavailable: list[int] = []
         self.after_fork()
+        tell_after_fork(self)
 
     def after_fork(self) -> None:
         """In a forked child: a thread of the parent may have held the lock."""

@@ -205,7 +205,7 @@ recommender = Recommender.load("model.onnx", n_threads=2)
 os.remove("model.onnx")
 said = in_child(lambda: recommender.recommend(["NA"]))
 assert said.startswith("ModelFileError") and "does not exist" in said, said
-assert "load it after the fork, or load it with n_threads=1" in said, said
+assert "load it after the fork, or with n_threads=1" in said, said
 # Both remedies work.
 shutil.copy(sys.argv[1], "model.onnx")
 answer = repr(recommender.recommend(["NA"]))
