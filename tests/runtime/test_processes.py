@@ -250,27 +250,49 @@ assert said == repr(recommender.similar("NA")), said
 
 
 @can_fork
-def test_children_forked_beside_answering_threads_answer(
+def test_a_fork_waits_for_answers_under_way_and_lets_the_next_ones_wait(
     string_path: Path, tmp_path: Path
 ) -> None:
     code = """
-import threading
+import threading, time
 recommender = Recommender.load(sys.argv[1])
-ended = False
+before = repr(recommender.recommend(["NA"]))
+session, begun, n_inside = recommender._session, threading.Event(), 0
+
+class Slow:
+    def run(self, *arguments):
+        global n_inside
+        n_inside += 1
+        begun.set()
+        time.sleep(0.3)
+        found = session.run(*arguments)
+        n_inside -= 1
+        return found
+
+recommender._session = Slow()
+ended, said = False, []
 
 def answer():
     while not ended:
-        recommender.recommend(["NA"])
+        said.append(repr(recommender.recommend(["NA"])))
 
-threads = [threading.Thread(target=answer) for _ in range(3)]
+threads = [threading.Thread(target=answer) for _ in range(2)]
 for thread in threads:
     thread.start()
-before = repr(recommender.recommend(["NA"]))
-for _ in range(150):  # of which 3 % would hang
-    assert in_child(lambda: recommender.recommend(["NA"])) == before
+assert begun.wait(30)
+
+def ask():
+    assert n_inside == 0
+    recommender._session = session
+    return recommender.recommend(["NA"])
+
+for _ in range(3):
+    assert in_child(ask) == before
+    time.sleep(0.1)
 ended = True
 for thread in threads:
     thread.join()
+assert set(said) == {before}
 """
     run(FORKED + code, string_path, cwd=tmp_path)
 
