@@ -23,6 +23,7 @@ from attnrec.cli.console import (
     say,
     set_verbosity,
 )
+from attnrec.cli.file_ids import FileIds
 from attnrec.export import (
     Limits,
     NoProfile,
@@ -182,7 +183,8 @@ def _print_faults(report: ParityReport) -> None:
 def _print_success(
     target: Path, kit: Path | None, seconds: float, costs: Sequence[ProfileCost], as_json: bool
 ) -> None:
-    info = Recommender.load(target).info
+    recommender = Recommender.load(target)
+    info = recommender.info
     size = target.stat().st_size
     parity = dict(info.parity or {})
     if as_json:
@@ -229,7 +231,8 @@ def _print_success(
         print("test     none: trained on every event; the file keeps the figures before that")
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")
-    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
+    history = FileIds(recommender).as_option
+    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history {history}")
 
 
 def _cost_table(costs: Sequence[ProfileCost]) -> Table:
