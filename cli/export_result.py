@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from attnrec.cli.console import err, out, say
+from attnrec.cli.file_ids import FileIds
 from attnrec.export import ParityReport, ProfileCost
 from attnrec.runtime import Recommender
 
@@ -21,7 +22,8 @@ def print_faults(report: ParityReport) -> None:
 def print_success(
     target: Path, kit: Path | None, seconds: float, costs: Sequence[ProfileCost], as_json: bool
 ) -> None:
-    info = Recommender.load(target).info
+    recommender = Recommender.load(target)
+    info = recommender.info
     size = target.stat().st_size
     parity = dict(info.parity or {})
     if as_json:
@@ -68,7 +70,8 @@ def print_success(
         print("test     none: trained on every event; the file keeps the figures before that")
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")
-    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
+    history = FileIds(recommender).as_option
+    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history {history}")
 
 
 def cost_table(costs: Sequence[ProfileCost]) -> Table:

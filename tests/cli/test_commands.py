@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,13 @@ def test_export_json_holds_parity_and_test_figures(run, trained, tmp_path) -> No
     assert result["parity"]["identical_top_10"] == 1.0
     assert result["bytes"] == (tmp_path / "m.onnx").stat().st_size
     assert result["metrics"]["test"]["n_users"] == 30
+
+
+def test_export_ends_with_a_command_that_answers(run, trained, tmp_path) -> None:
+    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
+    command = shlex.split(outcome.err.rpartition("Next: attnrec-recommend ")[2])
+    answer = json.loads(run("recommend", *command, "--json").out)
+    assert answer["n_known"] == 2
 
 
 def test_export_shows_parity_to_a_person(run, trained, tmp_path) -> None:

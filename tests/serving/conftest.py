@@ -169,9 +169,11 @@ def start() -> Iterator[Start]:
             **how,
         )  # fmt: skip
         processes.append(process)
-        line = first_line(process)
-        address = re.search(r"http://[\d.]+:(\d+)", line)
-        assert address, line + process.stderr.read()
+        said, address = "", None
+        while address is None:  # warnings come before it
+            line = first_line(process)
+            said, address = said + line, re.search(r"http://[\d.]+:(\d+)", line)
+            assert line, said
         return Server(process, int(address[1]))
 
     yield call

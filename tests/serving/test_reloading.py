@@ -4,6 +4,7 @@ import pytest
 
 from attnrec.runtime import Recommender
 from attnrec.runtime import format as names
+from attnrec.runtime.serving.reloading import Source
 
 TOKEN = "0123456789abcdef-reload"
 BEARER = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
@@ -128,6 +129,60 @@ def test_a_list_that_does_not_fit_the_file_keeps_the_old_list(start, tmp_path) -
     server.reload()
     assert server.ask({"history": []}).status == 200
     assert server.send("GET", "/readyz").status == 200
+
+
+def test_a_list_is_read_as_people_and_spreadsheets_save_it(start, data, tmp_path) -> None:
+    gone = tmp_path / "gone.txt"
+    gone.write_bytes(b'\xef\xbb\xbfsku-1\r\nsku-2 \r\n\t"sku-3"\r\n \r\nsku-3\r\n"no "" item"\r\n')
+    server = start("tiny-string", "--unavailable", gone)
+    found = [item["id"] for item in server.ask({"history": [], "k": 40}).json["items"]]
+    assert not {"sku-1", "sku-2", "sku-3"}.intersection(found) and "sku-4" in found
+    assert server.metric("attnrec_unavailable_items") == 3
+    assert server.metric("attnrec_unavailable_ids_unknown") == 1
+    gone.write_bytes(b"\xef\xbb\xbfsku-1")
+    assert server.reload() == (1, 0)
+    assert server.metric("attnrec_unavailable_items") == 1
+    assert server.metric("attnrec_unavailable_ids_unknown") == 0
+
+
+def test_an_id_that_the_file_does_not_know_is_named_on_a_reload(start, tmp_path) -> None:
+    gone = tmp_path / "gone.txt"
+    gone.write_text("sku-1\n")
+    server = start("tiny-string", "--unavailable", gone)
+    gone.write_text("sku-1\nsku 2\n")
+    assert server.reload() == (1, 0)
+    code, errors = server.stop()
+    assert code == 0 and errors.count("knows 1 of 2 unavailable ids; not 'sku 2'") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "item"),
+    [
+        (" padded ", " padded "),
+        ('" padded "', " padded "),
+        ('say "hi"', 'say "hi"'),
+        ('"say ""hi"""\t', 'say "hi"'),
+        (' "sku-1 "', "sku-1"),
+    ],
+)
+def test_blanks_and_quotes_belong_to_an_id_that_has_them(data, tmp_path, line, item) -> None:
+    gone = tmp_path / "gone.txt"
+    gone.write_text(line, "utf-8")
+    served, n_ids = Source(data / "tiny-string.onnx", gone).load()
+    assert served.recommender.unavailable == (item,) and n_ids == 1
+
+
+@pytest.mark.parametrize("line", ["abc", "1_0", "12.0", "9223372036854775808", "1 2", "ab\u0661"])
+def test_a_line_that_is_no_whole_number_is_named(data, tmp_path, line) -> None:
+    gone = tmp_path / "gone.txt"
+    gone.write_text(f'\ufeff112\r\n\n "113" \n{line}\n', "utf-8")
+    with pytest.raises(ValueError) as error:
+        Source(data / "tiny-int64.onnx", gone).load()
+    assert f"gone.txt, line 4: {line!r} is no id" in str(error.value)
+    assert "whole numbers (int64): correct the line" in str(error.value)
+    gone.write_text('\ufeff112\r\n\n "113" \n', "utf-8")
+    served, n_ids = Source(data / "tiny-int64.onnx", gone).load()
+    assert n_ids == 2 and set(served.recommender.unavailable) <= {112, 113}
 
 
 def test_a_file_with_ids_of_another_type_takes_over_whole_where_that_is_allowed(
