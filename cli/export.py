@@ -23,6 +23,7 @@ from attnrec.cli.console import (
     say,
     set_verbosity,
 )
+from attnrec.cli.served_memory import served_memory
 from attnrec.export import (
     Limits,
     NoProfile,
@@ -185,6 +186,7 @@ def _print_success(
     info = Recommender.load(target).info
     size = target.stat().st_size
     parity = dict(info.parity or {})
+    memory = served_memory(target)
     if as_json:
         result = {
             "file": str(target),
@@ -196,6 +198,7 @@ def _print_success(
             "parity": parity,
             "metrics": info.metrics,
             "profiles": [cost.to_json() for cost in costs],
+            "memory_mb": memory,
             "seconds": round(seconds, 2),
         }
         print(json.dumps(result))
@@ -227,6 +230,11 @@ def _print_success(
         print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
+    if memory is not None:
+        print(
+            f"memory   {memory['served']:.0f} MB when served, "
+            f"{memory['reloading']:.0f} MB while reloading"
+        )
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")
     say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")

@@ -10,6 +10,7 @@ from weakref import WeakSet
 import onnxruntime
 
 from attnrec.runtime import mapping
+from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.model_file import check_is_same
 
 _SMALL = 4 << 20
@@ -74,6 +75,7 @@ def session_of_file(
     session = make_session(content, n_threads=n_threads, providers=providers, place=place)
     if place is not None:
         check_is_same(place, content)
+    release_free_memory()
     return session
 
 

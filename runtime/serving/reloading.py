@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnrec.runtime.errors import AttnrecError, ModelFileError
+from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import Service
@@ -87,4 +88,5 @@ class Reloading:
             self._service.served, self.n_unavailable = served, n_unavailable
             self._service.metrics.reloads["success"] += 1
             gc.collect()  # the old file goes now, not when the collector happens to look
+            release_free_memory()
             logger.warning("serving %s now, process %d", served.version, os.getpid())
