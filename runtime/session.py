@@ -11,6 +11,7 @@ import onnxruntime
 
 from attnrec.runtime import mapping
 from attnrec.runtime.forking import outside_of_forks
+from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.model_file import check_is_same
 
 _SMALL = 4 << 20
@@ -78,6 +79,7 @@ def session_of_file(
     session = make_session(content, n_threads=n_threads, providers=providers, place=place)
     if place is not None:
         check_is_same(place, content)
+    release_free_memory()
     return session
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import Service
@@ -92,4 +93,5 @@ class Reloading:
             self._service.metrics.reloads["success"] += 1
             del before, load
             gc.collect()  # the old file goes now, not when the collector happens to look
+            release_free_memory()
             logger.warning("serving %s now, process %d", served.version, os.getpid())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -143,6 +144,8 @@ def test_export_json_holds_parity_and_test_figures(run, trained, tmp_path) -> No
     assert result["parity"]["identical_top_10"] == 1.0
     assert result["bytes"] == (tmp_path / "m.onnx").stat().st_size
     assert result["metrics"]["test"]["n_users"] == 30
+    if sys.platform == "linux":
+        assert 20 < result["memory_mb"]["served"] <= result["memory_mb"]["reloading"] < 200
 
 
 def test_export_ends_with_a_command_that_answers(run, trained, tmp_path) -> None:
@@ -155,6 +158,8 @@ def test_export_ends_with_a_command_that_answers(run, trained, tmp_path) -> None
 def test_export_shows_parity_to_a_person(run, trained, tmp_path) -> None:
     outcome = run("export", trained, "--out", tmp_path / "m.onnx")
     assert "100.00% of 30 users with the identical top 10" in outcome.out
+    if sys.platform == "linux":
+        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading", outcome.out)
 
 
 @pytest.mark.parametrize(
