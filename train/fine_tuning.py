@@ -16,6 +16,7 @@ from torch import Tensor
 from attnrec.runtime.errors import DataError
 from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.config import TrainConfig
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.evaluation import ask, bootstrap_intervals, target_ranks, user_gains
 from attnrec.train.interactions import Interactions
 from attnrec.train.loop import Progress, fit_by_gradient
@@ -39,6 +40,7 @@ _N_STATES = 50_000
 _K = 10
 
 
+@torch_as_it_was()
 def fine_tune(
     run: Run,
     *,
