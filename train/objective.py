@@ -24,16 +24,16 @@ class LossConfig:
     """The settings that models with an item table have in common."""
 
     loss: Loss = "softmax"
-    """What is descended: softmax over the whole catalogue, or over a sample, or binary
-    cross-entropies of sampled items."""
+    """The training loss: softmax over the whole catalogue or over a sample of it, or binary
+    cross-entropy on sampled items."""
     label_smoothing: float = 0.0
-    """softmax: share of each target that is spread over the catalogue."""
+    """Of softmax: share of each target that is spread evenly over the catalogue."""
     n_negatives: int = 512
-    """The others: items that a batch is compared with, K; of a smaller catalogue all."""
+    """Of the other losses: sampled items that a batch is compared with, K; at most all items."""
     negative_power: float = 0.0
-    """The others: items are drawn in proportion to their events to this power; 0: evenly."""
+    """Of the other losses: items are sampled by their events to this power; 0: evenly."""
     calibration: float = 0.75
-    """gbce: how far it undoes that few negatives make sure, 0 to 1."""
+    """Of gbce: 0 leaves the overconfidence that sampling causes, 1 removes it."""
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(Loss))

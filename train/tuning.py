@@ -110,8 +110,8 @@ def check_tuning(config: TrainConfig, minutes: float) -> None:
     if not issubclass(MODELS[config.model].model, LearnedModel):
         learned = [name for name in MODELS if issubclass(MODELS[name].model, LearnedModel)]
         raise ValueError(
-            f"model {config.model} counts and has no training to tune: train it without --tune, "
-            f"or tune one that learns: {', '.join(learned)}"
+            f"model {config.model} has no training to tune: leave --tune out, "
+            f"or take a model that is trained: {', '.join(learned)}"
         )
     search_space(values_of(config, config.model_config(n_items=1)), given_by_hand(config))
     study_module()

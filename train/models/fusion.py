@@ -2,13 +2,13 @@
 
     score(j) = table @ state + w log(r_j / sum(r) + floor) + v log(e_j / sum(e) + floor)
 
-The state is that of `sasrec`, r the decayed transitions of `markov-chain`, e what is above 0 of
-`ease`: what attention learns from all that is alike, what the log says of exactly these items,
-and what it says of the whole history, however long ago and in whatever order. Added logarithms
-multiply probabilities, a product of experts (Hinton 2002, "Training products of experts by
-minimizing contrastive divergence", equation 1): an item has to please all, and below the floor
-whoever counts says nothing. Attention is trained by itself and the others are counted; validation
-chooses how fast a history fades for the transitions, and then w and v.
+The state is that of `sasrec`, r the decayed transitions of `markov-chain` from the newest 20
+events, e what is above 0 of `ease` from the newest `max_len` events, whatever their order. EASE
+could be given older events too: on three logs that gained nothing (benchmarks/accuracy/LOG.md,
+section 21). Added logarithms multiply probabilities, a product of experts (Hinton 2002, "Training
+products of experts by minimizing contrastive divergence", equation 1): an item needs a good score
+from all, and below the floor the counts decide nothing. Attention is trained by itself, the
+others are counted; validation chooses the history decay of the transitions, then w and v.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -37,21 +37,22 @@ class FusionConfig(SASRecConfig):
     """Attention as in `sasrec`, and how the counts are made and added."""
 
     fading_sum: bool = True
-    """Add the fading sum of the history, through one matrix, to what the blocks find."""
+    """Add the decayed sum of the item vectors, through one matrix, to the output of the blocks."""
     count_weight: float | None = None
-    """Weight of the counts against attention, w; None: validation chooses."""
+    """Weight of the counted transitions against attention, w; None: chosen by validation."""
     count_floor: float = 1e-3
-    """Share of the counts that every item has: how far counts can speak against an item."""
+    """Least share of the counts that an item gets: below it, counts say nothing about the item."""
     history_decay: float | None = None
-    """Weight of an event against the one after it, for the counts; None: validation chooses."""
+    """Weight of an event relative to the next one, for the counts; None: chosen by validation."""
     ease: bool = False
-    """Add EASE as well, which looks at the whole history and at no order."""
+    """Add EASE, which looks at the newest `max_len` events without their order."""
     ease_weight: float | None = None
-    """Weight of EASE against attention, v; None: validation chooses, and may leave EASE out."""
+    """Weight of EASE against attention, v; None: chosen by validation, which may choose 0."""
     ease_regularization: float = 300.0
     """Lambda of EASE."""
     n_neighbours: int = 100
-    """Strongest transitions, and items for EASE, kept per item, M; the file grows with N * M."""
+    """Strongest transitions, and strongest entries of EASE, kept for each item, M; the size of the
+    file grows with N * M."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

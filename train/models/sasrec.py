@@ -58,13 +58,13 @@ class SASRecConfig(LossConfig):
     temperature: float = 0.07
     """Logits are divided by this."""
     block: Block = "standard"
-    """Blocks as usual, or with gates and SwiGLU; see `blocks`."""
+    """Standard blocks, or blocks with gates and SwiGLU; see `blocks`."""
     fading_sum: bool = False
-    """Add the fading sum of the history, through one matrix, to what the blocks find: then a young
-    model begins with what was taken lately, for which blocks need epochs."""
+    """Add the decayed sum of the item vectors, through one matrix, to the output of the blocks: so
+    the first epochs already use recent events, which blocks alone learn later."""
     time_gaps: bool = False
-    """Look at when the events were and when it is asked, see `time_gaps`. Whoever asks may leave
-    both out."""
+    """Use the times of the events and of the request, see `time_gaps`. A request may leave both
+    out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
