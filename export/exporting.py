@@ -20,6 +20,7 @@ from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
 from attnrec.runtime.recommender import Recommender
 from attnrec.train.checks import check_kind
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.evaluation import evaluate_answers
 from attnrec.train.run import Run
 from attnrec.train.run_directory import reports_of
@@ -55,12 +56,9 @@ class PriceTooHigh(ParityError):
 @contextmanager
 def one_thread() -> Iterator[None]:
     """More threads of torch add in another order, and the report in the file would tell."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_as_it_was():
+        torch.set_num_threads(1)
         yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 @one_thread()

@@ -14,6 +14,7 @@ import torch
 
 from attnrec.train.checks import check_kind
 from attnrec.train.config import TrainConfig
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.interactions import Interactions
 from attnrec.train.movielens_editions import with_known_columns
 from attnrec.train.read_table import Source
@@ -67,6 +68,7 @@ def tune(
     )  # fmt: skip
 
 
+@torch_as_it_was()
 def tune_log(
     log: Interactions,
     report: DataReport,
