@@ -49,12 +49,13 @@ class Callers:
                 raise undeclared(info, name)
         self._info = info
         self._rows: dict[str, IdArray] = {}
+        self._tags: list[IdArray] | None = None
         self._timestamps: list[IdArray] | None = None
         n_rows = len(lengths)
         if names.USER in info.inputs:
             self._rows[names.USER] = _users(info, said.users, n_rows)
         if names.USER_TAGS in info.inputs:
-            self._rows[names.USER_TAGS] = _tags(said.user_tags, n_rows)
+            self._tags = _tags(said.user_tags, n_rows)
         if names.TIMESTAMPS in info.inputs:
             self._timestamps, self._rows[names.REQUEST_TIME] = _times(said, lengths)
 
@@ -70,6 +71,9 @@ class Callers:
     def inputs(self, rows: Sequence[int]) -> dict[str, IdArray]:
         """Those of some of the histories, as arrays of the graph."""
         found = {name: values[rows] for name, values in self._rows.items()}
+        if self._tags is not None:
+            tags = [self._tags[row] for row in rows]
+            found[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
         if self._timestamps is not None:
             own = [self._timestamps[row] for row in rows]
             found[names.TIMESTAMPS] = stack(own, "int64", names.NO_TIME)
@@ -86,15 +90,14 @@ def _users(info: ModelInfo, users: UserIds | None, n_rows: int) -> IdArray:
     )
 
 
-def _tags(tags: Sequence[Tags | None] | None, n_rows: int) -> IdArray:
-    """(n_rows, A)"""
+def _tags(tags: Sequence[Tags | None] | None, n_rows: int) -> list[IdArray]:
+    """(A,) of each row."""
     what = "lists of user tags"
     lists = [()] * n_rows if tags is None else id_lists("user_tags", tags, n_rows, what)
-    texts = [
+    return [
         id_row(f"user_tags[{i}]", () if own is None else own, "string", "user tags")
         for i, own in enumerate(lists)
     ]
-    return stack(texts, "string", names.PADDING["string"])
 
 
 def _times(said: Said, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
