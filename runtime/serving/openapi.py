@@ -37,8 +37,8 @@ _WHY = {
     421: "The header Host names another machine than this one, or a host not in --allowed-hosts.",
     422: "A value is wrong: which one, and its limit.",
     431: "Path and headers are too large.",
-    503: "Too many requests wait, the answer takes too long, too many answers are not read, "
-    "or the file failed its self-test.",
+    503: "Too many requests wait, the answer takes too long, too much is not read by clients, or "
+    "the file failed its self-test.",
 }
 _FIELDS = {
     "history": "raw item ids, oldest first; unknown ones are ignored",
