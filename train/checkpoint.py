@@ -41,8 +41,8 @@ class Checkpoints:
         """
         self.directory = unfinished_directory(run_directory)
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
-        for half_written in self.directory.glob(f".*{_SUFFIX}"):  # by a process that was killed
-            half_written.unlink()
+        for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.epoch-*{_SUFFIX}"):
+            half_written.unlink()  # by a process that was killed
         self._found = self._newest()
         self._written = time.monotonic()
 
