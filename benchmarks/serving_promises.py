@@ -53,6 +53,11 @@ class Nowhere(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
@@ -68,7 +73,9 @@ class Unbounded(HttpToolsProtocol):
 
 async def cost(app: Any, protocol: type[HttpToolsProtocol], request: bytes, n: int) -> float:
     """Microseconds of one of n requests."""
-    config = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(
+        app, http=protocol, ws="none", lifespan="off", log_config=None, proxy_headers=False
+    )
     config.load()
     state = ServerState()
     connection = protocol(config, state, {})

@@ -7,6 +7,8 @@ from pathlib import Path
 from rich.table import Table
 
 from attnrec.cli.console import err, out, say
+from attnrec.cli.file_ids import FileIds
+from attnrec.cli.served_memory import served_memory
 from attnrec.export import ParityReport, ProfileCost
 from attnrec.runtime import Recommender
 
@@ -21,9 +23,11 @@ def print_faults(report: ParityReport) -> None:
 def print_success(
     target: Path, kit: Path | None, seconds: float, costs: Sequence[ProfileCost], as_json: bool
 ) -> None:
-    info = Recommender.load(target).info
+    recommender = Recommender.load(target)
+    info = recommender.info
     size = target.stat().st_size
     parity = dict(info.parity or {})
+    memory = served_memory(target)
     if as_json:
         result = {
             "file": str(target),
@@ -35,6 +39,7 @@ def print_success(
             "parity": parity,
             "metrics": info.metrics,
             "profiles": [cost.to_json() for cost in costs],
+            "memory_mb": memory,
             "seconds": round(seconds, 2),
         }
         print(json.dumps(result))
@@ -66,9 +71,15 @@ def print_success(
         print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
+    if memory is not None:
+        print(
+            f"memory   {memory['served']:.0f} MB when served, "
+            f"{memory['reloading']:.0f} MB while reloading"
+        )
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")
-    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history A,B,C")
+    history = FileIds(recommender).as_option
+    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history {history}")
 
 
 def cost_table(costs: Sequence[ProfileCost]) -> Table:

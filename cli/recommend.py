@@ -3,8 +3,6 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,20 +15,14 @@ from attnrec.cli.console import (
     Quiet,
     Verbose,
     Version,
-    fail,
     out,
     run_command,
     say,
     set_verbosity,
 )
+from attnrec.cli.file_ids import FileIds, counts, number
+from attnrec.cli.json_lines import Reasons, answer_lines, as_dict, reasons_for, unknown_in
 from attnrec.runtime import Recommendations, Recommender
-from attnrec.runtime.arguments import Ids
-from attnrec.runtime.format import CALLER_INPUTS
-
-_MOST_REASONS = 3
-
-Reasons = list[dict[str, Any]]
-"""Events that speak for an item, the strongest first: item_id, title, share."""
 
 
 def recommend(
@@ -39,10 +31,13 @@ def recommend(
     ),
     history: Annotated[
         str | None,
-        typer.Option(help="Item ids, oldest first, separated by commas; '' for a newcomer."),
+        typer.Option(
+            help="Item ids, oldest first, separated by commas; '' for a newcomer. Blanks around "
+            "an id belong to it only if the file knows it with them."
+        ),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
-    exclude: Annotated[str, typer.Option(help="Item ids never to return.")] = "",
+    exclude: Annotated[str | None, typer.Option(help="Item ids never to return.")] = None,
     candidates: Annotated[
         str | None, typer.Option(help="Item ids to choose from; default: the whole catalogue.")
     ] = None,
@@ -55,7 +50,7 @@ def recommend(
     ] = None,
     timestamps: Annotated[
         str | None,
-        typer.Option(help="Unix seconds of the history, by commas; only for files that ask."),
+        typer.Option(help="Unix seconds of the --history, by commas; only for files that ask."),
     ] = None,
     request_time: Annotated[
         int | None, typer.Option(help="Unix seconds of now, together with --timestamps.")
@@ -77,72 +72,98 @@ def recommend(
 
         {"history": ["85116", "22375"], "k": 5, "exclude": ["22492"], "why": true}
 
-    which are answered line by line. Ids with commas in them need the second form.
+    which are answered line by line; -k, --exclude, --candidates, --user, --user-tags and --why are
+    for lines without such a field. Ids with commas in them need the second form.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    if similar is not None and (history is not None or why):
-        raise ValueError("--similar goes without --history and --why: it is about one item")
-    if history is None and similar is None and sys.stdin.isatty():
-        raise ValueError("give --history A,B,C, or JSON lines on standard input")
+    given = {
+        "--exclude": exclude, "--candidates": candidates, "--user": user,
+        "--user-tags": user_tags, "--timestamps": timestamps, "--request-time": request_time,
+    }  # fmt: skip
+    _check_together(given, history=history, similar=similar, why=why)
     recommender = Recommender.load(file)
+    ids = FileIds(recommender)
     if similar is not None:
-        _show(recommender.similar(_id(similar, recommender), k), None, as_json=as_json)
+        _show(recommender.similar(ids.one(similar), k), as_json=as_json)
         return
-    if history is None:
-        _answer_lines(recommender, sys.stdin, k, why=why)
-        return
-    asked = _ids(history, recommender)
-    who: dict[str, Any] = {
-        "user": _user(user, recommender),
-        "user_tags": None if user_tags is None else [tag for tag in user_tags.split(",") if tag],
-        "timestamps": None if timestamps is None else _times(timestamps),
-        "request_time": request_time,
+    texts = {"exclude": exclude, "candidates": candidates}
+    lists: dict[str, Any] = {
+        name: ids.listed(text) for name, text in texts.items() if text is not None
     }
-    answer = recommender.recommend(
-        asked,
-        k,
-        exclude=_ids(exclude, recommender),
-        candidates=None if candidates is None else _ids(candidates, recommender),
-        **who,
-    )
-    _show(answer, _reasons(recommender, asked, answer, who) if why else None, as_json=as_json)
-
-
-def _show(answer: Recommendations, reasons: list[Reasons] | None, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(_as_dict(answer, reasons)))
+    who = _who(recommender, user, user_tags, timestamps, request_time)
+    if history is None:
+        if sys.stdin.isatty():
+            raise ValueError(f"give --history {ids.as_option}, or JSON lines on standard input")
+        if unknown := ids.unknown(lists):
+            _say_known(lists, unknown)
+        answer_lines(recommender, ids, sys.stdin, {"k": k, "why": why, **lists, **who})
         return
-    out.print(_table(answer, reasons))
-    if not answer.n_known:
+    asked = ids.listed(history)
+    answer = recommender.recommend(asked, k, **lists, **who)
+    reasons = reasons_for(recommender, asked, answer, who) if why else None
+    lists = {"history": asked} | lists
+    unknown = unknown_in(ids, lists, answer)
+    _show(answer, reasons, unknown, as_json=as_json)
+    if unknown or not as_json:
+        _say_known(lists, unknown)
+    if not as_json and not answer.n_known:
         say("no known item in the history: this is the answer to a newcomer")
 
 
-def _reasons(
-    recommender: Recommender, history: Ids, answer: Recommendations, who: Mapping[str, Any]
-) -> list[Reasons]:
-    """For each item the events that speak most for it, with their share of all that do."""
-    reasons = []
-    for item_id in answer.item_ids:
-        explanation = recommender.explain(history, item_id, **who)
-        strongest = explanation.strongest(_MOST_REASONS)
-        events = [{"item_id": explanation.history[i], "share": share} for i, share in strongest]
-        if explanation.titles is not None:
-            for event, (i, _) in zip(events, strongest, strict=True):
-                event["title"] = explanation.titles[i]
-        reasons.append(events)
-    return reasons
+def _check_together(
+    given: dict[str, Any], *, history: str | None, similar: str | None, why: bool
+) -> None:
+    """Refuse options that would be without effect."""
+    without = [name for name, value in given.items() if value is not None]
+    if similar is not None and (history is not None or why or without):
+        others = ["--history and --why", *without]
+        raise ValueError(f"--similar goes without {', '.join(others)}: it is about one item")
+    times = [name for name in without if name in ("--timestamps", "--request-time")]
+    if history is None and times:
+        raise ValueError(
+            f"{', '.join(times)} goes with --history; of JSON lines each says its own, such as "
+            '"timestamps": [1322697600], "request_time": 1322784000'
+        )
 
 
-def _id(text: str, recommender: Recommender) -> int | str:
-    return text if recommender.info.id_type == "string" else _number(text)
+def _who(
+    recommender: Recommender,
+    user: str | None,
+    user_tags: str | None,
+    timestamps: str | None,
+    request_time: int | None,
+) -> dict[str, Any]:
+    """Who asks and when, as far as it was said."""
+    who: dict[str, Any] = {}
+    if user is not None:
+        is_number = recommender.info.user_id_type == "int64"
+        who["user"] = number(user, "user") if is_number else user
+    if user_tags is not None:
+        tags = [tag.strip() for tag in user_tags.split(",")]
+        who["user_tags"] = [tag for tag in tags if tag]
+    if timestamps is not None:
+        who["timestamps"] = _times(timestamps)
+    if request_time is not None:
+        who["request_time"] = request_time
+    return who
 
 
-def _ids(text: str, recommender: Recommender) -> list[int | str]:
-    """Ids from "A,B,C", in the type of the file."""
-    parts = text.split(",") if text else []
-    if recommender.info.id_type == "string":
-        return list(parts)
-    return [_id(part.strip(), recommender) for part in parts]
+def _show(
+    answer: Recommendations,
+    reasons: list[Reasons] | None = None,
+    unknown: dict[str, list[Any]] | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print(json.dumps(as_dict(answer, reasons, unknown)))
+    else:
+        out.print(_table(answer, reasons))
+
+
+def _say_known(lists: dict[str, list[Any]], unknown: dict[str, list[Any]]) -> None:
+    for line in counts({name: given for name, given in lists.items() if given}, unknown):
+        say(f"--{line}")
 
 
 def _times(text: str) -> list[int]:
@@ -150,67 +171,6 @@ def _times(text: str) -> list[int]:
     if wrong := [part for part in parts if not re.fullmatch("-?[0-9]{1,18}", part)]:
         raise ValueError(f"{wrong[0][:60]!r} among the timestamps is no number of Unix seconds")
     return [int(part) for part in parts]
-
-
-def _user(text: str | None, recommender: Recommender) -> int | str | None:
-    is_number = text is not None and recommender.info.user_id_type == "int64"
-    return _number(text or "", "user") if is_number else text
-
-
-def _number(text: str, whose: str = "item") -> int:
-    # Not any text that int() takes: "1_0" is no way to write 10.
-    if not re.fullmatch("-?[0-9]{1,19}", text):
-        raise ValueError(f"{text[:60]!r} is no number; {whose} ids of this file are int64")
-    return int(text)
-
-
-def _as_dict(answer: Recommendations, reasons: list[Reasons] | None = None) -> dict[str, Any]:
-    values = asdict(answer)
-    if values["titles"] is None:
-        del values["titles"]
-    return values if reasons is None else {**values, "why": reasons}
-
-
-def _answer_lines(
-    recommender: Recommender, lines: Iterable[str], default_k: int, *, why: bool
-) -> None:
-    """One JSON answer per line; a bad line gets its number and the reason, and we go on."""
-    n_lines = n_bad = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        n_lines += 1
-        try:
-            answer = _answer_line(recommender, line, default_k, why=why)
-        except (ValueError, TypeError) as error:
-            n_bad += 1
-            answer = {"line": number, "error": str(error)}
-        print(json.dumps(answer), flush=True)
-    if n_bad:
-        fail(f"{n_bad} of {n_lines} lines could not be answered")
-
-
-def _answer_line(
-    recommender: Recommender, line: str, default_k: int, *, why: bool
-) -> dict[str, Any]:
-    try:
-        request = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
-    if not isinstance(request, dict) or "history" not in request:
-        raise ValueError(
-            'a line must be an object with "history", such as {"history": ["A", "B"]}'
-        )
-    known = {"history", "k", "exclude", "candidates", "exclude_seen", "why", *CALLER_INPUTS}
-    if unknown := sorted(request.keys() - known):
-        raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
-    request.setdefault("k", default_k)
-    why, history = request.pop("why", why), request.pop("history")
-    if not isinstance(why, bool):
-        raise ValueError(f"why must be true or false, not {why!r}")
-    answer = recommender.recommend(history, **request)
-    who = {name: request[name] for name in CALLER_INPUTS if name in request}
-    return _as_dict(answer, _reasons(recommender, history, answer, who) if why else None)
 
 
 def _table(answer: Recommendations, reasons: list[Reasons] | None) -> Table:

@@ -2,7 +2,7 @@
 
     python multiprocessing_batch.py model.onnx spawn < histories.jsonl > answers.jsonl
 
-spawn: each process gets the Recommender pickled; fork: it inherits it. Both load the file anew.
+spawn: each process gets the Recommender pickled and loads its file; fork: it inherits it.
 """
 
 import json

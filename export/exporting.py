@@ -20,6 +20,7 @@ from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
 from attnrec.runtime.recommender import Recommender
 from attnrec.train.checks import check_kind
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.evaluation import evaluate_answers
 from attnrec.train.run import Run
 from attnrec.train.run_directory import reports_of
@@ -55,12 +56,9 @@ class PriceTooHigh(ParityError):
 @contextmanager
 def one_thread() -> Iterator[None]:
     """More threads of torch add in another order, and the report in the file would tell."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with torch_as_it_was():
+        torch.set_num_threads(1)
         yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 @one_thread()
@@ -162,7 +160,7 @@ def _check_run(run: Run) -> None:
     if size > _LARGEST_FILE:
         raise ValueError(
             f"the item table takes {size / 1e9:.1f} GB, above the limit of 1 GB for one file; "
-            "train with a smaller `hidden_dim` or a higher `min_item_events`"
+            "train with a smaller hidden_dim or a higher min_item_events"
         )
 
 
@@ -175,7 +173,7 @@ def _check_users(run: Run, *, allow_users: bool) -> None:
         raise ValueError(
             f"{run.config.model} knows its users, so the file would hold "
             f"{len(run.split.users.ids):,} user ids, which anyone who has the file can read: "
-            "export with --allow-users (allow_users=True), or train a model that knows none, "
+            "allow that with `allow_users`, or train a model that knows none, "
             "such as sasrec"
         )
 

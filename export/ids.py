@@ -1,5 +1,6 @@
 """The raw ids that go into a file: their type, and what no file can hold."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -26,7 +27,7 @@ def check_catalogue(catalogue: Catalogue) -> None:
             f"the catalogue holds the item id {padding!r}, which stands for padding; rename it"
         )
     if len(set(ids)) != len(ids):
-        twice = next(item_id for i, item_id in enumerate(ids) if item_id in ids[:i])
+        twice = next(item_id for item_id, n in Counter(ids).items() if n > 1)
         raise ValueError(f"the catalogue holds the item id {twice!r} twice; rename one of them")
     titles = [] if catalogue.titles is None else catalogue.titles.tolist()
     check_texts("the items", (*ids, *titles) if id_type == "string" else titles)

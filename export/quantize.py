@@ -38,7 +38,7 @@ def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
     """`ValueError` for a model without a table, or a catalogue too small for a profile."""
     if not isinstance(run.model, TableModel):
         raise ValueError(
-            f"nothing to quantize: {run.config.model} has no item vectors; export it as fp32"
+            f"nothing to quantize: {run.config.model} has no item vectors; its one profile is fp32"
         )
     for profile in {NESTED, LOW_RANK} & {*profiles}:
         if block_of(run, profile) is None:

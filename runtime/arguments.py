@@ -3,7 +3,8 @@
 onnxruntime itself would turn None or 5 among strings into the unknown ids "None" and "5".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ IdArray = NDArray[Any]
 LONGEST = 100_000
 """Most ids in one list of a call."""
 
+_BYTES_OR_TEXT = (str, bytes, bytearray, memoryview)  # numbers and letters, but no ids
 _TYPES = {
     "int64": frozenset({int, *(np.dtype(code).type for code in "bhilqBHILQ")}),
     "string": frozenset({str, np.str_}),
@@ -30,9 +32,27 @@ def id_row(name: str, ids: Ids, id_type: str, what: str = "item ids") -> IdArray
         raise ValueError(
             f"{name} holds {len(plain)} ids, the limit is {LONGEST}; send the newest ones"
         )
-    array = as_ids(plain, id_type)
+    return checked_ids(name, plain, id_type, what)
+
+
+def id_collection(name: str, ids: Any) -> tuple[Any, ...]:
+    """A copy of ids whose order says nothing: of a list, a set, or whatever else has some.
+
+    `ValueError` for a text, and for what has none.
+    """
+    plain = plain_list(ids)
+    if plain is None and isinstance(ids, Iterable) and not isinstance(ids, _BYTES_OR_TEXT):
+        plain = [*ids]
+    if plain is None:
+        raise ValueError(f"{name} must be a list or a set of item ids, not {_show(ids)}")
+    return tuple(plain)
+
+
+def checked_ids(name: str, ids: Sequence[Any], id_type: str, what: str = "item ids") -> IdArray:
+    """A plain list of any length as an array (n,). `ValueError` says what in it is no id."""
+    array = as_ids(ids, id_type)
     if array is None:
-        raise _refusal(name, plain, id_type, what)
+        raise _refusal(name, ids, id_type, what)
     return array
 
 
@@ -66,13 +86,15 @@ def plain_list(values: Any) -> Sequence[Any] | None:
     """A list as it is, an array or a series as a list; None for anything else.
 
     A set has no order and a generator no length. Arrays go through their values, because numpy
-    wraps unsigned numbers around where it refuses the same numbers in a list.
+    wraps unsigned numbers around where it refuses the same numbers in a list. Times stay times:
+    `tolist` would make plain numbers of nanoseconds.
     """
     if type(values) is list:  # the common case, and this is asked at every recommendation
         return values
     if hasattr(values, "__array__"):
-        values = np.asarray(values).tolist()
-    is_list = isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+        array = np.asarray(values)
+        values = list(array) if array.dtype.kind in "mM" and array.ndim else array.tolist()
+    is_list = isinstance(values, Sequence) and not isinstance(values, _BYTES_OR_TEXT)
     return values if is_list else None
 
 
@@ -104,7 +126,7 @@ def _refusal(name: str, ids: Sequence[Any], id_type: str, what: str) -> ValueErr
             wanted = "whole numbers (int64)" if id_type == "int64" else "strings"
             return ValueError(
                 f"{name}[{place}] is {_show(wrong)}; {what} of this file are {wanted}; "
-                f"{_remedy(wrong, id_type)}"
+                f"{_remedy(wrong, id_type, what)}"
             )
     wrong = next(item_id for item_id in ids if not -(2**63) <= int(item_id) < 2**63)
     return ValueError(
@@ -113,7 +135,7 @@ def _refusal(name: str, ids: Sequence[Any], id_type: str, what: str) -> ValueErr
     )
 
 
-def _remedy(wrong: object, id_type: str) -> str:
+def _remedy(wrong: object, id_type: str, what: str) -> str:
     if isinstance(wrong, (list, tuple, set, np.ndarray)):
         return "for several histories use recommend_batch"
     # The missing values of tables. Not `wrong != wrong`: pandas' NA refuses to be asked.
@@ -121,6 +143,10 @@ def _remedy(wrong: object, id_type: str) -> str:
         return "leave missing ids out"
     if id_type == "string" and type(wrong) in _TYPES["int64"]:
         return f"write it as {str(wrong)!r}"
+    if what == "times" and isinstance(wrong, np.datetime64):
+        return "send Unix seconds, such as times.astype('datetime64[s]').astype('int64')"
+    if what == "times" and isinstance(wrong, date):
+        return "send Unix seconds, such as int(time.timestamp())"
     return "convert it first"
 
 

@@ -15,6 +15,9 @@ from attnrec.runtime.recommendations import Recommendations, answers_of
 BATCH = 64
 """Histories of one call of the graph: more is not faster and costs memory."""
 
+_TOGETHER = 16
+"""Calls of the graph whose arrays are in memory at once."""
+
 Run = Callable[..., list[Any]]
 """history (B, T), exclude (B, X), candidates (B, C), k, who asks -> the outputs of the graph."""
 
@@ -81,14 +84,16 @@ class Rows:
         for among_all in (True, False):
             group = by_length[self._is_free[by_length] == among_all].tolist()
             batches += [group[start : start + BATCH] for start in range(0, len(group), BATCH)]
-        # First all that Python does, then all that the model does: each finds the processor's
-        # caches as it left them, which is half of what Python costs here.
-        asked = [(*self._stacked(batch), k, callers.inputs(batch)) for batch in batches]
-        outputs = [run(*arguments) for arguments in asked]
         answers: list[Recommendations | None] = [None] * len(self)
-        for batch, found in zip(batches, outputs, strict=True):
-            for row, answer in zip(batch, answers_of(found), strict=True):
-                answers[row] = answer
+        for start in range(0, len(batches), _TOGETHER):
+            some = batches[start : start + _TOGETHER]
+            # First all that Python does, then all that the model does: each finds the processor's
+            # caches as it left them, which is half of what Python costs here.
+            asked = [(*self._stacked(batch), k, callers.inputs(batch)) for batch in some]
+            outputs = [run(*arguments) for arguments in asked]
+            for batch, found in zip(some, outputs, strict=True):
+                for row, answer in zip(batch, answers_of(found), strict=True):
+                    answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
     def _stacked(self, batch: Sequence[int]) -> list[IdArray]:

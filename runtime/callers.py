@@ -16,6 +16,11 @@ Times = Sequence[int] | np.ndarray[Any, Any]
 RequestTimes = Sequence[int | None] | np.ndarray[Any, Any]
 
 
+_LATEST = 4_102_444_800
+"""Unix seconds of 2100-01-01: no clock shows more, so such a number is in another unit."""
+_UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+
+
 class Said(NamedTuple):
     """What comes beside the histories, a value for each of them; None: nothing is said."""
 
@@ -42,19 +47,33 @@ class Callers:
         for name, value in given.items():
             if value is not None and name not in info.inputs:
                 raise undeclared(info, name)
+        self._info = info
         self._rows: dict[str, IdArray] = {}
+        self._tags: list[IdArray] | None = None
         self._timestamps: list[IdArray] | None = None
         n_rows = len(lengths)
         if names.USER in info.inputs:
             self._rows[names.USER] = _users(info, said.users, n_rows)
         if names.USER_TAGS in info.inputs:
-            self._rows[names.USER_TAGS] = _tags(said.user_tags, n_rows)
+            self._tags = _tags(said.user_tags, n_rows)
         if names.TIMESTAMPS in info.inputs:
             self._timestamps, self._rows[names.REQUEST_TIME] = _times(said, lengths)
+
+    def check_unit(self) -> "Callers":
+        """Itself. `ValueError` for times in another unit than seconds, see `check_seconds`."""
+        if self._timestamps is not None:
+            asked = self._rows[names.REQUEST_TIME]
+            check_seconds(self._info, names.REQUEST_TIME, asked)
+            for times in self._timestamps:
+                check_seconds(self._info, names.TIMESTAMPS, times)
+        return self
 
     def inputs(self, rows: Sequence[int]) -> dict[str, IdArray]:
         """Those of some of the histories, as arrays of the graph."""
         found = {name: values[rows] for name, values in self._rows.items()}
+        if self._tags is not None:
+            tags = [self._tags[row] for row in rows]
+            found[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
         if self._timestamps is not None:
             own = [self._timestamps[row] for row in rows]
             found[names.TIMESTAMPS] = stack(own, "int64", names.NO_TIME)
@@ -71,15 +90,14 @@ def _users(info: ModelInfo, users: UserIds | None, n_rows: int) -> IdArray:
     )
 
 
-def _tags(tags: Sequence[Tags | None] | None, n_rows: int) -> IdArray:
-    """(n_rows, A)"""
+def _tags(tags: Sequence[Tags | None] | None, n_rows: int) -> list[IdArray]:
+    """(A,) of each row."""
     what = "lists of user tags"
     lists = [()] * n_rows if tags is None else id_lists("user_tags", tags, n_rows, what)
-    texts = [
+    return [
         id_row(f"user_tags[{i}]", () if own is None else own, "string", "user tags")
         for i, own in enumerate(lists)
     ]
-    return stack(texts, "string", names.PADDING["string"])
 
 
 def _times(said: Said, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
@@ -105,6 +123,28 @@ def _times(said: Said, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
             )
     told = [names.NO_TIME if time is None else time for time in asked]
     return times, id_row(names.REQUEST_TIME, told, "int64", what)
+
+
+def check_seconds(info: ModelInfo, name: str, times: IdArray) -> None:
+    """`ValueError` for times of an input that are after the year 2100 in seconds.
+
+    Training guesses the unit of a log, an answer cannot. Files of a log whose own times are no
+    seconds, or are later, take any.
+    """
+    if not times.size or (latest := int(times.max())) < _LATEST or not _has_usual_times(info):
+        return
+    units = [unit for unit, ticks in _UNITS.items() if latest < _LATEST * ticks]
+    looks = f"it looks like {units[0]}" if units else "it is no time"
+    raise ValueError(
+        f"{name} holds {latest}, which is after the year 2100 in Unix seconds: {looks}; "
+        "send seconds, -1 where the time is not known"
+    )
+
+
+def _has_usual_times(info: ModelInfo) -> bool:
+    """Whether the log of the file had times in seconds, all before the year 2100."""
+    last = str(info.data.get("last_time") or "")  # "N s" where no calendar knows it
+    return info.data.get("time_unit") != "order" and last < "2100" and not last.endswith(" s")
 
 
 def _half(has_request: bool) -> ValueError:

@@ -93,9 +93,12 @@ class ModelInfo:
             model = _facts(metadata[names.MODEL_KEY])
             model["inputs"] = tuple(map(str, model["inputs"]))
             versions = _facts(metadata[names.VERSIONS_KEY])
+            data = _facts(metadata[names.DATA_KEY])
             n_items = model["n_items"]
             if model["id_type"] not in names.PADDING or not isinstance(versions, dict):
                 raise ValueError(f"id_type {model['id_type']!r}, versions {versions!r}")
+            if not isinstance(data, dict):
+                raise ValueError(f"data {data!r}")
             if type(n_items) is not int or n_items < 1:
                 raise ValueError(f"n_items {n_items!r}")
             if model.get("user_id_type") not in (None, *names.PADDING):
@@ -105,7 +108,7 @@ class ModelInfo:
             return cls(
                 format_version=version,
                 **{name: model[name] for name in cls.__dataclass_fields__ if name in model},
-                data=_facts(metadata[names.DATA_KEY]),
+                data=data,
                 metrics=_facts(metadata[names.METRICS_KEY]),
                 parity=_facts(metadata.get(names.PARITY_KEY, "null")),
                 versions=versions,

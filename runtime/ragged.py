@@ -1,12 +1,15 @@
 """Lists of different lengths, checked and stored as one array."""
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import LONGEST, IdArray, Ids, as_ids, id_row, plain_list
+
+_ROWS = 4096
+"""Lists that are looked through in one pass: their ids are in memory once more meanwhile."""
 
 
 class Ragged:
@@ -14,19 +17,25 @@ class Ragged:
 
     def __init__(self, name: str, lists: Sequence[Ids], id_type: str) -> None:
         """name: of the argument, for messages."""
-        rows = [plain_list(ids) for ids in lists]
-        flat: IdArray | None = None
-        if all(row is not None and len(row) <= LONGEST for row in rows):
-            # All in one pass: by themselves, lists of 50 cost three times as much.
-            flat = as_ids(list(chain.from_iterable(filter(None, rows))), id_type)
-        if flat is None:
-            for i, ids in enumerate(lists):
-                id_row(f"{name}[{i}]", ids, id_type)  # says what is wrong
-            raise AssertionError(f"{name} are wrong as a whole, but not one by one")
-        self.lengths = np.array([len(row or ()) for row in rows], dtype=np.int64)
+        self.lengths = np.zeros(len(lists), dtype=np.int64)
+        parts = [np.empty(0, dtype=np.int64 if id_type == "int64" else object)]
+        rest = iter(lists)
+        for start in range(0, len(lists), _ROWS):
+            rows = [plain_list(ids) for ids in islice(rest, _ROWS)]
+            part: IdArray | None = None
+            if all(row is not None and len(row) <= LONGEST for row in rows):
+                # Many in one pass: by themselves, lists of 50 cost three times as much.
+                part = as_ids(list(chain.from_iterable(filter(None, rows))), id_type)
+            if part is None:
+                for i, ids in enumerate(lists):
+                    id_row(f"{name}[{i}]", ids, id_type)  # says what is wrong
+                raise AssertionError(f"{name} are wrong as a whole, but not one by one")
+            self.lengths[start : start + _ROWS] = [len(row or ()) for row in rows]
+            parts.append(part)
         self._starts = np.cumsum(self.lengths) - self.lengths
-        self._padding = len(flat)
-        self._flat = np.append(flat, np.array([names.PADDING[id_type]], dtype=flat.dtype))
+        self._padding = int(self.lengths.sum())
+        parts.append(np.array([names.PADDING[id_type]], dtype=parts[0].dtype))
+        self._flat = np.concatenate(parts)
 
     def stacked(self, rows: Sequence[int]) -> IdArray:
         """Some of the lists as one array (B, longest), padded at the end."""

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, Us
 from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
+from attnrec.runtime.forking import outside_of_forks, tell_after_fork
 from attnrec.runtime.golden import check_golden
-from attnrec.runtime.model_file import check_onnxruntime, read_model_file
+from attnrec.runtime.model_file import check_onnxruntime
 from attnrec.runtime.model_info import ModelInfo
+from attnrec.runtime.origin import Origin
 from attnrec.runtime.recommendations import Recommendations, answer_of
-from attnrec.runtime.session import check_providers, session_of_file
 from attnrec.runtime.similar import SimilarItems
-from attnrec.runtime.stored import StoredTensors, without_items
+from attnrec.runtime.stored import StoredTensors
 
 
 class Recommender:
@@ -31,7 +33,7 @@ class Recommender:
     >>> recommender = Recommender.load("model.onnx")  # doctest: +SKIP
     >>> recommender.recommend(["85116", "22375"], k=3).titles  # doctest: +SKIP
 
-    Safe to share between threads. Survives `pickle` and `fork` by loading its file again.
+    Safe to share between threads. Survives `fork`, and `pickle` by loading its file again.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
@@ -46,10 +48,11 @@ class Recommender:
         self._nothing = stack([np.empty(0)], self._info.id_type, "")  # (1, 0)
         outputs = [value.name for value in session.get_outputs()]
         self._outputs = [name for name in outputs if name != names.ATTENTION]
-        self._source: dict[str, Any] | None = None
-        self._process = os.getpid()
+        self._origin: Origin | None = None
+        self._lost_threads = False  # of the session, in a fork
         self._reload_lock = threading.Lock()
         self._similar = SimilarItems()
+        tell_after_fork(self)
 
     @classmethod
     def load(
@@ -59,7 +62,7 @@ class Recommender:
         n_threads: int = 1,
         providers: Sequence[Any] | None = None,
         verify: bool = True,
-        unavailable: Ids = (),
+        unavailable: Iterable[int | str] = (),
     ) -> "Recommender":
         """Load a file from `attnrec-export`. `ModelFileError` if it cannot be trusted or run.
 
@@ -70,39 +73,41 @@ class Recommender:
         verify: compare the sha256 at the end of the file, which notices any altered byte, and
         refuse graphs that attnrec never writes: endless, huge, or reaching outside the file.
         unavailable: ids that are never returned, such as what is out of stock; costs nothing when
-        answering, however many they are. Ids that the file does not know are ignored.
+        answering, however many they are. A warning names ids that the file does not know.
         """
-        if isinstance(n_threads, bool) or not isinstance(n_threads, int) or n_threads < 1:
-            raise ValueError(f"n_threads must be a whole number from 1, not {n_threads!r}")
-        check_providers(providers or ())
-        content = read_model_file(path, verify=verify)
-        if len(unavailable):
-            content = without_items(content, unavailable)
-        options: dict[str, Any] = {"n_threads": n_threads, "providers": providers}
+        return cls._of(
+            Origin.of(path, unavailable, n_threads=n_threads, providers=providers, verify=verify)
+        )
+
+    @classmethod
+    def _of(cls, origin: Origin) -> "Recommender":
+        session, origin = origin.open()
         try:
-            recommender = cls(session_of_file(path, content, **options))
+            recommender = cls(session)
         except ModelFileError as error:
-            raise ModelFileError(f"{path}: {error}") from error
-        except Exception as error:  # onnxruntime has no common base class for its errors
-            raise ModelFileError(
-                f"{path}: onnxruntime cannot load it: {error}; export it again"
-            ) from error
-        recommender._source = options | {
-            "path": os.path.abspath(path),
-            "verify": verify,
-            "unavailable": unavailable,
-        }
+            raise ModelFileError(f"{origin.path}: {error}") from error
+        recommender._origin = origin
         return recommender
 
     @classmethod
     def from_session(cls, session: onnxruntime.InferenceSession) -> "Recommender":
         """Use a session that the application made itself; nothing is verified, no reloading."""
+        if not hasattr(session, "get_modelmeta"):
+            raise ValueError(
+                f"session must be an onnxruntime.InferenceSession, not {type(session).__name__}; "
+                "for a file use Recommender.load"
+            )
         return cls(session)
 
     @property
     def info(self) -> ModelInfo:
         """What the file says of itself: model, catalogue, quality, parity."""
         return self._info
+
+    @property
+    def unavailable(self) -> tuple[int | str, ...]:
+        """Items of the file that are never returned, see `load`."""
+        return () if self._origin is None else self._origin.unavailable
 
     def recommend(
         self,
@@ -154,7 +159,7 @@ class Recommender:
         check_options(k, exclude_seen)
         rows = Rows(self._info, histories, exclude, candidates, exclude_seen)
         said = Said(users, user_tags, timestamps, request_times)
-        callers = Callers(self._info, said, rows.lengths)
+        callers = Callers(self._info, said, rows.lengths).check_unit()
         return rows.answer(self._run, k, callers)
 
     def score(
@@ -210,32 +215,27 @@ class Recommender:
         return self._similar.find(self.recommend, item, k)
 
     def _read_similar(self) -> None:
-        self._similar.read_once(self.stored, (self._source or {}).get("unavailable", ()))
+        self._similar.read_once(self.stored, self.unavailable)
 
     def stored(self) -> StoredTensors:
         """Ids, titles and item vectors, read from the file anew; not kept.
 
         `ValueError` without a file, `ModelFileError` if it is another one by now.
         """
-        if self._source is None:
+        if self._origin is None:
             raise ValueError(
                 "a Recommender made from a session has no file to read; use Recommender.load"
             )
-        content = read_model_file(self._source["path"], verify=self._source["verify"])
-        seal = self._info.sha256
-        if seal is not None and content[-names.SEAL_LENGTH :] != seal.encode():
-            raise ModelFileError(f"{self._source['path']} was replaced by another model")
-        return StoredTensors(content)
+        return self._origin.stored()
 
     def selftest(self) -> int:
         """Reproduce the golden vectors of the file on this machine; returns how many there are.
 
         `SelfTestError` names the first that comes out differently.
         """
-        if self._source is not None and len(self._source["unavailable"]):
+        if self._origin is not None and self.unavailable:
             # They are answers of the whole catalogue.
-            whole = {**self._source, "unavailable": ()}
-            return _load_again(whole, self._info.sha256).selftest()
+            return self._of(replace(self._origin, unavailable=())).selftest()
         return check_golden(self._golden, self._info, self._run)
 
     def _caller(
@@ -246,7 +246,7 @@ class Recommender:
             return {}
         said = (user, user_tags, timestamps, request_time)
         lists = Said(*(None if value is None else [value] for value in said))
-        return Callers(self._info, lists, [len(history)]).inputs([0])
+        return Callers(self._info, lists, [len(history)]).check_unit().inputs([0])
 
     def _run(
         self,
@@ -259,7 +259,7 @@ class Recommender:
         attention: bool = False,
     ) -> list[Any]:
         """The outputs of the graph; attention as the last one if it is asked for."""
-        if self._process != os.getpid():
+        if self._lost_threads:
             self._reload()
         feed = {
             names.HISTORY: history,
@@ -270,34 +270,29 @@ class Recommender:
         }
         try:
             wanted = [*self._outputs, names.ATTENTION] if attention else self._outputs
-            outputs: list[Any] = self._session.run(wanted, feed, current.options)
+            outputs: list[Any] = outside_of_forks(self._session.run, wanted, feed, current.options)
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"an item id is not valid Unicode: {error.object!r}; leave it out"
             ) from error
         return outputs
 
+    def after_fork(self) -> None:
+        """In a forked child: the threads of the parent and of its session are not there."""
+        self._reload_lock = threading.Lock()
+        self._lost_threads = self._origin is not None and self._origin.n_threads > 1
+
     def _reload(self) -> None:
-        """After a fork: the threads of the old session stayed in the parent."""
         with self._reload_lock:
-            if self._process == os.getpid() or self._source is None:
-                return
-            self._session = _load_again(self._source, self._info.sha256)._session
-            self._process = os.getpid()
+            if self._lost_threads and self._origin is not None:
+                self._session = self._origin.open_after_fork()
+                self._lost_threads = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._source is None:
+        if self._origin is None:
             raise TypeError("a Recommender made from a session has no file to load again")
-        return _load_again, (self._source, self._info.sha256)
+        return self._of, (self._origin,)
 
     def __repr__(self) -> str:
         info = self._info
         return f"<Recommender {info.model} {info.profile}, {info.n_items} items>"
-
-
-def _load_again(source: Mapping[str, Any], seal: str | None) -> Recommender:
-    """Load the file of another process, and only if it is still the same file."""
-    recommender = Recommender.load(**source)
-    if recommender.info.sha256 != seal:
-        raise ModelFileError(f"{source['path']} was replaced by another model in the meantime")
-    return recommender

@@ -10,6 +10,8 @@ from weakref import WeakSet
 import onnxruntime
 
 from attnrec.runtime import mapping
+from attnrec.runtime.forking import outside_of_forks
+from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.model_file import check_is_same
 
 _SMALL = 4 << 20
@@ -51,8 +53,11 @@ def make_session(
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = len(model) > _SMALL
     options.log_severity_level = 4  # errors arrive as exceptions, not on stderr as well
-    session = onnxruntime.InferenceSession(
-        content, options, providers=list(providers or ["CPUExecutionProvider"])
+    session = outside_of_forks(
+        onnxruntime.InferenceSession,
+        content,
+        options,
+        providers=list(providers or ["CPUExecutionProvider"]),
     )
     # It would keep the bytes of the whole file, to try other providers after a failure.
     session.disable_fallback()
@@ -74,6 +79,7 @@ def session_of_file(
     session = make_session(content, n_threads=n_threads, providers=providers, place=place)
     if place is not None:
         check_is_same(place, content)
+    release_free_memory()
     return session
 
 

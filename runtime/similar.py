@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.deadline import check_deadline
+from attnrec.runtime.forking import tell_after_fork
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.stored import StoredTensors
 
@@ -24,6 +25,11 @@ class SimilarItems:
         self._titles: list[str] | None = None
         self._vectors: NDArray[np.float32] | None = None
         self._unavailable: list[int] = []
+        self.after_fork()
+        tell_after_fork(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: a thread of the parent may have held the lock."""
         self._lock = threading.Lock()
 
     def read_once(self, read: Callable[[], StoredTensors], unavailable: Iterable[Any]) -> None:

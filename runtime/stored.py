@@ -5,6 +5,7 @@ too: to look for similar items, to search by title, to take items out of an answ
 """
 
 import math
+from collections.abc import Sequence
 from mmap import mmap
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime import onnx_messages as onnx
-from attnrec.runtime.arguments import LONGEST, Ids, id_row
+from attnrec.runtime.arguments import checked_ids
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.protobuf import Buffer, Reader, fields_of, text
 
@@ -75,20 +76,20 @@ def _of_pairs(raw: memoryview, dims: list[int]) -> NDArray[np.int8]:
     return codes[: math.prod(dims)].reshape(dims)
 
 
-def without_items(content: bytes | mmap, item_ids: Ids) -> bytes | mmap:
-    """A file, in memory, that never returns these items: their scores become -inf.
+def without_items(
+    content: bytes | mmap, item_ids: Sequence[int | str]
+) -> tuple[bytes | mmap, tuple[int | str, ...]]:
+    """A file, in memory, that never returns these items, and which of them it knows.
 
-    Every graph adds the tensor `no_item` to its scores, -inf at row 0 and 0 at every item. Of a
-    mapped file the page in memory is changed.
+    `ValueError` for what is no id of its type. Every graph adds the tensor `no_item` to its
+    scores, -inf at row 0 and 0 at every item. A mapped file is changed where it lies in memory.
     """
     changed = bytearray(content) if isinstance(content, bytes) else content
     tensors = StoredTensors(changed)
     ids = tensors.item_ids()
     id_type = "int64" if isinstance(ids[0], int) else "string"
-    unwanted: set[int | str] = set()
-    for start in range(0, len(item_ids), LONGEST):
-        part = item_ids[start : start + LONGEST]
-        unwanted.update(id_row("unavailable", part, id_type).tolist())
+    unwanted = set(checked_ids("unavailable", item_ids, id_type).tolist())
     rows = [row for row, item_id in enumerate(ids, start=1) if item_id in unwanted]
     tensors.numbers("no_item")[rows] = -np.inf
-    return bytes(changed) if isinstance(content, bytes) else content
+    known = tuple(ids[row - 1] for row in rows)
+    return bytes(changed) if isinstance(content, bytes) else content, known

@@ -66,10 +66,23 @@ class Batch:
         return Batch(**moved)
 
 
+class Epoch:
+    """The batches of one pass, each made when it is asked for; their number is known before."""
+
+    def __init__(self, n_batches: int, batches: Iterator[Batch]) -> None:
+        self._n_batches, self._batches = n_batches, batches
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches
+
+
 class Batches(Protocol):
     """The training events as batches, in another order every epoch."""
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+    def epoch(self, rng: np.random.Generator) -> "Epoch":
         """All of them once; `rng` alone decides the order."""
 
 
@@ -92,15 +105,15 @@ class SequenceBatches:
         self._user = np.repeat(np.arange(1, n_users + 1), np.diff(sequences.offsets))
         self._tag_rows = np.zeros((n_users + 1, 0), np.int64) if users is None else users.tag_rows
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+    def epoch(self, rng: np.random.Generator) -> Epoch:
         """Batches in random order, rows of similar length together."""
         starts, stops = self._windows(rng)
         lengths = stops - starts
         # Sorted by length, so that a batch holds next to no padding; equal lengths are shuffled.
         order = np.lexsort((rng.random(len(lengths)), lengths))
         batches = list(self._cut(order, lengths))
-        for i in rng.permutation(len(batches)):
-            yield self._gather(starts[batches[i]], stops[batches[i]])
+        rows = (batches[i] for i in rng.permutation(len(batches)))
+        return Epoch(len(batches), (self._gather(starts[own], stops[own]) for own in rows))
 
     def _windows(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Cut each user's events into windows; long histories at a new random place each epoch."""

@@ -103,8 +103,8 @@ def check_identity(
         if name not in _DECIDE_ROUNDING:
             raise RunError(
                 f"{directory} holds an unfinished {what} with {name} {before!r}, not "
-                f"{value!r}: give the same command and data as then with --resume "
-                "(resume=True), or delete that directory to train anew"
+                f"{value!r}: give the same command and data as then with `resume`, or delete "
+                "that directory to train anew"
             )
         logger.warning("%s was %s, now %s: not bit for bit the same", name, before, value)
 
@@ -126,8 +126,7 @@ def checkpoints_until_saved(
     except BaseException as error:
         if kept := checkpoint_files(directory):
             error.add_note(
-                f"training is kept up to {kept[-1]}: the same command with --resume goes on there "
-                "(resume=True)"
+                f"training is kept up to {kept[-1]}: the same command with `resume` goes on there"
             )
         raise
     else:

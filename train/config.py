@@ -39,24 +39,24 @@ class TrainConfig:
     split: SplitName = "leave-one-out"
     """What is held back to validate and test with."""
     epochs: int | None = None
-    """Most passes over the training events; the learning rate falls to zero over them. None: what
-    the recipe of the model finds right for the log, or 10."""
+    """Most passes over the training events; the learning rate falls over them. None: chosen from
+    the log by the recipe of the model, else 10."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW, after a warm-up over the first 4 % of the steps."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices and item vectors; biases, norms, `recency` and the tables
     of time gaps do not decay."""
     batch_events: int | None = None
-    """Events of one step: small, because early on the number of steps is what counts. None:
-    likewise, or 800."""
+    """Events in a batch. None: chosen from the log by the recipe of the model, else 800."""
     patience: int | None = None
-    """Epochs without a better validation NDCG@10 before training stops. None: likewise, or 3."""
+    """Epochs without a better validation NDCG@10 before training stops. None: chosen by the recipe
+    of the model, else 3."""
     max_minutes: float | None = None
     """Training stops after the epoch that passes this time; None: no limit."""
     seed: int = 0
-    """Seed of weights, dropout and the order of the data."""
+    """Seed of the first weights, of dropout and of the order of the data."""
     threads: int | None = None
-    """Threads of torch; None: as many as it chooses."""
+    """Threads of torch; None: as many as torch is set to."""
 
     def __post_init__(self) -> None:
         if self.model not in MODELS:

@@ -6,6 +6,8 @@ on a real GPU attnrec has not been run yet.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,22 @@ def set_random_states(states: dict[str, Tensor]) -> None:
     torch.set_rng_state(states["state"])
     if torch.cuda.is_available() and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])
+
+
+@contextmanager
+def torch_as_it_was() -> Iterator[None]:
+    """For a block, or a function, that seeds torch, draws from it or sets its threads.
+
+    After it, also after an error, random numbers and threads are those of the caller again.
+    """
+    n_threads = torch.get_num_threads()
+    has_gpus = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if has_gpus else ()
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def seed_random_numbers(seed: int, device: torch.device) -> None:

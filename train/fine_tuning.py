@@ -17,6 +17,7 @@ from attnrec.runtime.errors import DataError
 from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.checks import check_kind
 from attnrec.train.config import TrainConfig, check_quantize_aware
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.evaluation import ask, bootstrap_intervals, target_ranks, user_gains
 from attnrec.train.interactions import Interactions
 from attnrec.train.loop import Progress, fit_by_gradient
@@ -40,6 +41,7 @@ _N_STATES = 50_000
 _K = 10
 
 
+@torch_as_it_was()
 def fine_tune(
     run: Run,
     *,

@@ -103,11 +103,11 @@ def train_epoch(
     """One pass over the training events, or the rest of it where `state` is inside of one."""
     model, optimizer = state.model, state.optimizer
     model.train()
-    epoch_batches = list(batches.epoch(np.random.default_rng([config.seed, state.epoch])))
-    for step, batch in enumerate(epoch_batches, start=1):
+    epoch = batches.epoch(np.random.default_rng([config.seed, state.epoch]))
+    for step, batch in enumerate(epoch, start=1):
         if step <= state.step:
             continue
-        done = (state.epoch - 1 + (step - 1) / len(epoch_batches)) / config.schedule.epochs
+        done = (state.epoch - 1 + (step - 1) / len(epoch)) / config.schedule.epochs
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(done)
         loss = descend(batch)
@@ -119,7 +119,7 @@ def train_epoch(
             checkpoints.save(state)
         if progress is not None:
             mean = state.loss_sum / state.n_targets
-            progress.on_step(state.epoch, step, len(epoch_batches), mean)
+            progress.on_step(state.epoch, step, len(epoch), mean)
 
 
 def learning_rate_factor(done: float) -> float:

@@ -1,12 +1,10 @@
 """From events to pairs: who took what, beside items that the same user has not taken."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attnrec.train.batches import Batch
+from attnrec.train.batches import Batch, Epoch
 from attnrec.train.split import Split
 
 _REDRAWS = 20
@@ -35,26 +33,30 @@ class PairBatches:
         self._tag_rows = split.users.tag_rows
         self._taken = np.unique(self._key(self._user, self._items))
 
-    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+    def epoch(self, rng: np.random.Generator) -> Epoch:
         """All events once; `rng` decides their order, the negatives and who is a stranger."""
         order = rng.permutation(len(self._items))
         negatives = self.draw(self._user[order], rng)
         stranger = rng.random(len(order)) < self._user_dropout
         untagged = stranger & (rng.random(len(order)) < _WITHOUT_TAGS)
-        for start in range(0, len(order), self._batch_events):
+        user = np.where(stranger, 0, self._user[order])
+        tagged = np.where(untagged, 0, self._user[order])
+
+        def batch(start: int) -> Batch:
             part = slice(start, start + self._batch_events)
             events = order[part]
-            user = self._user[events]
-            tags = self._tag_rows[np.where(untagged[part], 0, user)]
             weights = None if self._weights is None else self._weights[events, None]
-            yield Batch(
+            return Batch(
                 history_index=torch.zeros(len(events), 1, dtype=torch.int64),
                 targets=torch.from_numpy(self._items[events, None]),
                 weights=None if weights is None else torch.from_numpy(weights),
-                user=torch.from_numpy(np.where(stranger[part], 0, user)),
-                user_tags=torch.from_numpy(tags),
+                user=torch.from_numpy(user[part]),
+                user_tags=torch.from_numpy(self._tag_rows[tagged[part]]),
                 negatives=torch.from_numpy(negatives[part]),
             )
+
+        starts = range(0, len(order), self._batch_events)
+        return Epoch(len(starts), map(batch, starts))
 
     def _key(self, user: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
         return user * (self._n_items + 1) + items

@@ -116,7 +116,7 @@ class _QuoteWatch(io.RawIOBase):
     its end; of two in a row inside a field the first closes it and the second opens it again.
     """
 
-    _BESIDE = np.frombuffer(b',\r\n"', np.uint8)  # what may stand outside of a quote
+    _BESIDE = np.isin(np.arange(256), list(b',\r\n"'))  # what may stand outside of a quote
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -148,11 +148,12 @@ class _QuoteWatch(io.RawIOBase):
         if b'"' not in text:
             return
         values = np.frombuffer(text, np.uint8)
-        at = np.flatnonzero(values[1:-1] == ord('"')) + 1
-        opens = (self._quotes + np.arange(len(at))) % 2 == 0
-        beside = values[np.where(opens, at - 1, at + 1)]
-        self._misplaced |= not np.isin(beside, self._BESIDE).all()
-        self._quotes += len(at)
+        beside = np.flatnonzero(values[1:-1] == ord('"')) + 1
+        n_quotes, closed = len(beside), self._quotes % 2
+        beside[closed::2] -= 1  # before those that open a field
+        beside[1 - closed :: 2] += 1  # after those that close one
+        self._misplaced |= not self._BESIDE[values[beside]].all()
+        self._quotes += n_quotes
 
 
 def _check_magic(path: Path) -> None:

@@ -14,6 +14,7 @@ import safetensors.torch
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.version import __version__
 from attnrec.train.config import TrainConfig
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.interactions import Interactions
 from attnrec.train.learning_curve import draw_learning_curve
 from attnrec.train.models import MODELS
@@ -65,6 +66,7 @@ class Run:
         return newest_time(self.split.interactions, self.split.n_seen())
 
     @classmethod
+    @torch_as_it_was()  # a model draws weights before it gets its own
     def load(cls, directory: str | Path) -> "Run":
         """Read a run directory. `RunError` if it is missing, incomplete or damaged."""
         path = Path(directory)
@@ -74,6 +76,8 @@ class Run:
         log = Interactions.load(path)
         metrics = _read_json(path / METRICS_FILE)
         try:
+            if (model_name := stored["train"]["model"]) not in MODELS:
+                raise _unregistered(path, model_name)
             config = TrainConfig.from_json(stored["train"])
             recipe = DataRecipe.from_json(data["recipe"])
             report = data["report"]
@@ -90,7 +94,7 @@ class Run:
                 if key not in metrics:
                     raise RunError(f"{path / METRICS_FILE} has no {key!r}; train again")
         except (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
-            raise RunError(f"{path} is damaged ({error!r}); train again") from error
+            raise _unreadable(path, stored, error) from error
         except safetensors.SafetensorError as error:
             raise RunError(f"{path / WEIGHTS_FILE} is damaged ({error}); train again") from error
         return cls(path, config, recipe, report, split, model.eval(), metrics)
@@ -120,6 +124,25 @@ class Run:
                     self.config, self.model.config, self.recipe, self.data, self.metrics
                 )
                 (path / REPORT_FILE).write_text(page, "utf-8", errors="backslashreplace")
+
+
+def _unregistered(path: Path, model: str) -> RunError:
+    return RunError(
+        f"{path} was trained with the model {model!r}, which is not registered here: import the "
+        f"module with its line MODELS[{model!r}] = ... first. The commands know the models of "
+        f"attnrec alone: {', '.join(MODELS)}"
+    )
+
+
+def _unreadable(path: Path, stored: object, error: Exception) -> RunError:
+    """Damaged, or written by a version that has other settings."""
+    written = stored.get("attnrec") if isinstance(stored, dict) else None
+    if isinstance(written, str) and written != __version__:
+        return RunError(
+            f"{path} was written by attnrec {written}, and attnrec {__version__} cannot read it "
+            f"({error!r}): install attnrec {written}, or train again"
+        )
+    return RunError(f"{path} is damaged ({error!r}); train again")
 
 
 def _save_catalogue(catalogue: Catalogue, path: Path) -> None:

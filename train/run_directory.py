@@ -50,7 +50,7 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
     """
     real, unfinished = Path(os.path.realpath(directory)), unfinished_directory(directory)
     for place in (directory, unfinished):
-        if place.exists() and not place.is_dir():
+        if os.path.exists(place) and not place.is_dir():  # a name too long is found below
             raise RunError(f"{place} is a file; name a directory for the run with `out`")
     try:
         str(real).encode()
@@ -61,7 +61,7 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
             f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
             f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
-    if directory.is_dir():
+    if os.path.isdir(directory):
         foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES - OF_DESKTOPS)
         if foreign:
             raise RunError(
@@ -79,7 +79,7 @@ def _check_writable(target: Path, unfinished: Path) -> None:
     """Make what will be made, and remove it: names too long and full tables are found as well."""
     for place in (work_directory(target), unfinished):
         try:
-            if place.exists():
+            if os.path.exists(place):
                 place = work_directory(place / "checkpoint")
             place.mkdir()
             place.rmdir()

@@ -25,6 +25,7 @@ _FLOAT32_WHOLE = 2**24
 
 # A zone after a time of day; a bare date has none.
 _ZONE = r"[T ]\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)\z"
+_NOT_ISO = "is a number, not ISO 8601 text"
 _ISO_EXAMPLES = "2011-12-09, 2011-12-09 12:50:00.5, 2011-12-09T12:50:00+01:00"
 
 
@@ -90,6 +91,9 @@ def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
 
 def _text_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
     if unit == "iso":
+        with suppress(pa.ArrowInvalid):
+            values.slice(0, 1).cast(pa.float64())
+            raise where.error(0, _NOT_ISO, "leave `time_unit=iso` out")
         return _iso_times(where, values, guessed=False)
     try:
         return _numeric_times(where, values.cast(pa.int64()).to_numpy(), unit)
@@ -157,7 +161,7 @@ def _numbers(where: _Column, values: Any) -> _Numbers:
 
 def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
     if unit == "iso":
-        raise where.error(0, "is a number, not ISO 8601 text", "leave `time_unit=iso` out")
+        raise where.error(0, _NOT_ISO, "leave `time_unit=iso` out")
     finite = np.isfinite(numbers)
     if not finite.all():
         raise where.error(int(np.argmin(finite)), "is no time; drop the row")

@@ -17,6 +17,7 @@ from attnrec.train.checks import check_kind
 from attnrec.train.config import TrainConfig
 from attnrec.train.counting import fit_by_counting
 from attnrec.train.datasets import online_retail
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.distributed import n_processes
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
@@ -104,6 +105,7 @@ def train(
     )
 
 
+@torch_as_it_was()
 def train_log(
     log: Interactions,
     report: DataReport,
@@ -138,6 +140,7 @@ def train_log(
     return run
 
 
+@torch_as_it_was()
 def train_final(
     held_out_run: Run,
     *,

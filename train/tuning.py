@@ -14,6 +14,7 @@ import torch
 
 from attnrec.train.checks import check_kind
 from attnrec.train.config import TrainConfig
+from attnrec.train.device import torch_as_it_was
 from attnrec.train.interactions import Interactions
 from attnrec.train.movielens_editions import with_known_columns
 from attnrec.train.read_table import Source
@@ -67,6 +68,7 @@ def tune(
     )  # fmt: skip
 
 
+@torch_as_it_was()
 def tune_log(
     log: Interactions,
     report: DataReport,
@@ -113,7 +115,7 @@ def _kept_until_saved(store: TuningStore, search: "Search") -> Iterator[None]:
         if store.trials:
             error.add_note(
                 f"the search is kept up to trial {store.trials[-1].number} in {store.directory}: "
-                "the same command with --resume goes on there (resume=True)"
+                "the same command with `resume` goes on there"
             )
         raise
     else:

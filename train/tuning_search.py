@@ -187,7 +187,7 @@ class Search:
     def _reasons_of(self, values: Mapping[str, Any]) -> dict[str, str]:
         """Why the settings have their values."""
         found = {
-            name: f"a search of {len(self.store.trials)} trials found it; the recipe says "
+            name: f"best of a search of {len(self.store.trials)} trials; the recipe gives "
             f"{value_text(self._values[name])}"
             for name, value in values.items()
             if value != self._values[name]

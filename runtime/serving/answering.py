@@ -90,7 +90,7 @@ class Served:
     @cached_property
     def catalogue(self) -> ReadOnce[Catalogue]:
         """What can be searched, read on the first search."""
-        return ReadOnce(partial(Catalogue, self.recommender))
+        return ReadOnce(partial(Catalogue.of, self.recommender))
 
     @cached_property
     def _vectors(self) -> ReadOnce[None]:

@@ -13,6 +13,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
+from attnrec.runtime.callers import check_seconds
+from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import inference_tensors as tensors
 from attnrec.runtime.serving.answering import Served
@@ -111,7 +113,7 @@ def infer(served: Served, body: bytes, json_length: str | None) -> tuple[bytes, 
     info = served.recommender.info
     ports = tensors.outputs_of(info)
     _check_names(asked.outputs, ports, "output")
-    arrays = _arrays(asked.inputs, tensors.inputs_of(info), binary)
+    arrays = _arrays(asked.inputs, tensors.inputs_of(info), binary, info)
     n_items = len(arrays[names.HISTORY]) * min(int(arrays[names.K][0]), info.n_items)
     check_size(n_items, status=400)
     found = dict(zip(ports, _run(served.recommender, arrays), strict=True))
@@ -159,7 +161,7 @@ def _check_names(asked: list[Tensor] | list[Output], ports: Mapping[str, Port], 
 
 
 def _arrays(
-    given: list[Tensor], ports: Mapping[str, Port], binary: memoryview
+    given: list[Tensor], ports: Mapping[str, Port], binary: memoryview, info: ModelInfo
 ) -> dict[str, NDArray[Any]]:
     """Every input of the graph: as given, and what may be left out as nothing."""
     _check_names(given, ports, "input")
@@ -180,7 +182,16 @@ def _arrays(
         array = arrays.setdefault(port.name, empty)
         if port.name != names.K and len(array) != n_rows:
             raise wrong(f"{port.name} has {len(array)} rows, history has {n_rows}")
+        if port.name in (names.TIMESTAMPS, names.REQUEST_TIME):
+            _check_times(info, port.name, array)
     return arrays
+
+
+def _check_times(info: ModelInfo, name: str, array: NDArray[Any]) -> None:
+    try:
+        check_seconds(info, name, array)
+    except ValueError as error:
+        raise wrong(str(error)) from error
 
 
 def _run(recommender: Recommender, arrays: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -15,7 +15,7 @@ from attnrec.runtime import format as names
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.serving import inference_protocol as protocol
 from attnrec.runtime.serving import messages
-from attnrec.runtime.serving.app import JSON, OPEN_PATHS
+from attnrec.runtime.serving.app import JSON, OPEN_PATHS, PROBES
 from attnrec.runtime.serving.inference_routes import BINARY, MODEL_PATHS
 from attnrec.runtime.serving.inference_tensors import inputs_of
 from attnrec.runtime.serving.problems import PROBLEM_JSON, Problem
@@ -34,9 +34,11 @@ _WHY = {
     409: "The new file cannot be used; the old one is still served.",
     413: "The body is larger than the server takes.",
     415: "The header Content-Type: application/json is missing.",
+    421: "The header Host names another machine than this one, or a host not in --allowed-hosts.",
     422: "A value is wrong: which one, and its limit.",
     431: "Path and headers are too large.",
-    503: "Too many requests wait, the answer takes too long, or the file failed its self-test.",
+    503: "Too many requests wait, the answer takes too long, too much is not read by clients, or "
+    "the file failed its self-test.",
 }
 _FIELDS = {
     "history": "raw item ids, oldest first; unknown ones are ignored",
@@ -209,8 +211,12 @@ def _operation(
     problem = {PROBLEM_JSON: {"schema": schemas[id(Problem)]}}
     if op.path.startswith("/v2"):
         problem[JSON] = {"schema": schemas[id(protocol.Fault)]}
-    statuses = sorted({*op.refusals, *_ALWAYS, *([] if is_open else [401])})
-    refusals = {str(n): {"description": _WHY[n], "content": problem} for n in statuses}
+    statuses = {*op.refusals, *_ALWAYS}
+    if has_token:
+        statuses |= set() if is_open else {401}
+    elif op.path not in PROBES:
+        statuses.add(421)
+    refusals = {str(n): {"description": _WHY[n], "content": problem} for n in sorted(statuses)}
     constants = {"name": protocol.NAME, "version": version}
     described: dict[str, Any] = {
         "summary": op.summary,

@@ -86,8 +86,8 @@ class BoundedProtocol(HttpToolsProtocol):
         # A large head may have come in one piece, with a body behind it.
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size <= LARGEST_HEAD and len(self.headers) <= MOST_HEADERS:
-            if not self.url.startswith(b"/"):  # http://host/path, as proxies are asked
-                authority = self.url.partition(b"//")[2].partition(b"/")[0]
+            if not self.url.startswith(b"/") and b"://" in self.url:  # as proxies are asked
+                authority = self.url.partition(b"://")[2].partition(b"/")[0]
                 self.scope["state"][TARGET] = [authority]
             super().on_headers_complete()
         elif not self.transport.is_closing():

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving.answering import Served
 from attnrec.runtime.serving.app import Service
 from attnrec.runtime.serving.changes import lost_in
+from attnrec.runtime.serving.unavailable import read_unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +30,14 @@ class Source:
     """Take a file, while serving, on which requests of now may fail."""
 
     def load(self) -> tuple[Served, int]:
-        """The file, checked and tested, and how many ids are unavailable.
+        """The file, checked and tested, and how many ids the list of unavailable ones holds.
 
         `ModelFileError` or `ValueError` says what is wrong with one of the two.
         """
         served = Served.of(Recommender.load(self.file))
         if self.unavailable is None:
             return served, 0
-        ids = self._ids(self.unavailable, served.recommender.info.id_type)
+        ids = read_unavailable(self.unavailable, served.recommender)
         rest = Recommender.load(self.file, unavailable=ids)
         if rest.info.sha256 != served.recommender.info.sha256:
             raise ModelFileError(f"{self.file} was replaced while it was read; load it again")
@@ -53,25 +55,6 @@ class Source:
                 )
             logger.warning("%s", change)
         return served, n_unavailable
-
-    def _ids(self, path: Path, id_type: str) -> list[int] | list[str]:
-        try:
-            lines = path.read_text("utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ValueError(
-                f"--unavailable {path} cannot be read: {reason}; give one item id a line, in UTF-8"
-            ) from error
-        ids = [line.removesuffix("\r") for line in lines]
-        ids = [item_id for item_id in ids if item_id]
-        if id_type == "string":
-            return ids
-        try:
-            return [int(item_id) for item_id in ids]
-        except ValueError as error:
-            raise ValueError(
-                f"--unavailable {path}: {error}; item ids of {self.file} are whole numbers"
-            ) from error
 
 
 class Reloading:
@@ -110,4 +93,5 @@ class Reloading:
             self._service.metrics.reloads["success"] += 1
             del before, load
             gc.collect()  # the old file goes now, not when the collector happens to look
+            release_free_memory()
             logger.warning("serving %s now, process %d", served.version, os.getpid())

@@ -106,6 +106,7 @@ class Pages:
             "profile": served.recommender.info.profile,
         }
         log = service.access_log
+        n_listed, n_gone = self._reloading.n_unavailable, len(served.recommender.unavailable)
         gauges: list[tuple[str, str, dict[str, object], float]] = [
             ("attnrec_model_info", "The file that is served.", facts, 1),
             ("attnrec_model_loaded_seconds", "Since 1970.", {}, served.loaded_at),
@@ -113,7 +114,8 @@ class Pages:
             ("attnrec_requests_waiting", "Taken, not answered.", {}, service.computing.waiting),
             ("attnrec_queue_limit", "How many may wait.", {}, service.limits.queue),
             ("attnrec_unread_bytes", "Of answers.", {}, service.connections.unread),
-            ("attnrec_unavailable_items", "Never returned.", {}, self._reloading.n_unavailable),
+            ("attnrec_unavailable_items", "Never returned.", {}, n_gone),
+            ("attnrec_unavailable_ids_unknown", "Of the list.", {}, n_listed - n_gone),
             ("attnrec_log_lines_dropped_total", "Unread.", {}, log.dropped if log else 0),
         ]  # fmt: skip
         text = service.metrics.render([(n, h, labels, float(v)) for n, h, labels, v in gauges])

@@ -1,5 +1,7 @@
 """Looking for items by their titles: what a person does before there is a history."""
 
+from collections.abc import Sequence
+
 from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving.messages import FoundItem, FoundItems
@@ -10,22 +12,29 @@ _PART = 1000  # titles between two looks at the clock
 
 
 class Catalogue:
-    """The items of a file with what they are called; read on the first search."""
+    """The items of a file with what they are called."""
 
-    def __init__(self, recommender: Recommender) -> None:
-        stored = recommender.stored()
-        self._ids = stored.item_ids()
-        self._titles = stored.texts("item_titles")[1:] if "item_titles" in stored else None
-        names = self._titles or [""] * len(self._ids)
+    def __init__(self, item_ids: Sequence[int | str], titles: list[str] | None) -> None:
+        """titles: one for each item, "" where unknown; None if the file holds none."""
+        self._ids, self._titles = item_ids, titles
+        names = titles or [""] * len(item_ids)
         self._names = [
             (name or str(item_id)).casefold()
             for name, item_id in zip(names, self._ids, strict=True)
         ]
 
+    @classmethod
+    def of(cls, recommender: Recommender) -> "Catalogue":
+        """Read ids and titles from the file."""
+        stored = recommender.stored()
+        titles = stored.texts("item_titles")[1:] if "item_titles" in stored else None
+        return cls(stored.item_ids(), titles)
+
     def search(self, query: str, limit: int) -> FoundItems:
         """Items whose title (id, of items without one) has every word, in the file's order.
 
         A title that begins with the query comes first. An empty query finds the first items.
+        `DeadlineExceeded` where there is a deadline and it is over.
         """
         wanted = query.casefold()
         words = _telling(wanted.split())

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
 from attnrec.runtime.serving.hosts import Hosts
@@ -111,6 +112,7 @@ def serve(
     # the process goes on to its end, and a signal that comes early is not lost.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
+    release_free_memory()
     gc.freeze()  # what is there stays: no need to look through it again and again
     asked_again = _when_asked_to_reload()
     on_start(service, listener)

@@ -12,7 +12,7 @@ _SHORTEST_TOKEN = 16
 def token_of(path: Path) -> str:
     """The token in a file. `ValueError` if it is missing, short, or cannot be sent in a header."""
     try:
-        token = path.read_text("utf-8").strip()
+        token = path.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(

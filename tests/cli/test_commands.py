@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -142,11 +144,22 @@ def test_export_json_holds_parity_and_test_figures(run, trained, tmp_path) -> No
     assert result["parity"]["identical_top_10"] == 1.0
     assert result["bytes"] == (tmp_path / "m.onnx").stat().st_size
     assert result["metrics"]["test"]["n_users"] == 30
+    if sys.platform == "linux":
+        assert 20 < result["memory_mb"]["served"] <= result["memory_mb"]["reloading"] < 200
+
+
+def test_export_ends_with_a_command_that_answers(run, trained, tmp_path) -> None:
+    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
+    command = shlex.split(outcome.err.rpartition("Next: attnrec-recommend ")[2])
+    answer = json.loads(run("recommend", *command, "--json").out)
+    assert answer["n_known"] == 2
 
 
 def test_export_shows_parity_to_a_person(run, trained, tmp_path) -> None:
     outcome = run("export", trained, "--out", tmp_path / "m.onnx")
     assert "100.00% of 30 users with the identical top 10" in outcome.out
+    if sys.platform == "linux":
+        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading", outcome.out)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +276,8 @@ def test_evaluating_other_data_reads_it_as_in_training(run, trained, log, tmp_pa
 
 def test_other_data_may_hold_those_text_ids_alone_that_look_like_numbers(run, tmp_path) -> None:
     for name, ids in (("log", ["7", "8", "9", "x9"]), ("other", ["7", "8", "9"])):
-        rows = [f"{user},{item},{i}" for user in range(9) for i, item in enumerate(ids)]
+        start = 1_700_000_000 + 100 * (name == "other")
+        rows = [f"{user},{item},{start + i}" for user in range(9) for i, item in enumerate(ids)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
     arguments = ["--model", "popularity", "--out", tmp_path / "run"]
     assert run("train", tmp_path / "log.csv", *arguments).code == 0

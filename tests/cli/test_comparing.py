@@ -18,7 +18,6 @@ from attnrec.train import (
     TrainConfig,
     compare,
     evaluate,
-    load_interactions,
     train_final,
 )
 from attnrec.train.evaluation import target_ranks, user_gains
@@ -74,6 +73,16 @@ def other_baskets(baskets: Path) -> Path:
     """A log that no file has seen: an event is missing."""
     path = baskets.with_name("other.csv")
     path.write_text("".join(baskets.read_text().splitlines(keepends=True)[:-1]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def later_baskets(baskets: Path) -> Path:
+    """The log 10 days later: 20 customers came again, with 3 products each."""
+    path = baskets.with_name("later.csv")
+    time = 1_700_000_000 + 86_400 * 40
+    rows = [f"u{user},{item},{time}" for user in range(20, 40) for item in (1, 2, user)]
+    path.write_text(baskets.read_text() + "\n".join(rows) + "\n")
     return path
 
 
@@ -223,16 +232,35 @@ def test_files_of_different_splits_share_no_table(run, files, left_out) -> None:
 
 
 def test_files_of_different_logs_share_no_table_unless_one_is_named(
-    run, files, other_baskets, tmp_path
+    run, files, other_baskets, later_baskets, tmp_path
 ) -> None:
-    other, _ = load_interactions(other_baskets, Run.load(files[1].parent).recipe)
-    other.save(tmp_path)
-    shutil.copy(files[1], tmp_path)
-    both = (files[0], tmp_path / "model.onnx")
+    options = ("--repeats", "--split", "last-session")
+    both = (files[0], made(other_baskets, tmp_path / "run", "popularity", *options))
     outcome = run("evaluate", *both)
     assert outcome.code == 2
     assert "Name one log for all with --data" in outcome.err
-    assert run("evaluate", *both, "--data", other_baskets).code == 0
+    outcome = run("evaluate", *both, "--data", later_baskets)
+    assert outcome.code == 0
+    assert "20 users, last-session" in outcome.out
+
+
+def test_a_file_beside_the_log_of_another_run_is_not_asked_about_it(
+    run, files, left_out, tmp_path
+) -> None:
+    shutil.copy(left_out.parent / "interactions.parquet", tmp_path)
+    shutil.copy(left_out.parent / "items.parquet", tmp_path)
+    shutil.copy(files[0], tmp_path)
+    outcome = run("evaluate", tmp_path / "model.onnx")
+    assert outcome.code == 2
+    assert "Name the log with --data" in outcome.err
+
+
+def test_who_was_left_out_is_said(run, files, later_baskets) -> None:
+    outcome = run("evaluate", *files, "--data", later_baskets)
+    assert outcome.code == 0, outcome.err
+    assert "left out: " in outcome.out and "not after 2023-12-1" in outcome.out
+    told = json.loads(run("evaluate", files[0], "--data", later_baskets, "--json").out)
+    assert told["n_users"] == 20 and told["n_left_out"] > 10
 
 
 def test_files_that_read_one_log_differently_share_no_table(

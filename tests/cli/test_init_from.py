@@ -39,7 +39,9 @@ def test_a_log_with_the_same_items_may_be_given_and_json_holds_the_figures(
 ) -> None:
     more = tmp_path / "more.csv"
     lines = log.read_text().splitlines()
-    again = [line.replace("u1", "v1") for line in lines if line.startswith("u1,")]
+    # Others walk the same way later: what the run has seen is not asked for again.
+    rows = [line.replace("u", "v", 1).rsplit(",", 1) for line in lines[1:]]
+    again = [f"{row},{int(time) + 10_000}" for row, time in rows]
     more.write_text("\n".join([*lines, *again]) + "\n")
     outcome = run(
         "train", more, "--init-from", before, "--quantize-aware", "int4", "--out",
@@ -47,10 +49,22 @@ def test_a_log_with_the_same_items_may_be_given_and_json_holds_the_figures(
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     told = json.loads(outcome.out)
-    assert told["quantize_aware"]["users"] == 31
+    assert told["quantize_aware"]["users"] == 30
     made = Run.load(tmp_path / "new")
-    assert made.split.interactions.n_users == 31 and made.recipe.repeats
+    assert made.split.interactions.n_users == 60 and made.recipe.repeats
     assert len(made.metrics["epochs"]) <= 2 and "report" not in made.metrics
+
+
+def test_a_log_of_what_the_run_has_seen_is_refused_before_the_work(
+    run, log, before, tmp_path
+) -> None:
+    less = tmp_path / "less.csv"
+    less.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    words = [less, "--init-from", before, "--quantize-aware", "int4"]
+    outcome = run("train", *words, "--out", tmp_path / "new")
+    assert outcome.code == 2
+    assert "nothing is left to measure the new run with" in outcome.err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

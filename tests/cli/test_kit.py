@@ -243,3 +243,20 @@ def test_trimming_refuses_a_folder_without_the_two_packages(kit, tmp_path) -> No
     assert "does not hold numpy and onnxruntime" in process.communicate()[1]
     assert process.returncode == 1
     assert (tmp_path / "numpy").exists()
+
+
+def test_a_kit_is_written_where_a_link_leads(kit, tmp_path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    write_kit(FILE, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    names = {path.name for path in (tmp_path / "disk").iterdir()}
+    assert names == {path.name for path in kit.iterdir()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+
+
+def test_a_kit_where_nothing_can_be_made_is_refused_before_the_export(run, counted) -> None:
+    outcome = run("export", counted, "--kit", "/proc/attnrec/kit")
+    assert outcome.code == 2
+    assert "/proc cannot be written; name a folder for the kit elsewhere" in outcome.err
+    assert not (counted / "model.onnx").exists()

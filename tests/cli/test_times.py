@@ -27,11 +27,16 @@ def test_recommend_takes_times(run) -> None:
     ("file", "options", "words"),
     [
         (TIMES, ["--timestamps", "yesterday"], ["'yesterday'", "Unix seconds"]),
+        (
+            TIMES,
+            ["--timestamps", "1000000000000,1000000030000", "--request-time", "1000000060"],
+            ["timestamps holds 1000000030000", "looks like milliseconds; send seconds"],
+        ),
         (TIMES, ["--timestamps", "1,2"], ["timestamps without request_time", "give both"]),
         (TIMES, ["--request-time", "5"], ["request_time without timestamps"]),
         (STRING, ["--request-time", "5"], ["does not declare the input 'request_time'"]),
     ],
-    ids=["text", "no request", "no events", "no clock"],
+    ids=["text", "milliseconds", "no request", "no events", "no clock"],
 )
 def test_wrong_times_are_refused_in_one_line(run, file, options, words) -> None:
     outcome = run("recommend", file, "--history", "sku-1,sku-2", *options)

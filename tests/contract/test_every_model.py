@@ -27,6 +27,7 @@ from attnrec.cli.evaluate import evaluate as evaluate_command
 from attnrec.export import Limits, ParityFailure, draft, export
 from attnrec.export.body import export_body
 from attnrec.export.describe import describe
+from attnrec.export.made_up import calls_of_callers, calls_of_times, made_up_calls
 from attnrec.export.quantize import rounded_table
 from attnrec.runtime import Recommender
 from attnrec.runtime.session import make_session
@@ -67,6 +68,13 @@ def test_the_gate_passes_and_says_so(member) -> None:
     assert (report.n_faults, report.faults) == (0, [])
     assert report.n_test_users == report.n_identical == n_users > 40
     assert report.largest_share < 0.5
+    split, model, id_type = member.run.split, member.run.model, member.id_type
+    asked = [
+        *made_up_calls(split.catalogue, id_type, model.config.max_len),
+        *calls_of_callers(split.catalogue, split.users, model.inputs, id_type),
+        *calls_of_times(split.catalogue, model.inputs, id_type, model.config.max_len),
+    ]
+    assert report.n_made_up_rows == sum(len(call.histories) for call in asked)
     recommender = Recommender.load(member.file)
     assert recommender.selftest() >= 4
     assert recommender.info.parity["identical_top_10"] == 1.0

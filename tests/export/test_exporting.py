@@ -1,6 +1,7 @@
 """What can be exported, what is refused with a remedy, and what becomes of a final run."""
 
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ def catalogue_of(ids: list[Any]) -> Catalogue:
 def test_a_catalogue_that_would_answer_wrongly_is_refused(ids: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_catalogue(catalogue_of(ids))
+
+
+def test_of_a_large_catalogue_the_repeated_id_is_found_at_once() -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError, match="holds the item id 299999 twice"):
+        check_catalogue(catalogue_of([*range(300_000), 299_999]))
+    assert time.process_time() - started < 5  # comparing each with all before takes an hour
 
 
 @pytest.mark.parametrize("ids", [["-1", " ", "b"], [0, -2, 2**63 - 1, -(2**63)]])
@@ -165,3 +173,13 @@ def test_a_catalogue_larger_than_any_list_of_a_call_is_exported(tmp_path: Path) 
     run = train(log, TrainConfig("popularity"), out=tmp_path / "run")
     export(run, tmp_path / "model.onnx")
     assert Recommender.load(tmp_path / "model.onnx").info.n_items == n_items - 40
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.profiles.json", "model.profiles.png"])
+def test_what_cannot_be_replaced_is_refused_before_the_work(
+    name: str, runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr("attnrec.export.exporting.Drafts", None)  # no work is begun
+    with pytest.raises(ValueError, match=f"{name} is a folder; name a file"):
+        export(runs["popularity-string"], tmp_path / "model.onnx")

@@ -1,13 +1,17 @@
 """How fine the gate is, and how it counts."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
+import pytest
 
-from attnrec.export import ParityReport, draft
+from attnrec.export import ParityReport, draft, export
 from attnrec.export.describe import describe
 from attnrec.export.parity import check_parity
 from attnrec.train import Run
+from attnrec.train.reference import Reference
 
 
 def test_no_weight_can_be_off_by_a_thousandth(
@@ -29,6 +33,22 @@ def test_no_weight_can_be_off_by_a_thousandth(
         if not check_parity(file, run).n_faults:
             unnoticed.append(key)
     assert unnoticed == []
+
+
+def test_every_test_user_is_asked_what_was_held_out_of_the_log(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, scores, asked = runs["markov-chain-int64"], Reference.scores, set()
+
+    def heard(reference: Reference, histories: Any, *said: Any) -> Any:
+        asked.update(map(tuple, histories))
+        return scores(reference, histories, *said)
+
+    monkeypatch.setattr(Reference, "scores", heard)
+    report = export(run, tmp_path / "model.onnx")
+    users = run.split.held_out("test").histories
+    assert report.n_test_users == len(users) > 40
+    assert asked.issuperset(tuple(history.tolist()) for history in users)
 
 
 def test_a_row_with_several_faults_counts_once() -> None:

@@ -87,7 +87,7 @@ def test_user_ids_leave_the_machine_only_when_somebody_says_so(
     made: tuple[Run, Recommender], tmp_path: Path
 ) -> None:
     run, _ = made
-    with pytest.raises(ValueError, match=r"30 user ids, which anyone .* --allow-users"):
+    with pytest.raises(ValueError, match=r"30 user ids, which anyone .* `allow_users`"):
         export(run, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
 

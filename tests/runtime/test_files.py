@@ -1,8 +1,11 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from attnrec.runtime.files import replace_file
+from attnrec.runtime.files import check_replaceable, replace_file
 
 
 def test_the_content_appears_under_the_name_at_the_end(tmp_path: Path) -> None:
@@ -50,3 +53,57 @@ def test_a_directory_in_the_way_is_an_error_that_leaves_nothing(tmp_path: Path) 
     with pytest.raises(OSError), replace_file(tmp_path / "model.onnx") as temporary:
         temporary.write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "model.onnx"
+    link.symlink_to(tmp_path / "disk" / "current.onnx")
+    for text in ("first", "second"):
+        check_replaceable(link)
+        with replace_file(link) as temporary:
+            temporary.write_text(text)
+        assert link.is_symlink() and (tmp_path / "disk" / "current.onnx").read_text() == text
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["current.onnx"]
+
+
+def test_a_place_that_cannot_be_replaced_is_told_before_the_work(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in (
+        (tmp_path / "missing" / "a", "missing is no folder; make it"),
+        (tmp_path, "is a folder; name a file"),
+        (tmp_path / "pipe", "is no ordinary file; name a file"),
+        (tmp_path / ("x" * 250), "File name too long"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_replaceable(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or subprocess.run(["unshare", "-m", "true"]).returncode != 0,
+    reason="mounts need root, and Linux",
+)
+def test_read_only_places_and_mounted_files_are_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "folder/file"):
+        (tmp_path / name).write_text("")
+    script = (
+        "mount --bind file folder/file && mount --bind . . && mount -o remount,ro,bind . && "
+        'exec "$1" -c "$2"'
+    )
+    check = (
+        "from attnrec.runtime.files import check_replaceable as check\n"
+        "for path in ('folder/file', 'new'):\n"
+        "    try:\n        check(path)\n    except ValueError as error:\n        print(error)\n"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "bash", "-c", script, "-", sys.executable, check],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    mounted, read_only = done.stdout.splitlines()
+    assert "folder/file is a mount point, which cannot be replaced" in mounted
+    assert f"{tmp_path} cannot be written (Read-only file system)" in read_only

@@ -155,6 +155,148 @@ for _ in range(3):
     run(code, string_path, n_threads, asked_in_child, cwd=tmp_path)
 
 
+FORKED = """
+from attnrec.runtime import ModelFileError, Recommender
+
+def in_child(ask):
+    \"\"\"What a forked child gets, as text; it has ten seconds.\"\"\"
+    there, here = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        try:
+            said = repr(ask())
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(here, said.encode())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, "the child did not end by itself"
+    os.close(here)
+    return os.read(there, 9999).decode()
+"""
+can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+
+@can_fork
+def test_a_worker_forked_after_its_file_was_replaced_or_deleted_answers(
+    string_path: Path, int64_path: Path, tmp_path: Path
+) -> None:
+    code = """
+import shutil
+shutil.copy(sys.argv[1], "model.onnx")
+recommender = Recommender.load("model.onnx")
+shutil.copy(sys.argv[2], "new.onnx")
+os.replace("new.onnx", "model.onnx")
+assert in_child(lambda: recommender.recommend(["NA"])) == repr(recommender.recommend(["NA"]))
+os.remove("model.onnx")
+assert in_child(lambda: recommender.recommend(["NA"])) == repr(recommender.recommend(["NA"]))
+"""
+    run(FORKED + code, string_path, int64_path, cwd=tmp_path)
+
+
+@can_fork
+def test_with_several_threads_a_worker_without_its_file_is_told_what_to_do(
+    string_path: Path, tmp_path: Path
+) -> None:
+    code = """
+import shutil
+shutil.copy(sys.argv[1], "model.onnx")
+recommender = Recommender.load("model.onnx", n_threads=2)
+os.remove("model.onnx")
+said = in_child(lambda: recommender.recommend(["NA"]))
+assert said.startswith("ModelFileError") and "does not exist" in said, said
+assert "load it after the fork, or with n_threads=1" in said, said
+# Both remedies work.
+shutil.copy(sys.argv[1], "model.onnx")
+answer = repr(recommender.recommend(["NA"]))
+assert in_child(lambda: Recommender.load("model.onnx", n_threads=2).recommend(["NA"])) == answer
+recommender = Recommender.load("model.onnx", n_threads=1)
+os.remove("model.onnx")
+assert in_child(lambda: recommender.recommend(["NA"])) == answer
+"""
+    run(FORKED + code, string_path, cwd=tmp_path)
+
+
+@can_fork
+def test_a_fork_while_another_thread_reads_item_vectors_leaves_similar_working(
+    string_path: Path, tmp_path: Path
+) -> None:
+    code = """
+import threading
+recommender = Recommender.load(sys.argv[1])
+reading, forked = threading.Event(), threading.Event()
+read = recommender.stored
+
+def slowly():
+    reading.set()
+    assert forked.wait(30)
+    return read()
+
+recommender.stored = slowly
+thread = threading.Thread(target=recommender.similar, args=("NA",))
+thread.start()
+assert reading.wait(30)
+
+def ask():
+    recommender.stored = read
+    return recommender.similar("NA")
+
+said = in_child(ask)
+forked.set()
+thread.join()
+assert said == repr(recommender.similar("NA")), said
+"""
+    run(FORKED + code, string_path, cwd=tmp_path)
+
+
+@can_fork
+def test_a_fork_waits_for_answers_under_way_and_lets_the_next_ones_wait(
+    string_path: Path, tmp_path: Path
+) -> None:
+    code = """
+import threading, time
+recommender = Recommender.load(sys.argv[1])
+before = repr(recommender.recommend(["NA"]))
+session, begun, n_inside = recommender._session, threading.Event(), 0
+
+class Slow:
+    def run(self, *arguments):
+        global n_inside
+        n_inside += 1
+        begun.set()
+        time.sleep(0.3)
+        found = session.run(*arguments)
+        n_inside -= 1
+        return found
+
+recommender._session = Slow()
+ended, said = False, []
+
+def answer():
+    while not ended:
+        said.append(repr(recommender.recommend(["NA"])))
+
+threads = [threading.Thread(target=answer) for _ in range(2)]
+for thread in threads:
+    thread.start()
+assert begun.wait(30)
+
+def ask():
+    assert n_inside == 0
+    recommender._session = session
+    return recommender.recommend(["NA"])
+
+for _ in range(3):
+    assert in_child(ask) == before
+    time.sleep(0.1)
+ended = True
+for thread in threads:
+    thread.join()
+assert set(said) == {before}
+"""
+    run(FORKED + code, string_path, cwd=tmp_path)
+
+
 def test_loading_answering_and_failing_print_nothing(
     string_path: Path, unsealed: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What `Recommender` makes of ordinary arguments, with one file of each id type and policy."""
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,19 @@ def test_the_longest_lists_allowed_are_answered_whole(numbers: Recommender) -> N
     assert 100 not in numbers.recommend([], k=100, exclude=longest).item_ids
     assert numbers.recommend([], candidates=longest).item_ids == [100]
     assert math.isfinite(numbers.score([], longest)[-1])
+
+
+def test_the_memory_of_a_large_batch_is_that_of_its_ids_and_answers(numbers: Recommender) -> None:
+    n_rows, length = 20_000, 100
+    histories = [list(range(100, 100 + length))] * n_rows
+    numbers.recommend_batch(histories[:2], 1)
+    tracemalloc.start()
+    try:
+        answers = numbers.recommend_batch(histories, 1, exclude=histories, exclude_seen=True)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(answers) == n_rows
+    # Both lists are held once, as arrays, and one of them twice while its parts are joined. The
+    # padded arrays of all calls would be another three times as much.
+    assert peak < held + 4 * 8 * n_rows * length

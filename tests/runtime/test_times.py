@@ -1,8 +1,10 @@
 """A file that looks at times, asked without torch: when events were, and when it is asked."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from attnrec.runtime import Recommender
@@ -102,6 +104,75 @@ def test_what_is_no_time_is_refused(
     with pytest.raises(ValueError) as error:
         times.recommend(HISTORY, **told)
     assert all(word in str(error.value) for word in words), error.value
+
+
+MILLISECONDS = {"timestamps": [time * 1000 for time in MINUTES], "request_time": NOW * 1000}
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (MILLISECONDS, ["request_time holds 1000000000000", "looks like milliseconds"]),
+        (MILLISECONDS | {"request_time": NOW}, ["timestamps holds 999999970000", "milliseconds"]),
+        ({"timestamps": MINUTES, "request_time": NOW * 10**6}, ["microseconds"]),
+        ({"timestamps": MINUTES, "request_time": NOW * 10**9}, ["nanoseconds"]),
+        ({"timestamps": MINUTES, "request_time": 2**63 - 1}, ["it is no time"]),
+        ({"timestamps": MINUTES, "request_time": 4_102_444_800}, ["after the year 2100"]),
+    ],
+    ids=["ms", "ms of events", "us", "ns", "the end of time", "2100"],
+)
+def test_times_that_no_clock_shows_in_seconds_are_refused_with_their_unit(
+    told: dict[str, Any], words: list[str], times: Recommender
+) -> None:
+    several = {"timestamps": [told["timestamps"]], "request_times": [told["request_time"]]}
+    for call in (
+        lambda: times.recommend(HISTORY, **told),
+        lambda: times.score(HISTORY, HISTORY, **told),
+        lambda: times.explain(HISTORY, "sku-4", **told),
+        lambda: times.recommend_batch([HISTORY], **several),
+    ):
+        with pytest.raises(ValueError) as error:
+            call()
+        assert all(word in str(error.value) for word in [*words, "send seconds"]), error.value
+
+
+def test_the_last_second_before_2100_is_a_time(times: Recommender) -> None:
+    last = 4_102_444_799
+    assert times.recommend(HISTORY, timestamps=[last] * 3, request_time=last).n_known == 3
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"time_unit": "order", "last_time": None},
+        {"time_unit": "datetime", "last_time": "9999-12-31T00:00:00+00:00"},
+        {"time_unit": "s", "last_time": "1700000000000 s"},
+    ],
+    ids=["order", "far future", "forced unit"],
+)
+def test_a_file_of_a_log_with_such_times_takes_them(
+    data: dict[str, Any], changed: Callable[..., bytes], tmp_path: Path
+) -> None:
+    content = (FORMAT_1 / "tiny-times.onnx").read_bytes()
+    (tmp_path / "model.onnx").write_bytes(
+        changed(content, "attnrec.data", lambda before: before | data)
+    )
+    recommender = Recommender.load(tmp_path / "model.onnx")
+    assert recommender.recommend(HISTORY, **MILLISECONDS).n_known == 3
+
+
+@pytest.mark.parametrize("unit", ["ns", "us", "ms", "s", "D"])
+def test_arrays_of_dates_are_refused_in_every_resolution(unit: str, times: Recommender) -> None:
+    dates = np.array(MINUTES, "datetime64[s]").astype(f"datetime64[{unit}]")
+    for told in (dates, list(dates), dates.tolist() if unit != "ns" else dates):
+        with pytest.raises(ValueError, match=r"timestamps\[0\] is .*send Unix seconds"):
+            times.recommend(HISTORY, timestamps=told, request_time=NOW)
+    for asked in (dates[:1], [dates[0]]):
+        with pytest.raises(ValueError, match=r"request_time\[0\] is .*send Unix seconds"):
+            times.recommend_batch([HISTORY], timestamps=[MINUTES], request_times=asked)
+    # The remedy of the message, as it stands there.
+    seconds = dates.astype("datetime64[s]").astype("int64")
+    assert times.recommend(HISTORY, timestamps=seconds, request_time=NOW).n_known == 3
 
 
 def test_a_file_without_times_says_so(strings: Recommender) -> None:

@@ -1,8 +1,13 @@
 """Items that are out of stock: never returned, whatever is asked, and at no cost."""
 
+import io
+import logging
 import math
 import pickle
+from typing import Any
 
+import numpy as np
+import onnxruntime
 import pytest
 
 from attnrec.runtime import Recommender
@@ -55,3 +60,80 @@ def test_ids_of_the_wrong_type_are_named(int64_path, string_path) -> None:
         Recommender.load(int64_path, unavailable=[1.5])
     with pytest.raises(ValueError, match=r"unavailable.*'sku-1'"):
         Recommender.load(string_path, unavailable="sku-1")
+
+
+AS = {
+    "list": list,
+    "tuple": tuple,
+    "set": set,
+    "frozenset": frozenset,
+    "generator": iter,
+    "keys": lambda ids: dict.fromkeys(ids).keys(),
+    "array": lambda ids: np.array(ids, dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", AS)
+def test_any_collection_of_ids_may_be_given(path, kind) -> None:
+    first, second = Recommender.load(path).recommend([], 2, exclude_seen=False).item_ids
+    rest = Recommender.load(path, unavailable=AS[kind]([first, second, second]))
+    left = rest.recommend([], 40, exclude_seen=False).item_ids
+    assert first not in left and second not in left
+    assert set(rest.unavailable) == {first, second}
+
+
+@pytest.mark.parametrize("wrong", [None, "sku-1", b"sku-1", bytearray(b"1"), 5, object()])
+def test_what_is_no_collection_of_ids_is_refused(path, wrong) -> None:
+    with pytest.raises(ValueError, match="unavailable must be a list or a set of item ids, not"):
+        Recommender.load(path, unavailable=wrong)
+
+
+def test_what_the_caller_does_with_the_list_later_changes_nothing(path) -> None:
+    ids = StoredTensors(path.read_bytes()).item_ids()
+    gone = Recommender.load(path).recommend([], 3, exclude_seen=False).item_ids
+    rest = Recommender.load(path, unavailable=gone)
+    expected = set(gone)
+    gone.clear()
+    assert set(rest.unavailable) == expected
+    for one in (rest, pickle.loads(pickle.dumps(rest))):
+        assert expected.isdisjoint(one.recommend([], len(ids), exclude_seen=False).item_ids)
+        try:
+            alike = one.similar(ids[0], len(ids))
+        except ValueError as error:  # of a model that knows no items
+            assert "recommends to anybody" in str(error)
+        else:
+            assert expected.isdisjoint(alike.item_ids)
+    assert rest.selftest() == Recommender.load(path).selftest()
+
+
+def test_it_says_how_many_of_the_ids_the_file_knows_and_names_others(
+    path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = Recommender.load(path)
+    known = whole.recommend([], 2, exclude_seen=False).item_ids
+    unknown: list[Any] = [7**9, 7**10] if whole.info.id_type == "int64" else ["sku-1 ", '"x"']
+    assert whole.unavailable == ()
+    with caplog.at_level(logging.WARNING, logger="attnrec"):
+        rest = Recommender.load(path, unavailable=[*known, *unknown, *known])
+        (record,) = caplog.records
+        pickle.loads(pickle.dumps(rest))
+        Recommender.load(path, unavailable=known)
+    assert set(rest.unavailable) == set(known)
+    message = record.getMessage()
+    assert f"knows 2 of 4 unavailable ids; not {unknown[0]!r}, {unknown[1]!r}" in message
+    assert caplog.records == [record]
+
+
+def test_the_bytes_of_a_file_are_refused_with_a_way_that_works(string_path) -> None:
+    content: Any = string_path.read_bytes()
+    for wrong in (content, bytearray(content), io.BytesIO(content), b"", None, 5):
+        with pytest.raises(
+            ValueError, match=r"path must be .* Recommender\.from_session"
+        ) as error:
+            Recommender.load(wrong)
+        assert len(str(error.value)) < 300
+    session = onnxruntime.InferenceSession(content)  # as the message says
+    assert Recommender.from_session(session).recommend(["NA"]).n_known == 1
+    for wrong in (string_path, content):
+        with pytest.raises(ValueError, match=r"for a file use Recommender\.load"):
+            Recommender.from_session(wrong)

@@ -47,6 +47,9 @@ NOT_A_LIST_OF_INT64: list[tuple[Any, list[str]]] = [
     ([100, 2**63], ["9223372036854775808", "int64", "leave it out"]),
     ([-(2**63) - 1], ["-9223372036854775809", "int64", "leave it out"]),
     (np.array([2**63], dtype=np.uint64), ["9223372036854775808", "int64", "leave it out"]),
+    (np.array([100], "datetime64[ns]"), ["[0] is", "datetime64", "int64", "convert it"]),
+    (np.array([100], "datetime64[s]"), ["[0] is", "datetime", "int64", "convert it"]),
+    (np.array([100], "timedelta64[ns]"), ["[0] is", "timedelta64", "int64", "convert it"]),
     ("100", ["must be a list of item ids", "'100'"]),
     (range(100_001), ["100001", "limit is 100000", "newest"]),
 ]

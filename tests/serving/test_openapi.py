@@ -1,7 +1,9 @@
 """The document of the interface says what the server does, and the page shows it."""
 
+import html
 import json
 import re
+import subprocess
 import urllib.parse
 from typing import Any
 
@@ -153,3 +155,17 @@ def test_nothing_of_the_file_is_in_the_page_but_the_types_of_its_ids(info, data)
     assert len(items) > 10
     for secret in ("20f23b0b29ca", facts.catalogue_sha256, *items):
         assert secret not in page
+
+
+def test_the_curl_line_of_ids_with_quotes_is_one_that_a_shell_takes(data) -> None:
+    info = Recommender.load(data / "tiny-string.onnx").info
+    ids = ("it's", 'say "$HOME" `id` \\ <b>')
+    page = docs_page.render(document(info, "v", has_token=False, examples=ids)).decode()
+    lines = [html.unescape(line) for line in re.findall("<pre>(curl .*?)</pre>", page, re.DOTALL)]
+    posted = [line for line in lines if " -d " in line]
+    assert len(posted) > 3
+    for line in posted:
+        command = ["bash", "-c", line.replace("curl", "printf '%s\\0'", 1)]
+        arguments = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        body = json.loads(arguments.rstrip("\0").rpartition("\0")[2])
+        assert "it's" in json.dumps(body)

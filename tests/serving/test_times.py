@@ -62,6 +62,26 @@ def test_what_is_no_time_is_refused(times, clock, words) -> None:
     assert words in problem["detail"] or problem["field"].startswith(words)
 
 
+def test_times_in_another_unit_are_refused_on_every_path(times) -> None:
+    clock = {"timestamps": [time * 1000 for time in MINUTES["timestamps"]], "request_time": NOW}
+    for path, question in (
+        ("/v1/recommend", {}),
+        ("/v1/score", {"items": ["sku-4"]}),
+        ("/v1/explain", {"item": "sku-4"}),
+    ):
+        problem = times.send("POST", path, {"history": HISTORY, **question, **clock}).problem(422)
+        assert "looks like milliseconds; send seconds" in problem["detail"], path
+    inputs = [
+        {"name": "history", "datatype": "BYTES", "shape": [1, 3], "data": HISTORY},
+        {"name": "timestamps", "datatype": "INT64", "shape": [1, 3], "data": clock["timestamps"]},
+        {"name": "request_time", "datatype": "INT64", "shape": [1], "data": [NOW]},
+    ]
+    path = "/v2/models/attnrec/infer"
+    assert "looks like milliseconds" in times.send("POST", path, {"inputs": inputs}).json["error"]
+    inputs[1]["data"] = MINUTES["timestamps"]
+    assert times.send("POST", path, {"inputs": inputs}).status == 200
+
+
 def test_a_file_without_a_clock_says_so(strings) -> None:
     problem = strings.ask({"history": [], "timestamps": [], "request_time": 5}).problem(422)
     assert "does not declare the input 'timestamps'" in problem["detail"]

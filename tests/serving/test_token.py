@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnrec.runtime.serving import app
+from attnrec.runtime.serving.server import token_of
 
 COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
 TOKEN = "tok-5e9c1f-0123456789abcdef"
@@ -156,3 +157,8 @@ def test_tokens_are_compared_in_constant_time() -> None:
     ]  # fmt: skip
     assert [ast.unparse(node) for node in compared] == ["self._credentials is None"]
     assert users
+
+
+def test_a_byte_order_mark_is_no_part_of_a_token(tmp_path) -> None:
+    file = token_file(tmp_path, b"\xef\xbb\xbf" + TOKEN.encode() + b"\r\n")
+    assert token_of(file) == TOKEN

@@ -123,7 +123,7 @@ def test_an_interruption_says_how_to_go_on(shop_log: pd.DataFrame, out: Path) ->
     assert not out.with_name("run.unfinished").exists()
     note = interrupt(shop_log, out, 2)
     assert str(kept(out)[-1]) in note
-    assert "the same command with --resume goes on" in note
+    assert "the same command with `resume` goes on" in note
 
 
 def test_the_time_before_the_interruption_counts(shop_log: pd.DataFrame, out: Path) -> None:

@@ -110,7 +110,7 @@ def test_interrupted_it_goes_on_to_the_same_weights(
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt) as stopped:
         fine_tune(before, epochs=3, out=out, progress=Stopping(2))
-    assert "--resume" in stopped.value.__notes__[0]
+    assert "`resume`" in stopped.value.__notes__[0]
     with pytest.raises(RunError, match="go on with --resume"):
         fine_tune(before, epochs=3, out=out)
     resumed = fine_tune(before, epochs=3, out=out, resume=True)
@@ -214,11 +214,13 @@ def test_a_model_that_makes_its_vectors_otherwise_is_refused(
 
 
 def test_another_log_may_have_other_frequencies_of_the_same_items(
-    before: Run, shop_log: pd.DataFrame
+    shop_log: pd.DataFrame, tmp_path: Path
 ) -> None:
-    turned = shop_log.assign(user_id=shop_log["user_id"] + " again", timestamp=5)
+    timed = shop_log.assign(timestamp=1_700_000_000 + shop_log["timestamp"])
+    before = train(timed, SMALL, out=tmp_path / "before")
+    turned = timed.assign(user_id=timed["user_id"] + " again", timestamp=1_800_000_000)
     turned = turned[turned["item_id"] != "item 00"]
-    log, report = load_interactions(pd.concat([shop_log, turned, turned.iloc[::3]]))
+    log, report = load_interactions(pd.concat([timed, turned, turned.iloc[::3]]))
     moved_to = on_log(before, log, report)
     ids = [run.split.catalogue.item_ids.tolist() for run in (before, moved_to)]
     assert ids[0] != ids[1] and sorted(ids[0]) == sorted(ids[1])
@@ -228,6 +230,18 @@ def test_another_log_may_have_other_frequencies_of_the_same_items(
     for item, vector in vectors[0].items():
         assert vectors[1][item] == pytest.approx(vector, abs=1e-6)
     assert moved_to.data["n_events"] > before.data["n_events"]
+    # What the run before has seen measures nothing.
+    asked = moved_to.split.held_out("valid")
+    assert asked.users.size and all(user.endswith(" again") for user in asked.users)
+    assert moved_to.data["seen_before"] == before.seen_until()
+
+
+def test_another_log_needs_times_to_tell_what_was_seen_of_it(
+    before: Run, shop_log: pd.DataFrame
+) -> None:
+    log, report = load_interactions(shop_log.iloc[:-1])
+    with pytest.raises(DataError, match="no times in common"):
+        on_log(before, log, report)
 
 
 @pytest.mark.parametrize(

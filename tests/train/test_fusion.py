@@ -1,6 +1,8 @@
 """Fusion: the scores of attention plus those of counts, weighed by validation."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.protocol import catalogue_scores
+from attnrec.train.reference import Reference
 from attnrec.train.split import leave_one_out
 
 SMALL = {"hidden_dim": 8, "max_len": 10}
@@ -19,7 +22,7 @@ SMALL = {"hidden_dim": 8, "max_len": 10}
 def counted_fusion(shop_events, **settings) -> Fusion:
     split = leave_one_out(shop_events)
     torch.manual_seed(0)
-    model = Fusion(FusionConfig(split.catalogue.n_items, **SMALL, **settings)).eval()
+    model = Fusion(FusionConfig(split.catalogue.n_items, **{**SMALL, **settings})).eval()
     model.prepare(split)
     return model
 
@@ -59,11 +62,29 @@ def test_ease_adds_the_logarithm_of_the_share_of_what_it_is_for(shop_events) -> 
     torch.testing.assert_close(both.added_scores(history), expected)
 
 
-def test_ease_looks_at_the_whole_history(shop_events) -> None:
-    model = counted_fusion(shop_events, ease=True)
-    newest = torch.arange(1, model.chain.config.max_len + 1).unsqueeze(0)
-    older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)
-    assert not torch.equal(model.added_scores(older), model.added_scores(newest))
+def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_them(
+    shop_events,
+) -> None:
+    catalogue = leave_one_out(shop_events).catalogue
+    ids = catalogue.item_ids.tolist()
+    newest, extra = ids[:30], ids[30:35]
+    counted = {"max_len": 30, "history_decay": 1.0}
+    by_transitions = counted_fusion(shop_events, **counted)
+    by_both = counted_fusion(shop_events, ease=True, **counted)
+
+    def added(model: Fusion, history: list[str]) -> list[float]:
+        """Counted scores, asked as validation and the gate do: raw ids, cut at `max_len`."""
+        reference = Reference(model, catalogue)
+        alone = copy.copy(model)
+        alone.config = replace(model.config, count_weight=0.0, ease_weight=0.0)
+        together, attention = reference.scores([history]), Reference(alone, catalogue)
+        return (together - attention.scores([history]))[0].tolist()
+
+    for model in (by_transitions, by_both):
+        assert added(model, [*extra, *newest]) == added(model, newest)
+    other = [extra[0], *newest[1:]]  # the 30th newest, which the transitions do not see
+    assert added(by_transitions, other) == pytest.approx(added(by_transitions, newest), abs=1e-4)
+    assert added(by_both, other) != pytest.approx(added(by_both, newest), abs=1e-4)
 
 
 def test_without_weight_the_counts_say_nothing(shop_events) -> None:
@@ -72,7 +93,7 @@ def test_without_weight_the_counts_say_nothing(shop_events) -> None:
 
 
 def test_counts_look_at_the_newest_events_alone(shop_events) -> None:
-    model = counted_fusion(shop_events)
+    model = counted_fusion(shop_events, max_len=22)
     n_looked_at = model.chain.config.max_len
     newest = torch.arange(1, n_looked_at + 1).unsqueeze(0)
     older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)

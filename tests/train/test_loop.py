@@ -1,11 +1,13 @@
 """The training loop: it learns, stops at the right epoch, and repeats itself."""
 
+import gc
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from attnrec.train.batches import Batch
 from attnrec.train.config import TrainConfig, parse_settings
 from attnrec.train.evaluation import Metrics
 from attnrec.train.interactions import Interactions
@@ -216,6 +218,10 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: TrainConfig(settings={"layers": 2}), "has no setting layers; it has: block"),
     (lambda: TrainConfig(settings={"n_items": 2}), "has no setting n_items"),
+    (
+        lambda: TrainConfig("ease", settings={"max_len": 100_001}),
+        "max_len must be a whole number, from 1 to 100000, not 100001",
+    ),
     (lambda: TrainConfig(settings={"block": "gated"}), "block must be one of standard, ligr"),
     (lambda: AttentionPoolConfig(5, attention="hard"), "must be one of dot, additive, self, mul"),
     (lambda: AttentionPoolConfig(5, query="first"), "query must be one of last, learned"),
@@ -271,3 +277,19 @@ def test_settings_are_read_as_the_type_of_their_field() -> None:
     assert isinstance(read["dropout"], float)
     decays = [parse_settings("markov-chain", [f"history_decay={x}"]) for x in ("none", "0.5")]
     assert decays == [{"history_decay": None}, {"history_decay": 0.5}]
+
+
+def test_no_more_than_the_batch_of_the_step_and_the_next_are_held(split: Split) -> None:
+    held: list[int] = []
+
+    class Watcher:
+        def on_start(self, n_epochs: int) -> None: ...
+
+        def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
+            held.append(sum(isinstance(thing, Batch) for thing in gc.get_objects()))
+
+        def on_epoch(self, record: EpochRecord) -> None: ...
+
+    fit_by_gradient(new_model(split), split, config(epochs=1), None, Watcher())
+    assert len(held) > 5
+    assert max(held) <= 2

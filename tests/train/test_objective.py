@@ -82,7 +82,7 @@ def test_a_model_that_was_not_prepared_has_no_loss_rather_than_another_one(
 ) -> None:
     split = leave_one_out(shop_events)
     model = model(config(split.catalogue.n_items, loss="bce"))
-    batch = next(model.batches(split, 100).epoch(np.random.default_rng(0)))
+    batch = next(iter(model.batches(split, 100).epoch(np.random.default_rng(0))))
     with pytest.raises(ValueError, match=r"has no loss yet: call prepare\(split\)"):
         model.training_loss(batch)
 

@@ -129,7 +129,6 @@ def test_a_damaged_or_missing_file_is_a_run_error(
         ("config.json", []),
         ("config.json", {}),
         ("config.json", {"train": {}, "model_config": {}}),
-        ("config.json", {"train": {"model": "gone"}, "model_config": {}, "final": False}),
         ("config.json", {"train": {"colour": 1}, "model_config": {}, "final": False}),
         ("config.json", {"train": {}, "model_config": {"n_items": 3}, "final": False}),
         ("config.json", {"train": {}, "model_config": {"n_items": "3"}, "final": False}),
@@ -145,6 +144,30 @@ def test_a_damaged_or_missing_file_is_a_run_error(
 def test_a_file_with_other_content_is_a_run_error(name: str, content: Any, copy: Path) -> None:
     (copy / name).write_text(json.dumps(content))
     with pytest.raises(RunError, match="train again"):
+        Run.load(copy)
+
+
+def changed_config(copy: Path, **changes: Any) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | changes))
+
+
+def test_a_run_of_a_model_that_is_not_registered_is_not_damaged(copy: Path) -> None:
+    own = json.loads((copy / "config.json").read_text())["train"]
+    changed_config(copy, train=own | {"model": "gru"})
+    message = r"the model 'gru', which is not registered here: import the module with its line "
+    with pytest.raises(RunError, match=message + r"MODELS\['gru'\]") as refusal:
+        Run.load(copy)
+    assert "damaged" not in str(refusal.value)
+    assert "train again" not in str(refusal.value)
+
+
+def test_a_run_of_another_version_is_not_damaged_and_read_if_it_can_be(copy: Path) -> None:
+    changed_config(copy, attnrec="9.9.9")
+    Run.load(copy)
+    own = json.loads((copy / "config.json").read_text())["model_config"]
+    changed_config(copy, model_config=own | {"a_new_setting": 1})
+    with pytest.raises(RunError, match=r"was written by attnrec 9\.9\.9.*install attnrec 9\.9\.9"):
         Run.load(copy)
 
 
@@ -200,7 +223,7 @@ def test_a_failure_at_the_last_step_leaves_the_old_run(
     rename = os.replace
 
     def busy(source: Path, target: Path) -> None:
-        if Path(target) == copy and ".old." not in Path(source).name:
+        if Path(target) == copy and Path(source).name != "old":
             raise PermissionError("the directory is in use")
         rename(source, target)
 

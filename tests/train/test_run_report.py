@@ -152,7 +152,7 @@ def test_items_without_titles_are_shown_by_their_ids(
     train(shop_log, TrainConfig("popularity"), out=tmp_path / "run", reporting=quietly)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert re.search(r"<li>item \d\d</li>", page)
-    assert "there are no epochs to show" in page
+    assert "is counted, not trained: it has no epochs" in page
 
 
 def test_the_same_run_gives_the_same_page(run: Run, page: str, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_the_verdict_follows_the_interval_of_the_difference(
     assert verdict("m", told).startswith(words)
 
 
-# --- learning by heart
+# --- overfitting
 
 
 def epoch(number: int, valid: float, seen: float | None) -> dict[str, Any]:
@@ -289,7 +289,7 @@ def epoch(number: int, valid: float, seen: float | None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("last", "words"),
     [
-        (epoch(2, 0.15, 0.40), "learning the log by heart"),
+        (epoch(2, 0.15, 0.40), "the model was overfitting"),
         (epoch(2, 0.195, 0.40), "Later epochs brought nothing better"),
         (epoch(2, 0.15, None), "Later epochs brought nothing better"),
     ],

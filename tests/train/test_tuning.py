@@ -154,7 +154,7 @@ def test_why_a_setting_has_its_value_names_the_search(searched: Run) -> None:
     best = told["trials"][told["best"]]["values"]
     changed = {name for name, value in best.items() if value != told["recipe"][name]}
     assert changed == searched.metrics.get("recipe", {}).keys()
-    assert all("found it; the recipe says" in r for r in searched.metrics["recipe"].values())
+    assert all("trials; the recipe gives" in r for r in searched.metrics["recipe"].values())
 
 
 def test_the_report_shows_the_search(searched: Run) -> None:

@@ -2,13 +2,13 @@
 
     score(j) = table @ state + w log(r_j / sum(r) + floor) + v log(e_j / sum(e) + floor)
 
-The state is that of `sasrec`, r the decayed transitions of `markov-chain`, e what is above 0 of
-`ease`: what attention learns from all that is alike, what the log says of exactly these items,
-and what it says of the whole history, however long ago and in whatever order. Added logarithms
-multiply probabilities, a product of experts (Hinton 2002, "Training products of experts by
-minimizing contrastive divergence", equation 1): an item has to please all, and below the floor
-whoever counts says nothing. Attention is trained by itself and the others are counted; validation
-chooses how fast a history fades for the transitions, and then w and v.
+The state is that of `sasrec`, r the decayed transitions of `markov-chain` from the newest 20
+events, e what is above 0 of `ease` from the newest `max_len` events, whatever their order. EASE
+could be given older events too: on three logs that gained nothing (benchmarks/accuracy/LOG.md,
+section 21). Added logarithms multiply probabilities, a product of experts (Hinton 2002, "Training
+products of experts by minimizing contrastive divergence", equation 1): an item needs a good score
+from all, and below the floor the counts decide nothing. Attention is trained by itself, the
+others are counted; validation chooses the history decay of the transitions, then w and v.
 """
 
 from collections.abc import Callable, Hashable, Sequence

@@ -28,32 +28,41 @@ def fusion_recipe(split: Split) -> dict[str, tuple[int | float | str | bool, str
     times = sequences.timestamps
     has_times = times is not None and len(times) > 0 and float(np.median(times)) > _A_REAL_TIME
     return {
-        "max_len": (max_len, f"4 of 5 events have at most {reach} events before them"),
+        "max_len": (max_len, f"80 % of the events have at most {reach} events before them"),
         "hidden_dim": (
             64 if is_small and not is_wide else 128,
-            f"{n_items:,} items, {n_events:,} events: above 5,000 or 400,000 there is more to "
-            "know than 64 numbers hold",
+            f"{n_items:,} items and {n_events:,} events: 128 above 5,000 items or from 400,000 "
+            "events, else 64",
         ),
         "time_gaps": (
             has_times,
-            "when it is asked says whether a visit goes on"
+            "the log has times, and the time since an event helps to predict the next one"
             if has_times
             else "the log has an order, but no times",
         ),
         "ease": (
             n_items <= MOST_EASE_ITEMS,
-            f"{n_items:,} items: up to {MOST_EASE_ITEMS:,} it is solved within minutes and 5 GB",
+            f"{n_items:,} items: up to {MOST_EASE_ITEMS:,} EASE takes minutes and 5 GB of memory",
         ),
         "dropout": (
             0.5 if is_small else 0.2,
-            f"{n_events:,} training events: the fewer, the sooner a model knows them by heart",
+            f"{n_events:,} training events: a model overfits a small log sooner",
         ),
         "loss": (
             "sampled-softmax" if is_wide else "softmax",
-            f"{n_items:,} items: above 5,000 a sample is as good and more than twice as fast",
+            f"{n_items:,} items: above 5,000 a sample is as accurate and more than twice as fast",
         ),
-        "n_negatives": (1024, "of sampled-softmax; shared by a batch, so they cost little"),
-        "batch_events": (batch_events, "800, less for small logs, which need steps more"),
-        "epochs": (epochs, f"20, more where that is less than {_LEAST_STEPS:,} steps"),
-        "patience": (10, "validation goes up and down until the learning rate has fallen"),
+        "n_negatives": (
+            1024,
+            "of sampled-softmax: all events of a batch share the sampled items",
+        ),
+        "batch_events": (
+            batch_events,
+            "1 % of the training events, from 50 to 800: more steps in a small log",
+        ),
+        "epochs": (epochs, f"20; up to 60 where 20 are fewer than {_LEAST_STEPS:,} steps"),
+        "patience": (
+            10,
+            "validation NDCG@10 varies until the learning rate has fallen",
+        ),
     }

@@ -14,16 +14,16 @@ class LossConfig:
     """The settings that models with an item table have in common."""
 
     loss: Loss = "softmax"
-    """What is descended: softmax over the whole catalogue, or over a sample, or binary
-    cross-entropies of sampled items."""
+    """The training loss: softmax over the whole catalogue or over a sample of it, or binary
+    cross-entropy on sampled items."""
     label_smoothing: float = 0.0
-    """softmax: share of each target that is spread over the catalogue."""
+    """Of softmax: share of each target that is spread evenly over the catalogue."""
     n_negatives: int = 512
-    """The others: items that a batch is compared with, K; of a smaller catalogue all."""
+    """Of the other losses: sampled items that a batch is compared with, K; at most all items."""
     negative_power: float = 0.0
-    """The others: items are drawn in proportion to their events to this power; 0: evenly."""
+    """Of the other losses: items are sampled by their events to this power; 0: evenly."""
     calibration: float = 0.75
-    """gbce: how far it undoes that few negatives make sure, 0 to 1."""
+    """Of gbce: 0 leaves the overconfidence that sampling causes, 1 removes it."""
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(Loss))
@@ -61,13 +61,13 @@ class SASRecConfig(LossConfig):
     temperature: float = 0.07
     """Logits are divided by this."""
     block: Block = "standard"
-    """Blocks as usual, or with gates and SwiGLU; see `blocks`."""
+    """Standard blocks, or blocks with gates and SwiGLU; see `blocks`."""
     fading_sum: bool = False
-    """Add the fading sum of the history, through one matrix, to what the blocks find: then a young
-    model begins with what was taken lately, for which blocks need epochs."""
+    """Add the decayed sum of the item vectors, through one matrix, to the output of the blocks: so
+    the first epochs already use recent events, which blocks alone learn later."""
     time_gaps: bool = False
-    """Look at when the events were and when it is asked, see `time_gaps`. Whoever asks may leave
-    both out."""
+    """Use the times of the events and of the request, see `time_gaps`. A request may leave both
+    out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,21 +182,22 @@ class FusionConfig(SASRecConfig):
     """Attention as in `sasrec`, and how the counts are made and added."""
 
     fading_sum: bool = True
-    """Add the fading sum of the history, through one matrix, to what the blocks find."""
+    """Add the decayed sum of the item vectors, through one matrix, to the output of the blocks."""
     count_weight: float | None = None
-    """Weight of the counts against attention, w; None: validation chooses."""
+    """Weight of the counted transitions against attention, w; None: chosen by validation."""
     count_floor: float = 1e-3
-    """Share of the counts that every item has: how far counts can speak against an item."""
+    """Least share of the counts that an item gets: below it, counts say nothing about the item."""
     history_decay: float | None = None
-    """Weight of an event against the one after it, for the counts; None: validation chooses."""
+    """Weight of an event relative to the next one, for the counts; None: chosen by validation."""
     ease: bool = False
-    """Add EASE as well, which looks at the whole history and at no order."""
+    """Add EASE, which looks at the newest `max_len` events without their order."""
     ease_weight: float | None = None
-    """Weight of EASE against attention, v; None: validation chooses, and may leave EASE out."""
+    """Weight of EASE against attention, v; None: chosen by validation, which may choose 0."""
     ease_regularization: float = 300.0
     """Lambda of EASE."""
     n_neighbours: int = 100
-    """Strongest transitions, and items for EASE, kept per item, M; the file grows with N * M."""
+    """Strongest transitions, and strongest entries of EASE, kept for each item, M; the size of the
+    file grows with N * M."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

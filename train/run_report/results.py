@@ -75,10 +75,10 @@ def verdict(name: str, told: Figures) -> str:
 
 
 def curves_section(epochs: Sequence[Figures], metrics: Figures) -> Markup:
-    """Loss, validation, and the gap to what was learned by heart."""
+    """Loss, validation, and the overfitting gap."""
     if not epochs:
         return section(
-            "Learning curve", tag("p", "This model counts; there are no epochs to show.")
+            "Learning curve", tag("p", "This model is counted, not trained: it has no epochs.")
         )
     best_epoch = metrics["best_epoch"]
     pictures = (
@@ -124,7 +124,7 @@ def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
     if fell_to < low and last_gap > gap:
         return told + (
             f"Up to the end {grew} and validation fell to {fell_to:.4f}, out of the interval of "
-            "the best epoch: the model was learning the log by heart."
+            "the best epoch: the model was overfitting."
         )
     return told + f"Later epochs brought nothing better; up to the end {grew}."
 

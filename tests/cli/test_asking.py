@@ -1,0 +1,165 @@
+"""`attnrec-recommend`: every option counts or is refused, and ids are read as they are meant."""
+
+import io
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnrec.runtime import Recommender
+
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
+STRINGS, NUMBERS = FORMAT_1 / "tiny-string.onnx", FORMAT_1 / "tiny-int64.onnx"
+USERS, TIMES = FORMAT_1 / "tiny-users.onnx", FORMAT_1 / "tiny-times.onnx"
+
+
+@pytest.fixture
+def ask_lines(run, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Answers of `attnrec-recommend FILE OPTIONS` to questions on standard input, and the rest."""
+
+    def call(file: Path, questions: list[Any], *options: object) -> tuple[list[Any], Any]:
+        text = "\n".join(map(json.dumps, questions))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        outcome = run("recommend", file, *options)
+        return [json.loads(line) for line in outcome.out.splitlines()], outcome
+
+    return call
+
+
+def answer(recommender: Recommender, *arguments: Any, **options: Any) -> tuple[Any, Any]:
+    found = recommender.recommend(*arguments, **options)
+    return found.item_ids, found.scores
+
+
+def test_options_hold_for_every_line_that_does_not_say_otherwise(ask_lines) -> None:
+    recommender = Recommender.load(STRINGS)
+    options = ["-k", 3, "--exclude", "sku-1, sku-2", "--candidates", "sku-1,sku-3,sku-4,sku-5"]
+    lines = [
+        {"history": ["NA"]},
+        {"history": ["NA"], "exclude": []},
+        {"history": ["NA"], "candidates": None, "k": 2},
+    ]
+    answers, outcome = ask_lines(STRINGS, lines, *options)
+    assert (outcome.code, outcome.err) == (0, "")
+    gone, among = ["sku-1", "sku-2"], ["sku-1", "sku-3", "sku-4", "sku-5"]
+    expected = [
+        answer(recommender, ["NA"], 3, exclude=gone, candidates=among),
+        answer(recommender, ["NA"], 3, candidates=among),
+        answer(recommender, ["NA"], 2, exclude=gone),
+    ]
+    assert [(one["item_ids"], one["scores"]) for one in answers] == expected
+
+
+def test_user_and_tags_hold_for_every_line_likewise(ask_lines) -> None:
+    recommender = Recommender.load(USERS)
+    lines = [{"history": []}, {"history": [], "user": 4}, {"history": [], "user_tags": None}]
+    answers, outcome = ask_lines(USERS, lines, "--user", 3, "--user-tags", "gold, a")
+    assert outcome.code == 0
+    told = {"user": 3, "user_tags": ["gold", "a"]}
+    expected = [answer(recommender, [], **told | own) for own in ({}, {"user": 4})]
+    expected.append(answer(recommender, [], user=3))
+    assert [(one["item_ids"], one["scores"]) for one in answers] == expected
+
+
+def test_an_option_that_the_file_cannot_follow_is_an_error_of_every_line(ask_lines) -> None:
+    (one,), outcome = ask_lines(STRINGS, [{"history": []}], "--user", "ann")
+    assert outcome.code == 2 and "does not declare the input 'user'" in one["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--timestamps", "1,2"], ["--timestamps goes with --history", '"timestamps": [']),
+        (["--request-time", 5], ["--request-time goes with --history", '"request_time": 1']),
+        (["--similar", "NA", "--exclude", "x"], ["--similar goes without", "--exclude"]),
+        (["--similar", "NA", "--candidates", ""], ["--similar goes without", "--candidates"]),
+        (["--similar", "NA", "--user", "u"], ["--similar goes without", "--user"]),
+        (["--similar", "NA", "--user-tags", ""], ["--similar goes without", "--user-tags"]),
+        (["--similar", "NA", "--timestamps", "1"], ["--similar goes without", "--timestamps"]),
+        (["--similar", "NA", "--request-time", 1], ["--similar goes without", "--request-time"]),
+    ],
+    ids=lambda value: None if isinstance(value[0], int) else str(value[0]),
+)
+def test_options_without_effect_are_refused_before_the_file_is_loaded(
+    ask_lines, options, words
+) -> None:
+    answers, outcome = ask_lines(Path("no-such-file.onnx"), [{"history": []}], *options)
+    assert outcome.code == 2 and answers == []
+    assert all(word in outcome.err for word in words), outcome.err
+
+
+def test_blanks_around_an_id_belong_to_it_only_if_the_file_knows_it_so(run) -> None:
+    recommender = Recommender.load(STRINGS)
+    for text, ids in (
+        ("NA, sku-1 ,\tsku-2,", ["NA", "sku-1", "sku-2"]),
+        ("NA, padded ,sku-1", ["NA", " padded ", "sku-1"]),
+        (" , ", []),
+    ):
+        found = json.loads(run("recommend", STRINGS, "--history", text, "--json").out)
+        assert (found["item_ids"], found["n_known"]) == (
+            recommender.recommend(ids).item_ids,
+            len(ids),
+        )
+    left = run("recommend", STRINGS, "--history", "", "--exclude", "NA, sku-1", "-k", 40, "--json")
+    assert not {"NA", "sku-1"} & {*json.loads(left.out)["item_ids"]}
+    among = run("recommend", STRINGS, "--history", "", "--candidates", "NA, sku-1", "--json")
+    assert {*json.loads(among.out)["item_ids"]} == {"NA", "sku-1"}
+
+
+def test_it_says_how_many_ids_the_file_knows_and_names_the_others(run) -> None:
+    asked = ["--history", "NA, sku-1,no", "--exclude", "sku-2", "--candidates", "sku-3,x,x,y"]
+    outcome = run("recommend", STRINGS, *asked)
+    assert outcome.err.splitlines() == [
+        "--history: the file knows 2 of 3 ids; not 'no'",
+        "--exclude: the file knows 1 of 1 ids",
+        "--candidates: the file knows 1 of 4 ids; not 'x', 'y'",
+    ]
+    as_json = run("recommend", STRINGS, *asked, "--json")
+    assert as_json.err == outcome.err
+    assert json.loads(as_json.out)["unknown"] == {"history": ["no"], "candidates": ["x", "y"]}
+    known = run("recommend", STRINGS, "--history", "NA,sku-1", "--json")
+    assert known.err == "" and "unknown" not in known.out
+    assert run("recommend", NUMBERS, "--history", "0, 7777", "-q").err == ""
+    assert "knows 1 of 2 ids; not 7777" in run("recommend", NUMBERS, "--history", "0, 7777").err
+
+
+def test_answers_to_lines_name_ids_that_the_file_does_not_know(ask_lines) -> None:
+    lines = [
+        {"history": ["NA"]},
+        {"history": ["NA", "no"], "exclude": ["sku-1", "gone"]},
+        {"history": ["NA"], "candidates": ["sku-1 "]},
+    ]
+    answers, outcome = ask_lines(STRINGS, lines, "--exclude", "sku-9,typo")
+    assert "--exclude: the file knows 1 of 2 ids; not 'typo'" in outcome.err
+    assert [one.get("unknown") for one in answers] == [
+        {"exclude": ["typo"]},
+        {"history": ["no"], "exclude": ["gone"]},
+        {"exclude": ["typo"], "candidates": ["sku-1 "]},
+    ]
+
+
+@pytest.mark.parametrize("file", [STRINGS, NUMBERS])
+def test_examples_in_messages_are_items_of_the_file(run, ask_lines, monkeypatch, file) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    outcome = run("recommend", file)
+    said = outcome.err.partition("give ")[2].partition(", or JSON lines")[0]
+    found = json.loads(run("recommend", file, *shlex.split(said), "--json").out)
+    assert found["n_known"] >= 1 and "unknown" not in found
+    (wrong,), _ = ask_lines(file, ["nothing"])
+    line = json.loads(wrong["error"].partition("such as ")[2])
+    (right,), _ = ask_lines(file, [line])
+    assert right["n_known"] == len(line["history"]) >= 1
+
+
+def test_a_wrong_number_is_answered_with_a_right_one(run) -> None:
+    outcome = run("recommend", NUMBERS, "--history", "A,B")
+    example = outcome.err.rpartition("such as ")[2].strip()
+    assert outcome.code == 2 and "'A' is no number" in outcome.err
+    assert (
+        json.loads(run("recommend", NUMBERS, "--history", example, "--json").out)["n_known"] == 1
+    )

@@ -1,0 +1,80 @@
+"""The library names settings, as Python has them; a command names its own options."""
+
+from pathlib import Path
+
+import pytest
+
+from attnrec.runtime.errors import DataError
+from attnrec.train.loading import load_interactions
+
+QUICK = ("--model", "popularity", "--threads", "1", "--no-report")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    return write(tmp_path / "shop.csv", "user_id,product,timestamp,event\n" + "".join(
+        f"{user}.0,{10 + (user + step) % 7}.0,{1_700_000_000 + step},view\n"
+        for user in range(9) for step in range(5)
+    ))  # fmt: skip
+
+
+def test_a_missing_column_is_named_with_the_setting_in_python_and_the_option_here(
+    run, shop
+) -> None:
+    with pytest.raises(DataError, match=r"name the right one with `item_col`$"):
+        load_interactions(shop)
+    outcome = run("train", shop, *QUICK)
+    assert outcome.code == 2
+    assert outcome.err.strip().endswith("name the right one with --item-col")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--events", "view, buy"),
+            "no row has the event type ' buy', there are 'view'; see --ev",
+        ),
+        (("--time-unit", "iso"), "is a number, not ISO 8601 text; leave --time-unit iso out"),
+        (("--id-type", "int64", "--user-col", "event"), "is not a plain int64 number; give --id-"),
+        (("--min-item-events", "99"), "lower --min-item-events or --min-user-events"),
+        (("--event-weights", "view=0"), "leave events out that shall not count, with --events"),
+    ],
+)
+def test_remedies_are_options(run, shop, options, message) -> None:
+    outcome = run("train", shop, "--item-col", "product", *QUICK, *options)
+    assert outcome.code == 2 and message in outcome.err, outcome.err
+    assert "`" not in outcome.err
+
+
+def test_a_setting_of_the_model_is_one_for_set(run, shop, tmp_path) -> None:
+    options = ("--item-col", "product", "--model", "ease", "--set", "most_gb=0.0000001")
+    outcome = run("train", shop, *options, "--out", tmp_path / "run")
+    assert outcome.code == 2 and "raise the limit with --set most_gb=1" in outcome.err
+
+
+def test_a_log_given_to_a_run_that_has_one_is_called_a_log(run, shop, tmp_path) -> None:
+    outcome = run("train", shop, "--final", tmp_path)
+    assert outcome.code == 2 and "--data" not in outcome.err
+    assert f"so the log {shop} cannot be given with it" in outcome.err
+
+
+def test_a_run_can_be_evaluated_as_it_is_exported(run, shop, tmp_path) -> None:
+    folder = tmp_path / "run"
+    trained = run("train", shop, "--item-col", "product", *QUICK, "--out", folder)
+    assert trained.code == 0, trained.err
+    assert "ids such as '10.0' are read as the whole numbers that they are" in trained.err
+    early = run("evaluate", folder)
+    assert early.code == 2 and f"export the run first (attnrec-export {folder})" in early.err
+    assert run("export", folder).code == 0
+    assert run("evaluate", folder, "--json").code == 0
+    assert run("recommend", folder / "model.onnx", "--history", "12", "-k", "2").code == 0
+    other = write(tmp_path / "other.csv", shop.read_text().replace("product", "item"))
+    refused = run("evaluate", folder, "--data", other)
+    assert refused.code == 2 and "read by the recipe in" in refused.err
+    assert "--item-col" not in refused.err and "item_col" not in refused.err

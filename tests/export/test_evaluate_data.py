@@ -1,0 +1,97 @@
+"""Another log is read so that its ids are those of the file it is to measure."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from attnrec.export import export
+from attnrec.runtime import DataError, RunError
+from attnrec.train import DataRecipe, TrainConfig, evaluate, train
+from attnrec.train.comparison import compare
+
+YEAR = 365 * 86400
+
+
+def log_of(users: list[str], items: list[str], later: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    rows = [
+        (user, items[item], 1_600_000_000 + later * YEAR + 60 * place, "view" if place else "cart")
+        for user in users
+        for place, item in enumerate(rng.permutation(len(items))[:8])
+    ]
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "event"])
+
+
+def exported(log: pd.DataFrame, out: Path, model: str = "popularity", **recipe: object) -> Path:
+    settings = {"hidden_dim": 8} if model == "user-item-attention" else {}
+    config = TrainConfig(model, settings, epochs=1)
+    run = train(log, config, recipe=DataRecipe(**recipe), out=out)  # type: ignore[arg-type]
+    export(run, out / "model.onnx", allow_users=True)
+    return out / "model.onnx"
+
+
+NUMBERS = [f"{number}" for number in range(100, 112)]
+FLOATS = [f"{number}.0" for number in NUMBERS]
+
+
+@pytest.fixture(scope="module")
+def of_texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of text ids, of users and of items, most of which look like numbers."""
+    log = log_of([*NUMBERS, "x"], [*NUMBERS, "y"])
+    return exported(log, tmp_path_factory.mktemp("texts") / "run", "user-item-attention")
+
+
+@pytest.fixture(scope="module")
+def of_numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    log = log_of(NUMBERS, NUMBERS)
+    return exported(log, tmp_path_factory.mktemp("numbers") / "run", events=("view", "cart"))
+
+
+def test_users_and_items_that_all_look_like_numbers_are_text_in_a_file_of_texts(
+    of_texts: Path,
+) -> None:
+    alike = log_of(NUMBERS, NUMBERS, later=1)
+    as_text = evaluate(of_texts, alike)
+    assert as_text.missing_targets == 0
+    as_numbers = alike.assign(user_id=alike.user_id.astype(int), item_id=alike.item_id.astype(int))
+    assert evaluate(of_texts, as_numbers).to_json() == as_text.to_json()
+
+
+def test_floats_are_the_numbers_that_a_file_knows(of_numbers: Path, of_texts: Path) -> None:
+    numbers, floats = log_of(NUMBERS, NUMBERS, later=1), log_of(FLOATS, FLOATS, later=1)
+    assert evaluate(of_numbers, floats).to_json() == evaluate(of_numbers, numbers).to_json()
+    assert evaluate(of_texts, floats).missing_targets == 0
+
+
+def test_numbers_are_the_floats_that_a_file_knows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = exported(log_of(NUMBERS, FLOATS), tmp_path / "run", id_type="string")
+    expected = evaluate(file, log_of(NUMBERS, FLOATS, later=1))
+    assert expected.missing_targets == 0
+    assert evaluate(file, log_of(NUMBERS, NUMBERS, later=1)).to_json() == expected.to_json()
+    assert "item ids such as '1" in caplog.text and str(file) in caplog.text
+
+
+def test_another_log_need_not_have_every_event_type(of_numbers: Path) -> None:
+    later = log_of(NUMBERS, NUMBERS, later=1)
+    assert evaluate(of_numbers, later[later.event == "view"]).n_users == len(NUMBERS)
+    with pytest.raises(DataError, match="no row has the event type 'view', there are 'buy'"):
+        evaluate(of_numbers, later.assign(event="buy"))
+
+
+def test_a_log_of_other_columns_is_told_what_it_has_to_be(of_numbers: Path) -> None:
+    other = log_of(NUMBERS, NUMBERS, later=1).rename(columns={"item_id": "product"})
+    with pytest.raises(DataError, match="no column 'item_id'") as caught:
+        evaluate(of_numbers, other)
+    assert f"read by the recipe in {of_numbers}" in str(caught.value)
+    assert "`" not in str(caught.value), "nothing can be set here"
+
+
+def test_a_run_is_the_file_in_it(of_numbers: Path, tmp_path: Path) -> None:
+    assert evaluate(of_numbers.parent).to_json() == evaluate(of_numbers).to_json()
+    assert compare([of_numbers.parent]).files[0].path == str(of_numbers)
+    with pytest.raises(RunError, match=r"without model\.onnx; export the run first \(attnrec-exp"):
+        evaluate(tmp_path)
