@@ -40,8 +40,8 @@ class Checkpoints:
         """
         self.directory = unfinished_directory(run_directory)
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
-        for half_written in self.directory.glob(f".*{CHECKPOINT}"):  # by a process that was killed
-            half_written.unlink()
+        for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.epoch-*{CHECKPOINT}"):
+            half_written.unlink()  # by a process that was killed
         self._found = self._newest()
         self._written = time.monotonic()
 

@@ -1,5 +1,6 @@
 """Replacing a directory as a whole, and what is left of that where a process was killed."""
 
+import errno
 import glob
 import os
 import secrets
@@ -37,7 +38,7 @@ def replace_directory(target: Path) -> Iterator[Path]:
                 sync_file(path)
             sync_directory(fresh)
             if target.exists():
-                os.replace(target, old)
+                _move(target, old)
             # Killed here, a process leaves no directory under this name: see tidy_after_kill.
             os.replace(fresh, target)
             sync_directory(target.parent)
@@ -47,6 +48,17 @@ def replace_directory(target: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _move(directory: Path, to: Path) -> None:
+    try:
+        os.replace(directory, to)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A directory of the image of a container, which overlayfs does not rename.
+        shutil.copytree(directory, to, symlinks=True)
+        shutil.rmtree(directory)
 
 
 def work_directory(target: Path) -> Path:

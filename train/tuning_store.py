@@ -152,7 +152,7 @@ class TuningStore:
 
     def tidy(self) -> None:
         """Delete the directory, unless something is in it, ours or not."""
-        for half_written in self.directory.glob(".*.trial-*.safetensors"):
+        for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.trial-*.safetensors"):
             half_written.unlink(missing_ok=True)  # by a process that was killed
         with suppress(OSError):
             self.directory.rmdir()

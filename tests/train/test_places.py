@@ -66,12 +66,22 @@ def test_a_link_as_target_stays_and_the_run_lies_where_it_leads(
     assert Run.load(link).config.model == "popularity"
 
 
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0
-    if sys.platform == "linux"
-    else True,
-    reason="mounts need root, and Linux",
-)
+CAN_MOUNT = sys.platform == "linux" and not subprocess.run(["unshare", "-m", "true"]).returncode
+needs_mounts = pytest.mark.skipif(not CAN_MOUNT, reason="mounts need root, and Linux")
+
+
+def mounted(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """What a script of bash does where its mounts are its own."""
+    texts = [str(argument) for argument in arguments]
+    return subprocess.run(
+        ["unshare", "-m", "bash", "-ec", script, "-", *texts],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_mounts
 @pytest.mark.parametrize("name", ["run", "a run\\with blanks"])
 def test_a_mounted_target_is_refused_with_a_place_in_it(name: str, tmp_path: Path) -> None:
     volume, target = tmp_path / "volume", tmp_path / name
@@ -82,16 +92,33 @@ def test_a_mounted_target_is_refused_with_a_place_in_it(name: str, tmp_path: Pat
         "check_target(Path(sys.argv[1]) / 'run'); check_target(Path(sys.argv[1]))"
     )
     script = 'mount --bind "$1" "$2" && exec "$3" -c "$4" "$2"'
-    done = subprocess.run(
-        ["unshare", "-m", "bash", "-c", script, "-", volume, target, sys.executable, check],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = mounted(script, volume, target, sys.executable, check)
     assert done.returncode == 1
     assert "is a mount point, which cannot be replaced as a whole" in done.stderr
     assert f"such as --out {target / 'run'}" in done.stderr
     assert not list(volume.iterdir())
+
+
+@needs_mounts
+def test_a_run_of_the_image_of_a_container_is_replaced(tmp_path: Path) -> None:
+    """Overlayfs renames no directory that lies in a lower layer."""
+    for name in ("image/run", "upper", "work", "merged"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "image" / "run" / "config.json").write_text("of the image")
+    check = (
+        "from pathlib import Path; from attnrec.train.replacing import replace_directory\n"
+        "with replace_directory(Path('merged/run')) as fresh:\n"
+        "    (fresh / 'config.json').write_text('new')\n"
+    )
+    script = (
+        'cd "$1"; mount -t tmpfs none upper; mkdir upper/u upper/w; mount -t overlay none -o '
+        "lowerdir=image,upperdir=upper/u,workdir=upper/w merged || exit 77; "
+        '"$2" -c "$3"; cat merged/run/config.json; ls -A merged'
+    )
+    done = mounted(script, tmp_path, sys.executable, check)
+    if done.returncode == 77:
+        pytest.skip("no overlayfs here")
+    assert done.stdout.split() == ["newrun"], done.stderr
 
 
 def test_what_attnrec_and_desktops_leave_in_a_run_does_not_stop_the_next_one(
@@ -103,6 +130,7 @@ def test_what_attnrec_and_desktops_leave_in_a_run_does_not_stop_the_next_one(
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
         (tmp_path / "run" / name).write_text("of a file manager")
     (tmp_path / "run" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "run" / ".0123abcd.model.onnx").write_text("of an export that was killed")
     train(shop_log, COUNTS, out=tmp_path / "run")
     assert not (tmp_path / "run" / ".DS_Store").exists()
     (tmp_path / "run" / ".DS_Store.txt").write_text("of a person")
