@@ -17,7 +17,7 @@ IdArray = NDArray[np.int64] | NDArray[np.object_]
 _CANONICAL_INT = r"\A(?:0|-?[1-9][0-9]{0,18})\z"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodedIds:
     """One id column: the distinct ids and the code of each row."""
 

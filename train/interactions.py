@@ -20,7 +20,7 @@ EVENTS_FILE = "interactions.parquet"
 ITEMS_FILE = "items.parquet"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Interactions:
     """A prepared log. The events of user ``u`` are ``[offsets[u], offsets[u + 1])``, oldest first.
 
