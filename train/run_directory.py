@@ -1,6 +1,7 @@
 """Where a run is kept: its files, what may be replaced, what is unfinished. Needs no torch."""
 
 import os
+import re
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
@@ -62,7 +63,7 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
             f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
     if os.path.isdir(directory):
-        foreign = sorted({path.name for path in directory.iterdir()} - _OWN_FILES - OF_DESKTOPS)
+        foreign = sorted(filter(_is_foreign, (path.name for path in directory.iterdir())))
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
@@ -75,8 +76,15 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
     _check_unfinished(directory, resume=resume, tuning=tuning)
 
 
+def _is_foreign(name: str) -> bool:
+    """Whether a run directory may not hold it; a killed export leaves `.01234567.model.onnx`."""
+    return re.sub(r"\A\.[0-9a-f]{8}\.", "", name) not in _OWN_FILES and name not in OF_DESKTOPS
+
+
 def _check_writable(target: Path, unfinished: Path) -> None:
     """Make what will be made, and remove it: names too long and full tables are found as well."""
+    if os.path.isdir(target) and not os.access(target, os.W_OK):
+        raise RunError(f"{target} is not writable; name another `out`")
     for place in (work_directory(target), unfinished):
         try:
             if os.path.exists(place):
