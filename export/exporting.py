@@ -140,7 +140,7 @@ def check_exportable(
 ) -> None:
     """`ValueError` for a place or a profile that there is not, or a run that has no such file."""
     for place in (path, *reports_of(path)):
-        check_replaceable(place)
+        check_replaceable(place, "--out")
     for profile in profiles:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")

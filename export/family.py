@@ -137,7 +137,7 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
     for name in FAMILY:
         check_target(directory / name, resume=resume)
     for name in (_FIGURES, _PICTURE):
-        check_replaceable(directory / name)
+        check_replaceable(directory / name, "--out")
 
 
 def _unfit(config: TrainConfig, recipe: DataRecipe, *, allow_users: bool) -> str | None:
