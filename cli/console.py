@@ -140,7 +140,7 @@ def check_picture(path: Path) -> None:
     """Refuse, before anything is measured, a --plot that could not be written."""
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
         raise ValueError(f"--plot {path}: name a .png file in a directory that exists")
-    check_replaceable(path)
+    check_replaceable(path, "--plot")
 
 
 def fail(message: str, *, code: int = 2) -> None:
