@@ -92,7 +92,8 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     _OPTIONS.set(frozenset(name for parameter in parser.params for name in parameter.opts))
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        parser(args=arguments, prog_name=f"attnrec-{command.__name__}")
+        with clean_errors():  # also where help cannot be written
+            parser(args=arguments, prog_name=f"attnrec-{command.__name__}")
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,8 +103,11 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
 def _accept_any_text() -> None:
     """Titles hold any character, the encoding of the system may not (Windows, a C locale).
 
-    JSON lines are UTF-8 everywhere; a byte that is not becomes an id that is refused.
+    JSON lines are UTF-8 everywhere; a byte that is not becomes an id that is refused. A standard
+    input that is closed holds nothing.
     """
+    if sys.stdin is None:
+        sys.stdin = io.TextIOWrapper(io.BytesIO())
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -136,7 +140,7 @@ def check_picture(path: Path) -> None:
     """Refuse, before anything is measured, a --plot that could not be written."""
     if path.suffix != ".png" or not path.absolute().parent.is_dir():
         raise ValueError(f"--plot {path}: name a .png file in a directory that exists")
-    check_replaceable(path)
+    check_replaceable(path, "--plot")
 
 
 def fail(message: str, *, code: int = 2) -> None:

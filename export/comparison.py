@@ -12,7 +12,7 @@ ATTENTION_TOLERANCE = 1e-4
 """How far a weight, of 1 altogether, may lie from that of the model."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Truth:
     """What the reference says about one row of a call."""
 
@@ -32,7 +32,7 @@ class Truth:
     """The file scores only what a scan has found."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What the file says, ids turned back into rows: 0 where it returned padding."""
 

@@ -34,4 +34,4 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
     for name in FAMILY:
         check_target(directory / name, resume=resume)
     for name in (FIGURES, PICTURE):
-        check_replaceable(directory / name)
+        check_replaceable(directory / name, "`out`")

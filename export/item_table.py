@@ -39,7 +39,7 @@ class ItemTable(Protocol):
         """Scores (B, N + 1): table @ state + bias, of states (B, D) and a bias (N + 1,)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codes:
     """A rounded table: value = code x scale, one scale for each block of a row."""
 

@@ -40,7 +40,7 @@ class Limits:
 def check_place(path: str | Path, profiles: Sequence[str]) -> None:
     """`ValueError` for a profile that there is not, or a place that cannot be written."""
     for place in (path, *reports_of(path)):
-        check_replaceable(place)
+        check_replaceable(place, "`out`")
     for profile in profiles:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")

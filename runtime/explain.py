@@ -45,7 +45,7 @@ class Explanation:
         return [(place, self.contributions[place] / total) for place in positive[:n]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Question:
     """An item, and who asks for it after what."""
 

@@ -45,18 +45,23 @@ def replace_file(path: str | Path) -> Iterator[Path]:
     sync_directory(target.parent)
 
 
-def check_replaceable(path: str | Path) -> None:
-    """`ValueError` where `replace_file` could not write `path`: to be told before the work."""
+def check_replaceable(path: str | Path, option: str) -> None:
+    """`ValueError` where `replace_file` could not write `path`: to be told before the work.
+
+    option: what another file is named with.
+    """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
-        raise ValueError(f"{target.parent} is no folder; make it, or name another file")
-    if target.exists() and not target.is_file():
+        raise ValueError(
+            f"{target.parent} is no folder; make it, or name another file with {option}"
+        )
+    if os.path.exists(target) and not target.is_file():
         kind = "a folder" if target.is_dir() else "no ordinary file"
-        raise ValueError(f"{path} is {kind}; name a file that can be replaced")
+        raise ValueError(f"{path} is {kind}; name a file that can be replaced with {option}")
     if is_mount_point(target):
         raise ValueError(
             f"{path} is a mount point, which cannot be replaced; mount its folder instead, or "
-            "name another file"
+            f"name another file with {option}"
         )
     probe = _beside(target)
     try:
@@ -64,8 +69,7 @@ def check_replaceable(path: str | Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ValueError(
-            f"{target.parent} cannot be written ({error.strerror}), so there can be no "
-            f"{target.name} in it; name a file in another folder"
+            f"{target} cannot be written ({error.strerror}); name another file with {option}"
         ) from error
 
 

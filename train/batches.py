@@ -26,7 +26,7 @@ def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int, padding: in
     return torch.from_numpy(padded)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one step of training looks at."""
 

@@ -73,7 +73,7 @@ class Metrics:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranking:
     """Where the targets stand in the lists of those who were asked."""
 

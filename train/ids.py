@@ -25,7 +25,7 @@ _EXACT = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
 _AS_TEXT = "give `id_type=string`"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CodedIds:
     """One id column: the distinct ids and the code of each row."""
 

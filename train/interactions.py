@@ -18,7 +18,7 @@ from attnrec.train.ids import number_by_first_row
 from attnrec.train.run_directory import EVENTS_FILE, ITEMS_FILE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Interactions:
     """A prepared log. The events of user ``u`` are ``[offsets[u], offsets[u + 1])``, oldest first.
 

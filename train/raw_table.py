@@ -15,7 +15,7 @@ from attnrec.train.csv_lines import line_of_row
 _CHUNK_ROWS = 1 << 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RawTable:
     """Arrow columns of equal length, not yet checked."""
 

@@ -19,7 +19,7 @@ from attnrec.train.users import Users
 ItemIds = NDArray[np.int64] | NDArray[np.object_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
     """Items that can be recommended: those with a training event, most frequent first."""
 
@@ -38,7 +38,7 @@ class Catalogue:
         return len(self.item_ids)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sequences:
     """What a model may learn from: rows of the catalogue, flat, one slice per user."""
 
@@ -52,7 +52,7 @@ class Sequences:
     """Unix seconds of each event (n_events,); None: not known."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldOut:
     """The questions of an evaluation: raw ids, as a customer of the file would send them."""
 

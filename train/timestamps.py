@@ -29,7 +29,7 @@ _NOT_ISO = "is a number, not ISO 8601 text"
 _ISO_EXAMPLES = "2011-12-09, 2011-12-09 12:50:00.5, 2011-12-09T12:50:00+01:00"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Times:
     """The time of each row, once exact and once in seconds."""
 

@@ -60,7 +60,7 @@ class Trial:
         return asdict(self)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kept:
     """What a trial has learned."""
 

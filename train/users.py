@@ -10,7 +10,7 @@ from attnrec.train.interactions import Interactions
 Ids = NDArray[np.int64] | NDArray[np.object_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Users:
     """The users of a log; user r of a model, counted from 1, is user_ids[r - 1] of the log."""
 

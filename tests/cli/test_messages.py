@@ -41,7 +41,7 @@ NOT_OURS = "export/kit/"
 
 
 def options_of(command: str) -> set[str]:
-    app = typer.Typer()
+    app = typer.Typer(add_completion=False)
     app.command()(COMMANDS[command])
     parameters = typer.main.get_command(app).params
     return {name for p in parameters for name in (*p.opts, *p.secondary_opts)} | {"--help"}

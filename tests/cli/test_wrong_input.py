@@ -133,6 +133,35 @@ def test_ctrl_c_leaves_the_old_run_and_says_how_to_go_on(run, log, trained, tmp_
     assert len(Run.load(trained).metrics["epochs"]) > 1
 
 
+@pytest.mark.parametrize("words", ["--help", "--version", "{file} --history 001 --json"])
+def test_what_cannot_be_written_is_said_in_one_line(words, trained) -> None:
+    script = Path(sys.executable).with_name("attnrec-recommend")
+    line = f"{script} {words.format(file=trained / 'model.onnx')} > /dev/full"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: No space left on device")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_closed_standard_input_holds_no_history(trained) -> None:
+    script = Path(sys.executable).with_name("attnrec-recommend")
+    line = f"{script} {trained / 'model.onnx'} <&-"
+    result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_brackets_in_help_and_paths_are_printed_as_they_are(run, trained, tmp_path) -> None:
+    assert "Needs attnrec[tune]." in run("train", "--help").out
+    folder = shutil.copytree(trained, tmp_path / "run[bold]:smile:")
+    outcome = run("export", folder)
+    assert outcome.code == 0, outcome.err
+    assert f"{folder}/model.onnx" in outcome.err and f"{folder}/model.onnx" in outcome.out
+    table = run("evaluate", folder / "model.onnx", trained / "model.onnx")
+    assert "run[bold]:smile:" in table.out.replace("\n", "")
+    missing = run("train", "log[1].csv")
+    assert missing.err == "error: log[1].csv: there is no such file\n"
+
+
 def test_a_missing_extra_prints_the_install_line(tmp_path) -> None:
     code = (
         "import sys; sys.modules['typer'] = None\n"

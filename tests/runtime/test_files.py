@@ -60,7 +60,7 @@ def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) 
     link = tmp_path / "model.onnx"
     link.symlink_to(tmp_path / "disk" / "current.onnx")
     for text in ("first", "second"):
-        check_replaceable(link)
+        check_replaceable(link, "--out")
         with replace_file(link) as temporary:
             temporary.write_text(text)
         assert link.is_symlink() and (tmp_path / "disk" / "current.onnx").read_text() == text
@@ -71,12 +71,12 @@ def test_a_place_that_cannot_be_replaced_is_told_before_the_work(tmp_path: Path)
     os.mkfifo(tmp_path / "pipe")
     for path, message in (
         (tmp_path / "missing" / "a", "missing is no folder; make it"),
-        (tmp_path, "is a folder; name a file"),
+        (tmp_path, "is a folder; name a file that can be replaced with --out"),
         (tmp_path / "pipe", "is no ordinary file; name a file"),
         (tmp_path / ("x" * 250), "File name too long"),
     ):
         with pytest.raises(ValueError, match=message):
-            check_replaceable(path)
+            check_replaceable(path, "--out")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
@@ -95,7 +95,8 @@ def test_read_only_places_and_mounted_files_are_told_before_the_work(tmp_path: P
     check = (
         "from attnrec.runtime.files import check_replaceable as check\n"
         "for path in ('folder/file', 'new'):\n"
-        "    try:\n        check(path)\n    except ValueError as error:\n        print(error)\n"
+        "    try:\n        check(path, '--out')\n"
+        "    except ValueError as error:\n        print(error)\n"
     )
     done = subprocess.run(
         ["unshare", "-m", "bash", "-c", script, "-", sys.executable, check],
@@ -106,4 +107,6 @@ def test_read_only_places_and_mounted_files_are_told_before_the_work(tmp_path: P
     )
     mounted, read_only = done.stdout.splitlines()
     assert "folder/file is a mount point, which cannot be replaced" in mounted
-    assert f"{tmp_path} cannot be written (Read-only file system)" in read_only
+    assert "new cannot be written (Read-only file system); name another file with --out" in (
+        read_only
+    )
