@@ -41,7 +41,8 @@ def id_collection(name: str, ids: Any) -> tuple[Any, ...]:
     `ValueError` for a text, and for what has none.
     """
     plain = plain_list(ids)
-    if plain is None and isinstance(ids, Iterable) and not isinstance(ids, _BYTES_OR_TEXT):
+    no_list = (*_BYTES_OR_TEXT, np.ndarray)  # an array of no dimensions
+    if plain is None and isinstance(ids, Iterable) and not isinstance(ids, no_list):
         plain = [*ids]
     if plain is None:
         raise ValueError(f"{name} must be a list or a set of item ids, not {_show(ids)}")

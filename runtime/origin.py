@@ -54,7 +54,7 @@ class Origin:
             raise ValueError(f"n_threads must be a whole number from 1, not {n_threads!r}")
         if not isinstance(options["verify"], bool):
             raise ValueError(f"verify must be True or False, not {options['verify']!r}")
-        check_providers(options["providers"] or ())
+        check_providers(options["providers"])
         ids = id_collection("unavailable", unavailable)
         return cls(os.fsdecode(path), unavailable=ids, **options)
 

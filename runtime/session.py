@@ -21,16 +21,16 @@ one does instead of 1.6 (`benchmarks/request_path.py`)."""
 _with_threads: WeakSet[onnxruntime.InferenceSession] = WeakSet()
 
 
-def check_providers(providers: Sequence[Any]) -> None:
+def check_providers(providers: Sequence[Any] | None) -> None:
     """`ValueError` for one that is not here; onnxruntime would print and go on without it."""
-    if isinstance(providers, str):
-        raise ValueError(f"providers must be a list, not {providers!r}")
+    if not isinstance(providers, (list, tuple, type(None))):
+        raise ValueError(f"providers must be a list of names, not {repr(providers)[:60]}")
     here = onnxruntime.get_available_providers()
-    for provider in providers:
-        name = provider if isinstance(provider, str) else provider[0]
-        if name not in here:
+    for provider in providers or ():
+        name = provider[0] if isinstance(provider, tuple) and provider else provider
+        if not isinstance(name, str) or name not in here:
             raise ValueError(
-                f"no provider {name!r} in this onnxruntime; there are: {', '.join(here)}"
+                f"no provider {repr(name)[:60]} in this onnxruntime; there are: {', '.join(here)}"
             )
 
 

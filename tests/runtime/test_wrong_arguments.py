@@ -1,12 +1,16 @@
 """Each mistake is one ValueError that names the value, the limit and the remedy."""
 
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from attnrec.runtime import Recommender
+from attnrec.runtime import ModelFileError, Recommender
+
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 
 # Any of the three lists of a call; each must be refused in each place.
 NOT_A_LIST_OF_STRINGS: list[tuple[Any, list[str]]] = [
@@ -207,3 +211,40 @@ def test_after_a_refusal_the_recommender_answers_as_before(strings: Recommender)
         with pytest.raises(ValueError):
             strings.recommend(ids)
     assert strings.recommend(["NA"]) == before
+
+
+OF_NO_USE: list[Any] = [
+    None, 5, 1.5, True, "x", b"x", [1], ["a"], [[1]], [None], {"a": 1}, {1}, object(), iter([1]),
+    np.array(3), np.array([1.5]), np.datetime64("2020-01-01"), 2**70, -1, float("nan"), len,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["string", "int64", "users", "times"])
+def test_values_of_any_type_are_answered_or_refused_by_a_value_error(file: str) -> None:
+    path = FORMAT_1 / f"tiny-{file}.onnx"
+    recommender = Recommender.load(path)
+    ids = recommender.recommend([], 2, exclude_seen=False).item_ids
+    who = ["user", "user_tags", "timestamps", "request_time"]
+    lists = ["exclude", "candidates", "exclude_seen"]
+    calls: list[tuple[Any, dict[str, Any], list[str]]] = [
+        (recommender.recommend, {"history": ids}, ["history", "k", *lists, *who]),
+        (
+            recommender.recommend_batch,
+            {"histories": [ids]},
+            ["histories", "k", *lists, "users", "user_tags", "timestamps", "request_times"],
+        ),
+        (recommender.score, {"history": ids, "item_ids": ids}, ["history", "item_ids", *who]),
+        (recommender.explain, {"history": ids, "item_id": ids[0]}, ["history", "item_id", *who]),
+        (recommender.similar, {"item_id": ids[0]}, ["item_id", "k"]),
+        (
+            Recommender.load,
+            {"path": path},
+            ["path", "n_threads", "providers", "verify", "unavailable"],
+        ),
+        (Recommender.from_session, {}, ["session"]),
+    ]
+    for call, arguments, names in calls:
+        for name in names:
+            for value in OF_NO_USE:
+                with suppress(ValueError, ModelFileError):
+                    call(**{**arguments, name: value})
