@@ -183,7 +183,7 @@ class Service:
         return True
 
     def count_refusal(self, status: int, n_out: int) -> None:
-        """Count and log an answer to what is no whole request, or not to be read at all."""
+        """Count and log the answer to a head that is too large, or to a connection too many."""
         self.metrics.observe("other", status, 0.0)
         if self.access_log is not None:
             self.access_log.write("-", "other", status, 0.0, (0, n_out), self.served.version)

@@ -141,11 +141,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.transport.close()
 
-    def send_400_response(self, msg: str) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # else it is counted as a request
-            self._service.count_refusal(400, len(msg))
-        super().send_400_response(msg)
-
     def _rest(self) -> None:
         self._service.connections.rests(self)
         self.timeout_keep_alive_task = self.loop.call_later(

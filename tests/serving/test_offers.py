@@ -77,7 +77,9 @@ def test_many_small_headers_are_refused(strings) -> None:
         assert statuses_on(strings.raw(head + b"\r\n")) == [status]
 
 
-@pytest.mark.parametrize("sent", [b"PRI * HTTP/2.0\r\n\r\n", b"CONNECT a:80 HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"CONNECT a:80 HTTP/1.1\r\n\r\n"]
+)
 def test_what_cannot_be_passed_over_is_refused(strings, sent) -> None:
     assert statuses_on(strings.raw(sent)) == [400]
 
