@@ -10,8 +10,8 @@ MANY = 0.5
 def basket_note(metrics: Mapping[str, Any]) -> str | None:
     """A sentence for people where most held-out events have the time of the event before.
 
-    metrics: those of a run. The other split is offered only where it asks at least a quarter of the
-    users.
+    metrics: those of a run. The other split is offered only where it asks at least a quarter of
+    the users.
     """
     share = metrics.get("same_time_targets")
     if share is None or share <= MANY:
