@@ -10,8 +10,8 @@ MANY = 0.5
 def basket_note(metrics: Mapping[str, Any]) -> str | None:
     """A sentence for people where most held-out events have the time of the event before.
 
-    metrics: those of a run. The other split is offered only where it asks at least half of the
-    users.
+    metrics: those of a run. The other split is offered only where it asks at least a quarter of
+    the users.
     """
     share = metrics.get("same_time_targets")
     if share is None or share <= MANY:
@@ -21,6 +21,6 @@ def basket_note(metrics: Mapping[str, Any]) -> str | None:
         "to complete a basket"
     )
     n_users, n_asked = metrics["valid"]["n_users"], metrics.get("last_session_users", 0)
-    if n_asked < n_users / 2:
+    if n_asked < n_users / 4:
         return note
     return f"{note}; --split last-session asks for the next one"

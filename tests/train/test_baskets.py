@@ -21,7 +21,7 @@ def baskets(visits: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("visits", "offered"), [(1, False), (2, False), (3, True)])
-def test_last_session_is_offered_where_most_users_have_three_sessions(
+def test_last_session_is_offered_where_enough_users_have_three_sessions(
     visits: int, offered: bool, tmp_path: Path
 ) -> None:
     run = train(baskets(visits), TrainConfig("popularity"), out=tmp_path / "run")
