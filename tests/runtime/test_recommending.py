@@ -26,6 +26,15 @@ def test_seen_items_are_excluded_as_the_model_was_trained_unless_the_call_says_o
         assert has_seen(False) is True
 
 
+def test_what_was_seen_is_left_out_however_long_ago(strings: Recommender) -> None:
+    n_items = strings.info.n_items
+    first, other, *rest = strings.recommend([], n_items, exclude_seen=False).item_ids
+    history = [first, *[other] * strings.info.max_len]
+    answers = strings.recommend_batch([history], n_items, exclude_seen=True)
+    answers.append(strings.recommend(history, n_items, exclude_seen=True))
+    assert [sorted(answer.item_ids) for answer in answers] == [sorted(rest)] * 2
+
+
 def test_k_beyond_the_catalogue_returns_what_there_is(strings: Recommender) -> None:
     assert len(strings.recommend([], k=10**30)) == strings.info.n_items == 32
     assert len(strings.recommend(["NA"], k=33)) == 31
