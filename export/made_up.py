@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from attnrec.runtime import format as names
-from attnrec.runtime.arguments import LONGEST
 from attnrec.runtime.callers import Said
+from attnrec.runtime.format import LONGEST
 from attnrec.train.split import Catalogue
 from attnrec.train.users import Users
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime.format import LONGEST
+
 Ids = Sequence[int | str] | NDArray[Any]
 IdArray = NDArray[Any]
 
-LONGEST = 100_000
-"""Most ids in one list of a call."""
 
 _BYTES_OR_TEXT = (str, bytes, bytearray, memoryview)  # numbers and letters, but no ids
 _TYPES = {

@@ -36,6 +36,9 @@ GOLDEN_KEY = "attnrec.golden"
 VERSIONS_KEY = "attnrec.versions"
 SEAL_KEY = "attnrec.sha256"
 
+LONGEST = 100_000
+"""Most ids in one list of a call."""
+
 SCORE_TOLERANCE = "score_tolerance"
 """Entry of the parity report of a file that computes with rounded states."""
 

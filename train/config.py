@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
-from attnrec.runtime.arguments import LONGEST
+from attnrec.runtime.format import LONGEST
 from attnrec.train.checks import check_number, check_whole
 from attnrec.train.models import MODELS
 from attnrec.train.protocols import PROTOCOLS, SplitName

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
-from attnrec.runtime.arguments import LONGEST
 from attnrec.runtime.errors import DataError
+from attnrec.runtime.format import LONGEST
 from attnrec.train.interactions import Interactions
 from attnrec.train.protocols import Part, SplitName
 from attnrec.train.unseen import Unseen

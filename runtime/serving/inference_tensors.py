@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
-from attnrec.runtime.arguments import LONGEST
+from attnrec.runtime.format import LONGEST
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.serving.messages import MOST_ROWS, MOST_TAGS
 from attnrec.runtime.serving.problems import Refused

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from attnrec.runtime.arguments import LONGEST
-from attnrec.runtime.format import IdType
+from attnrec.runtime.format import LONGEST, IdType
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.runtime.serving.problems import Refused, wrong_value
 

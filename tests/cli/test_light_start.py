@@ -12,7 +12,7 @@ import pytest
 from attnrec.train.models import MODELS
 from attnrec.train.models.protocol import LearnedModel
 
-HEAVY = ("torch", "pandas", "pyarrow", "matplotlib", "onnx", "optuna", "sklearn")
+HEAVY = ("torch", "onnxruntime", "pandas", "pyarrow", "matplotlib", "onnx", "optuna", "sklearn")
 MOST_SECONDS = 1.5  # of processor time; 0.3 on an idle machine, where torch alone takes 1.4
 
 # A command as its script starts it. What it has imported and used is written when it ends.

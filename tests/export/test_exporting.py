@@ -14,7 +14,7 @@ import torch
 from attnrec.export import ParityReport, export
 from attnrec.export.ids import check_catalogue
 from attnrec.runtime import Recommender, RunError
-from attnrec.runtime.arguments import LONGEST
+from attnrec.runtime.format import LONGEST
 from attnrec.train import Run, TrainConfig, train, train_final
 from attnrec.train.split import Catalogue
 

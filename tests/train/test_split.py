@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.runtime import DataError
-from attnrec.runtime.arguments import LONGEST
+from attnrec.runtime.format import LONGEST
 from attnrec.train.evaluation import ask
 from attnrec.train.interactions import Interactions
 from attnrec.train.models.popularity import Popularity, PopularityConfig
