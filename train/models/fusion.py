@@ -3,12 +3,13 @@
     score(j) = table @ state + w log(r_j / sum(r) + floor) + v log(e_j / sum(e) + floor)
 
 The state is that of `sasrec`, r the decayed transitions of `markov-chain` from the newest 20
-events, e what is above 0 of `ease` from the newest `max_len` events, whatever their order. EASE
-could be given older events too: on three logs that gained nothing (benchmarks/accuracy/LOG.md,
-section 21). Added logarithms multiply probabilities, a product of experts (Hinton 2002, "Training
-products of experts by minimizing contrastive divergence", equation 1): an item needs a good score
-from all, and below the floor the counts decide nothing. Attention is trained by itself, the
-others are counted; validation chooses the history decay of the transitions, then w and v.
+events, e what is above 0 of `ease` from the newest `max_len` events, whatever their order. Older
+events for EASE as well changed validation NDCG@10 by -2, 0 and +1 % on three logs
+(benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply probabilities, a product of
+experts (Hinton 2002, "Training products of experts by minimizing contrastive divergence", equation
+1): an item needs a good score from all, and below the floor the counts decide nothing. Attention
+is trained by itself, the others are counted; validation chooses the history decay of the
+transitions, then w and v.
 """
 
 from collections.abc import Callable, Hashable, Sequence
