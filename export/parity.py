@@ -22,9 +22,9 @@ from attnrec.runtime.arguments import stack
 from attnrec.runtime.callers import Callers
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
+from attnrec.train.held_out import HeldOut
 from attnrec.train.reference import Reference
 from attnrec.train.run import Run
-from attnrec.train.split import HeldOut
 
 _BATCH = 64
 _TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10

@@ -9,8 +9,8 @@ import numpy as np
 from attnrec.export.limits import Limits
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.evaluation import Answers, ask, bootstrap_intervals, target_ranks, user_gains
+from attnrec.train.held_out import HeldOut
 from attnrec.train.run import Run
-from attnrec.train.split import HeldOut
 
 _K = 10
 

@@ -25,10 +25,11 @@ from attnrec.train.evaluation import (
     user_gains,
 )
 from attnrec.train.exported_file import exported_file
+from attnrec.train.held_out import HeldOut
 from attnrec.train.protocols import Part, SplitName
 from attnrec.train.read_table import Source
 from attnrec.train.slices import Masks, slice_figures, slice_masks
-from attnrec.train.split import HeldOut, Split
+from attnrec.train.split import Split
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
 from attnrec.train.evaluation import Metrics, evaluate_answers
 from attnrec.train.exported_file import exported_file
+from attnrec.train.held_out import HeldOut, ItemIds
 from attnrec.train.ids import IdArray, other_spelling
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import IdTypes, load_interactions
@@ -17,7 +18,7 @@ from attnrec.train.protocols import PROTOCOLS, Part, SplitName
 from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe, IdType
 from attnrec.train.run_directory import EVENTS_FILE
-from attnrec.train.split import HeldOut, ItemIds, Split, all_events, divide
+from attnrec.train.split import Split, all_events, divide
 from attnrec.train.unseen import Unseen, after_sequences, after_time
 
 

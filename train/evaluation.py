@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from attnrec.runtime import format as names
 from attnrec.runtime.recommendations import Recommendations
-from attnrec.train.split import HeldOut, ItemIds
+from attnrec.train.held_out import HeldOut, ItemIds
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.train.evaluation import bootstrap_intervals, user_gains
-from attnrec.train.split import Catalogue, HeldOut
+from attnrec.train.held_out import HeldOut
+from attnrec.train.split import Catalogue
 
 _LENGTHS = ((1, 5), (6, 20), (21, 50), (51, None))
 

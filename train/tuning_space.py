@@ -174,7 +174,7 @@ def check_tuning(config: TrainConfig, minutes: float) -> None:
         learned = [name for name, kind in MODELS.items() if kind.learns]
         raise ValueError(
             f"model {config.model} has no training to tune: train it without a search, "
-            f"or tune one that learns: {', '.join(learned)}"
+            f"or take a model that is trained: {', '.join(learned)}"
         )
     search_space(values_of(config, config.model_config(n_items=1)), given_by_hand(config))
     if find_spec("optuna") is None:

@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.train.evaluation import Metrics, Ranking, metrics_of, rank_targets, user_gains
+from attnrec.train.held_out import HeldOut
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.reference import Reference
-from attnrec.train.split import HeldOut, Split
+from attnrec.train.split import Split
 
 # Users who are asked after every epoch for what was trained on: 2 % of the training of sasrec on
 # the embedded log. Small logs have short epochs.

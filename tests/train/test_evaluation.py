@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.recommendations import Recommendations
 from attnrec.train.evaluation import Metrics, evaluate_answers, ranking_metrics
-from attnrec.train.split import HeldOut, ItemIds
+from attnrec.train.held_out import HeldOut, ItemIds
 
 CATALOGUE = np.arange(100, 140)
 CUTOFFS = (5, 10, 20)

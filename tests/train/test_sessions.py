@@ -19,7 +19,7 @@ from attnrec.train.evaluation import (
     target_ranks,
     user_gains,
 )
-from attnrec.train.split import HeldOut, ItemIds
+from attnrec.train.held_out import HeldOut, ItemIds
 
 LIBRARY = {"ndcg": nDCG, "hit_rate": Success, "recall": R}
 

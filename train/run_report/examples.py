@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.callers import Said
+from attnrec.train.held_out import HeldOut
 from attnrec.train.models.protocol import RecommenderModel
 from attnrec.train.reference import Reference, top_rows
-from attnrec.train.split import HeldOut
 from attnrec.train.validation import Validation
 
 _N_USERS = 6
