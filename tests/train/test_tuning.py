@@ -328,14 +328,8 @@ def test_what_is_damaged_is_refused(name: str, shop_log: pd.DataFrame, out: Path
 def test_a_model_that_counts_has_nothing_to_tune(
     model: str, shop_log: pd.DataFrame, out: Path
 ) -> None:
-<<<<<<< HEAD
-    with pytest.raises(
-        ValueError, match=f"model {model} has no training to tune: .* is trained: fusion, sasrec"
-    ):
-=======
     message = f"model {model} has no training to tune: .* is trained: fusion, sasrec"
     with pytest.raises(ValueError, match=message):
->>>>>>> h5
         tune(shop_log, TrainConfig(model), minutes=1, out=out)
 
 
