@@ -1,6 +1,7 @@
 """`attnrec-bench`: what model files cost on this machine. Runs on a device: needs no torch."""
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,11 @@ def bench(
     for path in paths:
         check_model_file(path)
     if against is not None:
-        from attnrec.train.run_directory import check_run  # a device need not have it
+        if find_spec("torch") is None:
+            raise ValueError(
+                "--against needs torch, which is not installed: pip install 'attnrec[train]'"
+            )
+        from attnrec.train.run_directory import check_run
 
         check_run(against)
     # Only here: it needs onnxruntime.

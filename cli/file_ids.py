@@ -25,11 +25,13 @@ class FileIds:
 
     def listed(self, text: str) -> list[int | str]:
         """Ids of "A, B,C". Blanks around an id belong to it only if the file knows it so."""
-        parts = [part for part in text.split(",") if part.strip()]
+        parts = text.split(",") if text.strip() else []
         if not self._is_text:
             return [self.one(part.strip()) for part in parts]
         return [
-            part if part == part.strip() or part in self._known else part.strip() for part in parts
+            part if part == part.strip() or part in self._known else part.strip()
+            for part in parts
+            if part.strip()
         ]
 
     def unknown(self, lists: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:

@@ -1,6 +1,7 @@
 """What is asked of a file: its profile, its place, what a smaller one may cost. Needs no torch."""
 
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,5 +68,11 @@ def check_kit_folder(folder: Path) -> None:
             f"{folder / 'kit'}"
         )
     above = next(place for place in target.parents if place.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ValueError(f"{above} cannot be written; name a folder for the kit elsewhere")
+    trial = above / f".{secrets.token_hex(4)}.{folder.name}"
+    try:  # permissions alone do not tell: root may write to /proc, and cannot
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise ValueError(
+            f"{above} cannot be written; name a folder for the kit elsewhere ({error.strerror})"
+        ) from error

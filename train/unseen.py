@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from attnrec.train.interactions import Interactions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unseen:
     """Where the events begin that a model has not seen."""
 

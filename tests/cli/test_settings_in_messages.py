@@ -61,7 +61,7 @@ def test_a_setting_of_the_model_is_one_for_set(run, shop, tmp_path) -> None:
 def test_a_log_given_to_a_run_that_has_one_is_called_a_log(run, shop, tmp_path) -> None:
     outcome = run("train", shop, "--final", tmp_path)
     assert outcome.code == 2 and "--data" not in outcome.err
-    assert f"so the log {shop} cannot be given with it" in outcome.err
+    assert "so DATA cannot be given with it: leave it out" in outcome.err
 
 
 def test_a_run_can_be_evaluated_as_it_is_exported(run, shop, tmp_path) -> None:

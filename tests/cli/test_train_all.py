@@ -23,8 +23,8 @@ QUICK = ["--model", "all", "--epochs", "1", "--threads", "1", "-q"]
 # What this log is not made for: it has no titles, nobody may know its users, nobody has an item
 # twice.
 LEFT_OUT = {
-    "user-item-attention": "user ids; allow that with --allow-users",
-    "neumf": "user ids; allow that with --allow-users",
+    "user-item-attention": "user ids; allow that with `allow_users`",
+    "neumf": "user ids; allow that with `allow_users`",
     "personal-frequency": "without --repeats",
     "content-based": "neither titles nor attributes",
 }

@@ -104,7 +104,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--model", "popularity", "--tune", "1"), "model popularity counts"),
+        (("--model", "popularity", "--tune", "1"), "model popularity has no training to tune"),
         (("--model", "all", "--tune", "1"), "so --tune cannot be given with it"),
         (("--final", "RUN", "--tune", "1"), "so --tune cannot be given with it"),
         (("--tune", "0"), "tune must be a number above 0, not 0.0"),
