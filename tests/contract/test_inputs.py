@@ -152,8 +152,10 @@ def test_a_model_of_tags_is_refused_on_a_log_without_any(tables, tmp_path, monke
 def test_a_log_without_tags_is_measured_with_a_warning(
     tables, tmp_path, monkeypatch, caplog
 ) -> None:
-    run = trained(asking("user_tags"), tables, tmp_path, monkeypatch)
+    events, *described = tables
+    events = events.assign(timestamp=1_600_000_000 + 3600 * events["timestamp"])
+    run = trained(asking("user_tags"), (events, *described), tmp_path, monkeypatch)
     export(run, tmp_path / "model.onnx")
-    later = tables[0].assign(timestamp=tables[0]["timestamp"] + 10_000)
+    later = events.assign(timestamp=events["timestamp"] + 100_000_000)
     evaluate(tmp_path / "model.onnx", later)
     assert "looks at user_tags, and this log has none" in caplog.text
