@@ -43,6 +43,7 @@ SETTINGS = [
 COMMAND = """
 import os, signal, sys
 from attnrec.cli import train as command
+from attnrec.cli import train_runs as runs
 from attnrec.train import checkpoint
 from attnrec.train.models.sasrec import SASRec
 
@@ -69,7 +70,7 @@ if at == "loss":
         return loss(model, batch)
     SASRec.training_loss = training_loss
 
-class Watched(command.TrainingProgress):
+class Watched(runs.TrainingProgress):
     def on_step(self, epoch, step, n_steps, loss):
         if at == "step" and (epoch, step) == (2, 2):
             happen(what)
@@ -78,7 +79,7 @@ class Watched(command.TrainingProgress):
         if at == "epoch" and record.epoch == 2:
             happen(what)
 
-command.TrainingProgress = Watched
+runs.TrainingProgress = Watched
 command.main()
 """
 
@@ -101,7 +102,7 @@ def as_rank(rank: int, n: int, port: int, target: Callable[..., None], arguments
 def start(target: Callable[..., None], *arguments: Any, n: int = 2) -> list[int | None]:
     """Exit codes of `n` processes, by rank; negative where a signal ended one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["attnrec.cli.train", "torch._dynamo", __name__])
+    context.set_forkserver_preload(["attnrec.cli.train_runs", "torch._dynamo", __name__])
     port = free_port()
     processes = [
         context.Process(target=as_rank, args=(rank, n, port, target, arguments))
