@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnrec.runtime.serving import app
-from attnrec.runtime.serving.server import token_of
+from attnrec.runtime.serving.token_file import token_of
 
 COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
 TOKEN = "tok-5e9c1f-0123456789abcdef"

@@ -287,7 +287,9 @@ def test_a_full_disk_at_the_end_costs_no_training(shop: Shop, unbroken: tuple[by
 def test_a_target_that_cannot_be_written_is_refused_before_the_log_is_read(log: Path) -> None:
     with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
         folder = Path(name)
-        shop = Shop(folder, folder / "no such log")
+        log = folder / "log.csv"
+        log.write_text("no columns of a log")  # what reading it would say
+        shop = Shop(folder, log)
         (folder / "messages").write_text("")
         (folder / "messages").chmod(0o666)
         folder.chmod(0o555)
@@ -295,4 +297,4 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_log_is_read(log: 
         assert f"{folder} is not writable; name another --out" in shop.messages
         folder.chmod(0o755)
         assert shop.train("--resume") == 2
-        assert "no such log" in shop.messages
+        assert "user_id" in shop.messages

@@ -14,11 +14,10 @@ from attnrec.train.batches import left_pad
 from attnrec.train.interactions import Interactions
 from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import (
-    Attention,
     AttentionPool,
     AttentionPoolConfig,
-    Query,
 )
+from attnrec.train.models.learned_configs import Attention, Query
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig

@@ -14,7 +14,7 @@ import pytest
 from attnrec.runtime.errors import RunError
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.replacing import replace_directory
-from attnrec.train.run import MODEL_FILE, check_target, reports_of
+from attnrec.train.run_directory import MODEL_FILE, check_target, reports_of
 
 COUNTS = TrainConfig("popularity")
 
@@ -88,7 +88,7 @@ def test_a_mounted_target_is_refused_with_a_place_in_it(name: str, tmp_path: Pat
     volume.mkdir()
     target.mkdir()
     check = (
-        "import sys; from pathlib import Path; from attnrec.train.run import check_target; "
+        "import sys; from pathlib import Path; from attnrec.train.run_directory import check_target; "
         "check_target(Path(sys.argv[1]) / 'run'); check_target(Path(sys.argv[1]))"
     )
     script = 'mount --bind "$1" "$2" && exec "$3" -c "$4" "$2"'
@@ -176,5 +176,5 @@ def test_a_run_that_was_moved_aside_by_a_killed_process_comes_back(tmp_path: Pat
 
 
 def test_a_name_that_is_too_long_is_refused_before_the_training(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"name another --out \(File name too long\)"):
+    with pytest.raises(RunError, match=r"name another `out` \(File name too long\)"):
         check_target(tmp_path / ("x" * 250))

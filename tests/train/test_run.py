@@ -238,7 +238,7 @@ def test_a_directory_with_other_files_is_refused_and_left_alone(
     shop_log: pd.DataFrame, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
-    with pytest.raises(RunError, match=r"thesis\.tex.*--out"):
+    with pytest.raises(RunError, match=r"thesis\.tex.*`out`"):
         train(shop_log, SMALL, out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -256,7 +256,7 @@ def test_a_target_that_cannot_be_is_refused(
 
 
 def test_a_target_whose_name_is_no_unicode_is_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="not valid Unicode; name another --out"):
+    with pytest.raises(RunError, match="not valid Unicode; name another `out`"):
         check_target(tmp_path / os.fsdecode(b"caf\xe9"))
 
 

@@ -88,7 +88,7 @@ def test_a_final_file_is_asked_only_for_what_came_after_its_log(files) -> None:
 
 def test_a_log_with_another_row_is_still_the_log_of_the_training(files) -> None:
     _, final = files
-    with pytest.raises(ValueError, match=r"all 80 users .* not after .* that .*has seen.*--data"):
+    with pytest.raises(ValueError, match=r"all 80 users .* not after .* that .*has seen.*`data`"):
         evaluate(final, ONE_MORE_ROW)
     with pytest.raises(ValueError, match="not after"):
         compare([final], ONE_MORE_ROW)
