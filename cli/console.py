@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ out = Console(highlight=False, markup=False, emoji=False)
 # The options of the command that runs, such as "--user-col".
 _OPTIONS: ContextVar[frozenset[str]] = ContextVar("options", default=frozenset())
 # How the library names a setting: `user_col`, or with a value `ease=false`.
-_SETTING = re.compile(r"`([a-z]\w*)(?:=([^`\s]+))?`")
+_SETTING = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 
 
 def say(message: str) -> None:
@@ -47,9 +48,9 @@ def with_options(message: str) -> str:
         name, value = match.groups()
         own = "--" + name.replace("_", "-")
         if own in _OPTIONS.get():
-            return own if value is None else f"{own} {value}"
+            return own if value is None else f"{own} {shlex.quote(value)}"
         if value is not None and "--set" in _OPTIONS.get():
-            return f"--set {name}={value}"
+            return f"--set {shlex.quote(f'{name}={value}')}"
         return match[0]
 
     return _SETTING.sub(option, message)

@@ -88,14 +88,15 @@ def test_a_mounted_target_is_refused_with_a_place_in_it(name: str, tmp_path: Pat
     volume.mkdir()
     target.mkdir()
     check = (
-        "import sys; from pathlib import Path; from attnrec.train.run_directory import check_target; "
+        "import sys; from pathlib import Path\n"
+        "from attnrec.train.run_directory import check_target\n"
         "check_target(Path(sys.argv[1]) / 'run'); check_target(Path(sys.argv[1]))"
     )
     script = 'mount --bind "$1" "$2" && exec "$3" -c "$4" "$2"'
     done = mounted(script, volume, target, sys.executable, check)
     assert done.returncode == 1
     assert "is a mount point, which cannot be replaced as a whole" in done.stderr
-    assert f"such as --out {target / 'run'}" in done.stderr
+    assert f"such as `out={target / 'run'}`" in done.stderr
     assert not list(volume.iterdir())
 
 
