@@ -33,7 +33,7 @@ def main() -> None:
     """Write the figures as JSON."""
     file = sys.argv[1]
     with suppress(ImportError):  # without the extra [serve]: its modules are not counted
-        import_module("attnrec.cli.serve")
+        import_module("attnrec.cli.serve_run")
     kept = [_tested(file)]
     served = resident_mb()
     kept.append(_tested(file))

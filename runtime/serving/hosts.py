@@ -48,11 +48,11 @@ class Hosts:
         if found is None:
             return False
         host = _plain(found[1] or found[2])
-        if host in self._names:
+        if host == "localhost" or host in self._names:
             return True
         if _is_address(host):
             return self._any_address or ipaddress.ip_address(host).is_loopback
-        return host != "" and "." not in host and found[1] is None
+        return found[2] is not None and "." not in found[2]  # "x." is a name of the internet
 
 
 def hosts_in(text: str) -> list[str]:

@@ -155,7 +155,7 @@ def test_a_provider_that_is_not_here_is_refused(providers: list[Any], string_pat
 
 
 def test_providers_are_a_list(string_path: Path, strings: Recommender) -> None:
-    with pytest.raises(ValueError, match="must be a list, not 'CPUExecutionProvider'"):
+    with pytest.raises(ValueError, match="must be a list of names, not 'CPUExecutionProvider'"):
         Recommender.load(string_path, providers="CPUExecutionProvider")
     some: list[Any] = [None, [], ["CPUExecutionProvider"], [("CPUExecutionProvider", {})]]
     for providers in some:
