@@ -336,7 +336,7 @@ def test_a_token_is_asked_for_and_kept_in_memory_alone(
 def test_another_model_after_a_reload_is_noticed(visit, start, data, tmp_path) -> None:
     path, coming = tmp_path / "model.onnx", tmp_path / "next"
     shutil.copy(data / "tiny-string.onnx", path)
-    server = start(path)
+    server = start(path, "--allow-change")
     page = visit(server, link(HISTORY), console="422")
     expect(page.locator(".reason")).to_have_count(3)
     # The ids of the last one are numbers: the history means nothing to it.
