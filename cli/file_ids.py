@@ -67,7 +67,8 @@ def counts(lists: Mapping[str, list[Any]], unknown: Mapping[str, list[Any]]) -> 
     lines = []
     for name, ids in lists.items():
         missing = unknown.get(name, [])
-        n_known = sum(item_id not in missing for item_id in ids)
+        gone = set(missing)
+        n_known = sum(item_id not in gone for item_id in ids)
         named = ", ".join(map(repr, missing[:_NAMED])) + ", ..." * (len(missing) > _NAMED)
         not_known = f"; not {named}" if missing else ""
         lines.append(f"{name}: the file knows {n_known} of {len(ids)} ids{not_known}")

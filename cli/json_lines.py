@@ -7,7 +7,7 @@ from typing import Any
 
 from attnrec.cli.console import fail
 from attnrec.cli.file_ids import FileIds
-from attnrec.runtime import Recommendations, Recommender
+from attnrec.runtime import ModelFileError, Recommendations, Recommender
 from attnrec.runtime.arguments import Ids
 from attnrec.runtime.format import CALLER_INPUTS
 
@@ -61,7 +61,11 @@ def _answer_line(
     reasons = reasons_for(recommender, history, answer, who) if why else None
     given = {"history": history, **request}
     lists = {name: given[name] for name in _LISTS if given.get(name)}
-    return as_dict(answer, reasons, unknown_in(ids, lists, answer))
+    try:
+        unknown_ids = unknown_in(ids, lists, answer)
+    except ModelFileError:  # replaced since it was loaded; the answer counts all the same
+        unknown_ids = {}
+    return as_dict(answer, reasons, unknown_ids)
 
 
 def unknown_in(

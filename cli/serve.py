@@ -46,7 +46,10 @@ def serve(
         int, typer.Option(min=1, help="Most bytes of a request; a larger one gets 413.")
     ] = Limits.max_body,
     deadline: Annotated[
-        float, typer.Option(min=0.01, help="Seconds of computing after which a request gets 503.")
+        float,
+        typer.Option(
+            min=0.01, max=86400, help="Seconds of computing after which a request gets 503."
+        ),
     ] = Limits.deadline,
     keep_alive: Annotated[
         int,

@@ -12,6 +12,8 @@ from attnrec.runtime.callers import Callers, Said
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_info import ModelInfo
 
+_LONGEST = 2**20  # characters; attnrec writes about 10,000
+
 Run = Callable[[IdArray, IdArray, IdArray, int, dict[str, IdArray]], list[Any]]
 """history (1, T), exclude (1, X), candidates (1, C), k, who asks -> the outputs of the graph."""
 
@@ -22,6 +24,8 @@ def check_golden(text: str, info: ModelInfo, run: Run) -> int:
     text: the metadata entry. `SelfTestError` names the first answer that comes out differently.
     """
     try:
+        if len(text) > _LONGEST:
+            raise ValueError(f"{len(text)} characters, above the limit of {_LONGEST}")
         golden = json.loads(text)
         for number, vector in enumerate(golden, start=1):
             _check_vector(f"{number} of {len(golden)}", vector, info, run)

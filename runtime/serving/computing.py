@@ -6,6 +6,7 @@ threads, so that health and refusals are answered meanwhile; with several of the
 """
 
 import asyncio
+import logging
 import queue
 import threading
 import time
@@ -27,6 +28,8 @@ from attnrec.runtime.serving.problems import (
     ClientGone,
     Refused,
 )
+
+logger = logging.getLogger(__name__)
 
 Call = Callable[[], bytes]
 _Work = tuple[Call, Mapping[str, Any], asyncio.Future[bytes | Exception]]
@@ -75,7 +78,11 @@ class Computing:
             )
             raise Refused(503, detail, headers={"Retry-After": "1"}) from error
         except ModelFileError as error:  # titles and item vectors are read when first wanted
-            detail = "this needs the file, and on disk is another one by now: reload the server"
+            logger.warning("%s", error)
+            detail = (
+                "this needs the file that is served, which is no longer in its place: put it "
+                "back, or reload the server with the file that is there"
+            )
             raise Refused(503, detail) from error
         except asyncio.CancelledError:
             raise Refused(503, STOPS, headers=CLOSE) from None

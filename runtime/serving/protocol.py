@@ -37,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
     _head = 0
     _in_head = False
+    _in_body = False
     _held = False
     _reading: RequestResponseCycle | None = None
 
@@ -64,15 +65,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._service.connections.is_used(self)
         self._unset_keepalive_if_required()
         self._head += len(data)
+        in_body = self._in_body
         self._feed(data)
+        if self.transport.is_closing():
+            return
         if self.cycle is not None and not self.cycle.response_complete:  # the head is here
             self._wait_for_body(self.cycle)
-        elif self.transport.is_closing():
-            pass
+            if self._in_head:  # of the next request: it waits in the system for this answer
+                self.flow.pause_reading()
+        elif self._in_body:  # of a request that has had its answer
+            self._head = 0
+        elif in_body and not self._in_head:  # that body is here
+            self._stop_waiting()
+            self._rest()
         elif self._head > LARGEST_HEAD or len(self.headers or ()) > MOST_HEADERS:
             self._refuse_head()
         elif self._late is None:
-            self._late = self.loop.call_later(READ_SECONDS, self.transport.close)
+            self._close_if_late()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -82,7 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():  # comes again without the offer
             return
-        self._in_head = False
+        self._in_head, self._in_body = False, True
         # A large head may have come in one piece, with a body behind it.
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size <= LARGEST_HEAD and len(self.headers) <= MOST_HEADERS:
@@ -95,6 +104,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
+            self._in_body = False
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -105,9 +115,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.timeout_keep_alive_task is None:
             return
-        if self._in_head:  # a part of the next one came meanwhile
+        if self._in_head or self._in_body:  # more of this one, or of the next, is to come
             self._unset_keepalive_if_required()
-            self._late = self.loop.call_later(READ_SECONDS, self.transport.close)
+            self._stop_waiting()
+            self._close_if_late()
         else:
             self._service.connections.rests(self)
 
@@ -126,6 +137,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn does so only where there was no error
         self._stop_waiting()
         self._stop_waiting_for_reader()
         self._service.connections.is_used(self)
@@ -140,6 +152,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close it; nothing is being answered."""
         self._unset_keepalive_if_required()
         self.transport.close()
+
+    def _close_if_late(self) -> None:
+        self._late = self.loop.call_later(READ_SECONDS, self.transport.close)
 
     def _rest(self) -> None:
         self._service.connections.rests(self)

@@ -26,8 +26,9 @@ class ReadOnce(Generic[Content]):
         """
         with self._lock:
             if self._content is None or (self._content.done() and self._content.exception()):
-                self._content = Future()
-                threading.Thread(target=self._fill, args=(self._content,), daemon=True).start()
+                content = Future[Content]()
+                threading.Thread(target=self._fill, args=(content,), daemon=True).start()
+                self._content = content  # only where the thread did start
             content = self._content
         deadline = current.deadline
         try:

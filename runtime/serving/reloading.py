@@ -74,24 +74,25 @@ class Reloading:
         Whatever goes wrong is reported (log, `failure`, metrics), and the next call tries again.
         """
         async with self._lock:
-            loop, before = asyncio.get_running_loop(), self._service.served.recommender
-            try:
-                load = partial(self._source.load_after, before)
-                served, n_unavailable = await loop.run_in_executor(None, load)
-                failure = served.fault
-            except Exception as error:
-                failure = str(error) or type(error).__name__
-                logger.debug("not reloaded", exc_info=True)
-            self.failure = failure
-            if failure is not None:
-                self._service.metrics.reloads["failure"] += 1
-                logger.error(
-                    "not reloaded: %s; still serving %s", failure, self._service.served.version
-                )
-                return
-            self._service.served, self.n_unavailable = served, n_unavailable
-            self._service.metrics.reloads["success"] += 1
-            del before, load
-            gc.collect()  # the old file goes now, not when the collector happens to look
+            self.failure = failure = await self._replace()
+            gc.collect()  # what is not served goes now, not when the collector looks
             release_free_memory()
-            logger.warning("serving %s now, process %d", served.version, os.getpid())
+            version = self._service.served.version
+            if failure is None:
+                self._service.metrics.reloads["success"] += 1
+                logger.warning("serving %s now, process %d", version, os.getpid())
+            else:
+                self._service.metrics.reloads["failure"] += 1
+                logger.error("not reloaded: %s; still serving %s", failure, version)
+
+    async def _replace(self) -> str | None:
+        """Change to the file that is there now; else why not."""
+        load = partial(self._source.load_after, self._service.served.recommender)
+        try:
+            served, n_unavailable = await asyncio.get_running_loop().run_in_executor(None, load)
+        except Exception as error:
+            logger.debug("not reloaded", exc_info=True)
+            return str(error) or type(error).__name__
+        if served.fault is None:
+            self._service.served, self.n_unavailable = served, n_unavailable
+        return served.fault

@@ -87,7 +87,8 @@ class Pages:
         if len(query) > LONGEST_QUERY:
             detail = f"q: {len(query)} characters, the limit is {LONGEST_QUERY}; search for less"
             raise Refused(422, detail, field="q", limit=LONGEST_QUERY)
-        if not (limit.isascii() and limit.isdigit()) or not 1 <= int(limit[:9]) <= MOST_FOUND:
+        is_number = limit.isascii() and limit.isdigit() and len(limit) < 10
+        if not is_number or not 1 <= int(limit) <= MOST_FOUND:
             detail = f"limit: {limit[:60]!r} is no whole number from 1 to {MOST_FOUND}"
             raise Refused(422, detail, field="limit", value=limit[:60], limit=MOST_FOUND)
         served = self._service.served

@@ -2,7 +2,12 @@
 
 import http.client
 import resource
+import socket
+import struct
 import time
+from pathlib import Path
+
+import pytest
 
 from attnrec.runtime.serving.computing import Limits
 
@@ -61,6 +66,49 @@ def test_a_part_of_a_head_is_waited_for_5_seconds_only(start) -> None:
     assert connection.recv(65536) == b""
     connection.close()
     assert time.monotonic() - begun < Limits.keep_alive - 30
+
+
+REFUSED = (
+    b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
+
+
+def test_a_connection_whose_body_was_refused_is_closed_like_any_other(start) -> None:
+    server = start("tiny-string", "--keep-alive", 1)
+    for length, body in ((10, b"0123456789"), (100_000, b"a part")):
+        connection = server.raw(REFUSED % length)
+        assert b" 415 " in connection.recv(65536)
+        connection.sendall(body)
+        assert connection.recv(65536) == b""
+        connection.close()
+
+
+def test_the_rest_of_a_refused_body_is_passed_over_however_long_it_is(start) -> None:
+    server = start("tiny-string")
+    connection = server.raw(REFUSED % 200_000)
+    assert b" 415 " in connection.recv(65536)
+    for _ in range(4):
+        connection.sendall(b"x" * 50_000)
+        time.sleep(0.05)
+    connection.sendall(HEALTH)
+    assert b" 200 OK" in connection.recv(65536)
+    connection.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_connections_that_are_reset_leave_nothing_behind(start) -> None:
+    server = start("tiny-string")
+    headers = b"".join(b"x%d: %s\r\n" % (n, b"y" * 200) for n in range(240))
+    request = HEALTH[:-2] + headers + b"\r\n"
+    before = server.metric("process_resident_memory_bytes")
+    for _ in range(300):  # 15 MB of heads, and as much again in what is made of them
+        connection = server.raw(request)
+        reset = struct.pack("ii", 1, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        connection.recv(65536)
+        connection.close()
+    assert server.metric("process_resident_memory_bytes") - before < 10 * 2**20
 
 
 def test_refusals_of_heads_and_connections_are_counted_and_logged(start, tmp_path) -> None:
