@@ -46,6 +46,8 @@ def with_options(message: str) -> str:
 
     def option(match: re.Match[str]) -> str:
         name, value = match.groups()
+        if value == "''":  # nothing, as a person writes it
+            value = ""
         own = "--" + name.replace("_", "-")
         if own in _OPTIONS.get():
             return own if value is None else f"{own} {shlex.quote(value)}"

@@ -17,7 +17,6 @@ from attnrec.cli.console import (
     run_command,
     set_verbosity,
 )
-from attnrec.cli.modes import refuse_idle
 from attnrec.runtime.files import check_model_file
 from attnrec.train.exported_file import exported_file
 from attnrec.train.protocols import Part, SplitName
@@ -25,7 +24,6 @@ from attnrec.train.sources import check_files
 
 
 def evaluate(
-    context: typer.Context,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Model files, or runs. Default: attnrec-run"),
@@ -66,9 +64,8 @@ def evaluate(
     tells everything, slices included.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    refuse_idle(
-        context, {"slices": (not as_json, "the table for people; --json tells the slices anyway")}
-    )
+    if slices and as_json:
+        raise ValueError("--json tells the slices anyway: leave --slices out")
     paths = files or [Path("attnrec-run")]
     if plot is not None:
         check_picture(plot)

@@ -1,6 +1,7 @@
 """What `attnrec-export` prints: the file and its price, or why there is none."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,8 @@ def print_success(
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")
     history = FileIds(recommender).as_option
-    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {target} --history {history}")
+    file = shlex.quote(str(target))
+    say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {file} --history {history}")
 
 
 def cost_table(costs: Sequence[ProfileCost]) -> Table:

@@ -35,6 +35,8 @@ def train_from(given: Mapping[str, Any], target: Path) -> Run:
 
 def _on_given_log(run: Run, given: Mapping[str, Any]) -> Run:
     """The log is read as that of the run was."""
+    if given["users"] is not None and not run.recipe.tag_cols:
+        raise ValueError(f"the run {run.directory} reads no tags of users: leave --users out")
     source = fetched(given["data"], quiet=given["quiet"])
     try:
         with err.status("reading the log"):

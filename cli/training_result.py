@@ -1,6 +1,7 @@
 """What `attnrec-train` prints when it is done."""
 
 import json
+import shlex
 from typing import Any
 
 from attnrec.cli.console import say
@@ -33,9 +34,10 @@ def print_result(run: Run, *, as_json: bool) -> None:
     if "tuning" in metrics and not run.split.final:
         print_tuning(metrics["tuning"])
     _print_figures(run)
-    export = f"attnrec-export {run.directory}"
+    directory = shlex.quote(str(run.directory))
+    export = f"attnrec-export {directory}"
     if aware := metrics.get("quantize_aware"):
-        export = f"attnrec-export {run.directory} --quantize {aware['profile']}"
+        export = f"attnrec-export {directory} --quantize {aware['profile']}"
     say(f"run written to {run.directory}. Next: {export}")
     if report is not None:
         say(f"report for people: {report}")

@@ -31,7 +31,7 @@ class Limits:
         for name in ("min_overlap", "max_ndcg_loss"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
-                raise ValueError(f"{name} must be a share from 0 to 1, not {share}")
+                raise ValueError(f"`{name}` must be a share from 0 to 1, not {share}")
 
     def overlap_of(self, profile: str) -> float:
         """The least overlap for a profile."""
@@ -40,7 +40,8 @@ class Limits:
 
 def check_place(path: str | Path, profiles: Sequence[str]) -> None:
     """`ValueError` for a profile that there is not, or a place that cannot be written."""
-    for place in (path, *reports_of(path)):
+    check_replaceable(path, "`out`")
+    for place in reports_of(path):
         check_replaceable(place, "`out`")
     for profile in profiles:
         if profile not in PROFILES:
@@ -51,7 +52,7 @@ def check_most(limits: Mapping[str, float | None]) -> None:
     """`ValueError` for a largest size or time that nothing can keep."""
     for name, most in limits.items():
         if most is not None and not most > 0:
-            raise ValueError(f"{name} must be above 0, not {most}")
+            raise ValueError(f"`{name}` must be above 0, not {most}")
 
 
 def check_kit_folder(folder: Path) -> None:

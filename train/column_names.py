@@ -32,7 +32,7 @@ def check_csv_header(name: str, header: list[str], wanted: Mapping[str, str]) ->
     data = [name for name in header if _is_data(name)]
     is_numbered = data == [str(place) for place in range(len(data))]  # by pandas
     # Wanted by the name of a number, the columns are there, and the first event would be lost.
-    if data and not is_numbered and (not found or found & set(data)):
+    if data and not is_numbered and (found & set(data) or (not found and len(data) > 1)):
         shown = ", ".join(map(repr, header[:30]))
         raise DataError(
             f"{name}: the file seems to have no header line, its first line is {shown}; put a "

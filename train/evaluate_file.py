@@ -164,7 +164,7 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log
     # These only matter for learning: another log need not have every type of event, nor tables.
     recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
     # Among text ids, another log may hold those alone that look like numbers.
-    as_in_file = IdTypes(_at_least(info.user_id_type), _at_least(info.id_type))
+    as_in_file = IdTypes(_at_least(info.user_id_type, recipe), _at_least(info.id_type, recipe))
     try:
         log, report = load_interactions(data, recipe, of_run=as_in_file)
     except DataError as error:
@@ -177,9 +177,9 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log
     return Log(log, report.time_unit != "order")
 
 
-def _at_least(kind: str | None) -> IdType:
+def _at_least(kind: str | None, recipe: DataRecipe) -> IdType:
     """How to read ids for a file that has ids of this kind, or no such ids."""
-    return "string" if kind == "string" else "auto"
+    return "string" if "string" in (kind, recipe.id_type) else "auto"
 
 
 def _spelled_as_in(path: str | Path, log: Interactions) -> Interactions:

@@ -14,6 +14,7 @@ from typing import IO
 from attnrec.runtime.files import sync_directory, sync_file
 
 _NEW, _OLD, _LOCK = "new", "old", "lock"
+_REMOVING = "removing"  # the target, of which `old` is a whole copy
 
 
 @contextmanager
@@ -43,8 +44,8 @@ def replace_directory(target: Path) -> Iterator[Path]:
             os.replace(fresh, target)
             sync_directory(target.parent)
     except BaseException:
-        if old.exists() and not target.exists():
-            os.replace(old, target)
+        if fresh.exists():
+            _bring_back(work, target)
         raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -57,8 +58,20 @@ def _move(directory: Path, to: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         # A directory of the image of a container, which overlayfs does not rename.
-        shutil.copytree(directory, to, symlinks=True)
+        part = to.with_name("part")
+        shutil.copytree(directory, part, symlinks=True)
+        os.replace(part, to)
+        to.with_name(_REMOVING).touch()
         shutil.rmtree(directory)
+
+
+def _bring_back(work: Path, target: Path) -> None:
+    """Give the earlier directory its name again, if it lost it."""
+    old = work / _OLD
+    if old.exists() and (work / _REMOVING).exists():
+        shutil.rmtree(target, ignore_errors=True)
+    if old.exists() and not target.exists():
+        os.replace(old, target)
 
 
 def work_directory(target: Path) -> Path:
@@ -74,15 +87,21 @@ def tidy_after_kill(target: Path) -> None:
     target = Path(os.path.realpath(target))
     pattern = f".{glob.escape(target.name)}.{8 * '[0-9a-f]'}.attnrec"
     for work in target.parent.glob(pattern):
-        old = work / _OLD
-        if not (work / _LOCK).is_file() or not ((work / _NEW).exists() or old.exists()):
-            continue  # its process has not locked it yet
-        with open(work / _LOCK, "r+b") as lock:
-            if not _take(lock):
-                continue
-            if old.exists() and not target.exists():
-                os.replace(old, target)  # the new one is made again from its last checkpoint
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            if not (work / _LOCK).is_file() or not any(map(os.path.exists, _parts(work))):
+                continue  # its process has not locked it yet
+            with open(work / _LOCK, "r+b") as lock:
+                if not _take(lock):
+                    continue
+                if (work / _NEW).exists() or not target.exists():
+                    _bring_back(work, target)  # the new one is made again from a checkpoint
+            shutil.rmtree(work, ignore_errors=True)
+        except PermissionError:
+            continue  # of another user
+
+
+def _parts(work: Path) -> tuple[Path, Path]:
+    return work / _NEW, work / _OLD
 
 
 def _take(lock: IO[bytes]) -> bool:

@@ -51,10 +51,11 @@ def after_sequences(
     """
     item_of = {item: number for number, item in enumerate(log.item_ids.tolist())}
     items = np.array([item_of.get(item, -1) for item in before.item_ids.tolist()])
-    known = {user: number for number, user in enumerate(before.user_ids.tolist())}
+    # One text among the ids of a log makes texts of them all, in that log alone.
+    known = {str(user): number for number, user in enumerate(before.user_ids.tolist())}
     start = log.offsets[1:].copy()
     for user, user_id in enumerate(log.user_ids.tolist()):
-        if (number := known.get(user_id)) is None:
+        if (number := known.get(str(user_id))) is None:
             continue
         seen = items[before.sequence(number)[: n_seen[number]]]
         if np.array_equal(log.sequence(user)[: len(seen)], seen):

@@ -95,3 +95,15 @@ def test_a_run_is_the_file_in_it(of_numbers: Path, tmp_path: Path) -> None:
     assert compare([of_numbers.parent]).files[0].path == str(of_numbers)
     with pytest.raises(RunError, match=r"without model\.onnx; export the run first \(attnrec-exp"):
         evaluate(tmp_path)
+
+
+def test_the_own_log_of_a_file_is_known_where_its_ids_were_wanted_as_texts(tmp_path) -> None:
+    rows = [(user, user % 4 + step % 5, 1_600_000_000 + 977 * (5 * user + step))
+            for user in range(40) for step in range(5)]  # fmt: skip
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    recipe = DataRecipe(id_type="string", repeats=True)
+    run = train(log, TrainConfig("popularity"), recipe=recipe, out=tmp_path / "run")
+    file = run.directory / "model.onnx"
+    export(run, file)
+    again, own = evaluate(file, log), evaluate(file)
+    assert again.n_left_out == 0 and again.to_json() == own.to_json()

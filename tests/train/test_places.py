@@ -13,7 +13,7 @@ import pytest
 
 from attnrec.runtime.errors import RunError
 from attnrec.train import Run, TrainConfig, train
-from attnrec.train.replacing import replace_directory
+from attnrec.train.replacing import replace_directory, tidy_after_kill
 from attnrec.train.run_directory import MODEL_FILE, check_target, reports_of
 
 COUNTS = TrainConfig("popularity")
@@ -179,3 +179,16 @@ def test_a_run_that_was_moved_aside_by_a_killed_process_comes_back(tmp_path: Pat
 def test_a_name_that_is_too_long_is_refused_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"name another `out` \(File name too long\)"):
         check_target(tmp_path / ("x" * 250))
+
+
+def test_a_run_that_was_half_removed_by_a_killed_process_comes_back_whole(tmp_path: Path) -> None:
+    target, work = tmp_path / "run", tmp_path / ".run.0123abcd.attnrec"
+    for directory, names in ((target, "b"), (work / "old", "ab"), (work / "new", "cd")):
+        directory.mkdir(parents=True)
+        for name in names:
+            (directory / name).write_text(name)
+    (work / "lock").touch()
+    (work / "removing").touch()  # where a directory cannot be renamed
+    tidy_after_kill(target)
+    assert sorted(path.name for path in target.iterdir()) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -179,3 +179,14 @@ def test_a_run_that_is_loaded_again_asks_no_more_than_before(files, tmp_path) ->
     info = Recommender.load(tmp_path / "run" / "model.onnx").info
     assert info.metrics["test"]["n_users"] == len(held_out.histories)
     assert evaluate(tmp_path / "run" / "model.onnx").to_json() == info.metrics["test"]
+
+
+def test_without_times_users_are_the_same_whether_their_ids_are_read_as_numbers_or_texts(
+    tmp_path,
+) -> None:
+    numbered = ORDERS.assign(user_id=ORDERS["user_id"].str.removeprefix("user "))
+    file, _ = made(numbered, tmp_path)
+    more = LATER_ORDERS.assign(user_id=LATER_ORDERS["user_id"].str.removeprefix("user "))
+    guest = more[more["user_id"] == "0"].assign(user_id="guest")
+    n_users = evaluate(file, more).n_users
+    assert n_users > 0 and evaluate(file, pd.concat([more, guest])).n_users == n_users
