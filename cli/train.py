@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from attnrec.cli import log_options
-from attnrec.cli.console import Json, Quiet, Verbose, Version, set_verbosity
+from attnrec.cli.console import Json, Quiet, Verbose, Version, say, set_verbosity
 from attnrec.cli.processes import run_together
-from attnrec.cli.train_modes import MODES, check, mode_of, target_of
+from attnrec.cli.train_modes import MODES, check, mode_of, target_of, unused_note
 from attnrec.cli.train_options import ALL
 from attnrec.train.config import QUANTIZE_AWARE, Schedule, TrainConfig
 from attnrec.train.models import MODELS
@@ -215,6 +215,8 @@ def train(
     mode = mode_of(context, given)
     given = {name: given[name] for name in MODES[mode].reads}  # nothing else decides
     check(mode, given)
+    if note := unused_note(context, model):
+        say(note)
     # Only here: it needs torch.
     from attnrec.cli.train_runs import RUNS
 

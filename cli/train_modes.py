@@ -8,9 +8,11 @@ from typing import Any
 import typer
 
 from attnrec.cli.modes import EVERYWHERE, refuse_idle, refuse_unread
+from attnrec.cli.modes import given as written
 from attnrec.cli.train_options import ALL, SETTINGS, check_log, config_of, has_titles, recipe_of
 from attnrec.export.family_directory import check_family_directory
 from attnrec.train.config import check_quantize_aware
+from attnrec.train.models import MODELS as MODELS_BY_NAME
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.run_directory import check_run, check_target
 
@@ -20,6 +22,7 @@ _ALWAYS = {"run_directory", "resume", "threads", *EVERYWHERE}
 _LOG = {"data", "items", "users", *(f.name for f in fields(DataRecipe))}
 _SHARED = _ALWAYS | _LOG | {"model", "split", "epochs", "max_minutes", "seed"}
 _TRAINING = _SHARED | {*SETTINGS, "assignments", "report"}
+_OF_EPOCHS = {"epochs", "max_minutes"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,14 @@ def mode_of(context: typer.Context, given: Given) -> str:
         },
     )
     return name
+
+
+def unused_note(context: typer.Context, model: str) -> str | None:
+    """What to say where training options are given for a model that has no epochs."""
+    unused = [option for name, option in written(context).items() if name in _OF_EPOCHS]
+    if not unused or model not in MODELS_BY_NAME or MODELS_BY_NAME[model].learns:
+        return None
+    return f"{', '.join(unused)}: not used, {model} is counted in one pass over the log"
 
 
 def target_of(mode: str, given: Given) -> Path:

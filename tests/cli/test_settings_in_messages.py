@@ -78,3 +78,10 @@ def test_a_run_can_be_evaluated_as_it_is_exported(run, shop, tmp_path) -> None:
     refused = run("evaluate", folder, "--data", other)
     assert refused.code == 2 and "read by the recipe in" in refused.err
     assert "--item-col" not in refused.err and "item_col" not in refused.err
+
+
+def test_options_of_epochs_are_said_to_be_unused_where_a_model_counts(run, shop, tmp_path) -> None:
+    options = ("--item-col", "product", "--out", tmp_path / "run", "--no-report")
+    counted = run("train", shop, *options, "--model", "popularity", "--epochs", "3")
+    assert counted.code == 0, counted.err
+    assert "--epochs: not used, popularity is counted in one pass over the log" in counted.err
