@@ -25,7 +25,7 @@ QUICK = ["--model", "all", "--epochs", "1", "--threads", "1", "-q"]
 LEFT_OUT = {
     "user-item-attention": "user ids; allow that with `allow_users`",
     "neumf": "user ids; allow that with `allow_users`",
-    "personal-frequency": "without --repeats",
+    "personal-frequency": "without `repeats`",
     "content-based": "neither titles nor attributes",
 }
 
