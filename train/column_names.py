@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from attnrec.runtime.errors import DataError
 
+_A_YEAR = 4  # characters
 _DATA = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z|\d{4}-\d\d-\d\d")
 
 
@@ -32,7 +33,9 @@ def check_csv_header(name: str, header: list[str], wanted: Mapping[str, str]) ->
     data = [name for name in header if _is_data(name)]
     is_numbered = data == [str(place) for place in range(len(data))]  # by pandas
     # Wanted by the name of a number, the columns are there, and the first event would be lost.
-    if data and not is_numbered and (found & set(data) or (not found and len(data) > 1)):
+    # One short number may be a name, such as 2020; two, or a whole time, are an event.
+    is_event = len(data) > 1 or any(len(name) > _A_YEAR for name in data)
+    if data and not is_numbered and (found & set(data) or (not found and is_event)):
         shown = ", ".join(map(repr, header[:30]))
         raise DataError(
             f"{name}: the file seems to have no header line, its first line is {shown}; put a "

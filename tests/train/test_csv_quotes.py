@@ -219,3 +219,9 @@ def test_another_id_column_in_a_table_beside_the_log_has_a_remedy_that_works(
 def test_a_log_without_times_is_told_what_to_add(log: Path) -> None:
     message = refused(write(log, "user_id,item_id\na,x\na,y\na,z\n"))
     assert message.endswith("where there are no times, add a column that numbers the rows")
+
+
+def test_a_name_may_be_a_number(log: Path) -> None:
+    write(log, "customer,product,date,2020\na,x,1,5\n")
+    message = refused(log)
+    assert "no header" not in message and "user_col" in message
