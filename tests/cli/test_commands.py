@@ -410,4 +410,5 @@ def test_messages_are_not_broken_and_paths_are_taken_literally(run, log, tmp_pat
     target = tmp_path / ("[bold]" + "long" * 30)
     outcome = run("train", log, "--model", "popularity", "--out", target, "--resume")
     assert f"{target}.unfinished: nothing to resume" in outcome.err
-    assert f"run written to {target}. Next: attnrec-export {target}\n" in outcome.err
+    command = f"attnrec-export {shlex.quote(str(target))}"
+    assert f"run written to {target}. Next: {command}\n" in outcome.err
