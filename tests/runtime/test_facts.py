@@ -10,6 +10,7 @@ import pytest
 
 from attnrec.runtime import Recommender, SelfTestError
 from attnrec.runtime import format as names
+from attnrec.runtime.golden import check_golden
 
 Refused = Callable[..., None]
 Unsealed = Callable[[bytes], bytes]
@@ -203,3 +204,8 @@ def test_golden_vectors_that_cannot_be_asked_fail_the_selftest(
     (tmp_path / "model.onnx").write_bytes(rewritten(path.read_bytes(), names.GOLDEN_KEY, text))
     with pytest.raises(SelfTestError, match=r"cannot be asked .*export it again"):
         Recommender.load(tmp_path / "model.onnx").selftest()
+
+
+def test_golden_vectors_far_larger_than_any_are_refused_unread(strings: Recommender) -> None:
+    with pytest.raises(SelfTestError, match="above the limit"):
+        check_golden("[]" + " " * 2**20, strings.info, strings._run)

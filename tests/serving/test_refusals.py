@@ -158,3 +158,8 @@ def test_any_body_is_answered_or_refused_and_never_an_error_of_the_server(which,
     check()
     assert statuses == {200, 400, 422}
     assert server.ask({"history": []}).status == 200
+
+
+@pytest.mark.parametrize("limit", ["0000000010000000", "000000001" + "0" * 5000])
+def test_a_limit_of_the_search_is_read_whole(strings, limit) -> None:
+    assert strings.send("GET", f"/v1/items?limit={limit}").status == 422
