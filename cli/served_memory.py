@@ -38,8 +38,8 @@ def main() -> None:
     served = resident_mb()
     kept.append(_tested(file))
     reloading = resident_mb("VmHWM") or resident_mb()
-    told = served is not None and reloading is not None
-    sys.stdout.write(json.dumps({"served": served, "reloading": reloading} if told else None))
+    is_known = served is not None and reloading is not None
+    sys.stdout.write(json.dumps({"served": served, "reloading": reloading} if is_known else None))
 
 
 def _tested(file: str) -> Recommender:
