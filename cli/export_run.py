@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from attnrec.cli.console import err, fail
+from attnrec.cli.console import err, fail, say
 from attnrec.cli.export_result import cost_table, print_faults, print_success
 from attnrec.export import Limits, NoProfile, ParityFailure, ProfileCost, export, export_smallest
 from attnrec.export.kit import write_kit
+from attnrec.runtime.format import USER
 from attnrec.train import Run
 
 
@@ -29,6 +30,8 @@ def export_run(
     costs: Sequence[ProfileCost] = ()
     started = time.monotonic()
     trained = Run.load(directory)
+    if allow_users and USER not in trained.model.inputs:
+        say(f"--allow-users: not used, {trained.config.model} knows no users")
     with Progress(console=err, transient=True, disable=quiet) as progress:
         task = progress.add_task("exporting", total=None)
 

@@ -1,0 +1,179 @@
+"""Every option of a command, in every way to call it, changes what comes out or is refused."""
+
+import io
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from attnrec.cli.modes import EVERYWHERE
+from attnrec.runtime import Recommender
+
+from .conftest import COMMANDS, Outcome, Run
+
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
+STRING, USERS, TIMES = (FORMAT_1 / f"tiny-{name}.onnx" for name in ("string", "users", "times"))
+
+
+def options_of(command: str) -> set[str]:
+    """As they are declared, "--exclude"; but for those that say how a command speaks."""
+    app = typer.Typer(add_completion=False)
+    app.command()(COMMANDS[command])
+    return {
+        parameter.opts[0]
+        for parameter in typer.main.get_command(app).params
+        if parameter.param_type_name == "option" and parameter.name not in EVERYWHERE
+    }
+
+
+def refused(outcome: Outcome, option: str) -> bool:
+    """By its name, without a result."""
+    return outcome.code == 2 and option in outcome.err and not outcome.out
+
+
+LINES = '{"history": ["sku-1"]}\n{"history": []}\n'
+# How it is asked, and what stands on standard input.
+ASKED: dict[str, tuple[list[str], str]] = {
+    "history": (["--history", "sku-1,sku-2"], ""),
+    "lines": ([], LINES),
+    "similar": (["--similar", "sku-1"], ""),
+}
+# For each option a file that can read it, and words that have to change the answer.
+ASKING: dict[str, tuple[Path, list[str]]] = {
+    "--history": (STRING, ["--history", "sku-3"]),
+    "-k": (STRING, ["-k", "3"]),
+    "--exclude": (STRING, ["--exclude", "null,sku-4"]),
+    "--candidates": (STRING, ["--candidates", "sku-1,sku-2,sku-9"]),
+    "--user": (USERS, ["--user", "3"]),
+    "--user-tags": (USERS, ["--user-tags", "gold"]),
+    "--timestamps": (TIMES, ["--timestamps", "1,900000", "--request-time", "1000000"]),
+    "--request-time": (TIMES, ["--request-time", "5000000"]),
+    "--why": (STRING, ["--why"]),
+    "--similar": (STRING, ["--similar", "sku-2"]),
+}
+# These choose the way itself; lines on standard input are what is left without them.
+CHOOSING = {("--history", "lines"), ("--similar", "lines")}
+
+
+@pytest.mark.parametrize("way", ASKED)
+def test_recommend_reads_or_refuses_every_option(
+    way: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ASKING.keys() == options_of("recommend")
+
+    def ask(file: Path, *words: str) -> Outcome:
+        call, text = ASKED[way]
+        if file == TIMES and way == "history":
+            call = [*call, "--timestamps", "999000,999900", "--request-time", "1000000"]
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", io.StringIO(text))
+            return run("recommend", file, *call, *words)
+
+    for option, (file, words) in ASKING.items():
+        if (option, way) not in CHOOSING:
+            asked = ask(file, *words)
+            if not refused(asked, option):
+                assert asked.code == 0, (option, asked.err)
+                assert asked.out != ask(file).out, option
+
+
+EXPORTED: dict[str, list[str]] = {
+    "fp32": [],
+    "int4": ["--quantize", "int4", "--min-overlap", "1%", "--max-ndcg-loss", "99%"],
+}
+EXPORTING: dict[str, list[str]] = {
+    "--out": ["--out", "FOLDER/other.onnx"],
+    "--quantize": ["--quantize", "int8"],
+    "--min-overlap": ["--min-overlap", "100%"],
+    "--max-ndcg-loss": ["--max-ndcg-loss", "0%"],
+    "--max-mb": ["--max-mb", "0.001"],
+    "--max-us": ["--max-us", "0.001"],
+    "--allow-users": ["--allow-users"],
+    "--kit": ["--kit", "FOLDER/kit"],
+}
+
+
+@pytest.mark.parametrize("way", EXPORTED)
+@pytest.mark.usefixtures("equal_weights_are_traced_once")
+def test_export_reads_or_refuses_every_option(way: str, trained: Path, run: Run, tmp_path) -> None:
+    assert EXPORTING.keys() == options_of("export")
+
+    def came_of(name: str, words: list[str]) -> tuple[Any, Outcome]:
+        """The exit code, the profile of the file, what else was written; and the outcome."""
+        folder = tmp_path / name.strip("-")
+        shutil.copytree(trained, folder / "run", ignore=shutil.ignore_patterns("model.onnx"))
+        words = [word.replace("FOLDER", str(folder)) for word in words]
+        outcome = run("export", folder / "run", *EXPORTED[way], *words)
+        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        profiles = {Recommender.load(path).info.profile for path in folder.rglob("*.onnx")}
+        return (outcome.code, profiles, files), outcome
+
+    plain, _ = came_of("plain", [])
+    assert came_of("again", [])[0] == plain
+    for option, words in EXPORTING.items():
+        exported, outcome = came_of(option, words)
+        if not refused(outcome, option):
+            assert exported != plain or f"{option}: not used" in outcome.err, option
+
+
+EVALUATED = {"own": [], "log": ["--data", "LOG"]}
+EVALUATING = {
+    "--data": ["--data", "LOG"],
+    "--split": ["--split", "last-session"],
+    "--part": ["--part", "valid"],
+    "--slices": ["--slices"],
+    "--plot": ["--plot", "FOLDER/figures.png"],
+}
+
+
+@pytest.mark.parametrize("way", EVALUATED)
+def test_evaluate_reads_or_refuses_every_option(
+    way: str, trained: Path, log: Path, run: Run, tmp_path: Path
+) -> None:
+    assert EVALUATING.keys() == options_of("evaluate")
+    longer = tmp_path / "longer.csv"  # next month's
+    later = [f"u{i},{i:03},{1_800_000_000 + 86_400 * i + j}" for i in range(20) for j in range(3)]
+    longer.write_text(log.read_text() + "\n".join(later) + "\n")
+
+    def ask(words: list[str]) -> Outcome:
+        places = {"LOG": str(longer), "FOLDER/figures.png": str(tmp_path / "figures.png")}
+        return run("evaluate", trained, *(places.get(w, w) for w in [*EVALUATED[way], *words]))
+
+    plain = without_times(ask([]))
+    assert without_times(ask([])) == plain
+    for option, words in EVALUATING.items():
+        if option.strip("-") == {"own": "", "log": "data"}[way]:
+            continue
+        outcome = ask(words)
+        if not refused(outcome, option):
+            assert outcome.code == 0, (option, outcome.err)
+            drawn = option == "--plot" and (tmp_path / "figures.png").exists()
+            assert drawn or without_times(outcome) != plain, option
+
+
+def without_times(outcome: Outcome) -> list[list[str]]:
+    """The table without its last column, the microseconds a user."""
+    return [line.split()[:-1] for line in outcome.out.splitlines()]
+
+
+@pytest.mark.parametrize("way", ["files", "against"])
+def test_bench_reads_every_option(way: str, trained: Path, run: Run, tmp_path: Path) -> None:
+    assert options_of("bench") == {"--against", "--seconds", "--plot"}
+    file, picture = trained / "model.onnx", tmp_path / "figures.png"
+    call = [file, *(["--against", trained] if way == "against" else [])]
+
+    def seconds(*words: object) -> float:
+        started = time.perf_counter()
+        outcome = run("bench", *call, "--json", *words)
+        assert outcome.code == 0, outcome.err
+        n_timed = len(json.loads(outcome.out)["timings"])
+        assert n_timed == (2 if way == "against" else 1)
+        return time.perf_counter() - started
+
+    short = seconds("--seconds", "0.1")
+    assert seconds("--seconds", "0.1", "--plot", picture) and picture.exists()
+    assert seconds("--seconds", "8") > short + 2

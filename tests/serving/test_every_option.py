@@ -1,0 +1,149 @@
+"""Every option of `attnrec-serve` changes what a server does."""
+
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from attnrec.cli.modes import EVERYWHERE
+from attnrec.cli.serve import serve
+
+from .conftest import FORMAT_1, JSON, Reply, Server
+
+HEAVY = [{"history": [1] * 100_000, "k": 1}] * 60
+LARGE = ("--max-body", 100_000_000)
+
+
+def status_for(host: str) -> Callable[[Server], int]:
+    """Of a question that names this host."""
+    return lambda server: server.send(
+        "POST", "/v1/recommend", {"history": []}, {**JSON, "Host": host}
+    ).status
+
+
+def answer(server: Server) -> Any:
+    return server.ask({"history": []}).json
+
+
+def is_closed_when_idle(server: Server) -> bool:
+    connection = server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    connection.settimeout(3)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def is_heard_at_another_address(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.2", server.port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def takes_another_catalogue(server: Server) -> bool:
+    """The file is replaced by one with other ids."""
+    file = Path(server.process.args[1])  # type: ignore[index,arg-type]
+    shutil.copy(FORMAT_1 / "tiny-int64.onnx", file.with_suffix(".new"))
+    file.with_suffix(".new").replace(file)
+    succeeded, _ = server.reload()
+    return succeeded == 1
+
+
+def refused_of_three_at_once(server: Server) -> int:
+    """Requests that each take a second or so."""
+    replies: list[Reply] = []
+    clients = [
+        threading.Thread(target=lambda: replies.append(server.ask(HEAVY))) for _ in range(3)
+    ]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert {reply.status for reply in replies} <= {200, 503}
+    return sum(reply.status == 503 for reply in replies)
+
+
+def status_when_stopped_meanwhile(server: Server) -> int:
+    replies: list[Reply] = []
+    client = threading.Thread(target=lambda: replies.append(server.ask(HEAVY)))
+    client.start()
+    while server.ask({"history": []}).status != 503:  # until the heavy one has the place
+        assert client.is_alive()
+        time.sleep(0.02)
+    server.process.terminate()
+    client.join()
+    return replies[0].status
+
+
+def writes_a_log(server: Server) -> bool:
+    answer(server)
+    server.stop()
+    file = Path(server.process.args[1])  # type: ignore[index,arg-type]
+    return file.with_name("access.log").exists()
+
+
+# For each option: the file, options it is tried with, its own words, what has to be another.
+Tried = tuple[str, tuple[object, ...], tuple[object, ...], Callable[[Server], Any]]
+OPTIONS: dict[str, Tried] = {
+    "--host": ("tiny-string", (), ("0.0.0.0", "--insecure"), is_heard_at_another_address),
+    "--port": ("tiny-string", (), ("FREE",), lambda server: server.port),
+    "--token-file": ("tiny-string", (), ("FOLDER/token",), status_for("localhost")),
+    "--insecure": ("tiny-string", (), (), status_for("192.0.2.1")),
+    "--allowed-hosts": ("tiny-string", (), ("shop.example",), status_for("shop.example")),
+    "--unavailable": ("tiny-string", (), ("FOLDER/gone",), answer),
+    "--threads": ("tiny-int64", (*LARGE, "--queue", 0), (3,), refused_of_three_at_once),
+    "--queue": ("tiny-int64", (*LARGE, "--threads", 1), (0,), refused_of_three_at_once),
+    "--max-body": ("tiny-string", (), (5,), lambda server: server.ask({"history": []}).status),
+    "--deadline": ("tiny-int64", LARGE, (0.02,), lambda server: server.ask(HEAVY).status),
+    "--keep-alive": ("tiny-string", (), (1,), is_closed_when_idle),
+    "--allow-change": ("tiny-string", (), (), takes_another_catalogue),
+    "--access-log": ("tiny-string", (), ("FOLDER/access.log",), writes_a_log),
+    "--grace": (
+        "tiny-int64", (*LARGE, "--threads", 1, "--queue", 0), (0,), status_when_stopped_meanwhile,
+    ),
+}  # fmt: skip
+
+
+def test_no_option_is_left_out_here() -> None:
+    app = typer.Typer(add_completion=False)
+    app.command()(serve)
+    assert OPTIONS.keys() == {
+        parameter.opts[0]
+        for parameter in typer.main.get_command(app).params
+        if parameter.param_type_name == "option" and parameter.name not in EVERYWHERE
+    }
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_changes_what_the_server_does(option: str, start, tmp_path: Path) -> None:
+    name, others, words, look = OPTIONS[option]
+    (tmp_path / "token").write_text("0123456789abcdef" * 4)
+    (tmp_path / "token").chmod(0o600)
+    (tmp_path / "gone").write_text("sku-1\nnull\nNone\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {"FREE": port, "FOLDER": tmp_path}
+
+    def value(number: int, *given: object) -> Any:
+        file = tmp_path / f"model-{number}.onnx"
+        shutil.copy(FORMAT_1 / f"{name}.onnx", file)
+        return look(start(file, *others, *given))
+
+    words = tuple(
+        places.get(word, word.replace("FOLDER", str(tmp_path))) if isinstance(word, str) else word
+        for word in words
+    )
+    assert value(1) != value(2, option, *words)
