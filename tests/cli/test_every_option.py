@@ -4,25 +4,28 @@ import io
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
+from attnrec.cli.bench import bench
+from attnrec.cli.evaluate import evaluate
+from attnrec.cli.export import export
 from attnrec.cli.modes import EVERYWHERE
+from attnrec.cli.recommend import recommend
 from attnrec.runtime import Recommender
-
-from .conftest import COMMANDS, Outcome, Run
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 STRING, USERS, TIMES = (FORMAT_1 / f"tiny-{name}.onnx" for name in ("string", "users", "times"))
 
 
-def options_of(command: str) -> set[str]:
+def options_of(command: Callable[..., None]) -> set[str]:
     """As they are declared, "--exclude"; but for those that say how a command speaks."""
     app = typer.Typer(add_completion=False)
-    app.command()(COMMANDS[command])
+    app.command()(command)
     return {
         parameter.opts[0]
         for parameter in typer.main.get_command(app).params
@@ -30,7 +33,7 @@ def options_of(command: str) -> set[str]:
     }
 
 
-def refused(outcome: Outcome, option: str) -> bool:
+def refused(outcome: Any, option: str) -> bool:
     """By its name, without a result."""
     return outcome.code == 2 and option in outcome.err and not outcome.out
 
@@ -61,11 +64,11 @@ CHOOSING = {("--history", "lines"), ("--similar", "lines")}
 
 @pytest.mark.parametrize("way", ASKED)
 def test_recommend_reads_or_refuses_every_option(
-    way: str, run: Run, monkeypatch: pytest.MonkeyPatch
+    way: str, run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ASKING.keys() == options_of("recommend")
+    assert ASKING.keys() == options_of(recommend)
 
-    def ask(file: Path, *words: str) -> Outcome:
+    def ask(file: Path, *words: str) -> Any:
         call, text = ASKED[way]
         if file == TIMES and way == "history":
             call = [*call, "--timestamps", "999000,999900", "--request-time", "1000000"]
@@ -99,10 +102,10 @@ EXPORTING: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("way", EXPORTED)
 @pytest.mark.usefixtures("equal_weights_are_traced_once")
-def test_export_reads_or_refuses_every_option(way: str, trained: Path, run: Run, tmp_path) -> None:
-    assert EXPORTING.keys() == options_of("export")
+def test_export_reads_or_refuses_every_option(way: str, trained: Path, run, tmp_path) -> None:
+    assert EXPORTING.keys() == options_of(export)
 
-    def came_of(name: str, words: list[str]) -> tuple[Any, Outcome]:
+    def came_of(name: str, words: list[str]) -> tuple[Any, Any]:
         """The exit code, the profile of the file, what else was written; and the outcome."""
         folder = tmp_path / name.strip("-")
         shutil.copytree(trained, folder / "run", ignore=shutil.ignore_patterns("model.onnx"))
@@ -132,14 +135,14 @@ EVALUATING = {
 
 @pytest.mark.parametrize("way", EVALUATED)
 def test_evaluate_reads_or_refuses_every_option(
-    way: str, trained: Path, log: Path, run: Run, tmp_path: Path
+    way: str, trained: Path, log: Path, run, tmp_path: Path
 ) -> None:
-    assert EVALUATING.keys() == options_of("evaluate")
+    assert EVALUATING.keys() == options_of(evaluate)
     longer = tmp_path / "longer.csv"  # next month's
     later = [f"u{i},{i:03},{1_800_000_000 + 86_400 * i + j}" for i in range(20) for j in range(3)]
     longer.write_text(log.read_text() + "\n".join(later) + "\n")
 
-    def ask(words: list[str]) -> Outcome:
+    def ask(words: list[str]) -> Any:
         places = {"LOG": str(longer), "FOLDER/figures.png": str(tmp_path / "figures.png")}
         return run("evaluate", trained, *(places.get(w, w) for w in [*EVALUATED[way], *words]))
 
@@ -155,14 +158,14 @@ def test_evaluate_reads_or_refuses_every_option(
             assert drawn or without_times(outcome) != plain, option
 
 
-def without_times(outcome: Outcome) -> list[list[str]]:
+def without_times(outcome: Any) -> list[list[str]]:
     """The table without its last column, the microseconds a user."""
     return [line.split()[:-1] for line in outcome.out.splitlines()]
 
 
 @pytest.mark.parametrize("way", ["files", "against"])
-def test_bench_reads_every_option(way: str, trained: Path, run: Run, tmp_path: Path) -> None:
-    assert options_of("bench") == {"--against", "--seconds", "--plot"}
+def test_bench_reads_every_option(way: str, trained: Path, run, tmp_path: Path) -> None:
+    assert options_of(bench) == {"--against", "--seconds", "--plot"}
     file, picture = trained / "model.onnx", tmp_path / "figures.png"
     call = [file, *(["--against", trained] if way == "against" else [])]
 

@@ -14,24 +14,28 @@ import typer
 from attnrec.cli.modes import EVERYWHERE
 from attnrec.cli.serve import serve
 
-from .conftest import FORMAT_1, JSON, Reply, Server
-
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 HEAVY = [{"history": [1] * 100_000, "k": 1}] * 60
 LARGE = ("--max-body", 100_000_000)
 
 
-def status_for(host: str) -> Callable[[Server], int]:
+def status_for(host: str) -> Callable[[Any], int]:
     """Of a question that names this host."""
-    return lambda server: server.send(
-        "POST", "/v1/recommend", {"history": []}, {**JSON, "Host": host}
-    ).status
+    return lambda server: (
+        server.send(
+            "POST",
+            "/v1/recommend",
+            {"history": []},
+            {"Content-Type": "application/json", "Host": host},
+        ).status
+    )
 
 
-def answer(server: Server) -> Any:
+def answer(server: Any) -> Any:
     return server.ask({"history": []}).json
 
 
-def is_closed_when_idle(server: Server) -> bool:
+def is_closed_when_idle(server: Any) -> bool:
     connection = server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     connection.settimeout(3)
     try:
@@ -44,7 +48,7 @@ def is_closed_when_idle(server: Server) -> bool:
     return True
 
 
-def is_heard_at_another_address(server: Server) -> bool:
+def is_heard_at_another_address(server: Any) -> bool:
     try:
         socket.create_connection(("127.0.0.2", server.port)).close()
     except ConnectionRefusedError:
@@ -52,18 +56,18 @@ def is_heard_at_another_address(server: Server) -> bool:
     return True
 
 
-def takes_another_catalogue(server: Server) -> bool:
+def takes_another_catalogue(server: Any) -> bool:
     """The file is replaced by one with other ids."""
-    file = Path(server.process.args[1])  # type: ignore[index,arg-type]
+    file = Path(server.process.args[1])
     shutil.copy(FORMAT_1 / "tiny-int64.onnx", file.with_suffix(".new"))
     file.with_suffix(".new").replace(file)
     succeeded, _ = server.reload()
     return succeeded == 1
 
 
-def refused_of_three_at_once(server: Server) -> int:
+def refused_of_three_at_once(server: Any) -> int:
     """Requests that each take a second or so."""
-    replies: list[Reply] = []
+    replies: list[Any] = []
     clients = [
         threading.Thread(target=lambda: replies.append(server.ask(HEAVY))) for _ in range(3)
     ]
@@ -75,8 +79,8 @@ def refused_of_three_at_once(server: Server) -> int:
     return sum(reply.status == 503 for reply in replies)
 
 
-def status_when_stopped_meanwhile(server: Server) -> int:
-    replies: list[Reply] = []
+def status_when_stopped_meanwhile(server: Any) -> int:
+    replies: list[Any] = []
     client = threading.Thread(target=lambda: replies.append(server.ask(HEAVY)))
     client.start()
     while server.ask({"history": []}).status != 503:  # until the heavy one has the place
@@ -87,15 +91,15 @@ def status_when_stopped_meanwhile(server: Server) -> int:
     return replies[0].status
 
 
-def writes_a_log(server: Server) -> bool:
+def writes_a_log(server: Any) -> bool:
     answer(server)
     server.stop()
-    file = Path(server.process.args[1])  # type: ignore[index,arg-type]
+    file = Path(server.process.args[1])
     return file.with_name("access.log").exists()
 
 
 # For each option: the file, options it is tried with, its own words, what has to be another.
-Tried = tuple[str, tuple[object, ...], tuple[object, ...], Callable[[Server], Any]]
+Tried = tuple[str, tuple[object, ...], tuple[object, ...], Callable[[Any], Any]]
 OPTIONS: dict[str, Tried] = {
     "--host": ("tiny-string", (), ("0.0.0.0", "--insecure"), is_heard_at_another_address),
     "--port": ("tiny-string", (), ("FREE",), lambda server: server.port),
