@@ -14,6 +14,7 @@ import typer
 from attnrec.cli.modes import EVERYWHERE
 from attnrec.cli.serve import serve
 
+JSON = {"Content-Type": "application/json"}
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 HEAVY = [{"history": [1] * 100_000, "k": 1}] * 60
 LARGE = ("--max-body", 100_000_000)
