@@ -23,14 +23,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from attnrec.train.evaluation import evaluate_answers
+from attnrec.train.data.pair_batches import PairBatches
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.split import Sequences, Split, all_events, leave_one_out
+from attnrec.train.evaluation.metrics import evaluate_answers
+from attnrec.train.evaluation.torch_recommender import Reference
 from attnrec.train.models.pair_model import PairConfig
 from attnrec.train.models.user_item_attention import UserItemAttention
-from attnrec.train.pair_batches import PairBatches
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.reference import Reference
-from attnrec.train.split import Sequences, Split, all_events, leave_one_out
-from attnrec.train.training import read_log
+from attnrec.train.runs.train import read_log
 
 _PAIRS, _EPOCHS, _DIM, _LEARNING_RATE = 32, 10, 50, 0.001
 _VALIDATION = 0.2

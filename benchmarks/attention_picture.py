@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from attnrec.train.attention import attention_weights, dot_product_scores
+from attnrec.train.layers.attention import attention_weights, dot_product_scores
 
 DIMS = (4, 16, 64, 256, 1024)
 N_ITEMS, N_DRAWS = 10, 2000

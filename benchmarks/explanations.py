@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from attnrec.runtime import Explanation, Recommender
-from attnrec.train.evaluate_file import divide_fairly, fair_questions, log_to_ask
-from attnrec.train.evaluation import bootstrap_intervals
+from attnrec.train.evaluation.files import divide_fairly, fair_questions, log_to_ask
+from attnrec.train.evaluation.metrics import bootstrap_intervals
 
 _DEPTHS = range(1, 6)
 _COMPARED_AT = 3

@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from attnrec.runtime import format as names
-from attnrec.runtime.model_file import read_model_file
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.reading import read_model_file
 
 _TINY = Path(__file__).parents[1] / "tests" / "data" / "format-1"
 _MADE_UP = (  # file of the tests, items, numbers of a vector, what the check may take in ms

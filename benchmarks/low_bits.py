@@ -23,13 +23,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from attnrec.export.price import price
-from attnrec.train import Run, rounding
-from attnrec.train.loop import fit_by_gradient
+from attnrec.export.quantize.cost import price
+from attnrec.train import Run
+from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.validation import Validation
+from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.models.sasrec import SASRec
-from attnrec.train.reference import Reference
-from attnrec.train.rounded_student import RoundedStudent, set_table
-from attnrec.train.validation import Validation
+from attnrec.train.tuning import rounding
+from attnrec.train.tuning.rounded_student import RoundedStudent, set_table
 
 _LEARNING_RATE = 1e-3
 _SHARES = (1.0, 0.85, 0.7, 0.55, 0.4)

@@ -24,10 +24,10 @@ from matplotlib.figure import Figure
 
 from attnrec.export import export
 from attnrec.train import TrainConfig, train
-from attnrec.train.comparison import compare
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.evaluation.comparison import compare
 from attnrec.train.models import FAMILY, MODELS
-from attnrec.train.models.protocol import CountModel
-from attnrec.train.recipe import DataRecipe
+from attnrec.train.models.base import CountModel
 
 _LOGS = {
     "online-retail": {},

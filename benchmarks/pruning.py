@@ -25,15 +25,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attnrec.export.draft import Drafts
-from attnrec.export.price import price
+from attnrec.export.build import Drafts
+from attnrec.export.quantize.cost import price
 from attnrec.runtime.measuring import Subject, take_turns
 from attnrec.train import Run
-from attnrec.train.attention import attend_by_heads, multi_head_attention
-from attnrec.train.batches import left_pad
-from attnrec.train.blocks import TransformerBlock
-from attnrec.train.loop import fit_by_gradient
-from attnrec.train.losses import catalogue_softmax
+from attnrec.train.data.batches import left_pad
+from attnrec.train.fitting.loop import fit_by_gradient
+from attnrec.train.layers.attention import attend_by_heads, multi_head_attention
+from attnrec.train.layers.blocks import TransformerBlock
+from attnrec.train.layers.losses import catalogue_softmax
 from attnrec.train.models.sasrec import SASRec
 
 _ANEW = "one block, trained anew"

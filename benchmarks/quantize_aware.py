@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from attnrec.export.draft import Drafts
-from attnrec.export.price import Limits, price
+from attnrec.export.build import Drafts
+from attnrec.export.quantize.cost import Limits, price
 from attnrec.train import Run
-from attnrec.train.fine_tuning import fine_tune
+from attnrec.train.tuning.fine_tuning import fine_tune
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attnrec.train.datasets import online_retail
+from attnrec.train.data.online_retail import online_retail
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 N_PARTS = 100

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from attnrec.train.loading import load_interactions
+from attnrec.train.data.load import load_interactions
 
 FORMATS = ("parquet", "csv.gz")
 

@@ -22,12 +22,12 @@ import onnx_ir as ir
 import torch
 from speed import feed, sealed_file, with_int64_ids
 
-from attnrec.export.body import ITEM_VECTORS, KNOWN, OPSET, export_body
-from attnrec.export.graph import GraphBuilder
+from attnrec.export.graph.builder import GraphBuilder
+from attnrec.export.graph.trace import ITEM_VECTORS, KNOWN, OPSET, export_body
 from attnrec.runtime import Recommender
-from attnrec.runtime import format as names
-from attnrec.runtime.batches import BATCH
+from attnrec.runtime.batch import BATCH
 from attnrec.runtime.measuring import take_turns
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.session import make_session
 from attnrec.train import Run
 from attnrec.train.models.sasrec import SASRec, SASRecConfig

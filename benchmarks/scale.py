@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from attnrec.export.draft import PROFILES, Drafts, profiles_of
+from attnrec.export.build import PROFILES, Drafts, profiles_of
 from attnrec.runtime import Recommender
 from attnrec.runtime.measuring import Subject, cold_starts, take_turns
 from attnrec.train import Run, TrainConfig, train

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from attnrec.export import quantize
-from attnrec.export.draft import Drafts, profiles_of
+from attnrec.export.build import Drafts, profiles_of
 from attnrec.export.exporting import gate, price_of
+from attnrec.export.quantize import item_vectors as quantize
 from attnrec.train import Run
 
 

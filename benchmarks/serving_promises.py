@@ -23,10 +23,10 @@ from uvicorn.server import ServerState
 
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
-from attnrec.runtime.serving.computing import Limits
-from attnrec.runtime.serving.problems import ARRIVED
+from attnrec.runtime.serving.errors import ARRIVED
 from attnrec.runtime.serving.protocol import BoundedProtocol
 from attnrec.runtime.serving.reloading import Source
+from attnrec.runtime.serving.workers import Limits
 
 _TOKEN = "0123456789abcdef" * 4
 

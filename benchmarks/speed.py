@@ -18,17 +18,17 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from attnrec.export.body import ITEM_VECTORS, KNOWN, OPSET, export_body
-from attnrec.export.contract import assemble
-from attnrec.export.describe import describe
-from attnrec.export.graph import GraphBuilder
-from attnrec.export.item_table import FloatTable
+from attnrec.export.facts import describe
+from attnrec.export.graph.builder import GraphBuilder
+from attnrec.export.graph.contract import assemble
+from attnrec.export.graph.item_table import FloatTable
+from attnrec.export.graph.trace import ITEM_VECTORS, KNOWN, OPSET, export_body
 from attnrec.runtime import Recommender
-from attnrec.runtime import format as names
 from attnrec.runtime.measuring import take_turns
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.session import make_session
 from attnrec.train import Run
-from attnrec.train.models.protocol import TableModel, catalogue_scores
+from attnrec.train.models.base import TableModel, catalogue_scores
 from attnrec.train.models.sasrec import SASRec
 
 _K = 10

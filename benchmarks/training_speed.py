@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnrec.runtime.recommendations import Recommendations
-from attnrec.train.evaluation import target_ranks, user_gains
-from attnrec.train.split import Split, leave_one_out
-from attnrec.train.training import read_log
+from attnrec.runtime.answers import Recommendations
+from attnrec.train.data.split import Split, leave_one_out
+from attnrec.train.evaluation.metrics import target_ranks, user_gains
+from attnrec.train.runs.train import read_log
 
 PEERS = Path(__file__).parent / "training_speed_peers"
 _BATCH_SIZE = {"ml-100k": 32, "ml-1m": 64}  # of the peer

@@ -56,7 +56,7 @@ def bench(
             raise ValueError(
                 "--against needs torch, which is not installed: pip install 'attnrec[train]'"
             )
-        from attnrec.train.run_directory import check_run
+        from attnrec.train.runs.target import check_run
 
         check_run(against)
     # Only here: it needs onnxruntime.

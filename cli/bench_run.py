@@ -106,7 +106,7 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
         import torch
 
         from attnrec.train import Run
-        from attnrec.train.reference import Reference
+        from attnrec.train.evaluation.torch_recommender import Reference
     torch.set_num_threads(1)
     run = Run.load(directory)
     ids = sorted(run.split.catalogue.item_ids.tolist())

@@ -18,9 +18,9 @@ from attnrec.cli.console import (
     set_verbosity,
 )
 from attnrec.runtime.files import check_model_file
-from attnrec.train.exported_file import exported_file
-from attnrec.train.protocols import Part, SplitName
-from attnrec.train.sources import check_files
+from attnrec.train.data.protocols import Part, SplitName
+from attnrec.train.data.sources import check_files
+from attnrec.train.evaluation.exported_file import exported_file
 
 
 def evaluate(
@@ -74,9 +74,9 @@ def evaluate(
     if data is not None:
         check_files(data, None, None)
     # Only here: it needs pandas, and matplotlib.
-    from attnrec.cli.comparison_table import print_comparison
-    from attnrec.train.comparison import compare
-    from attnrec.train.comparison_plot import draw_comparison
+    from attnrec.cli.compare_table import print_comparison
+    from attnrec.train.evaluation.comparison import compare
+    from attnrec.train.evaluation.comparison_plot import draw_comparison
 
     with Progress(console=err, transient=True, disable=quiet) as progress:
         task = progress.add_task("asking for every user", total=None)

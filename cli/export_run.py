@@ -10,7 +10,7 @@ from attnrec.cli.console import err, fail, say
 from attnrec.cli.export_result import cost_table, print_faults, print_success
 from attnrec.export import Limits, NoProfile, ParityFailure, ProfileCost, export, export_smallest
 from attnrec.export.kit import write_kit
-from attnrec.runtime.format import USER
+from attnrec.runtime.model_file.format import USER
 from attnrec.train import Run
 
 

@@ -9,7 +9,7 @@ from attnrec.cli.console import fail
 from attnrec.cli.file_ids import FileIds
 from attnrec.runtime import ModelFileError, Recommendations, Recommender
 from attnrec.runtime.arguments import Ids
-from attnrec.runtime.format import CALLER_INPUTS
+from attnrec.runtime.model_file.format import CALLER_INPUTS
 
 _MOST_REASONS = 3
 _LISTS = ("history", "exclude", "candidates")

@@ -12,7 +12,7 @@ def run_together(command: Callable[..., None]) -> None:
         run_command(command)
         return
     # Only here: it needs torch.
-    from attnrec.train.following import train_together
+    from attnrec.train.fitting.following import train_together
 
     with clean_errors():
         train_together(lambda: run_command(command))

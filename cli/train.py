@@ -10,7 +10,7 @@ from attnrec.cli.console import Json, Quiet, Verbose, Version, say, set_verbosit
 from attnrec.cli.processes import run_together
 from attnrec.cli.train_modes import MODES, check, mode_of, target_of, unused_note
 from attnrec.cli.train_options import ALL
-from attnrec.train.config import QUANTIZE_AWARE, Schedule, TrainConfig
+from attnrec.train.fitting.config import QUANTIZE_AWARE, Schedule, TrainConfig
 from attnrec.train.models import MODELS
 from attnrec.train.models.learned_configs import (
     Attention,

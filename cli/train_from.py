@@ -7,11 +7,11 @@ from typing import Any
 
 from attnrec.cli.console import err, say
 from attnrec.cli.movielens import fetched
-from attnrec.cli.training_progress import TrainingProgress, watching
+from attnrec.cli.train_progress import TrainingProgress, watching
 from attnrec.runtime.errors import DataError
-from attnrec.train.fine_tuning import fine_tune, on_log
-from attnrec.train.run import Run
-from attnrec.train.training import read_log
+from attnrec.train.runs.run import Run
+from attnrec.train.runs.train import read_log
+from attnrec.train.tuning.fine_tuning import fine_tune, on_log
 
 
 def train_from(given: Mapping[str, Any], target: Path) -> Run:

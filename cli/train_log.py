@@ -6,10 +6,10 @@ from typing import Any
 from attnrec.cli.console import err, say
 from attnrec.cli.movielens import fetched
 from attnrec.cli.train_options import recipe_of
-from attnrec.train.interactions import Interactions
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.report import DataReport
-from attnrec.train.training import read_log
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.report import DataReport
+from attnrec.train.runs.train import read_log
 
 
 def read_given(given: Mapping[str, Any]) -> tuple[Interactions, DataReport, DataRecipe]:

@@ -10,11 +10,11 @@ import typer
 from attnrec.cli.modes import EVERYWHERE, refuse_idle, refuse_unread
 from attnrec.cli.modes import given as written
 from attnrec.cli.train_options import ALL, SETTINGS, check_log, config_of, has_titles, recipe_of
-from attnrec.export.family_directory import check_family_directory
-from attnrec.train.config import check_quantize_aware
+from attnrec.export.comparison_directory import check_family_directory
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.fitting.config import check_quantize_aware
 from attnrec.train.models import MODELS as MODELS_BY_NAME
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.run_directory import check_run, check_target
+from attnrec.train.runs.target import check_run, check_target
 
 Given = Mapping[str, Any]
 
@@ -129,7 +129,7 @@ def check(mode: str, given: Given) -> None:
         return
     config, recipe = config_of(given), recipe_of(given, given["data"])
     if mode == "tune":
-        from attnrec.train.tuning_space import check_tuning  # with numpy
+        from attnrec.train.tuning.space import check_tuning  # with numpy
 
         check_tuning(config, given["tune"])
     check_log(given, recipe)

@@ -5,10 +5,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from attnrec.train.config import TrainConfig, parse_settings
-from attnrec.train.movielens_editions import recognise, with_known_columns
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.sources import check_files, check_tables
+from attnrec.train.data.movielens_editions import recognise, with_known_columns
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.sources import check_files, check_tables
+from attnrec.train.fitting.config import TrainConfig, parse_settings
 
 ALL = "all"
 LISTS = ("events", "attribute_cols", "tag_cols")
@@ -43,7 +43,7 @@ def is_download(data: Path | None) -> bool:
     """Whether it stands for an archive of MovieLens that is not a path here."""
     if data is None or data.exists():
         return False
-    from attnrec.train.movielens_download import MOVIELENS  # with what speaks HTTP
+    from attnrec.train.data.movielens_download import MOVIELENS  # with what speaks HTTP
 
     return str(data) in MOVIELENS
 

@@ -5,17 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from attnrec.cli.compare import train_all
 from attnrec.cli.console import say
-from attnrec.cli.train_all import train_all
 from attnrec.cli.train_from import train_from
 from attnrec.cli.train_log import read_given
 from attnrec.cli.train_options import config_of
+from attnrec.cli.train_progress import TrainingProgress, watching
+from attnrec.cli.train_result import print_result
 from attnrec.cli.train_tuning import train_tuned
-from attnrec.cli.training_progress import TrainingProgress, watching
-from attnrec.cli.training_result import print_result
-from attnrec.train.run import Run
-from attnrec.train.run_directory import CONFIG_FILE
-from attnrec.train.training import train_final, train_log
+from attnrec.train.runs.run import Run
+from attnrec.train.runs.target import CONFIG_FILE
+from attnrec.train.runs.train import train_final, train_log
 
 Given = Mapping[str, Any]
 

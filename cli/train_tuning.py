@@ -11,12 +11,12 @@ from rich.table import Table
 from attnrec.cli.console import err, out
 from attnrec.cli.train_log import read_given
 from attnrec.cli.train_options import config_of
-from attnrec.cli.training_progress import ReportBar
-from attnrec.train.run import Run
-from attnrec.train.run_report.settings import value_text
-from attnrec.train.tuning import tune_log
-from attnrec.train.tuning_store import Trial
-from attnrec.train.tuning_summary import changes, ended, ranked
+from attnrec.cli.train_progress import ReportBar
+from attnrec.train.report.settings import value_text
+from attnrec.train.runs.run import Run
+from attnrec.train.tuning.search import tune_log
+from attnrec.train.tuning.store import Trial
+from attnrec.train.tuning.summary import changes, ended, ranked
 
 _N_SHOWN = 8
 

@@ -7,17 +7,17 @@ from attnrec.runtime.lazy import on_first_use
 if TYPE_CHECKING:
     from attnrec.export.exporting import ParityFailure, PriceTooHigh, export
     from attnrec.export.limits import Limits
-    from attnrec.export.parity import Fault, ParityReport
-    from attnrec.export.price import Price, ProfileCost
+    from attnrec.export.parity.gate import Fault, ParityReport
     from attnrec.export.profiles import NoProfile, export_smallest
+    from attnrec.export.quantize.cost import Price, ProfileCost
 else:
     __getattr__ = on_first_use(
         __name__,
         {
             "exporting": ["ParityFailure", "PriceTooHigh", "export"],
             "limits": ["Limits"],
-            "parity": ["Fault", "ParityReport"],
-            "price": ["Price", "ProfileCost"],
+            "parity.gate": ["Fault", "ParityReport"],
+            "quantize.cost": ["Price", "ProfileCost"],
             "profiles": ["NoProfile", "export_smallest"],
         },
     )

@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 
-from attnrec.export.describe import describe, golden_vectors
-from attnrec.export.draft import Draft, Drafts, exact_table, finish
-from attnrec.export.ids import check_catalogue, check_users
+from attnrec.export.build import Draft, Drafts, exact_table, finish
+from attnrec.export.facts import describe, golden_vectors
 from attnrec.export.limits import Limits, check_place
-from attnrec.export.parity import ParityReport, Tick, check_parity
-from attnrec.export.price import Price, price
-from attnrec.export.quantize import check_quantizable
-from attnrec.runtime import format as names
+from attnrec.export.parity.gate import ParityReport, Tick, check_parity
+from attnrec.export.quantize.cost import Price, price
+from attnrec.export.quantize.item_vectors import check_quantizable
+from attnrec.export.refusals import check_catalogue, check_users
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.recommender import Recommender
 from attnrec.train.checks import check_kind
-from attnrec.train.device import torch_as_it_was
-from attnrec.train.evaluation import evaluate_answers
-from attnrec.train.run import Run
-from attnrec.train.run_directory import reports_of
+from attnrec.train.evaluation.metrics import evaluate_answers
+from attnrec.train.fitting.device import torch_as_it_was
+from attnrec.train.runs.run import Run
+from attnrec.train.runs.target import reports_of
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.runtime.files import check_replaceable, is_mount_point
-from attnrec.train.run_directory import reports_of
+from attnrec.train.runs.target import reports_of
 
 NESTED, LOW_RANK = "int4+4", "int8+pca32"
 """Profiles that exist for large catalogues only."""

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from attnrec.export.draft import Draft, Drafts, profiles_of
+from attnrec.export.build import Draft, Drafts, profiles_of
 from attnrec.export.exporting import (
     check_exportable,
     gate,
@@ -18,14 +18,14 @@ from attnrec.export.exporting import (
     test_metrics,
 )
 from attnrec.export.limits import Limits, check_most
-from attnrec.export.parity import ParityReport, Tick
-from attnrec.export.price import ProfileCost
+from attnrec.export.parity.gate import ParityReport, Tick
 from attnrec.export.profiles_plot import draw_profiles
+from attnrec.export.quantize.cost import ProfileCost
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
 from attnrec.runtime.measuring import Subject, cold_starts, take_turns
-from attnrec.train.run import Run
-from attnrec.train.run_directory import reports_of
+from attnrec.train.runs.run import Run
+from attnrec.train.runs.target import reports_of
 
 _DEFAULT_LIMITS = Limits()
 _HISTORY = 50

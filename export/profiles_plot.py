@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from attnrec.export.price import ProfileCost
+from attnrec.export.quantize.cost import ProfileCost
 
 
 def draw_profiles(costs: Sequence[ProfileCost], chosen: str, path: Path) -> None:

@@ -21,17 +21,17 @@ from attnrec.runtime.lazy import on_first_use
 from attnrec.runtime.version import __version__
 
 if TYPE_CHECKING:
+    from attnrec.runtime.answers import Recommendations
     from attnrec.runtime.explain import Explanation
-    from attnrec.runtime.model_info import ModelInfo
-    from attnrec.runtime.recommendations import Recommendations
+    from attnrec.runtime.model_file.facts import ModelInfo
     from attnrec.runtime.recommender import Recommender
 else:
     __getattr__ = on_first_use(
         __name__,
         {
             "explain": ["Explanation"],
-            "model_info": ["ModelInfo"],
-            "recommendations": ["Recommendations"],
+            "model_file.facts": ["ModelInfo"],
+            "answers": ["Recommendations"],
             "recommender": ["Recommender"],
         },
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.runtime.format import LONGEST
+from attnrec.runtime.model_file.format import LONGEST
 
 Ids = Sequence[int | str] | NDArray[Any]
 IdArray = NDArray[Any]

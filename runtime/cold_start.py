@@ -37,7 +37,7 @@ def main() -> None:
     if code_mb is not None:
         figures["pages_mb"] = (resident_mb(_OF_FILES) or 0) - code_mb
     # The part of the load that reads and checks the file, once more and by itself.
-    model_file = import_module("attnrec.runtime.model_file")
+    model_file = import_module("attnrec.runtime.model_file.reading")
     timed("load_check", lambda: model_file.read_model_file(file, verify=True))
     sys.stdout.write(json.dumps(figures))
 

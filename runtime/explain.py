@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, stack
-from attnrec.runtime.batches import BATCH, Run
+from attnrec.runtime.batch import BATCH, Run
 from attnrec.runtime.deadline import check_deadline
-from attnrec.runtime.model_info import ModelInfo
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.facts import ModelInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from attnrec.runtime import cold_start
 from attnrec.runtime.errors import ModelFileError
-from attnrec.runtime.model_info import ModelInfo
+from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.recommender import Recommender
 
 BATCHES = (1, 8, 64)

@@ -13,12 +13,12 @@ from typing import Any
 
 import onnxruntime
 
-from attnrec.runtime import format as names
 from attnrec.runtime.arguments import id_collection
 from attnrec.runtime.errors import ModelFileError
-from attnrec.runtime.model_file import read_model_file
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.reading import read_model_file
+from attnrec.runtime.model_file.tensors import StoredTensors, without_items
 from attnrec.runtime.session import check_providers, session_of_file
-from attnrec.runtime.stored import StoredTensors, without_items
 
 logger = logging.getLogger(__name__)
 

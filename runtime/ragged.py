@@ -5,9 +5,9 @@ from itertools import chain, islice
 
 import numpy as np
 
-from attnrec.runtime import format as names
 from attnrec.runtime.arguments import IdArray, Ids, as_ids, id_row, plain_list
-from attnrec.runtime.format import LONGEST
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.format import LONGEST
 
 _ROWS = 4096
 """Lists that are looked through in one pass: their ids are in memory once more meanwhile."""

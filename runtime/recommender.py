@@ -10,21 +10,29 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from attnrec.runtime import format as names
+from attnrec.runtime.answers import Recommendations, answer_of
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
-from attnrec.runtime.batches import Rows, banned_ids
-from attnrec.runtime.callers import Callers, RequestTimes, Said, Tags, Times, UserIds, check_inputs
+from attnrec.runtime.batch import Rows, banned_ids
 from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
 from attnrec.runtime.forking import outside_of_forks, tell_after_fork
-from attnrec.runtime.golden import check_golden
-from attnrec.runtime.model_file import check_onnxruntime
-from attnrec.runtime.model_info import ModelInfo
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.model_file.reading import check_onnxruntime
+from attnrec.runtime.model_file.tensors import StoredTensors
 from attnrec.runtime.origin import Origin
-from attnrec.runtime.recommendations import Recommendations, answer_of
+from attnrec.runtime.selftest import check_golden
+from attnrec.runtime.side_inputs import (
+    Callers,
+    RequestTimes,
+    Said,
+    Tags,
+    Times,
+    UserIds,
+    check_inputs,
+)
 from attnrec.runtime.similar import SimilarItems
-from attnrec.runtime.stored import StoredTensors
 
 
 class Recommender:

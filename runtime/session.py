@@ -9,10 +9,10 @@ from weakref import WeakSet
 
 import onnxruntime
 
-from attnrec.runtime import mapping
 from attnrec.runtime.forking import outside_of_forks
 from attnrec.runtime.memory import release_free_memory
-from attnrec.runtime.model_file import check_is_same
+from attnrec.runtime.model_file import mapping
+from attnrec.runtime.model_file.reading import check_is_same
 
 _SMALL = 4 << 20
 """Bytes of a file whose answers need little memory. There malloc, which keeps some for each

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.forking import tell_after_fork
-from attnrec.runtime.recommendations import Recommendations
-from attnrec.runtime.stored import StoredTensors
+from attnrec.runtime.model_file.tensors import StoredTensors
 
 _UNSIGNED_ZERO, _ZERO_OF_PAIRS = 128, 8  # of codes in blocks
 _STEPS_OF_RESTS = 16  # in one step of the pairs

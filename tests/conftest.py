@@ -68,7 +68,7 @@ def _once_for_equal_weights(trace: Callable[[Any], Any]) -> Callable[[Any], Any]
 @pytest.fixture(scope="session")
 def tracing_once(operators_read_once: None) -> Tracing:
     """Within this, models of equal weights are traced once: it is the slow part of an export."""
-    from attnrec.export import draft
+    from attnrec.export import build as draft
 
     once = {
         name: _once_for_equal_weights(getattr(draft, name))

@@ -5,32 +5,32 @@ from typing import TYPE_CHECKING
 from attnrec.runtime.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from attnrec.train.comparison import Comparison, compare
-    from attnrec.train.config import TrainConfig
-    from attnrec.train.evaluate_file import evaluate
-    from attnrec.train.evaluation import Metrics, evaluate_answers
-    from attnrec.train.fine_tuning import fine_tune
-    from attnrec.train.interactions import Interactions
-    from attnrec.train.loading import load_interactions
-    from attnrec.train.recipe import DataRecipe
-    from attnrec.train.run import Run
-    from attnrec.train.training import train, train_final
-    from attnrec.train.tuning import tune
+    from attnrec.train.data.interactions import Interactions
+    from attnrec.train.data.load import load_interactions
+    from attnrec.train.data.recipe import DataRecipe
+    from attnrec.train.evaluation.comparison import Comparison, compare
+    from attnrec.train.evaluation.files import evaluate
+    from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
+    from attnrec.train.fitting.config import TrainConfig
+    from attnrec.train.runs.run import Run
+    from attnrec.train.runs.train import train, train_final
+    from attnrec.train.tuning.fine_tuning import fine_tune
+    from attnrec.train.tuning.search import tune
 else:
     __getattr__ = on_first_use(
         __name__,
         {
-            "comparison": ["Comparison", "compare"],
-            "config": ["TrainConfig"],
-            "evaluate_file": ["evaluate"],
-            "evaluation": ["Metrics", "evaluate_answers"],
-            "fine_tuning": ["fine_tune"],
-            "interactions": ["Interactions"],
-            "loading": ["load_interactions"],
-            "recipe": ["DataRecipe"],
-            "run": ["Run"],
-            "training": ["train", "train_final"],
-            "tuning": ["tune"],
+            "evaluation.comparison": ["Comparison", "compare"],
+            "fitting.config": ["TrainConfig"],
+            "evaluation.files": ["evaluate"],
+            "evaluation.metrics": ["Metrics", "evaluate_answers"],
+            "tuning.fine_tuning": ["fine_tune"],
+            "data.interactions": ["Interactions"],
+            "data.load": ["load_interactions"],
+            "data.recipe": ["DataRecipe"],
+            "runs.run": ["Run"],
+            "runs.train": ["train", "train_final"],
+            "tuning.search": ["tune"],
         },
     )
 

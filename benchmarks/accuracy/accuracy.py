@@ -25,10 +25,10 @@ import numpy as np
 from attnrec.export import export
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, evaluate_answers, train, train_final
-from attnrec.train.comparison import compare
-from attnrec.train.interactions import Interactions
-from attnrec.train.reference import Reference
-from attnrec.train.split import divide, held_out_targets
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.split import divide, held_out_targets
+from attnrec.train.evaluation.comparison import compare
+from attnrec.train.evaluation.torch_recommender import Reference
 
 _LOGS = {
     "online-retail": (None, 3),

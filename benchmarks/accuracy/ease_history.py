@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from attnrec.runtime.callers import Said
+from attnrec.runtime.side_inputs import Said
 from attnrec.train import Run, TrainConfig, train
-from attnrec.train.config import parse_settings
-from attnrec.train.evaluation import bootstrap_intervals
+from attnrec.train.evaluation.metrics import bootstrap_intervals
+from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.fitting.config import parse_settings
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
-from attnrec.train.reference import Reference
 
 _LENGTHS = (100, 200, 400, None)
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)

@@ -33,7 +33,7 @@ from turns import Row, Worker, cold_starts, in_turn, summary
 from turns import prepare as prepare_peer
 from venvs import VENVS, python_of
 
-from attnrec.train.run import Run
+from attnrec.train.runs.run import Run
 
 _CHECKED = 50  # answers
 _SAME_WEIGHTS = {"replay": "onnxruntime", "torch": "sasrec-fp32"}

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attnrec.export.draft import Drafts
+from attnrec.export.build import Drafts
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.neighbours import NeighbourModel
 from attnrec.train.models.sasrec import SASRec
-from attnrec.train.run import Run
+from attnrec.train.runs.run import Run
 
 sys.path.append(str(Path(__file__).parents[1]))
 from scale import of_size

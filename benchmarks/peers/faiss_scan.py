@@ -26,8 +26,8 @@ from turns import Row, Worker, cold_starts, in_turn, summary
 from turns import prepare as prepare_peer
 from venvs import VENVS, python_of
 
-from attnrec.export.draft import PROFILES
-from attnrec.train.run import Run
+from attnrec.export.build import PROFILES
+from attnrec.train.runs.run import Run
 
 _CHECKED = 200  # answers
 _BLOCK = 0.2  # seconds

@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 
-from attnrec.cli.entry import serve
+from attnrec.cli.main import serve
 from attnrec.runtime import Recommender
 
 plain = Recommender.recommend

@@ -7,7 +7,7 @@ import torch
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from attnrec.train.run import Run
+from attnrec.train.runs.run import Run
 
 torch.set_num_threads(1)
 run = Run.load(Path(os.environ["RUN"]))

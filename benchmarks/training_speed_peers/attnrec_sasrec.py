@@ -14,9 +14,9 @@ from pathlib import Path
 from curve import Curve
 
 from attnrec.train import TrainConfig
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.training import read_log, train_log
-from attnrec.train.training_state import EpochRecord
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.fitting.state import EpochRecord
+from attnrec.train.runs.train import read_log, train_log
 
 SHAPE = {
     "max_len": 100, "hidden_dim": 64, "n_blocks": 2, "n_heads": 2, "dropout": 0.2,

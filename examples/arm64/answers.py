@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attnrec.runtime import Recommender, SelfTestError
-from attnrec.runtime.format import score_tolerance
+from attnrec.runtime.model_file.format import score_tolerance
 
 
 def beside(recommender: Recommender, questions: list[Any], stored: list[Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from scale import any_run, of_size
 
-from attnrec.export.draft import Drafts
+from attnrec.export.build import Drafts
 
 
 def main(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from attnrec.runtime.serving.problems import encode
+from attnrec.runtime.serving.errors import encode
 
 
 class Line(Struct):

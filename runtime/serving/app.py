@@ -17,13 +17,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from attnrec.runtime.serving.access_log import AccessLog
-from attnrec.runtime.serving.answering import Served
-from attnrec.runtime.serving.computing import Computing
+from attnrec.runtime.serving.answers import Served
 from attnrec.runtime.serving.connections import Connections
-from attnrec.runtime.serving.hosts import Hosts
-from attnrec.runtime.serving.limits import Limits
-from attnrec.runtime.serving.metrics import Metrics
-from attnrec.runtime.serving.problems import (
+from attnrec.runtime.serving.errors import (
     ARRIVED,
     CLOSE,
     LATE,
@@ -34,7 +30,11 @@ from attnrec.runtime.serving.problems import (
     encode,
     problem_of,
 )
+from attnrec.runtime.serving.hosts import Hosts
+from attnrec.runtime.serving.limits import Limits
+from attnrec.runtime.serving.metrics import Metrics
 from attnrec.runtime.serving.protocol import READ_SECONDS
+from attnrec.runtime.serving.workers import Computing
 
 logger = logging.getLogger(__name__)
 

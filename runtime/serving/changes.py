@@ -1,6 +1,6 @@
 """What another file would take from the clients of the one that is served."""
 
-from attnrec.runtime.format import LONGEST
+from attnrec.runtime.model_file.format import LONGEST
 from attnrec.runtime.recommender import Recommender
 
 _LEAST_KEPT = 0.8

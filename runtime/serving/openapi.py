@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from attnrec.runtime import format as names
-from attnrec.runtime.model_info import ModelInfo
-from attnrec.runtime.serving import inference_protocol as protocol
-from attnrec.runtime.serving import messages
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.serving import schemas as messages
 from attnrec.runtime.serving.app import JSON, OPEN_PATHS, PROBES
-from attnrec.runtime.serving.inference_routes import BINARY, MODEL_PATHS
-from attnrec.runtime.serving.inference_tensors import inputs_of
-from attnrec.runtime.serving.problems import PROBLEM_JSON, Problem
+from attnrec.runtime.serving.errors import PROBLEM_JSON, Problem
+from attnrec.runtime.serving.open_inference import protocol
+from attnrec.runtime.serving.open_inference.routes import BINARY, MODEL_PATHS
+from attnrec.runtime.serving.open_inference.tensors import inputs_of
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
 from attnrec.runtime.version import __version__
 

@@ -9,7 +9,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from attnrec.runtime.serving.connections import WRITE_BUFFER, WRITE_SECONDS
-from attnrec.runtime.serving.problems import (
+from attnrec.runtime.serving.errors import (
     ARRIVED,
     GONE,
     LATE,

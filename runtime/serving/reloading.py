@@ -11,7 +11,7 @@ from pathlib import Path
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.memory import release_free_memory
 from attnrec.runtime.recommender import Recommender
-from attnrec.runtime.serving.answering import Served
+from attnrec.runtime.serving.answers import Served
 from attnrec.runtime.serving.app import Service
 from attnrec.runtime.serving.changes import lost_in
 from attnrec.runtime.serving.unavailable import read_unavailable

@@ -11,9 +11,9 @@ from starlette.routing import Route
 
 from attnrec.runtime.serving import docs_page, metrics, openapi
 from attnrec.runtime.serving.app import JSON, Service, refuse
-from attnrec.runtime.serving.inference_routes import inference_routes
-from attnrec.runtime.serving.page import page
-from attnrec.runtime.serving.problems import Refused, encode
+from attnrec.runtime.serving.errors import Refused, encode
+from attnrec.runtime.serving.open_inference.routes import inference_routes
+from attnrec.runtime.serving.page.page import page
 from attnrec.runtime.serving.reloading import Reloading
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.recommender import Recommender
-from attnrec.runtime.serving.messages import FoundItem, FoundItems
+from attnrec.runtime.serving.schemas import FoundItem, FoundItems
 
 MOST_FOUND = 100
 LONGEST_QUERY = 200

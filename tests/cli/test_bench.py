@@ -167,7 +167,7 @@ def on_a_device(folder: Path, *arguments: object) -> subprocess.CompletedProcess
         "import sys\n"
         "for name in ('torch', 'pandas', 'pyarrow', 'safetensors', 'matplotlib', 'onnx'):\n"
         "    sys.modules[name] = None\n"
-        "from attnrec.cli.entry import bench\n"
+        "from attnrec.cli.main import bench\n"
         "bench()"
     )
     command = [sys.executable, "-c", code, *map(str, arguments)]

@@ -20,7 +20,7 @@ from attnrec.train import (
     evaluate,
     train_final,
 )
-from attnrec.train.evaluation import target_ranks, user_gains
+from attnrec.train.evaluation.metrics import target_ranks, user_gains
 
 MODELS = ("popularity", "personal-frequency")
 

@@ -17,7 +17,7 @@ def recommend(
     encoding: str, *arguments: str, lines: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
     """Run attnrec-recommend where standard input and output have this encoding."""
-    code = "from attnrec.cli.entry import recommend; recommend()"
+    code = "from attnrec.cli.main import recommend; recommend()"
     return subprocess.run(
         [sys.executable, "-c", code, str(FILE), *arguments],
         env=os.environ | {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "COLUMNS": "200"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from attnrec.train.models import MODELS
-from attnrec.train.models.protocol import LearnedModel
+from attnrec.train.models.base import LearnedModel
 
 HEAVY = ("torch", "onnxruntime", "pandas", "pyarrow", "matplotlib", "onnx", "optuna", "sklearn")
 MOST_SECONDS = 1.5  # of processor time; 0.3 on an idle machine, where torch alone takes 1.4
@@ -18,7 +18,7 @@ MOST_SECONDS = 1.5  # of processor time; 0.3 on an idle machine, where torch alo
 # A command as its script starts it. What it has imported and used is written when it ends.
 PROBE = f"""
 import atexit, json, sys, time
-from attnrec.cli import entry
+from attnrec.cli import main as entry
 
 command, told = sys.argv[1:3]
 del sys.argv[1:3]

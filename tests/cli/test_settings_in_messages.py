@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.loading import load_interactions
+from attnrec.train.data.load import load_interactions
 
 QUICK = ("--model", "popularity", "--threads", "1", "--no-report")
 

@@ -15,7 +15,7 @@ import pytest
 
 from attnrec.cli.console import run_command
 from attnrec.cli.train import train
-from attnrec.export.family import _finished
+from attnrec.export.model_comparison import _finished
 from attnrec.train import Interactions, Run
 from attnrec.train.models import FAMILY
 

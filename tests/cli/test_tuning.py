@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from attnrec.train.tuning_search import Search
+from attnrec.train.tuning.trials import Search
 
 OPTIONS = ["--model", "attention-pool", "--hidden-dim", "16", "--max-len", "10", "--epochs", "3"]
 QUICK = [*OPTIONS, "--threads", "1", "--no-report"]

@@ -165,7 +165,7 @@ def test_brackets_in_help_and_paths_are_printed_as_they_are(run, trained, tmp_pa
 def test_a_missing_extra_prints_the_install_line(tmp_path) -> None:
     code = (
         "import sys; sys.modules['typer'] = None\n"
-        "from attnrec.cli.entry import recommend\n"
+        "from attnrec.cli.main import recommend\n"
         "recommend()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -178,7 +178,7 @@ def test_a_missing_extra_prints_the_install_line(tmp_path) -> None:
 def test_each_command_names_its_own_extra(command, extra) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        f"from attnrec.cli.entry import {command}\n"
+        f"from attnrec.cli.main import {command}\n"
         f"{command}()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

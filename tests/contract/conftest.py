@@ -14,7 +14,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from attnrec.export import ParityReport, draft, export
+from attnrec.export import ParityReport, export
+from attnrec.export import build as draft
 from attnrec.train import DataRecipe, Run, TrainConfig, train
 from attnrec.train.models import FAMILY, MODELS
 

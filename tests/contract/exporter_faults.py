@@ -13,8 +13,8 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from attnrec.export import contract, top_k
-from attnrec.export.graph import GraphBuilder
+from attnrec.export.graph import contract, top_k
+from attnrec.export.graph.builder import GraphBuilder
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
 Patch = pytest.MonkeyPatch

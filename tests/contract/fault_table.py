@@ -31,9 +31,9 @@ from dataclasses import dataclass
 import exporter_faults as faults
 import onnx_ir as ir
 
+from attnrec.train.models.base import RecommenderModel, TableModel
 from attnrec.train.models.pair_model import PairModel
 from attnrec.train.models.popularity import Popularity
-from attnrec.train.models.protocol import RecommenderModel, TableModel
 from attnrec.train.models.sasrec import SASRec
 
 Patch = faults.Patch

@@ -24,19 +24,20 @@ from numpy.typing import NDArray
 
 from attnrec.cli.console import run_command
 from attnrec.cli.evaluate import evaluate as evaluate_command
-from attnrec.export import Limits, ParityFailure, draft, export
-from attnrec.export.body import export_body
-from attnrec.export.describe import describe
-from attnrec.export.made_up import calls_of_callers, calls_of_times, made_up_calls
-from attnrec.export.quantize import rounded_table
+from attnrec.export import Limits, ParityFailure, export
+from attnrec.export import build as draft
+from attnrec.export.facts import describe
+from attnrec.export.graph.trace import export_body
+from attnrec.export.parity.synthetic_calls import calls_of_callers, calls_of_times, made_up_calls
+from attnrec.export.quantize.item_vectors import rounded_table
 from attnrec.runtime import Recommender
 from attnrec.runtime.session import make_session
 from attnrec.train import Metrics, Run, evaluate
-from attnrec.train.evaluation import evaluate_answers
+from attnrec.train.data.split import Part
+from attnrec.train.evaluation.metrics import evaluate_answers
+from attnrec.train.evaluation.torch_recommender import Reference
 from attnrec.train.models import FAMILY, MODELS
-from attnrec.train.models.protocol import TableModel
-from attnrec.train.reference import Reference
-from attnrec.train.split import Part
+from attnrec.train.models.base import TableModel
 
 pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 

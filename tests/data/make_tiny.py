@@ -18,15 +18,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from attnrec.export import Limits, export, quantize, top_k
-from attnrec.export.draft import Source
-from attnrec.runtime.callers import Said
-from attnrec.runtime.format import CALLER_INPUTS
-from attnrec.train.config import TrainConfig
-from attnrec.train.recipe import DataRecipe
-from attnrec.train.reference import Reference, top_rows
-from attnrec.train.run import Run
-from attnrec.train.training import train
+from attnrec.export import Limits, export
+from attnrec.export.build import Source
+from attnrec.export.graph import top_k
+from attnrec.export.quantize import item_vectors as quantize
+from attnrec.runtime.model_file.format import CALLER_INPUTS
+from attnrec.runtime.side_inputs import Said
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.evaluation.torch_recommender import Reference, top_rows
+from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.runs.run import Run
+from attnrec.train.runs.train import train
 
 Id = int | str
 

@@ -7,8 +7,13 @@ from typing import Any, NamedTuple
 
 import onnxruntime
 
-from attnrec.runtime.format import CALLER_INPUTS, GOLDEN_KEY, PARITY_KEY, SCORE_TOLERANCE
-from attnrec.runtime.format import score_tolerance as tolerance_of
+from attnrec.runtime.model_file.format import (
+    CALLER_INPUTS,
+    GOLDEN_KEY,
+    PARITY_KEY,
+    SCORE_TOLERANCE,
+)
+from attnrec.runtime.model_file.format import score_tolerance as tolerance_of
 
 DATA = Path(__file__).parents[1] / "data"
 APPS = ("string-fp32", "string-int8", "int64-fp32", "int64-int8")

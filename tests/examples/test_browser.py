@@ -29,7 +29,7 @@ from compare_answers import (
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.format import SEAL_LENGTH
+from attnrec.runtime.model_file.format import SEAL_LENGTH
 
 pytestmark = pytest.mark.examples
 

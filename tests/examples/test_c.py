@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attnrec.runtime.format import CALLER_INPUTS, GOLDEN_KEY, score_tolerance
+from attnrec.runtime.model_file.format import CALLER_INPUTS, GOLDEN_KEY, score_tolerance
 from attnrec.runtime.session import make_session
 
 pytestmark = pytest.mark.examples

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.format import score_tolerance
+from attnrec.runtime.model_file.format import score_tolerance
 
 pytestmark = pytest.mark.examples
 

@@ -9,7 +9,7 @@ import pytest
 from attnrec.export import export
 from attnrec.runtime import DataError, RunError
 from attnrec.train import DataRecipe, TrainConfig, evaluate, train
-from attnrec.train.comparison import compare
+from attnrec.train.evaluation.comparison import compare
 
 YEAR = 365 * 86400
 

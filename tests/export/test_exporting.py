@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from attnrec.export import ParityReport, export
-from attnrec.export.ids import check_catalogue
+from attnrec.export.refusals import check_catalogue
 from attnrec.runtime import Recommender, RunError
-from attnrec.runtime.format import LONGEST
+from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train import Run, TrainConfig, train, train_final
-from attnrec.train.split import Catalogue
+from attnrec.train.data.split import Catalogue
 
 
 def catalogue_of(ids: list[Any]) -> Catalogue:

@@ -19,9 +19,9 @@ import torch
 
 from attnrec.export import ParityReport
 from attnrec.runtime import Recommender
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 from attnrec.train import Run
-from attnrec.train.models.protocol import TableModel, catalogue_scores
+from attnrec.train.models.base import TableModel, catalogue_scores
 
 NAMES = ["sasrec-string", "sasrec-int64", "markov-chain-int64", "popularity-string"]
 FACTS = [

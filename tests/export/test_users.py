@@ -9,10 +9,10 @@ import pytest
 
 from attnrec.export import export
 from attnrec.runtime import Recommender
-from attnrec.runtime.callers import Said
-from attnrec.runtime.format import score_tolerance
+from attnrec.runtime.model_file.format import score_tolerance
+from attnrec.runtime.side_inputs import Said
 from attnrec.train import DataRecipe, Run, TrainConfig, train
-from attnrec.train.reference import Reference
+from attnrec.train.evaluation.torch_recommender import Reference
 
 ITEM_IDS = {"string": [f"item {n}" for n in range(24)], "int64": [2**53 + n for n in range(24)]}
 USER_IDS = {"string": [f"user {n}" for n in range(30)], "int64": [7 * n - 60 for n in range(30)]}

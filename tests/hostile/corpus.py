@@ -46,7 +46,7 @@ from writer import (
     without,
 )
 
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 
 YES = block(5, tensor("yes", BOOL, [], b"\x01"))
 

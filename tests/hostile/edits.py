@@ -5,7 +5,7 @@ from pathlib import Path
 
 from writer import Edit, block, edited, node
 
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 STRING, INT64 = FORMAT_1 / "tiny-string.onnx", FORMAT_1 / "tiny-int64.onnx"

@@ -38,7 +38,7 @@ from writer import (
     without,
 )
 
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 
 FILL = node("ConstantOfShape", ["size"], ["far"])
 IMAGE = block(5, tensor("image", FLOAT, [1, 1, 1], bytes(4)))

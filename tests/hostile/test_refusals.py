@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from writer import TEXT, block, edited, value
 
 from attnrec.runtime import ModelFileError, Recommender
-from attnrec.runtime import format as names
-from attnrec.runtime.model_file import read_model_file
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.reading import read_model_file
 
 Crafted = list[tuple[Case, Path]]
 Load = Callable[..., list[dict[str, Any]]]

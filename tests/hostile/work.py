@@ -5,7 +5,7 @@ import struct
 from edits import Case, adding, in_dictionary, in_facts, in_model
 from writer import INT, TEXT, Edit, block, edited, node, number, operator, scalar, tensor, varint
 
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 
 RUNS = "more than 1000 runs of ids or texts in the file"
 FIELDS = "more than 100000 fields in the file"

@@ -17,8 +17,8 @@ from attnrec.export import export
 from attnrec.runtime import DataError, Recommendations, Recommender
 from attnrec.runtime.session import make_session
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
-from attnrec.train.evaluate_file import evaluate
-from attnrec.train.reference import Reference
+from attnrec.train.evaluation.files import evaluate
+from attnrec.train.evaluation.torch_recommender import Reference
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("operators_read_once")

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from attnrec.runtime import ModelFileError, Recommender
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 

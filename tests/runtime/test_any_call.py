@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.format import CALLER_INPUTS
+from attnrec.runtime.model_file.format import CALLER_INPUTS
 
 Expected = dict[str, Any]
 Asked = tuple[Call, NDArray[np.float32], dict[str, Any]]

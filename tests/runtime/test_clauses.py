@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnrec.runtime import Recommendations, Recommender
-from attnrec.runtime.format import PADDING, score_tolerance
+from attnrec.runtime.model_file.format import PADDING, score_tolerance
 
 # The first call on a busy machine may take its time.
 some_examples = settings(deadline=None, max_examples=50)

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 
 from attnrec.runtime import Recommender, SelfTestError
-from attnrec.runtime import format as names
-from attnrec.runtime.golden import check_golden
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.selftest import check_golden
 
 Refused = Callable[..., None]
 Unsealed = Callable[[bytes], bytes]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnrec.runtime import Recommendations, Recommender
-from attnrec.runtime.format import CALLER_INPUTS, score_tolerance
+from attnrec.runtime.model_file.format import CALLER_INPUTS, score_tolerance
 
 
 def assert_answers_like_torch(

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from attnrec.runtime import Recommender, mapping
+from attnrec.runtime import Recommender
 from attnrec.runtime.errors import ModelFileError
-from attnrec.runtime.model_file import read_model_file
+from attnrec.runtime.model_file import mapping
+from attnrec.runtime.model_file.reading import read_model_file
 
 FILES = sorted((Path(__file__).parents[1] / "data" / "format-1").glob("*.onnx"))
 assert FILES

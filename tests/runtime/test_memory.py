@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from attnrec.runtime import ModelFileError, Recommender
-from attnrec.runtime import format as names
-from attnrec.runtime.protobuf import spans
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.protobuf import spans
 
 FILE = Path(__file__).parents[1] / "data" / "format-1" / "tiny-string.onnx"
 TABLE_MB = [0, 8, 40]  # the last is mapped

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from attnrec.runtime import ModelFileError, Recommender
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.session import make_session
 
 Refused = Callable[..., None]

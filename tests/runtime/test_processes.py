@@ -17,7 +17,7 @@ import pytest
 
 import attnrec.runtime
 from attnrec.runtime import ModelFileError, Recommender
-from attnrec.runtime.format import seal
+from attnrec.runtime.model_file.format import seal
 
 # A child that hangs is ended by its own alarm, also where it is a child's child.
 START = "import os, signal, sys; signal.alarm(60) if hasattr(signal, 'alarm') else None\n"

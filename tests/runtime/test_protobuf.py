@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.runtime import ModelFileError
-from attnrec.runtime.protobuf import BYTES, N_BYTES, Message, Reader
+from attnrec.runtime.model_file.protobuf import BYTES, N_BYTES, Message, Reader
 
 TEXTS = Message("texts", texts=(6, N_BYTES), after=(7, BYTES))
 TAG, AFTER = 6 << 3 | 2, bytes([7 << 3 | 2, 1, 0xFF])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attnrec.runtime import Recommendations, Recommender
-from attnrec.runtime.format import score_tolerance
+from attnrec.runtime.model_file.format import score_tolerance
 
 
 def test_seen_items_are_excluded_as_the_model_was_trained_unless_the_call_says_otherwise(

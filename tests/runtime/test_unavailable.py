@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.stored import StoredTensors
+from attnrec.runtime.model_file.tensors import StoredTensors
 
 
 def test_the_rest_of_the_answer_moves_up(path) -> None:

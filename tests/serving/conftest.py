@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from attnrec.runtime import Recommender
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))

@@ -104,9 +104,7 @@ def test_the_runtime_without_the_extra_knows_nothing_of_http() -> None:
 
 
 def test_without_the_extra_the_command_prints_how_to_install_it() -> None:
-    code = (
-        "import sys; sys.modules['uvicorn'] = None; from attnrec.cli.entry import serve; serve()"
-    )
+    code = "import sys; sys.modules['uvicorn'] = None; from attnrec.cli.main import serve; serve()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.strip().endswith("pip install 'attnrec[serve]'")

@@ -3,8 +3,8 @@
 import pytest
 from starlette.exceptions import HTTPException
 
+from attnrec.runtime.serving.errors import TARGET
 from attnrec.runtime.serving.hosts import Hosts
-from attnrec.runtime.serving.problems import TARGET
 
 TOKEN = "0123456789abcdef-hosts"
 PATHS = ("/", "/docs", "/openapi.json", "/metrics", "/v1/model", "/v1/items", "/v2", "/no")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnrec.runtime.serving.computing import Limits
+from attnrec.runtime.serving.workers import Limits
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.serving import inference_protocol as protocol
-from attnrec.runtime.serving.answering import Served
-from attnrec.runtime.serving.problems import Refused
+from attnrec.runtime.serving.answers import Served
+from attnrec.runtime.serving.errors import Refused
+from attnrec.runtime.serving.open_inference import protocol
 
 
 @pytest.fixture(scope="module")

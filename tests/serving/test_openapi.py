@@ -12,9 +12,9 @@ from openapi_spec_validator import validate
 from starlette.routing import Route
 
 from attnrec.runtime import Recommender
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.serving import docs_page
-from attnrec.runtime.serving.answering import Served
+from attnrec.runtime.serving.answers import Served
 from attnrec.runtime.serving.app import OPEN_PATHS, Service
 from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.openapi import document

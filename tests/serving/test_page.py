@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.format import SEAL_LENGTH
+from attnrec.runtime.model_file.format import SEAL_LENGTH
 
 HISTORY = ["sku-11", "sku-9", "sku-3"]
 TOKEN = "a-token-of-thirty-two-characters"

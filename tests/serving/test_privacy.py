@@ -22,7 +22,7 @@ EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socke
     "os.remove", "os.mkdir", "socket.bind"}
 sys.argv = sys.argv[1:]
 sys.addaudithook(note)
-from attnrec.cli.entry import serve
+from attnrec.cli.main import serve
 serve()
 """
 

@@ -3,7 +3,7 @@
 import pytest
 
 from attnrec.runtime import Recommender
-from attnrec.runtime import format as names
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.serving.reloading import Source
 
 TOKEN = "0123456789abcdef-reload"

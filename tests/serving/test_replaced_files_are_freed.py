@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attnrec.export.draft import Drafts
+from attnrec.export.build import Drafts
 from attnrec.runtime import Recommender
-from attnrec.runtime.serving.answering import Served
+from attnrec.runtime.serving.answers import Served
 from attnrec.train import TrainConfig, train
 from attnrec.train.models.learned_configs import SASRecConfig
 from attnrec.train.models.sasrec import SASRec

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from attnrec.runtime.serving.connections import MOST_UNREAD, WRITE_SECONDS
-from attnrec.runtime.serving.messages import MOST_ANSWERED, check_size
-from attnrec.runtime.serving.problems import Refused
+from attnrec.runtime.serving.errors import Refused
+from attnrec.runtime.serving.schemas import MOST_ANSWERED, check_size
 
 MB = 2**20
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from attnrec.train.interactions import Interactions
-from attnrec.train.loading import load_interactions
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.load import load_interactions
 
 # One thread: sums of floats come out in the same order, so equal seeds give equal bits.
 torch.set_num_threads(1)

@@ -22,8 +22,8 @@ from attnrec.train.models.learned_configs import (
 )
 
 if TYPE_CHECKING:
-    from attnrec.train.models.protocol import RecommenderModel
-    from attnrec.train.split import Split
+    from attnrec.train.data.split import Split
+    from attnrec.train.models.base import RecommenderModel
 
 Recipe = Callable[["Split"], Mapping[str, tuple[Any, str]]]
 """Value and reason by name of the setting."""
@@ -61,7 +61,7 @@ class ModelKind:
         """Whether it is trained, epoch by epoch."""
         if isinstance(self.made_by, str):
             return not self.counts
-        from attnrec.train.models.protocol import LearnedModel
+        from attnrec.train.models.base import LearnedModel
 
         return issubclass(self.made_by, LearnedModel)
 

@@ -23,17 +23,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.train.attention import (
+from attnrec.train.layers.attention import (
     AdditiveAttention,
     MultiHeadAttention,
     SelfAttention,
     attention_weights,
     dot_product_scores,
 )
-from attnrec.train.dropout import Dropout
+from attnrec.train.layers.dropout import Dropout
+from attnrec.train.layers.sphere import on_sphere
+from attnrec.train.models.base import TableModel
 from attnrec.train.models.learned_configs import AttentionPoolConfig
-from attnrec.train.models.protocol import TableModel
-from attnrec.train.sphere import on_sphere
 
 _FADING = 0.5  # at first; without it a young model takes the mean of everything
 

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnrec.train.data.split import Split
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.learned_configs import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.sasrec import SASRec
-from attnrec.train.split import Split
 
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)

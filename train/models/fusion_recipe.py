@@ -6,8 +6,8 @@ is neither given nor here has its default. To try another rule, change a line.
 
 import numpy as np
 
+from attnrec.train.data.split import Split
 from attnrec.train.models.learned_configs import MOST_EASE_ITEMS
-from attnrec.train.split import Split
 
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500

@@ -11,9 +11,9 @@ validation chooses it.
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.train.data.split import Sequences, Split
 from attnrec.train.models.counted_configs import MarkovChainConfig
 from attnrec.train.models.neighbours import NeighbourModel
-from attnrec.train.split import Sequences, Split
 
 
 class MarkovChain(NeighbourModel):

@@ -8,12 +8,12 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.batches import Batch, Batches
-from attnrec.train.losses import pair_cross_entropy
+from attnrec.train.data.batches import Batch, Batches
+from attnrec.train.data.pair_batches import PairBatches
+from attnrec.train.data.split import Split
+from attnrec.train.layers.losses import pair_cross_entropy
+from attnrec.train.models.base import LearnedModel, ScoreModel
 from attnrec.train.models.learned_configs import PairConfig
-from attnrec.train.models.protocol import LearnedModel, ScoreModel
-from attnrec.train.pair_batches import PairBatches
-from attnrec.train.split import Split
 
 INITIAL_SPREAD = 0.05
 """Standard deviation of a new vector: short, so that popularity is learned first, then taste."""

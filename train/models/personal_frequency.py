@@ -9,9 +9,9 @@ took. Where seen items are excluded nothing but that order is left, so it equals
 import torch
 from torch import Tensor
 
+from attnrec.train.data.split import Split
+from attnrec.train.models.base import CountModel
 from attnrec.train.models.counted_configs import PersonalFrequencyConfig
-from attnrec.train.models.protocol import CountModel
-from attnrec.train.split import Split
 
 
 class PersonalFrequency(CountModel):

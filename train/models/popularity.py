@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attnrec.train.data.split import Split
+from attnrec.train.models.base import CountModel
 from attnrec.train.models.counted_configs import PopularityConfig
-from attnrec.train.models.protocol import CountModel
-from attnrec.train.split import Split
 
 
 class Popularity(CountModel):

@@ -12,13 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.train.attention import attention_weights, linear
-from attnrec.train.blocks import LiGRBlock, TransformerBlock
-from attnrec.train.dropout import Dropout
-from attnrec.train.models.learned_configs import SASRecConfig
-from attnrec.train.models.protocol import TableModel
-from attnrec.train.sphere import on_sphere
-from attnrec.train.time_gaps import (
+from attnrec.train.layers.attention import attention_weights, linear
+from attnrec.train.layers.blocks import LiGRBlock, TransformerBlock
+from attnrec.train.layers.dropout import Dropout
+from attnrec.train.layers.sphere import on_sphere
+from attnrec.train.layers.time_bias import (
     INPUTS,
     TimeGaps,
     forget_times,
@@ -26,6 +24,8 @@ from attnrec.train.time_gaps import (
     moments,
     of_sum,
 )
+from attnrec.train.models.base import TableModel
+from attnrec.train.models.learned_configs import SASRecConfig
 
 _FORGOTTEN = 0.15  # share of requests at an unknown time in training, with `time_gaps`
 _FADING = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6

@@ -1,0 +1,37 @@
+"""Where a family of models is kept, one run a model. Needs no torch."""
+
+from pathlib import Path
+
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import check_replaceable
+from attnrec.train.models import FAMILY
+from attnrec.train.runs.replacing import tidy_after_kill
+from attnrec.train.runs.target import OF_DESKTOPS, check_target
+
+FIGURES, PICTURE = "comparison.json", "comparison.png"
+
+
+def check_family_directory(directory: Path, *, resume: bool) -> None:
+    """Refuse, before hours of training, a folder that holds something else, or make it."""
+    if directory.is_dir():
+        for name in FAMILY:
+            tidy_after_kill(directory / name)
+        known = OF_DESKTOPS | {
+            FIGURES,
+            PICTURE,
+            *FAMILY,
+            *(f"{name}.unfinished" for name in FAMILY),
+        }
+        foreign = sorted({path.name for path in directory.iterdir()} - known)
+        if foreign:
+            raise RunError(
+                f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "
+                "another folder with `out`"
+            )
+    elif directory.exists() or not directory.absolute().parent.is_dir():
+        raise RunError(f"{directory} cannot be made; name a folder with `out`")
+    directory.mkdir(exist_ok=True)
+    for name in FAMILY:
+        check_target(directory / name, resume=resume)
+    for name in (FIGURES, PICTURE):
+        check_replaceable(directory / name, "`out`")

@@ -1,0 +1,1 @@
+"""How a graph is built: the body from torch, raw ids in and out, the item table, top-k."""

@@ -1,0 +1,289 @@
+"""The gate: an exported file answers like the torch model that it came from, or is not written."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.export.parity.compare_rows import Answer, Finding, Found, Truth, compare, disagreement
+from attnrec.export.parity.synthetic_calls import (
+    Call,
+    ItemId,
+    calls_of_callers,
+    calls_of_times,
+    made_up_calls,
+)
+from attnrec.export.refusals import id_type_of
+from attnrec.runtime.arguments import stack
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.session import make_session
+from attnrec.runtime.side_inputs import Callers
+from attnrec.train.data.held_out import HeldOut
+from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.runs.run import Run
+
+_BATCH = 64
+_TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10
+_FEW = 10
+_MOST_FAULTS = 20
+LEAST_FOUND = 0.99
+"""Of the 10 best items of a test user, the least share that a scan has to find, in the mean."""
+
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row that is not as it should be."""
+
+    call: str
+    """Which call of the graph."""
+    row: int
+    """Which row of it."""
+    what: str
+    """The clause of the contract that does not hold, with both values."""
+
+
+@dataclass
+class ParityReport:
+    """What was compared and how near it came."""
+
+    n_test_users: int = 0
+    """Users whose history was answered by both sides."""
+    n_identical: int = 0
+    """Of those, users whose top 10 are the same items in the same order."""
+    n_made_up_rows: int = 0
+    """Rows of made-up calls."""
+    largest_difference: float = 0.0
+    """Largest |score - reference|."""
+    largest_share: float = 0.0
+    """Largest |score - reference| as a share of what is tolerated in its row."""
+    largest_batch_difference: float = 0.0
+    """Largest |score alone - score in its batch|."""
+    n_faults: int = 0
+    """Rows with a fault; 0 in every file that exists."""
+    faults: list[Fault] = field(default_factory=list)
+    """The first of them."""
+    item_table: str = "as trained"
+    """Which table the reference computed with."""
+    found: Found | None = None
+    """What a scan found; None: every item has its own score."""
+    _last_fault: tuple[str, int] | None = field(default=None, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures that are stored in the file."""
+        figures = {
+            "reference": "torch training module in eval mode; ids, exclusion, top-k in numpy",
+            "item_table": self.item_table,
+            "tolerance": "1e-5 x max(1, largest absolute score of the row)",
+            "test_users": self.n_test_users,
+            "identical_top_10": self.n_identical / max(1, self.n_test_users),
+            "made_up_rows": self.n_made_up_rows,
+            "largest_difference": float(f"{self.largest_difference:.3g}"),
+            "largest_share_of_tolerance": float(f"{self.largest_share:.3g}"),
+            "largest_batch_difference": float(f"{self.largest_batch_difference:.3g}"),
+        }
+        if self.found is not None:
+            figures["scan"] = self.found.to_json()
+        return figures
+
+    def add_fault(self, call: str, row: int, what: str) -> None:
+        """Note what does not hold; a row with several faults counts once."""
+        self.n_faults += (call, row) != self._last_fault
+        self._last_fault = (call, row)
+        if len(self.faults) < _MOST_FAULTS:
+            self.faults.append(Fault(call, row, what))
+
+
+def check_parity(
+    file: bytes,
+    run: Run,
+    tick: Tick | None = None,
+    *,
+    item_table: NDArray[np.float32] | None = None,
+    is_scanned: bool = False,
+) -> ParityReport:
+    """Ask the file and the torch model the same questions: made-up calls, and every test user.
+
+    The file is run by plain onnxruntime, as any application would. In a final run, which holds
+    nothing back, every user counts as a test user. tick: called with (users done, users in all).
+    item_table: the table of a quantized file (N + 1, D), for the torch model to compute with.
+    is_scanned: a scan chooses what is scored, and may miss items; the report says how many.
+    """
+    gate = _Gate(file, run, item_table, is_scanned)
+    split, declared = run.split, run.model.inputs
+    for call in chain(
+        made_up_calls(split.catalogue, gate.id_type, run.model.config.max_len),
+        calls_of_callers(split.catalogue, split.users, declared, gate.id_type),
+        calls_of_times(split.catalogue, declared, gate.id_type, run.model.config.max_len),
+    ):
+        gate.check(call, alone=True)
+        gate.report.n_made_up_rows += len(call.histories)
+    asked = split.everybody() if split.final else split.held_out("test")
+    order = sorted(range(len(asked.histories)), key=lambda user: len(asked.histories[user]))
+    for start in range(0, len(order), _BATCH):
+        batch = order[start : start + _BATCH]
+        call = _call_of_users(f"test users from {start}", asked, batch, run)
+        # Every 16th batch also one by one: a row's answer may not depend on its mates.
+        gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0, found=True)
+        gate.report.n_test_users += len(batch)
+        if is_scanned:  # a scan looks for fewer where fewer are asked for
+            gate.check(replace(call, k=_FEW), alone=False, found=True)
+        if tick is not None:
+            tick(start + len(batch), len(order))
+    found = gate.report.found
+    if found is not None and found.share(_FEW) < LEAST_FOUND:
+        what = f"the scan finds {found.share(_FEW):.4f} of their {_FEW} best items"
+        gate.report.add_fault("test users", 0, f"{what}, below the limit {LEAST_FOUND}")
+    return gate.report
+
+
+def _call_of_users(name: str, asked: HeldOut, users: Sequence[int], run: Run) -> Call:
+    """The question of some of the users, with all that the model asks for."""
+    declared = run.model.inputs
+    histories: list[list[ItemId]] = [asked.histories[user].tolist() for user in users]
+    has_times = names.TIMESTAMPS in declared
+    tags = asked.said(declared).get("user_tags")
+    return Call(
+        name,
+        histories,
+        _TEST_K,
+        exclude=[] if run.recipe.repeats else histories,
+        users=asked.users[users].tolist() if names.USER in declared else [],
+        user_tags=[list(tags[user]) for user in users] if tags else [],
+        timestamps=[asked.timestamps[user].tolist() for user in users] if has_times else [],
+        request_times=asked.request_times[users].tolist() if has_times else [],
+    )
+
+
+class _Gate:
+    """A file and a reference that are asked the same."""
+
+    def __init__(
+        self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_scanned: bool
+    ) -> None:
+        self._session = make_session(file)
+        self._outputs = [value.name for value in self._session.get_outputs()]
+        self._catalogue = run.split.catalogue
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self._info = ModelInfo.from_metadata(metadata)
+        self._reference = Reference(run.model, self._catalogue, item_table, run.split.users)
+        self.id_type = id_type_of(self._catalogue)
+        self.report = ParityReport(found=Found() if is_scanned else None)
+        if item_table is not None:
+            self.report.item_table = "quantized"
+
+    def check(self, call: Call, *, alone: bool, found: bool = False) -> int:
+        """Compare every row of a call; returns how many have the same top 10.
+
+        alone: ask each row by itself as well. found: count what a scan finds.
+        """
+        answers = self._ask(call)
+        if not answers:
+            return 0
+        truths = self._truths(call)
+        same = 0
+        for row, (answer, truth) in enumerate(zip(answers, truths, strict=True)):
+            finding = compare(answer, truth)
+            if finding.fault is not None:
+                self.report.add_fault(call.name, row, finding.fault)
+            self._note(finding)
+            if found and self.report.found is not None:
+                self.report.found.add(call.k, finding.found)
+            same += finding.same_top_10
+            if alone and len(answers) > 1:
+                self._check_alone(call, row, answer)
+        return same
+
+    def _note(self, finding: Finding) -> None:
+        report, difference = self.report, finding.difference
+        report.largest_difference = max(report.largest_difference, difference)
+        report.largest_share = max(report.largest_share, difference / finding.tolerance)
+
+    def _check_alone(self, call: Call, row: int, together: Answer) -> None:
+        if call.candidates and not call.candidates[row]:
+            return  # alone it would ask for the whole catalogue
+        report = self.report
+        for answer in self._ask(call.only(row), row):
+            difference, too_far = disagreement(answer, together)
+            report.largest_batch_difference = max(report.largest_batch_difference, difference)
+            if too_far:
+                report.add_fault(call.name, row, f"alone its scores differ by {difference:.3g}")
+
+    def _ask(self, call: Call, row: int = 0) -> list[Answer]:
+        """One answer a row; none, and a fault at `row`, where the file cannot answer at all."""
+        none: list[list[ItemId]] = [[] for _ in call.histories]
+        feed = {
+            names.HISTORY: self._array(call.histories),
+            names.EXCLUDE: self._array(call.exclude or none),
+            names.CANDIDATES: self._array(call.candidates or none),
+            names.K: np.array([call.k], dtype=np.int64),
+            **Callers(self._info, call.said(), [*map(len, call.histories)]).inputs(
+                range(len(call.histories))
+            ),
+        }
+        try:
+            found = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
+        except Exception as error:  # onnxruntime has no common base class for its errors
+            self.report.add_fault(call.name, row, f"the file cannot answer: {error}")
+            return []
+        rows = {name: len(value) for name, value in found.items()}
+        if {*rows.values()} != {len(call.histories)}:
+            self.report.add_fault(
+                call.name, row, f"rows of the answers to {len(call.histories)} histories: {rows}"
+            )
+            return []
+        titles, attention = found.get(names.TITLES), found.get(names.ATTENTION)
+        return [
+            Answer(
+                self._rows(items, None if titles is None else titles[row]),
+                found[names.SCORES][row],
+                int(found[names.N_KNOWN][row]),
+                None if attention is None else attention[row],
+            )
+            for row, items in enumerate(found[names.ITEMS])
+        ]
+
+    def _array(self, rows: Sequence[Sequence[ItemId]]) -> NDArray[Any]:
+        # Not `id_row`: its limit is one of the library, and the graph takes the whole catalogue.
+        dtype = np.int64 if self.id_type == "int64" else object
+        arrays = [np.array(row, dtype=dtype) for row in rows]
+        return stack(arrays, self.id_type, names.PADDING[self.id_type])
+
+    def _rows(self, items: NDArray[Any], titles: NDArray[Any] | None) -> NDArray[np.int64]:
+        """Rows of the returned ids; -1 for what is no item, or goes by another item's title."""
+        padding = names.PADDING[self.id_type]
+        rows = np.array(
+            [0 if item == padding else self._reference.row(item) for item in items.tolist()],
+            dtype=np.int64,
+        )
+        if titles is not None and self._catalogue.titles is not None:
+            named = np.concatenate([[""], self._catalogue.titles])[rows]
+            rows[named != titles] = -1
+        return rows
+
+    def _truths(self, call: Call) -> list[Truth]:
+        asked = call.histories, call.said()
+        scores, attention = self._reference.scores(*asked), self._reference.attention(*asked)
+        n_items = self._catalogue.n_items
+        truths = []
+        for row, history in enumerate(call.histories):
+            candidates = self._reference.rows(call.candidates[row]) if call.candidates else None
+            exclude = self._reference.rows(call.exclude[row] if call.exclude else [])
+            largest = float(np.abs(scores[row, 1:]).max())
+            truths.append(
+                Truth(
+                    scores=scores[row],
+                    admissible=self._reference.admissible(exclude, candidates),
+                    n_known=len(self._reference.rows(history)),
+                    k=min(max(call.k, 0), n_items),
+                    tolerance=names.score_tolerance(largest),
+                    may_miss=self.report.found is not None,
+                    attention=None if attention is None else attention[row],
+                )
+            )
+        return truths

@@ -1,0 +1,1 @@
+"""How a file is made smaller, and what that costs."""

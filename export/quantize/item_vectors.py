@@ -1,0 +1,203 @@
+"""From the item table of a trained model to that of a profile with fewer bits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnrec.export.graph.item_table import Codes, ItemTable, UnfoldedTable
+from attnrec.export.graph.scanned_table import (
+    NESTED_CODES,
+    RANK,
+    LowRankTable,
+    NestedTable,
+    ScannedTable,
+)
+from attnrec.export.limits import LOW_RANK, NESTED
+from attnrec.train.models.base import TableModel
+from attnrec.train.runs.run import Run
+from attnrec.train.tuning import rounding
+
+SCANNED_FROM = 100_000
+"""Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `ScannedTable`."""
+
+_BITS = {"int8": 8, LOW_RANK: 8, NESTED: 8, "int4": 4}
+_BLOCKS = {"int8": (64, 32, 16), LOW_RANK: (64,), NESTED: (64, 32, 16), "int4": (32, 16)}
+"""Values that share a scale in a scanned table; the first that divides a vector is taken."""
+_LEAST_DIM = {LOW_RANK: 3 * RANK}
+"""Of shorter vectors, 32 numbers of 8 bits are not less than what other profiles read."""
+_N_STATES = 20_000
+_DAMPING = 0.01  # of the mean variance, as in the paper
+_SWEEPS = 2  # a third one moves few codes
+_CHUNK = 1024  # rows that stay in the processor's cache
+
+
+def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
+    """`ValueError` for a model without a table, or a catalogue too small for a profile."""
+    if not isinstance(run.model, TableModel):
+        raise ValueError(
+            f"nothing to quantize: {run.config.model} has no item vectors; its one profile is fp32"
+        )
+    for profile in {NESTED, LOW_RANK} & {*profiles}:
+        if block_of(run, profile) is None:
+            n_items, dim = run.split.catalogue.n_items, run.model.item_table().shape[1]
+            raise ValueError(
+                f"{profile} is for catalogues of {SCANNED_FROM:,} items and more, with vectors of "
+                f"a multiple of {_BLOCKS[profile][-1]} values, at least "
+                f"{_LEAST_DIM.get(profile, 16)}; here are {n_items:,} items of {dim}. "
+                "int8 has the same quality"
+            )
+
+
+def block_of(run: Run, profile: str) -> int | None:
+    """Values that share a scale where the table of a profile is scanned; None: it is not."""
+    assert isinstance(run.model, TableModel)
+    dim = run.model.item_table().shape[1]
+    is_small = run.split.catalogue.n_items < SCANNED_FROM or dim < _LEAST_DIM.get(profile, 0)
+    if profile not in _BLOCKS or is_small:
+        return None
+    return next((block for block in _BLOCKS[profile] if dim % block == 0), None)
+
+
+def rounded_table(run: Run, profile: str) -> ItemTable:
+    """The rounded table of a run, in the form that suits the size of its catalogue."""
+    assert isinstance(run.model, TableModel)
+    values: NDArray[np.float32] = run.model.item_table().detach().numpy()
+    states = _training_states(run, run.model)
+    dim, bits, block = values.shape[1], _BITS[profile], block_of(run, profile)
+    if profile == NESTED:
+        assert block is not None
+        return NestedTable(quantize(values, states, block, bits, NESTED_CODES))
+    if block is not None:
+        codes = quantize(values, states, block, bits)
+        return (
+            LowRankTable(codes, *low_rank(values, states))
+            if profile == LOW_RANK
+            else ScannedTable(codes)
+        )
+    block = 32 if bits < 8 and dim % 32 == 0 else dim
+    return UnfoldedTable(quantize(values, states, block, bits))
+
+
+def quantize(
+    values: NDArray[np.float32],
+    states: NDArray[np.float32],
+    block: int,
+    bits: int = 8,
+    between: tuple[int, int] | None = None,
+) -> Codes:
+    """Round a table (N + 1, D), one scale for `block` values, to be multiplied with `states`.
+
+    between: the lowest and the highest code; None for those of the bits.
+    GPTQ (Frantar et al. 2022, algorithm 1): column by column, and what rounding took from one
+    column is given back by the next ones, as far as the states of real histories (n, D) go
+    together in both. Then each value once more, when all others are known: coordinate descent on
+    the same error. So the scores of such states move about a third as much as if every value were
+    rounded to the nearest code, and the codes take no more room.
+    """
+    n_rows, dim = values.shape
+    between = between or codes_of(bits)
+    scales = scales_of(values.reshape(n_rows, -1, block), *between)
+    together = _together(states)
+    give_back = np.linalg.cholesky(np.linalg.inv(together)).T  # (D, D), upper triangle
+    codes = np.empty((n_rows, dim), dtype=np.int8 if between[0] >= -128 else np.int16)
+    for start in range(0, n_rows, _CHUNK):  # rows do not depend on each other
+        chunk = slice(start, start + _CHUNK)
+        each = np.repeat(scales[chunk, :, 0], block, axis=1)  # (R, D)
+        codes[chunk] = _swept(
+            _given_back(values[chunk], each, give_back, between),
+            values[chunk], each, together.astype(np.float32), between,
+        )  # fmt: skip
+    return Codes(codes.reshape(n_rows, -1, block), scales, bits)
+
+
+def _given_back(
+    values: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    give_back: NDArray[np.float64],
+    between: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Codes (R, D) of values and scales (R, D): what one loses changes those after it."""
+    rest, codes = values.astype(np.float64), np.empty_like(values)
+    for d in range(values.shape[1]):
+        codes[:, d] = np.clip(np.rint(rest[:, d] / scales[:, d]), *between)
+        lost = (rest[:, d] - codes[:, d] * scales[:, d]) / give_back[d, d]
+        rest[:, d:] -= np.outer(lost, give_back[d, d:])
+    return codes
+
+
+def _swept(
+    codes: NDArray[np.float32],
+    values: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    together: NDArray[np.float32],
+    between: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Codes (R, D), each of which loses least beside the others of its row."""
+    pull = (codes * scales - values) @ together  # (R, D), half the slope of the error
+    for _ in range(_SWEEPS):
+        for d in range(values.shape[1]):
+            wanted = codes[:, d] - pull[:, d] / (together[d, d] * scales[:, d])
+            better = np.clip(np.rint(wanted), *between)
+            pull += np.outer((better - codes[:, d]) * scales[:, d], together[d])
+            codes[:, d] = better
+    return codes
+
+
+def low_rank(
+    values: NDArray[np.float32], states: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], Codes]:
+    """What to multiply a state with, (D, 32), and items (N + 1, 32): nearly the same scores.
+
+    The 32 directions in which the scores of such states (n, D) differ most: a principal component
+    analysis of the table (N + 1, D), weighed by how the states are spread.
+    """
+    spread = _together(states)  # (D, D)
+    lengths, axes = np.linalg.eigh(spread)
+    half = axes * np.sqrt(lengths) @ axes.T
+    weighed = values @ half  # (N + 1, D)
+    _, directions = np.linalg.eigh(weighed.T @ weighed)
+    kept = directions[:, -RANK:]  # (D, 32)
+    projection = (np.linalg.inv(half) @ kept).astype(np.float32)
+    projected = (weighed @ kept).astype(np.float32)
+    no_states = np.empty((0, RANK), dtype=np.float32)
+    return projection, quantize(projected, no_states, RANK)
+
+
+def _together(states: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How the values of states (n, D) go together, (D, D), never singular."""
+    dim = states.shape[1]
+    together: NDArray[np.float64] = states.T.astype(np.float64) @ states
+    together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)
+    return together
+
+
+def codes_of(bits: int) -> tuple[int, int]:
+    """Lowest and highest code: -127 and 127, or -8 and 7, where one code more is much."""
+    return (-127, 127) if bits == 8 else rounding.CODES
+
+
+def scales_of(blocks: NDArray[np.float32], lowest: int, highest: int) -> NDArray[np.float32]:
+    """`rounding.scales_of` of arrays."""
+    scales: NDArray[np.float32]
+    scales = rounding.scales_of(torch.from_numpy(blocks), lowest, highest).numpy()
+    return scales
+
+
+def _training_states(run: Run, model: TableModel) -> NDArray[np.float32]:
+    """States (n, D) after some of the training events, of users of every length."""
+    batches = model.batches(run.split, batch_events=800)
+    table = model.item_table()
+    states: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in batches.epoch(np.random.default_rng(0)):
+            rows = batch.history_index
+            vectors = torch.nn.functional.embedding(rows, table)  # (B, T, D)
+            found = model.states(vectors, rows > 0, **batch.context(model.inputs))
+            states.append(found[batch.targets > 0])
+            if sum(map(len, states)) >= _N_STATES:
+                break
+    together: NDArray[np.float32] = torch.cat(states).numpy()
+    return together

@@ -1,0 +1,66 @@
+"""Large tensors stay in the file: onnxruntime maps them into memory instead of copying them.
+
+It does so for data that lies outside of a model. So it gets the model without its largest tensors,
+and is told that these lie in a file beside it, at such a place: in the model file itself. Pages of
+it that nobody reads take no memory, and the system can take back those that were read.
+"""
+
+import os
+
+import onnxruntime
+
+from attnrec.runtime.model_file import onnx_messages as onnx
+from attnrec.runtime.model_file.format import field
+from attnrec.runtime.model_file.protobuf import Reader, spans, text
+
+LARGE = 2**24
+"""Bytes; below, a copy costs little, and does not mind who changes the file later."""
+
+_TO_DATA = (7, 5, 9)  # the fields graph, initializer and raw_data, each inside the one before
+_EXTERNAL_DATA, _DATA_LOCATION = 13, bytes([14 << 3, 1])
+_FOLDER = "session.model_external_initializers_file_folder_path"
+_KEPT = "no_item"  # what is not available is written there
+
+
+def real_place(path: str | os.PathLike[str]) -> bytes | None:
+    """Where a file lies once every link is followed; None where its name leads to no file.
+
+    onnxruntime refuses a link that leads out of its folder. A file that is open but deleted has no
+    place any more. As bytes, for a folder may have a name that is no text.
+    """
+    place = os.fsencode(os.path.realpath(path))
+    return place if os.path.exists(place) and os.path.samefile(path, place) else None
+
+
+def point_to_file(content: memoryview, place: bytes, options: onnxruntime.SessionOptions) -> bytes:
+    """The model without its large tensors, and options that let onnxruntime find them in a file.
+
+    content: of the file, checked. place: of `real_place`.
+    """
+    folder, name = os.path.split(place)
+    options.add_session_config_entry(_FOLDER, folder)
+    return _without_large(content, 0, _TO_DATA, name)
+
+
+def _without_large(message: memoryview, place: int, way: tuple[int, ...], name: bytes) -> bytes:
+    """The fields of a message that begins at `place`; what is large on the way is rewritten."""
+    parts: list[bytes | memoryview] = []
+    for number, start, value, end in spans(message):
+        if number != way[0] or end - value <= LARGE:
+            parts.append(message[start:end])
+        elif len(way) == 1:
+            numbers = {b"offset": place + value, b"length": end - value}
+            where = {b"location": name} | {key: b"%d" % n for key, n in numbers.items()}
+            for key, told in where.items():
+                parts.append(field(_EXTERNAL_DATA, field(1, key) + field(2, told)))
+            parts.append(_DATA_LOCATION)
+        elif len(way) == 2 and _name(message[value:end]) == _KEPT:
+            parts.append(message[start:end])
+        else:
+            inner = _without_large(message[value:end], place + value, way[1:], name)
+            parts.append(field(number, inner))
+    return b"".join(parts)
+
+
+def _name(tensor: memoryview) -> str:
+    return text(Reader().read(tensor, onnx.TENSOR)["name"])

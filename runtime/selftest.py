@@ -1,0 +1,77 @@
+"""Golden vectors: made-up questions that a file keeps with its answers, to test a machine with."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from attnrec.runtime.arguments import IdArray, id_row
+from attnrec.runtime.errors import SelfTestError
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.side_inputs import Callers, Said
+
+_LONGEST = 2**20  # characters; attnrec writes about 10,000
+
+Run = Callable[[IdArray, IdArray, IdArray, int, dict[str, IdArray]], list[Any]]
+"""history (1, T), exclude (1, X), candidates (1, C), k, who asks -> the outputs of the graph."""
+
+
+def check_golden(text: str, info: ModelInfo, run: Run) -> int:
+    """Ask `run` what the file was asked when it was made; returns how many questions there are.
+
+    text: the metadata entry. `SelfTestError` names the first answer that comes out differently.
+    """
+    try:
+        if len(text) > _LONGEST:
+            raise ValueError(f"{len(text)} characters, above the limit of {_LONGEST}")
+        golden = json.loads(text)
+        for number, vector in enumerate(golden, start=1):
+            _check_vector(f"{number} of {len(golden)}", vector, info, run)
+    except SelfTestError:
+        raise
+    except Exception as error:  # onnxruntime has no common base class for its errors
+        raise SelfTestError(
+            f"the golden vectors of the file cannot be asked ({error!r}); export it again"
+        ) from error
+    return len(golden)
+
+
+def _check_vector(label: str, vector: Mapping[str, Any], info: ModelInfo, run: Run) -> None:
+    history, exclude, candidates = (
+        id_row(name, vector[name], info.id_type)[None]
+        for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
+    )
+    said = Said(*(vector.get(name) for name in names.CALLER_INPUTS))
+    caller = Callers(info, said, [history.shape[1]]).inputs([0])
+    items, scores, n_known = run(history, exclude, candidates, vector[names.K], caller)[:3]
+    rounding = info.score_tolerance  # of a file that rounds its states
+    expected = np.array(
+        [-np.inf if score is None else score for score in vector[names.SCORES]], dtype=np.float32
+    )
+    finite = np.abs(expected[np.isfinite(expected)])
+    # Two processors may round to either side.
+    tolerance = max(names.score_tolerance(float(finite.max(initial=0))), 2 * rounding)
+
+    def keep_their_scores() -> bool:
+        """Items may change places with their equals, but none gets the score of another."""
+        score_of = dict(zip(items[0].tolist(), scores[0].tolist(), strict=True))
+        return all(
+            abs(score_of.get(item_id, score) - score) <= tolerance
+            for item_id, score in zip(vector[names.ITEMS], expected.tolist(), strict=True)
+            if score > -np.inf
+        )
+
+    same = (
+        n_known[0] == vector[names.N_KNOWN]
+        and scores[0].shape == expected.shape == (len(vector[names.ITEMS]),)
+        and np.allclose(scores[0], expected, rtol=0, atol=tolerance)
+        and (items[0].tolist() == vector[names.ITEMS] or (rounding > 0 and keep_their_scores()))
+    )
+    if not same:
+        raise SelfTestError(
+            f"golden vector {label} came out as {items[0].tolist()} {scores[0].tolist()} with "
+            f"{n_known[0]} known, expected {vector[names.ITEMS]} {expected.tolist()} with "
+            f"{vector[names.N_KNOWN]}; do not use this file on this machine"
+        )

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol beside the API of attnrec."""

@@ -1,0 +1,187 @@
+"""Tensors of the Open Inference Protocol: from JSON or raw bytes to arrays, and back.
+
+Text is BYTES there. As raw bytes (the extension binary_tensor_data) each text has its length
+before it, 4 bytes, and numbers stand as they are in memory; all of it is little-endian.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import UNSET, Meta, Struct, UnsetType
+from numpy.typing import NDArray
+
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.model_file.format import LONGEST
+from attnrec.runtime.serving.errors import Refused
+from attnrec.runtime.serving.schemas import MOST_ROWS, MOST_TAGS
+
+BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
+_KINDS = {"int64": INT64, "string": BYTES}
+# Both bounds: with one alone msgspec takes numbers of any size.
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Parameters(Struct, frozen=True):
+    """What may be said of a tensor or of a request; other parameters are ignored."""
+
+    binary_data_size: _Size | UnsetType = UNSET
+    binary_data: bool | UnsetType = UNSET
+    binary_data_output: bool = False
+    shared_memory_region: Any = UNSET
+    classification: Any = UNSET
+
+
+class Tensor(Struct, kw_only=True):
+    """An input; its values in `data`, flat or one list a row, or as bytes behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: Annotated[list[_Size], Meta(max_length=2)]
+    parameters: Parameters = Parameters()
+    data: list[_Int64 | str | list[_Int64 | str]] | UnsetType = UNSET
+
+
+class Result(Struct, kw_only=True):
+    """An output; `data` row by row, or bytes behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: dict[str, int] | UnsetType = UNSET
+    data: list[int | float | str] | UnsetType = UNSET
+
+
+class Port(Struct, frozen=True):
+    """An input or an output of the graph, as the metadata of a model lists it; -1: any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def array(self, values: Any, shape: Sequence[int]) -> NDArray[Any]:
+        """Values, or one for all, as an input of the graph."""
+        array = np.empty(shape, dtype=np.int64 if self.datatype == INT64 else object)
+        array.ravel()[:] = values
+        return array
+
+
+def wrong(detail: str) -> Refused:
+    """The protocol has one status for all that is wrong in a body."""
+    return Refused(400, detail)
+
+
+def inputs_of(info: ModelInfo) -> dict[str, Port]:
+    """What the file takes."""
+    ids = _KINDS[info.id_type]
+    ports = [Port(name, ids, (-1, -1)) for name in names.REQUIRED_INPUTS[:3]]
+    ports.append(Port(names.K, INT64, (1,)))
+    if names.USER in info.inputs:
+        ports.append(Port(names.USER, _KINDS[info.user_id_type or "string"], (-1,)))
+    if names.USER_TAGS in info.inputs:
+        ports.append(Port(names.USER_TAGS, BYTES, (-1, -1)))
+    if names.TIMESTAMPS in info.inputs:
+        ports.append(Port(names.TIMESTAMPS, INT64, (-1, -1)))
+        ports.append(Port(names.REQUEST_TIME, INT64, (-1,)))
+    return {port.name: port for port in ports}
+
+
+def outputs_of(info: ModelInfo) -> dict[str, Port]:
+    """What the file gives, in the order of the graph."""
+    ports = [
+        Port(names.ITEMS, _KINDS[info.id_type], (-1, -1)),
+        Port(names.SCORES, FP32, (-1, -1)),
+        Port(names.N_KNOWN, INT64, (-1,)),
+    ]
+    if info.has_titles:
+        ports.append(Port(names.TITLES, BYTES, (-1, -1)))
+    return {port.name: port for port in ports}
+
+
+def read(tensor: Tensor, port: Port, binary: memoryview) -> tuple[NDArray[Any], memoryview]:
+    """An input as the array of the graph, and the bytes that are left for the next ones.
+
+    `Refused` unless datatype, shape and values are what the graph takes.
+    """
+    _check_shape(tensor, port)
+    size = tensor.parameters.binary_data_size
+    if (tensor.data is UNSET) is (size is UNSET):
+        raise wrong(f"{port.name} must have data or binary_data_size, and not both")
+    values: Any
+    if size is UNSET:
+        values = _flat(tensor, port)
+    elif size > len(binary):
+        raise wrong(
+            f"{port.name} should have {size} bytes behind the JSON; {len(binary)} are left"
+        )
+    elif port.datatype == BYTES:
+        values = _texts(binary[:size], port)
+    elif size % 8:
+        raise wrong(f"{port.name} has {size} bytes, but 8 are a value of {INT64}")
+    else:
+        values = np.frombuffer(binary[:size], dtype="<i8")
+    if len(values) != math.prod(tensor.shape):
+        raise wrong(f"{port.name} has {len(values)} values for the shape {tensor.shape}")
+    return port.array(values, tensor.shape), binary[size or 0 :]
+
+
+def write(port: Port, array: NDArray[Any], *, binary: bool) -> tuple[Result, bytes]:
+    """An output of the graph with the bytes that follow the JSON, none unless `binary`."""
+    result = Result(name=port.name, datatype=port.datatype, shape=list(array.shape))
+    if not binary:
+        if port.datatype == FP32:  # JSON has no infinity
+            array = np.maximum(array, np.finfo(np.float32).min)
+        result.data = array.ravel().tolist()
+        return result, b""
+    if port.datatype == BYTES:
+        texts = [text.encode() for text in array.ravel().tolist()]
+        raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    else:
+        raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    result.parameters = {"binary_data_size": len(raw)}
+    return result, raw
+
+
+def _check_shape(tensor: Tensor, port: Port) -> None:
+    shape = tensor.shape
+    given = f"{port.name} has the datatype {tensor.datatype:.20} and the shape {shape}"
+    fits = len(shape) == len(port.shape) and port.shape[0] in (-1, *shape[:1])
+    if tensor.datatype != port.datatype or not fits:
+        raise wrong(f"{given}; this input is {port.datatype} {list(port.shape)}")
+    widest = MOST_TAGS if port.name == names.USER_TAGS else LONGEST
+    if not 1 <= shape[0] <= MOST_ROWS or shape[-1] > widest:
+        raise wrong(f"{given}; the limits are 1 to {MOST_ROWS} rows of {widest} values")
+
+
+def _flat(tensor: Tensor, port: Port) -> list[Any]:
+    """The values of JSON, row by row."""
+    values: list[Any] = tensor.data or []
+    if values and isinstance(values[0], list):
+        widths = {len(row) if isinstance(row, list) else -1 for row in values}
+        if len(values) != tensor.shape[0] or widths != {tensor.shape[-1]}:
+            raise wrong(f"{port.name} has lists in data that are not the rows of {tensor.shape}")
+        values = list(chain.from_iterable(values))
+    kind = int if port.datatype == INT64 else str
+    if not {kind}.issuperset(map(type, values)):
+        place, value = next((i, x) for i, x in enumerate(values) if type(x) is not kind)
+        raise wrong(f"{port.name}: value {place} is {value!r:.60}, which is not {port.datatype}")
+    return values
+
+
+def _texts(raw: memoryview, port: Port) -> list[str]:
+    texts: list[str] = []
+    at = 0
+    while at < len(raw):
+        start = at + 4
+        at = start + int.from_bytes(raw[at:start], "little")
+        if at > len(raw):
+            raise wrong(f"{port.name}: text {len(texts)} goes beyond the end of its bytes")
+        try:
+            texts.append(str(raw[start:at], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise wrong(f"{port.name}: text {len(texts)} is not UTF-8") from error
+    return texts

@@ -1,0 +1,180 @@
+"""Requests and answers as JSON: their shapes and their limits."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from attnrec.runtime.answers import Recommendations
+from attnrec.runtime.model_file.format import LONGEST, IdType
+from attnrec.runtime.serving.errors import Refused, wrong_value
+
+MOST_ROWS = 256
+"""Questions of one request."""
+MOST_ITEMS = 1000
+"""Largest k: an answer is held in memory as a whole."""
+MOST_ANSWERED = 25_600
+"""Items that the rows of one request may ask for together: about 2 MB of answer."""
+MOST_TAGS = 1000
+"""Tags of a user in one question."""
+MOST_EVENTS = 1000
+"""Events of one history that is to be explained: each is left out once."""
+
+Id = TypeVar("Id", int, str)
+User = TypeVar("User", int, str)
+# Both bounds: with one alone msgspec takes numbers of any size.
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Ids = Annotated[Sequence[Id], Meta(max_length=LONGEST)]
+_K = Annotated[int, Meta(ge=1, le=MOST_ITEMS)]
+_Times = Annotated[Sequence[_Int64], Meta(max_length=LONGEST)] | None
+_Tags = Annotated[Sequence[str], Meta(max_length=MOST_TAGS)] | None
+
+
+class Question(Struct, Generic[Id, User], forbid_unknown_fields=True):
+    """One row of a request: the arguments of `Recommender.recommend`."""
+
+    history: _Ids[Id]
+    k: _K = 10
+    exclude: _Ids[Id] = ()
+    candidates: _Ids[Id] | None = None
+    exclude_seen: bool | None = None
+    user: User | None = None
+    user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: _Int64 | None = None
+
+
+class ScoreQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
+    """The arguments of `Recommender.score`."""
+
+    history: _Ids[Id]
+    items: _Ids[Id]
+    user: User | None = None
+    user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: _Int64 | None = None
+
+
+class SimilarQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
+    """The arguments of `Recommender.similar`."""
+
+    item: Id
+    k: _K = 10
+
+
+class ExplainQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
+    """The arguments of `Recommender.explain`."""
+
+    history: Annotated[Sequence[Id], Meta(max_length=MOST_EVENTS)]
+    item: Id
+    user: User | None = None
+    user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: _Int64 | None = None
+
+
+class Item(Struct):
+    """One item of an answer; the title only where the file has titles."""
+
+    id: int | str
+    score: float
+    title: str | UnsetType = UNSET
+
+
+class Answer(Struct):
+    """What one row gets: items, best first."""
+
+    items: list[Item]
+    n_known: int
+    model_version: str
+
+
+class ScoreAnswer(Struct):
+    """Scores in the order of the items; null for unknown and unavailable ones."""
+
+    scores: list[float | None]
+    model_version: str
+
+
+class SimilarAnswer(Struct):
+    """Items, most similar first."""
+
+    items: list[Item]
+    model_version: str
+
+
+class Event(Struct):
+    """What one event of the history does for the item that is explained."""
+
+    id: int | str
+    contribution: float
+    title: str | UnsetType = UNSET
+    attention: float | UnsetType = UNSET
+
+
+class ExplainAnswer(Struct):
+    """The item as it is scored, and every event of the history in its order."""
+
+    item: Item
+    events: list[Event]
+    model_version: str
+
+
+class FoundItem(Struct):
+    """An item of the catalogue."""
+
+    id: int | str
+    title: str | UnsetType = UNSET
+
+
+class FoundItems(Struct):
+    """What a search found, and how many items there are to be searched."""
+
+    items: list[FoundItem]
+    n_items: int
+
+
+Asked = Question[Any, Any]
+
+
+def items_of(found: Recommendations) -> list[Item]:
+    """Items of an answer of the runtime."""
+    titles: Sequence[str | UnsetType] = found.titles or [UNSET] * len(found)
+    return list(map(Item, found.item_ids, found.scores, titles))
+
+
+def shape_of(question: Any, id_type: IdType, user_id_type: IdType | None) -> Any:
+    """A kind of question with the types of the ids of a file filled in."""
+    item_id = _Int64 if id_type == "int64" else str
+    return question[item_id, _Int64 if user_id_type == "int64" else str]
+
+
+def decoder(shape: Any, id_type: IdType) -> Callable[[bytes], Any]:
+    """From a body to what is asked. `Refused` says what is wrong with it."""
+    parse = msgspec.json.Decoder(shape).decode
+
+    def decode(body: bytes) -> Any:
+        try:
+            return parse(body)
+        except msgspec.ValidationError as error:
+            raise wrong_value(str(error), body, id_type) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused(400, f"the body is not JSON in UTF-8: {error}") from error
+
+    return decode
+
+
+def check_size(n_items: int, status: int = 422) -> None:
+    """`Refused` for rows that ask for too many items together."""
+    if n_items > MOST_ANSWERED:
+        detail = (
+            f"the rows ask for {n_items} items together, the limit is {MOST_ANSWERED}; "
+            "send fewer rows, or a smaller k"
+        )
+        raise Refused(status, detail, limit=MOST_ANSWERED)
+
+
+def rows_of(shape: Any) -> Any:
+    """One question, or a list of them."""
+    return shape | Annotated[list[shape], Meta(max_length=MOST_ROWS)]

@@ -1,0 +1,174 @@
+"""Who asks and when, and what is known of them: inputs that only files of some models declare."""
+
+from collections.abc import Sequence, Set
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attnrec.runtime.arguments import IdArray, id_lists, id_row, stack
+from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.model_file import format as names
+from attnrec.runtime.model_file.facts import ModelInfo
+
+UserIds = Sequence[int | str | None] | np.ndarray[Any, Any]
+Tags = Sequence[str] | np.ndarray[Any, Any]
+Times = Sequence[int] | np.ndarray[Any, Any]
+RequestTimes = Sequence[int | None] | np.ndarray[Any, Any]
+
+
+_LATEST = 4_102_444_800
+"""Unix seconds of 2100-01-01: no clock shows more, so such a number is in another unit."""
+_UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+
+
+class Said(NamedTuple):
+    """What comes beside the histories, a value for each of them; None: nothing is said."""
+
+    users: UserIds | None = None
+    user_tags: Sequence[Tags | None] | None = None
+    timestamps: Sequence[Times | None] | None = None
+    request_times: RequestTimes | None = None
+
+    def of(self, rows: Sequence[int]) -> "Said":
+        """That of some of the histories."""
+        own: list[Any] = [None if all_ is None else [all_[row] for row in rows] for all_ in self]
+        return Said(*own)
+
+
+class Callers:
+    """The declared inputs of many histories, checked.
+
+    `ValueError` for what the file does not declare, and for what is no id, no tag or no time.
+    """
+
+    def __init__(self, info: ModelInfo, said: Said, lengths: Sequence[int]) -> None:
+        """lengths: events of each history; None, as a whole or in a row, says nothing."""
+        given = dict(zip(names.CALLER_INPUTS, said, strict=True))
+        for name, value in given.items():
+            if value is not None and name not in info.inputs:
+                raise undeclared(info, name)
+        self._info = info
+        self._rows: dict[str, IdArray] = {}
+        self._tags: list[IdArray] | None = None
+        self._timestamps: list[IdArray] | None = None
+        n_rows = len(lengths)
+        if names.USER in info.inputs:
+            self._rows[names.USER] = _users(info, said.users, n_rows)
+        if names.USER_TAGS in info.inputs:
+            self._tags = _tags(said.user_tags, n_rows)
+        if names.TIMESTAMPS in info.inputs:
+            self._timestamps, self._rows[names.REQUEST_TIME] = _times(said, lengths)
+
+    def check_unit(self) -> "Callers":
+        """Itself. `ValueError` for times in another unit than seconds, see `check_seconds`."""
+        if self._timestamps is not None:
+            asked = self._rows[names.REQUEST_TIME]
+            check_seconds(self._info, names.REQUEST_TIME, asked)
+            for times in self._timestamps:
+                check_seconds(self._info, names.TIMESTAMPS, times)
+        return self
+
+    def inputs(self, rows: Sequence[int]) -> dict[str, IdArray]:
+        """Those of some of the histories, as arrays of the graph."""
+        found = {name: values[rows] for name, values in self._rows.items()}
+        if self._tags is not None:
+            tags = [self._tags[row] for row in rows]
+            found[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
+        if self._timestamps is not None:
+            own = [self._timestamps[row] for row in rows]
+            found[names.TIMESTAMPS] = stack(own, "int64", names.NO_TIME)
+        return found
+
+
+def _users(info: ModelInfo, users: UserIds | None, n_rows: int) -> IdArray:
+    """(n_rows,)"""
+    id_type = info.user_id_type or "string"
+    nobody = names.PADDING[id_type]
+    rows = [None] * n_rows if users is None else id_lists("users", users, n_rows, "ids of users")
+    return id_row(
+        "users", [nobody if user is None else user for user in rows], id_type, "user ids"
+    )
+
+
+def _tags(tags: Sequence[Tags | None] | None, n_rows: int) -> list[IdArray]:
+    """(A,) of each row."""
+    what = "lists of user tags"
+    lists = [()] * n_rows if tags is None else id_lists("user_tags", tags, n_rows, what)
+    return [
+        id_row(f"user_tags[{i}]", () if own is None else own, "string", "user tags")
+        for i, own in enumerate(lists)
+    ]
+
+
+def _times(said: Said, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
+    """Of the events of each history, and of the requests (n_rows,); -1 where nothing is said."""
+    n_rows, what = len(lengths), "times"
+    if (said.timestamps is None) is not (said.request_times is None):
+        raise _half(said.timestamps is None)
+    if said.timestamps is None or said.request_times is None:
+        nothing = np.empty(0, dtype=np.int64)
+        return [nothing] * n_rows, np.full(n_rows, names.NO_TIME, dtype=np.int64)
+    asked = id_lists(names.REQUEST_TIME, said.request_times, n_rows, what)
+    lists = id_lists(names.TIMESTAMPS, said.timestamps, n_rows, f"lists of {what}")
+    times = []
+    for row, (own, length) in enumerate(zip(lists, lengths, strict=True)):
+        if (own is None) is not (asked[row] is None):
+            raise _half(own is None)
+        name = f"{names.TIMESTAMPS}[{row}]" if n_rows > 1 else names.TIMESTAMPS
+        times.append(id_row(name, () if own is None else own, "int64", what))
+        if own is not None and len(times[-1]) != length:
+            raise ValueError(
+                f"{name} has {len(times[-1])} times for a history of {length} events; give one "
+                "for each, -1 where it is not known"
+            )
+    told = [names.NO_TIME if time is None else time for time in asked]
+    return times, id_row(names.REQUEST_TIME, told, "int64", what)
+
+
+def check_seconds(info: ModelInfo, name: str, times: IdArray) -> None:
+    """`ValueError` for times of an input that are after the year 2100 in seconds.
+
+    Training guesses the unit of a log, an answer cannot. Files of a log whose own times are no
+    seconds, or are later, take any.
+    """
+    if not times.size or (latest := int(times.max())) < _LATEST or not _has_usual_times(info):
+        return
+    units = [unit for unit, ticks in _UNITS.items() if latest < _LATEST * ticks]
+    looks = f"it looks like {units[0]}" if units else "it is no time"
+    raise ValueError(
+        f"{name} holds {latest}, which is after the year 2100 in Unix seconds: {looks}; "
+        "send seconds, -1 where the time is not known"
+    )
+
+
+def _has_usual_times(info: ModelInfo) -> bool:
+    """Whether the log of the file had times in seconds, all before the year 2100."""
+    last = str(info.data.get("last_time") or "")  # "N s" where no calendar knows it
+    return info.data.get("time_unit") != "order" and last < "2100" and not last.endswith(" s")
+
+
+def _half(has_request: bool) -> ValueError:
+    given, missing = names.TIMESTAMPS, names.REQUEST_TIME
+    if has_request:
+        given, missing = missing, given
+    return ValueError(f"{given} without {missing} says nothing; give both, or neither")
+
+
+def check_inputs(declared: Set[str], info: ModelInfo) -> None:
+    """`ModelFileError` for inputs that nothing here knows how to fill."""
+    unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
+    if info.user_id_type is None:
+        unknown |= declared & {names.USER}
+    if unknown:
+        raise ModelFileError(
+            f"the file wants the inputs {sorted(unknown)}, which this version of attnrec "
+            "cannot feed: upgrade attnrec"
+        )
+
+
+def undeclared(info: ModelInfo, name: str) -> ValueError:
+    """The refusal of an input that the file does not have."""
+    return ValueError(
+        f"this file does not declare the input {name!r} "
+        f"(it declares: {', '.join(info.inputs)}); leave it out"
+    )

@@ -1,0 +1,60 @@
+"""How fine the gate is, and how it counts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import pytest
+
+from attnrec.export import ParityReport, export
+from attnrec.export import build as draft
+from attnrec.export.facts import describe
+from attnrec.export.parity.gate import check_parity
+from attnrec.train import Run
+from attnrec.train.evaluation.torch_recommender import Reference
+
+
+def test_no_weight_can_be_off_by_a_thousandth(
+    runs: dict[str, Run], body_of: Callable[[str], ir.Model]
+) -> None:
+    name = "sasrec-int64"
+    run, original = runs[name], body_of(name)
+    unnoticed = []
+    for key, weight in original.graph.initializers.items():
+        if not key.startswith("model."):
+            continue  # shapes and axes
+        assert weight.const_value is not None
+        changed = weight.const_value.numpy().copy()
+        changed.reshape(-1)[-1] += 1e-3  # of the keys' and values' bias, a value's
+        body = original.clone()
+        body.graph.initializers[key].const_value = ir.tensor(changed, name=key)
+        graph = draft.build_graph(run, body, draft.exact_table(run))
+        file = draft.finish(graph, describe(run, {}, None, "fp32"))
+        if not check_parity(file, run).n_faults:
+            unnoticed.append(key)
+    assert unnoticed == []
+
+
+def test_every_test_user_is_asked_what_was_held_out_of_the_log(
+    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, scores, asked = runs["markov-chain-int64"], Reference.scores, set()
+
+    def heard(reference: Reference, histories: Any, *said: Any) -> Any:
+        asked.update(map(tuple, histories))
+        return scores(reference, histories, *said)
+
+    monkeypatch.setattr(Reference, "scores", heard)
+    report = export(run, tmp_path / "model.onnx")
+    users = run.split.held_out("test").histories
+    assert report.n_test_users == len(users) > 40
+    assert asked.issuperset(tuple(history.tolist()) for history in users)
+
+
+def test_a_row_with_several_faults_counts_once() -> None:
+    report = ParityReport()
+    for row, what in [(0, "a score"), (0, "alone"), (1, "a score"), (0, "another call")]:
+        report.add_fault("64 rows" if what != "another call" else "k = 3", row, what)
+    assert report.n_faults == 3
+    assert len(report.faults) == 4

@@ -1,0 +1,115 @@
+"""What profiles cost, and the smallest that keeps the limits."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnrec.export import Limits, NoProfile, ProfileCost, export, export_smallest, profiles
+from attnrec.runtime import Recommender
+from attnrec.runtime.model_file.tensors import StoredTensors
+from attnrec.train import Run
+
+pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
+
+EASY = Limits(min_overlap=0, max_ndcg_loss=1)
+
+
+@pytest.fixture(autouse=True)
+def moments_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here goes by how long an answer takes."""
+    monkeypatch.setattr(profiles, "_SECONDS", 0.05)
+
+
+def by_profile(costs: list[ProfileCost]) -> dict[str, ProfileCost]:
+    return {cost.profile: cost for cost in costs}
+
+
+def test_the_smallest_file_that_keeps_the_limits_is_written_with_its_costs_beside_it(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    stages: list[str] = []
+    report, found = export_smallest(runs["sasrec-string"], file, limits=EASY, stage=stages.append)
+    costs = by_profile(found)
+    assert report.n_faults == 0 and "measuring profiles" in stages
+    assert costs["fp32"].file_mb > costs["int8"].file_mb > costs["int4"].file_mb
+    assert costs["fp32"].table_mb > 3 * costs["int8"].table_mb > 3 * costs["int4"].table_mb
+    assert Recommender.load(file).info.profile == "int4"
+    assert file.stat().st_size / 1e6 > costs["int4"].file_mb  # and the golden vectors
+    assert costs["fp32"].price is None and costs["int8"].price is not None
+    assert all(0 < cost.p50_us <= cost.p99_us for cost in found)
+    told = json.loads(file.with_suffix(".profiles.json").read_text())
+    assert told["chosen"] == "int4"
+    assert [cost["profile"] for cost in told["profiles"]] == ["fp32", "int8", "int4"]
+    assert file.with_suffix(".profiles.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_passes_a_limit_is_not_chosen(runs: dict[str, Run], tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    _, found = export_smallest(
+        runs["sasrec-string"], file, limits=Limits(min_overlap=1.0, max_ndcg_loss=1)
+    )
+    costs = by_profile(found)
+    assert Recommender.load(file).info.profile == "fp32"
+    assert costs["fp32"].beyond is None
+    assert "overlap@10" in str(costs["int4"].beyond)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"max_mb": 0.001}, "the file has .* MB, above the limit 0.001"),
+        ({"max_us": 0.5}, "an answer takes .* us, above the limit 0.5"),
+        ({"max_mb": 0.001, "max_us": 0.5}, "the limit 0.001, and an answer takes"),
+    ],
+)
+def test_where_every_profile_passes_a_limit_nothing_is_written(
+    limits: dict[str, float], reason: str, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"an older file")
+    with pytest.raises(NoProfile, match=reason) as error:
+        export_smallest(
+            runs["sasrec-string"], tmp_path / "model.onnx", ["int8"], limits=EASY, **limits
+        )
+    assert [cost.profile for cost in error.value.costs] == ["int8"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_bytes() == b"an older file"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_mb", 0), ("max_us", -1), ("min_overlap", 1.1), ("max_mb", np.nan)]
+)
+def test_a_limit_that_nothing_can_keep_is_refused(
+    name: str, value: float, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=name):
+        if name.startswith("min"):
+            Limits(**{name: value})
+        else:
+            export_smallest(runs["sasrec-string"], tmp_path / "model.onnx", **{name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_figures_of_an_earlier_file_do_not_stay_beside_another(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    export_smallest(runs["sasrec-string"], file, ["int8"], limits=EASY)
+    assert len(list(tmp_path.iterdir())) == 3
+    export(runs["sasrec-string"], file)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_codes_of_four_bits_are_read_back_as_they_were_written(
+    runs: dict[str, Run], tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    export_smallest(runs["sasrec-int64"], file, ["int4"], limits=EASY)
+    codes = StoredTensors(file.read_bytes()).numbers("item_codes")
+    assert codes.shape[0] == runs["sasrec-int64"].split.catalogue.n_items + 1
+    assert codes.min() >= -8 and codes.max() <= 7 and len(np.unique(codes)) > 10
+    recommender = Recommender.load(file)
+    item = runs["sasrec-int64"].split.catalogue.item_ids[0]
+    assert recommender.similar(int(item), k=3).item_ids

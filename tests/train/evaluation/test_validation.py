@@ -1,0 +1,70 @@
+"""What a training asks of its model, and who is asked."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from attnrec.train import DataRecipe
+from attnrec.train.data.load import load_interactions
+from attnrec.train.data.split import divide
+from attnrec.train.evaluation.validation import Validation
+from attnrec.train.models.popularity import Popularity, PopularityConfig
+
+# Of the items "a" to "f" the first is the most popular; others took one of them twice.
+ASKED = {"last": "f a b", "next": "f b c", "third": "a c f", "again": "a a f"}
+"""What each user who is asked took: for training, validation and test."""
+
+
+@pytest.fixture
+def validation_of() -> "ValidationOf":
+    return ValidationOf()
+
+
+class ValidationOf:
+    """Validation of the most popular items, with or without what was seen."""
+
+    def __init__(self) -> None:
+        histories = dict(ASKED)
+        for place, item in enumerate("abcde"):
+            histories |= {f"{item}{n}": f"{item} {item}" for n in range(10 - place)}
+        rows = [
+            (user, item, time)
+            for user, items in histories.items()
+            for time, item in enumerate(items.split())
+        ]
+        log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+        events, _ = load_interactions(log, DataRecipe(repeats=True, time_unit="order"))
+        self.split = divide(events, "leave-one-out")
+        self.model = Popularity(PopularityConfig(self.split.catalogue.n_items))
+        self.model.fit(self.split)
+
+    def __call__(self, *, repeats: bool) -> Validation:
+        return Validation(self.split, repeats=repeats)
+
+
+def gains(*ranks: float) -> float:
+    """NDCG@10 of one target each, at these ranks."""
+    return sum(1 / math.log2(1 + rank) for rank in ranks) / len(ranks)
+
+
+# In the order of ASKED. Seen items make room, and one that comes again is out of reach.
+RANKS = [(False, (1, 2, 2, math.inf)), (True, (1, 2, 3, 1))]
+
+
+@pytest.mark.parametrize(("repeats", "ranks"), RANKS)
+def test_the_second_last_event_is_asked_for_and_repeats_are_a_matter_of_the_log(
+    repeats: bool, ranks: tuple[float, ...], validation_of: ValidationOf
+) -> None:
+    validation = validation_of(repeats=repeats)
+    assert validation.ndcg(validation_of.model) == pytest.approx(gains(*ranks))
+    figures = validation.metrics(validation_of.model)
+    assert figures.values["ndcg@10"] == pytest.approx(gains(*ranks))
+
+
+@pytest.mark.parametrize(("repeats", "ranks"), RANKS)
+def test_everybody_chooses_where_nobody_has_to_be_left_out(
+    repeats: bool, ranks: tuple[float, ...], validation_of: ValidationOf
+) -> None:
+    validation = validation_of(repeats=repeats)
+    assert validation.choosing_ndcg(validation_of.model) == pytest.approx(gains(*ranks))

@@ -1,0 +1,239 @@
+"""Fusion: the scores of attention plus those of counts, weighed by validation."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from attnrec.train import DataRecipe, TrainConfig, train
+from attnrec.train.data.split import leave_one_out
+from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.models.base import catalogue_scores
+from attnrec.train.models.ease import Ease
+from attnrec.train.models.fusion import Fusion
+from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
+from attnrec.train.models.markov_chain import MarkovChain
+
+SMALL = {"hidden_dim": 8, "max_len": 10}
+
+
+def counted_fusion(shop_events, **settings) -> Fusion:
+    split = leave_one_out(shop_events)
+    torch.manual_seed(0)
+    model = Fusion(FusionConfig(split.catalogue.n_items, **{**SMALL, **settings})).eval()
+    model.prepare(split)
+    return model
+
+
+def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_counts(
+    shop_events,
+) -> None:
+    model = counted_fusion(shop_events, count_weight=0.4, history_decay=0.6, count_floor=0.01)
+    history = torch.tensor([[0, 3, 7], [1, 2, 3]])
+    with torch.no_grad():
+        together = catalogue_scores(model, history)
+        states = model.states(model.item_table()[history], history > 0)[:, -1]
+        attended = states @ model.item_table().T
+    chain = MarkovChain(model.config.chain())
+    chain.fit(leave_one_out(shop_events))
+    counts = chain.scores(history)
+    for row in range(2):
+        total = float(counts[row].sum())
+        for item in range(1, counts.shape[1]):
+            expected = float(attended[row, item])
+            expected += 0.4 * math.log(float(counts[row, item]) / total + 0.01)
+            assert float(together[row, item]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_ease_adds_the_logarithm_of_the_share_of_what_it_is_for(shop_events) -> None:
+    settings = {"count_weight": 0.4, "history_decay": 0.6, "count_floor": 0.01}
+    settings["ease_regularization"] = 3.0
+    alone = counted_fusion(shop_events, **settings)
+    both = counted_fusion(shop_events, **settings, ease=True, ease_weight=0.7)
+    history = torch.tensor([[0, 3, 7], [1, 2, 3]])
+    ease = Ease(both.config.solved())
+    ease.fit(leave_one_out(shop_events))
+    liked = ease.scores(history).clamp(min=0)
+    assert (ease.scores(history) < 0).any()  # and what it is against says nothing
+    share = liked / liked.sum(1, keepdim=True)
+    expected = alone.added_scores(history) + 0.7 * (share + 0.01).log()
+    torch.testing.assert_close(both.added_scores(history), expected)
+
+
+def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_them(
+    shop_events,
+) -> None:
+    catalogue = leave_one_out(shop_events).catalogue
+    ids = catalogue.item_ids.tolist()
+    newest, extra = ids[:30], ids[30:35]
+    counted = {"max_len": 30, "history_decay": 1.0}
+    by_transitions = counted_fusion(shop_events, **counted)
+    by_both = counted_fusion(shop_events, ease=True, **counted)
+
+    def added(model: Fusion, history: list[str]) -> list[float]:
+        """Counted scores, asked as validation and the gate do: raw ids, cut at `max_len`."""
+        reference = Reference(model, catalogue)
+        alone = copy.copy(model)
+        alone.config = replace(model.config, count_weight=0.0, ease_weight=0.0)
+        together, attention = reference.scores([history]), Reference(alone, catalogue)
+        return (together - attention.scores([history]))[0].tolist()
+
+    for model in (by_transitions, by_both):
+        assert added(model, [*extra, *newest]) == added(model, newest)
+    other = [extra[0], *newest[1:]]  # the 30th newest, which the transitions do not see
+    assert added(by_transitions, other) == pytest.approx(added(by_transitions, newest), abs=1e-4)
+    assert added(by_both, other) != pytest.approx(added(by_both, newest), abs=1e-4)
+
+
+def test_without_weight_the_counts_say_nothing(shop_events) -> None:
+    model = counted_fusion(shop_events, count_weight=0.0)
+    assert not model.added_scores(torch.tensor([[1, 2], [0, 0]])).any()
+
+
+def test_counts_look_at_the_newest_events_alone(shop_events) -> None:
+    model = counted_fusion(shop_events, max_len=22)
+    n_looked_at = model.chain.config.max_len
+    newest = torch.arange(1, n_looked_at + 1).unsqueeze(0)
+    older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)
+    assert torch.equal(model.added_scores(older), model.added_scores(newest))
+
+
+class Quality:
+    """Validation that likes one setting best."""
+
+    def __init__(self, model: Fusion, **best: float) -> None:
+        self.model, self.best = model, best
+        self.asked = 0
+
+    def __call__(self) -> float:
+        self.asked += 1
+        return -sum(abs(vars(self.model.config)[n] - v) for n, v in self.best.items())
+
+
+def test_validation_chooses_the_decay_and_the_weight(shop_events) -> None:
+    model = counted_fusion(shop_events)
+    model.tune(Quality(model, history_decay=0.8))
+    assert model.config.history_decay == model.chain.config.history_decay == 0.8
+    model = counted_fusion(shop_events, history_decay=0.6)
+    model.tune(Quality(model, count_weight=0.3))
+    assert (model.config.count_weight, model.config.history_decay) == (0.3, 0.6)
+
+
+def test_validation_chooses_the_weight_of_ease_or_leaves_it_out(shop_events) -> None:
+    model = counted_fusion(shop_events, ease=True, history_decay=0.6, count_weight=1.0)
+    model.tune(Quality(model, ease_weight=0.3))
+    assert (model.config.ease_weight, model.config.count_weight) == (0.3, 1.0)
+    history = torch.tensor([[1, 2, 3]])
+    model = counted_fusion(shop_events, ease=True, history_decay=0.6, count_weight=1.0)
+    model.tune(Quality(model, ease_weight=0.0))
+    assert not model.config.ease
+    assert not [name for name in model.state_dict() if name.startswith("ease")]
+    without = counted_fusion(shop_events, history_decay=0.6, count_weight=1.0)
+    assert torch.equal(model.added_scores(history), without.added_scores(history))
+
+
+def test_while_it_is_tuned_attention_answers_each_question_once_and_alike(
+    shop_events, monkeypatch
+) -> None:
+    model = counted_fusion(shop_events, ease=True)
+    questions = [torch.tensor([[1, 2, 3]]), torch.tensor([[0, 4]]), torch.tensor([[0], [4]])]
+    untuned, computed = model.states, []
+    monkeypatch.setattr(model, "states", lambda *asked: computed.append(1) or untuned(*asked))
+    differ = []
+
+    def validate() -> float:
+        with torch.inference_mode():
+            table = model.item_table()
+            for history in questions:
+                expected = untuned(table[history], history > 0)[:, -1] @ table.T
+                expected += model.added_scores(history)
+                differ.append((catalogue_scores(model, history) - expected).abs().max())
+        return float(len(differ))
+
+    model.tune(validate)
+    assert len(differ) > 20 * len(questions)
+    assert max(differ) < 1e-4
+    assert len(computed) == len(questions)
+    with torch.no_grad():
+        model.item_embedding.weight += 0.1
+        validate()  # weights that move again are heard
+    assert max(differ[-len(questions) :]) < 1e-4
+
+
+def test_a_catalogue_that_is_too_large_for_ease_is_refused() -> None:
+    FusionConfig(MOST_EASE_ITEMS, ease=True)
+    with pytest.raises(ValueError, match=r"20,000 items at most, and here are 20,001.*ease=false"):
+        FusionConfig(MOST_EASE_ITEMS + 1, ease=True)
+
+
+def test_what_was_given_is_not_tuned(shop_events) -> None:
+    model = counted_fusion(shop_events, count_weight=0.35, history_decay=0.55)
+    quality = Quality(model, count_weight=1.0)
+    model.tune(quality)
+    assert quality.asked == 0
+    assert (model.config.count_weight, model.config.history_decay) == (0.35, 0.55)
+
+
+def test_a_run_keeps_what_was_chosen_and_says_how_good_that_is(shop_log, tmp_path) -> None:
+    config = TrainConfig("fusion", settings=SMALL, epochs=2, batch_events=100)
+    run = train(shop_log, config, recipe=DataRecipe(), out=tmp_path / "run")
+    chosen = run.model.config
+    assert chosen.count_weight is not None
+    assert chosen.history_decay is not None
+    # Epochs are validated before anything is chosen; the choice is at least as good.
+    best = max(epoch["valid"]["ndcg@10"] for epoch in run.metrics["epochs"])
+    assert run.metrics["valid"]["ndcg@10"] >= best - 0.02
+
+
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(shop_log, tmp_path) -> None:
+    class Stop:
+        def on_start(self, n_epochs) -> None: ...
+
+        def on_step(self, epoch, step, n_steps, loss) -> None:
+            if (epoch, step) == (2, 3):
+                raise KeyboardInterrupt
+
+        def on_epoch(self, record) -> None: ...
+
+    config = TrainConfig("fusion", settings=SMALL, epochs=3, batch_events=100, threads=1)
+    whole = train(shop_log, config, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(shop_log, config, out=tmp_path / "run", progress=Stop())
+    resumed = train(shop_log, config, out=tmp_path / "run", resume=True)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert resumed.model.config == whole.model.config
+    assert resumed.metrics["valid"] == whole.metrics["valid"]
+
+
+def test_settings_that_nobody_gave_follow_from_the_log_and_say_why(shop_log, tmp_path) -> None:
+    given = TrainConfig("fusion", settings={"dropout": 0.1, "hidden_dim": 8}, epochs=1)
+    run = train(shop_log, given, out=tmp_path / "run")
+    assert run.config.settings["dropout"] == 0.1
+    assert run.config.epochs == 1
+    assert run.model.config.max_len == 20  # the longest history has 25 events
+    assert set(run.metrics["recipe"]) == {
+        "max_len", "time_gaps", "ease", "loss", "n_negatives", "batch_events", "patience",
+    }  # fmt: skip
+    assert run.config.schedule.batch_events == run.config.batch_events == 50
+    sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
+    assert "recipe" not in sasrec.metrics
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"count_weight": -0.1}, "count_weight"),
+        ({"ease": 1}, "ease"),
+        ({"ease_weight": -0.1}, "ease_weight"),
+        ({"ease_regularization": 0.0}, "ease_regularization"),
+        ({"count_floor": 0.0}, "count_floor"),
+        ({"history_decay": -1.0}, "history_decay"),
+        ({"n_neighbours": 0}, "n_neighbours"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings, what) -> None:
+    with pytest.raises(ValueError, match=what):
+        FusionConfig(10, **settings)

@@ -1,0 +1,164 @@
+"""From sequences to tensors: windows over the whole past, batched by length, left-padded."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attnrec.train.data.split import Sequences
+from attnrec.train.data.users import Users
+
+
+def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int, padding: int = 0) -> Tensor:
+    """The newest `max_len` rows of each history, (B, T) int64, `padding` on the left.
+
+    T is the longest of them and at least 1: an empty history is row 0, the start token.
+    """
+    length = max([1, *(min(len(h), max_len) for h in histories)])
+    padded = np.full((len(histories), length), padding, dtype=np.int64)
+    for row, history in zip(padded, histories, strict=True):
+        newest = history[-length:]
+        row[length - len(newest) :] = newest
+    return torch.from_numpy(padded)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one step of training looks at."""
+
+    history_index: Tensor
+    """Row of the event before each target (B, T), left-padded; 0 at the start of a history."""
+    targets: Tensor
+    """Row of the event that came (B, T), 0 where there is none (padding)."""
+    weights: Tensor | None
+    """How much each target counts (B, T) float32; None: all alike."""
+    user: Tensor
+    """Row of each user (B,), from 1."""
+    user_tags: Tensor
+    """Rows of the tags of each user (B, A), 0 for none."""
+    timestamps: Tensor | None = None
+    """Time of each event before a target (B, T), -1 at the start of a history and at padding."""
+    request_time: Tensor | None = None
+    """Time of the last target of each row (B,)."""
+    negatives: Tensor | None = None
+    """Rows of items that the user has not had (B, K), for models that learn from pairs."""
+
+    def context(self, inputs: Sequence[str]) -> dict[str, Tensor]:
+        """The inputs that a model declares beside the history."""
+        return {name: getattr(self, name) for name in inputs}
+
+    def rows(self, part: slice) -> "Batch":
+        """Some of its histories."""
+        return self._each(lambda tensor: tensor[part])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        moved: dict[str, Any] = {
+            name: value if value is None else change(value) for name, value in vars(self).items()
+        }
+        return Batch(**moved)
+
+
+class Epoch:
+    """The batches of one pass, each made when it is asked for; their number is known before."""
+
+    def __init__(self, n_batches: int, batches: Iterator[Batch]) -> None:
+        self._n_batches, self._batches = n_batches, batches
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches
+
+
+class Batches(Protocol):
+    """The training events as batches, in another order every epoch."""
+
+    def epoch(self, rng: np.random.Generator) -> "Epoch":
+        """All of them once; `rng` alone decides the order."""
+
+
+class SequenceBatches:
+    """Every training event is a target once an epoch, after at most `max_len` events before it."""
+
+    def __init__(
+        self, sequences: Sequences, max_len: int, batch_events: int, users: Users | None = None
+    ) -> None:
+        """batch_events: positions of a batch, padding included; constant work per step."""
+        self._max_len = max_len
+        self._batch_events = max(batch_events, max_len)
+        self._offsets = sequences.offsets
+        self._targets = sequences.rows.astype(np.int64)  # (n_events,)
+        self._inputs = np.roll(self._targets, 1)  # the event before each target
+        self._inputs[sequences.offsets[:-1][np.diff(sequences.offsets) > 0]] = 0  # start token
+        self._weights = sequences.weights
+        self._times = sequences.timestamps
+        n_users = len(sequences.offsets) - 1
+        self._user = np.repeat(np.arange(1, n_users + 1), np.diff(sequences.offsets))
+        self._tag_rows = np.zeros((n_users + 1, 0), np.int64) if users is None else users.tag_rows
+
+    def epoch(self, rng: np.random.Generator) -> Epoch:
+        """Batches in random order, rows of similar length together."""
+        starts, stops = self._windows(rng)
+        lengths = stops - starts
+        # Sorted by length, so that a batch holds next to no padding; equal lengths are shuffled.
+        order = np.lexsort((rng.random(len(lengths)), lengths))
+        batches = list(self._cut(order, lengths))
+        rows = (batches[i] for i in rng.permutation(len(batches)))
+        return Epoch(len(batches), (self._gather(starts[own], stops[own]) for own in rows))
+
+    def _windows(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Cut each user's events into windows; long histories at a new random place each epoch."""
+        n_events = np.diff(self._offsets)
+        shift = np.where(
+            n_events > self._max_len, rng.integers(0, self._max_len, len(n_events)), 0
+        )
+        place = np.arange(len(self._targets)) - np.repeat(self._offsets[:-1] - shift, n_events)
+        user = np.repeat(np.arange(len(n_events)), n_events)
+        is_start = np.ones(len(place), dtype=bool)
+        is_start[1:] = (user[1:] != user[:-1]) | (place[1:] % self._max_len == 0)
+        starts = np.flatnonzero(is_start)
+        return starts, np.append(starts[1:], len(place))
+
+    def _cut(
+        self, order: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.int64]]:
+        """Runs of `order` (ascending lengths) that fill `batch_events` positions each."""
+        start = 0
+        for stop in range(1, len(order) + 1):
+            full = stop == len(order)
+            if not full:
+                full = (stop - start + 1) * lengths[order[stop]] > self._batch_events
+            if full:
+                yield order[start:stop]
+                start = stop
+
+    def _gather(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Batch:
+        width = int((stops - starts).max())
+        at = stops[:, None] + np.arange(-width, 0)  # (B, T)
+        inside = at >= starts[:, None]
+        at = np.maximum(at, 0)
+        inputs = np.where(inside, self._inputs[at], 0)
+        targets = np.where(inside, self._targets[at], 0)
+        user = self._user[starts]
+        timed: dict[str, torch.Tensor] = {}
+        if self._times is not None:
+            before = np.where(inputs > 0, self._times[at - 1], -1)
+            timed["timestamps"] = torch.from_numpy(before)
+            timed["request_time"] = torch.from_numpy(self._times[stops - 1])
+        return Batch(
+            history_index=torch.from_numpy(inputs),
+            targets=torch.from_numpy(targets),
+            weights=None if self._weights is None else torch.from_numpy(self._weights[at]),
+            user=torch.from_numpy(user),
+            user_tags=torch.from_numpy(self._tag_rows[user]),
+            **timed,
+        )

@@ -1,0 +1,183 @@
+"""Which events of a log count: by type, by rating, once per item, and often enough."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from attnrec.runtime.errors import DataError
+from attnrec.train.data.raw_table import RawTable, first_failure, shown
+from attnrec.train.data.recipe import DataRecipe
+
+
+class Frequent(NamedTuple):
+    """What `frequent_events` kept, and how many events went for which reason."""
+
+    keep: NDArray[np.bool_]
+    rare_items: int
+    short_users: int
+
+
+def keep_event_types(
+    raw: RawTable, recipe: DataRecipe, *, may_lack_types: bool = False
+) -> RawTable:
+    """The rows whose event type is one of `recipe.events`.
+
+    `DataError` at a type that no row has: a misspelt one would leave out all its events.
+    may_lack_types: only if there is a row of none of them.
+    """
+    if not recipe.events:
+        return raw
+    column = _event_types(raw, recipe)
+    kinds = pa.array(recipe.events, pa.string())
+    kept = raw.keep(pc.is_in(column, value_set=kinds).to_numpy())
+    if kept.n_rows == 0 or not may_lack_types:
+        _check_types(raw, recipe, column, kinds, "`events`")
+    return kept
+
+
+def event_weights(raw: RawTable, recipe: DataRecipe) -> NDArray[np.float32] | None:
+    """Weight of each row (n_rows,) by its type; None where the recipe has none.
+
+    `DataError` at a type that no row has: a misspelt one would go unnoticed.
+    """
+    if not recipe.event_weights:
+        return None
+    column = _event_types(raw, recipe)
+    kinds = pa.array(recipe.event_weights, pa.string())
+    _check_types(raw, recipe, column, kinds, "`event_weights`, `events`")
+    weights = np.array([*recipe.event_weights.values(), 1], np.float32)
+    found: NDArray[np.float32] = weights[pc.index_in(column, value_set=kinds).fill_null(-1)]
+    return found
+
+
+def _event_types(raw: RawTable, recipe: DataRecipe) -> Any:
+    try:
+        return raw.decoded(recipe.event_col).cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise raw.column_error(
+            recipe.event_col, f"the event types are no text ({error})"
+        ) from error
+
+
+def _check_types(
+    raw: RawTable, recipe: DataRecipe, column: Any, kinds: Any, settings: str
+) -> None:
+    present = column.unique()
+    missing = kinds.filter(pc.invert(pc.is_in(kinds, value_set=present)))
+    if len(missing):
+        listed = ", ".join(shown(kind) for kind in present.to_pylist()[:10])
+        problem = f"no row has the event type {missing[0].as_py()!r}, there are {listed}"
+        raise raw.column_error(recipe.event_col, problem, f"see {settings}")
+
+
+def keep_min_rating(raw: RawTable, recipe: DataRecipe) -> RawTable:
+    """The rows rated `recipe.min_rating` or more. `DataError` at a rating that is no number."""
+    if recipe.min_rating is None:
+        return raw
+    ratings = _ratings(raw, recipe.rating_col)
+    kept = raw.keep(ratings >= recipe.min_rating)
+    if kept.n_rows == 0:
+        problem = f"no rating reaches {recipe.min_rating}, the highest is {ratings.max()}"
+        raise raw.column_error(recipe.rating_col, problem, "lower `min_rating`")
+    return kept
+
+
+def _ratings(raw: RawTable, column: str) -> NDArray[np.float64]:
+    def convert(part: Any) -> Any:
+        return part.cast(pa.float64())
+
+    values = raw.decoded(column)
+    problem = "is not a rating; correct it or drop the row"
+    remedy = "or leave out `min_rating`"
+    try:
+        ratings: NDArray[np.float64] = convert(values).to_numpy()
+    except pa.ArrowInvalid as error:
+        row = first_failure(values, convert)
+        raise raw.error(column, row, f"{shown(values[row].as_py())} {problem}", remedy) from error
+    except pa.ArrowNotImplementedError as error:
+        raise raw.column_error(column, f"type {values.type} is no rating") from error
+    missing = np.isnan(ratings)
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise raw.error(column, row, f"{shown(values[row].as_py())} {problem}", remedy)
+    return ratings
+
+
+def first_of_pairs(user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """True for the first event of each user with each item, in the order given (n,)."""
+    n_items = int(item.max(initial=0)) + 1
+    pairs = user.astype(np.int64) * n_items + item
+    return ~pd.Series(pairs).duplicated().to_numpy()
+
+
+def largest_of_pairs(
+    user: NDArray[np.int32], item: NDArray[np.int32], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """For each event (n,) the largest weight of its user's events with its item."""
+    frame = pd.DataFrame({"user": user, "item": item, "weight": weights})
+    return frame.groupby(["user", "item"])["weight"].transform("max").to_numpy()
+
+
+def frequent_events(
+    user: NDArray[np.int32], item: NDArray[np.int32], recipe: DataRecipe
+) -> Frequent:
+    """The events left when rare items and short users are dropped in turn until none is left.
+
+    `user`, `item`: codes of each event (n,). Items go first in each round.
+    """
+    keep = np.ones(len(user), np.bool_)
+    rare_items = short_users = 0
+    while True:
+        dropped_items = _drop_below(keep, item, recipe.min_item_events)
+        dropped_users = _drop_below(keep, user, recipe.min_user_events)
+        rare_items += dropped_items
+        short_users += dropped_users
+        if dropped_items == dropped_users == 0:
+            return Frequent(keep, rare_items, short_users)
+
+
+def _drop_below(keep: NDArray[np.bool_], codes: NDArray[np.int32], minimum: int) -> int:
+    """Clear `keep` for codes with fewer than `minimum` kept events; the number cleared."""
+    if minimum <= 1:
+        return 0
+    before = int(keep.sum())
+    counts = np.bincount(codes[keep], minlength=int(codes.max(initial=0)) + 1)
+    keep &= counts[codes] >= minimum
+    return before - int(keep.sum())
+
+
+def check_usable(
+    name: str, lengths: NDArray[np.int64], n_items: int, dropped: Mapping[str, int]
+) -> None:
+    """`DataError` unless there are two items and a user with three events.
+
+    `lengths`: events of each user (n_users,). Fewer than three cannot be split into train,
+    validation and test. `dropped`: events that went, by the fields of `DataReport`.
+    """
+    longest = int(lengths.max(initial=0))
+    if len(lengths) == 0:
+        problem = "nothing is left"
+    elif n_items < 2:
+        problem = "a recommender needs two items"
+    elif longest < 3:
+        problem = f"no user has 3 events, the longest history has {longest}"
+    else:
+        return
+    counts = f"{int(lengths.sum())} events of {len(lengths)} users and {n_items} items are left"
+    raise DataError(f"{name}: {problem} ({counts})", _remedy(n_items, dropped))
+
+
+def _remedy(n_items: int, dropped: Mapping[str, int]) -> str:
+    """What the cause asks for: the filters that dropped something, or a wrong column."""
+    repeated = dropped["dropped_repeated"]
+    if dropped["dropped_rare_items"] or dropped["dropped_short_users"]:
+        return "lower `min_item_events` or `min_user_events`"
+    if repeated and n_items > 1:
+        return f"`repeats` keeps the {repeated:,} repeated events that were dropped"
+    wrong, kind = ("item_col", "items") if n_items < 2 else ("user_col", "users")
+    return f"check that `{wrong}` names the column of the {kind}"

@@ -1,0 +1,222 @@
+"""The interaction log in memory: flat arrays, one slice per user."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import replace_file
+from attnrec.train.data.ids import number_by_first_row
+from attnrec.train.runs.target import EVENTS_FILE, ITEMS_FILE
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """A prepared log. The events of user ``u`` are ``[offsets[u], offsets[u + 1])``, oldest first.
+
+    Flat arrays instead of a list per user: ten million events take 160 MB, not gigabytes.
+    """
+
+    user_ids: NDArray[np.int64] | NDArray[np.object_]
+    """Raw user ids (n_users,), int64 or str."""
+    item_ids: NDArray[np.int64] | NDArray[np.object_]
+    """Raw item ids (n_items,), int64 or str; `item_index` points into this array."""
+    offsets: NDArray[np.int64]
+    """Start of each user's events and the total at the end (n_users + 1,)."""
+    item_index: NDArray[np.int32]
+    """Item of each event (n_events,)."""
+    timestamps: NDArray[np.int64]
+    """Unix seconds of each event (n_events,), or its place where the log has only an order."""
+    titles: NDArray[np.object_] | None
+    """What a person calls each item (n_items,); "" where unknown, None without titles."""
+    item_attributes: NDArray[np.object_] | None = None
+    """What describes each item (n_items,), a tuple of texts, empty where unknown; or None."""
+    user_tags: NDArray[np.object_] | None = None
+    """What describes each user (n_users,), a tuple of texts, empty where unknown; or None."""
+    weights: NDArray[np.float32] | None = None
+    """Weight of each event in training (n_events,), above 0; None: all weigh 1."""
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items."""
+        return len(self.item_ids)
+
+    @property
+    def n_events(self) -> int:
+        """Number of events."""
+        return len(self.item_index)
+
+    def sequence(self, user: int) -> NDArray[np.int32]:
+        """Items of user number `user`, oldest first (length of the history,); a view."""
+        return self.item_index[self.offsets[user] : self.offsets[user + 1]]
+
+    def with_titles(self, titles: NDArray[np.object_]) -> "Interactions":
+        """The same log with `titles` (n_items,)."""
+        return replace(self, titles=titles)
+
+    def fingerprint(self, *, extras: bool = False) -> str:
+        """sha256 (hex) of ids, order and times: it tells whether two logs hold the same events.
+
+        extras: of weights and tags too, which decide what is learned of the same events. Titles
+        and attributes never count.
+        """
+        digest = hashlib.sha256(b"attnrec interactions 1")
+        for ids in (self.user_ids, self.item_ids):
+            digest.update(_id_bytes(ids))
+        # A fixed byte order: the same log has the same fingerprint on every machine.
+        digest.update(np.ascontiguousarray(self.offsets, "<i8").data)
+        digest.update(np.ascontiguousarray(self.item_index, "<i4").data)
+        digest.update(np.ascontiguousarray(self.timestamps, "<i8").data)
+        if extras and self.weights is not None:
+            digest.update(b"weights" + self.weights.astype("<f4").tobytes())
+        if extras and self.user_tags is not None:
+            digest.update(b"tags" + json.dumps(self.user_tags.tolist()).encode())
+        return digest.hexdigest()
+
+    def save(self, directory: Path) -> None:
+        """Write `interactions.parquet` and `items.parquet` into an existing directory.
+
+        Each file is replaced as a whole. The tags of a user stand at the first event of that
+        user. ``ValueError`` if a user has no event: the files could not tell of that user.
+        """
+        lengths = np.diff(self.offsets)
+        if (lengths < 1).any():
+            raise ValueError("every user must have an event to be saved")
+        user = np.repeat(np.arange(self.n_users, dtype=np.int32), lengths)
+        first = np.zeros(self.n_events, np.bool_)
+        first[self.offsets[:-1]] = True
+        events = {
+            "user_id": pa.DictionaryArray.from_arrays(user, _id_array(self.user_ids)),
+            "item_id": pa.DictionaryArray.from_arrays(self.item_index, _id_array(self.item_ids)),
+            "timestamp": pa.array(self.timestamps),
+        }
+        items = {"item_id": _id_array(self.item_ids)}
+        if self.weights is not None:
+            events["weight"] = pa.array(self.weights)
+        if self.user_tags is not None:
+            events["tags"] = _packed(self.user_tags).take(pa.array(user, mask=~first))
+        if self.titles is not None:
+            items["title"] = pa.array(self.titles, pa.string())
+        if self.item_attributes is not None:
+            items["attributes"] = _packed(self.item_attributes)
+        with (
+            replace_file(directory / EVENTS_FILE) as events_path,
+            replace_file(directory / ITEMS_FILE) as items_path,
+        ):
+            pyarrow.parquet.write_table(pa.table(events), events_path)
+            pyarrow.parquet.write_table(pa.table(items), items_path)
+
+    @classmethod
+    def load(cls, directory: Path) -> "Interactions":
+        """Read what `save` wrote, exactly. `RunError` if it is missing or not intact."""
+        items = _read(directory / ITEMS_FILE, ("item_id",))
+        events = _read(directory / EVENTS_FILE, ("user_id", "item_id", "timestamp"))
+        item_ids = items["item_id"].combine_chunks()
+        # Users stand in the file in their order; items may not, so their own table says it.
+        user, user_ids = _codes(events["user_id"])
+        item, distinct = _codes(events["item_id"])
+        if distinct.type != item_ids.type:
+            raise RunError(f"{directory}: the item ids of the two files differ in type")
+        place = pc.index_in(distinct, value_set=item_ids)
+        if place.null_count:
+            raise RunError(
+                f"{directory}: {EVENTS_FILE} holds an item that {ITEMS_FILE} does not: "
+                "the files are of different runs; train again"
+            )
+        lengths = np.bincount(user, minlength=len(user_ids))
+        titles = weights = None
+        if "title" in items.column_names:
+            titles = _text_values(items["title"].combine_chunks())
+        if "weight" in events.column_names:
+            weights = np.array(events["weight"].to_numpy(), np.float32)
+        return cls(
+            user_ids=_id_values(user_ids),
+            item_ids=_id_values(item_ids),
+            offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+            item_index=place.to_numpy().astype(np.int32)[item],
+            timestamps=_int_values(events["timestamp"].combine_chunks()),
+            titles=titles,
+            item_attributes=_unpacked(items, "attributes", len(item_ids)),
+            user_tags=_unpacked(events, "tags", len(user_ids)),
+            weights=weights,
+        )
+
+
+def text_tuples(values: Iterable[Iterable[str]], count: int) -> NDArray[np.object_]:
+    """An array (count,) of tuples; numpy alone would make tuples of one length a matrix."""
+    return np.fromiter((tuple(texts) for texts in values), object, count)
+
+
+def _packed(tuples: NDArray[np.object_]) -> pa.Array:
+    return pa.array([json.dumps(texts) for texts in tuples], pa.string())
+
+
+def _unpacked(table: pa.Table, column: str, count: int) -> NDArray[np.object_] | None:
+    if column not in table.column_names:
+        return None
+    return text_tuples(map(json.loads, table[column].drop_null().to_pylist()), count)
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: there is no such file; is this a run directory?") from error
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(f"{path}: not an intact file of a run ({error}); train again") from error
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise RunError(f"{path}: there is no column {missing[0]!r}; train again")
+    return table
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
+    """Codes by first appearance, and the distinct values."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    coded = column.unify_dictionaries().combine_chunks()
+    codes, values, _ = number_by_first_row(coded.indices.to_numpy(), coded.dictionary)
+    return codes, values
+
+
+def _id_array(ids: NDArray[np.int64] | NDArray[np.object_]) -> pa.Array:
+    return pa.array(ids, pa.int64() if ids.dtype == np.int64 else pa.string())
+
+
+def _id_values(ids: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
+    if ids.type == pa.int64():
+        return _int_values(ids)
+    return _text_values(ids)
+
+
+def _int_values(numbers: pa.Array) -> NDArray[np.int64]:
+    # A copy, because Arrow's own memory is read-only and torch warns about that.
+    return np.array(numbers.to_numpy(), np.int64)
+
+
+def _text_values(texts: pa.Array) -> NDArray[np.object_]:
+    return np.array(texts.to_numpy(zero_copy_only=False), np.object_)
+
+
+def _id_bytes(ids: NDArray[np.int64] | NDArray[np.object_]) -> bytes:
+    """Bytes that no other id array has: the type, the count, then the ids."""
+    head = f"{ids.dtype} {len(ids)} ".encode()
+    if ids.dtype == np.int64:
+        return head + ids.astype("<i8").tobytes()
+    encoded = [str(text).encode() for text in ids]
+    lengths = np.array([len(text) for text in encoded], "<i8")
+    return head + lengths.tobytes() + b"".join(encoded)

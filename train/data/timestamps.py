@@ -1,0 +1,215 @@
+"""A time column in any usual form to an exact sort key and whole unix seconds."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from attnrec.runtime.errors import DataError
+from attnrec.train.data.raw_table import RawTable, first_failure, shown
+from attnrec.train.data.recipe import TimeUnit
+
+_Numbers = NDArray[np.int64] | NDArray[np.float64]
+
+_TICKS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+# Unix seconds of 1973-03-03 and of 2100-01-01: between them a number is taken for a time.
+_EARLIEST, _LATEST = 10**8, 4_102_444_800
+
+# Up to here float32 holds every whole number.
+_FLOAT32_WHOLE = 2**24
+
+# A zone after a time of day; a bare date has none.
+_ZONE = r"[T ]\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)\z"
+_NOT_ISO = "is a number, not ISO 8601 text"
+_ISO_EXAMPLES = "2011-12-09, 2011-12-09 12:50:00.5, 2011-12-09T12:50:00+01:00"
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """The time of each row, once exact and once in seconds."""
+
+    key: _Numbers
+    """Sort key in the precision of the source (n_rows,)."""
+    seconds: NDArray[np.int64]
+    """Unix seconds, rounded down; the place in the order for unit "order" (n_rows,)."""
+    unit: str
+    """"s", "ms", "us", "ns", "iso" (text), "datetime" (a typed column) or "order"."""
+    guessed: bool
+    """Whether the unit was guessed from the values."""
+
+
+class _Column(NamedTuple):
+    """A column under examination, with what an error message needs."""
+
+    raw: RawTable
+    name: str
+
+    def error(self, row: int, problem: str, remedy: str = "") -> DataError:
+        value = self.raw.columns[self.name][row].as_py()
+        return self.raw.error(self.name, row, f"{shown(value)} {problem}", remedy)
+
+
+def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
+    """Read `column`; "auto" guesses the unit of numbers by their size.
+
+    Absolute values below 1e8 are places in an order; from 1e8 (March 1973) to the year 2100 they
+    are seconds, the same range times 1e3 is milliseconds, times 1e6 microseconds, times 1e9
+    nanoseconds. Values of different units in one column, or between these ranges, are an error
+    that `unit` resolves. Text that is no number is ISO 8601; without a zone it is UTC. Columns
+    of a date or datetime type need no guess. Raises `DataError` with the row of a bad value.
+    """
+    where = _Column(raw, column)
+    values = raw.decoded(column)
+    if values.null_count:
+        row = pc.index(values.is_null(), True).as_py()
+        raise raw.error(column, row, "the time is missing; fill it in or drop the row")
+    kind = values.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _typed_times(where, values, unit)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _numeric_times(where, _numbers(where, values), unit)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _text_times(where, values, unit)
+    raise raw.column_error(column, f"type {kind} is no time; use unix seconds or ISO 8601 text")
+
+
+def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
+    if unit not in ("auto", "iso"):
+        problem = f"the column is of type {values.type}, which has a unit of its own"
+        raise where.raw.column_error(where.name, problem, f"leave `time_unit={unit}` out")
+    if pa.types.is_date(values.type):
+        values = values.cast(pa.timestamp("s"))
+    key: NDArray[np.int64] = values.cast(pa.int64()).to_numpy()
+    seconds = key // _TICKS_PER_SECOND[values.type.unit]
+    return Times(key, seconds, "datetime", guessed=False)
+
+
+def _text_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
+    if unit == "iso":
+        with suppress(pa.ArrowInvalid):
+            values.slice(0, 1).cast(pa.float64())
+            raise where.error(0, _NOT_ISO, "leave `time_unit=iso` out")
+        return _iso_times(where, values, guessed=False)
+    try:
+        return _numeric_times(where, values.cast(pa.int64()).to_numpy(), unit)
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return _numeric_times(where, values.cast(pa.float64()).to_numpy(), unit)
+    except pa.ArrowInvalid as error:
+        # The first value says which kind of column this was meant to be.
+        row = first_failure(values, lambda part: part.cast(pa.float64()))
+        if unit == "auto" and row == 0:
+            return _iso_times(where, values, guessed=True)
+        remedy = "" if unit == "auto" else f"`time_unit` is {unit}"
+        raise where.error(row, "is not a number; correct or drop the row", remedy) from error
+
+
+def _iso_times(where: _Column, values: Any, guessed: bool) -> Times:
+    key = _iso_nanoseconds(where, values)
+    return Times(key, key // _TICKS_PER_SECOND["ns"], "iso", guessed)
+
+
+def _iso_nanoseconds(where: _Column, values: Any) -> NDArray[np.int64]:
+    """Unix nanoseconds of ISO texts, with a zone, without one, or mixed."""
+    for convert in (_without_zone, _with_zone):
+        with suppress(pa.ArrowInvalid):
+            return convert(values)
+    # BigQuery and others write the zone as a word.
+    values = pc.replace_substring_regex(values, r" ?UTC\z", "Z")
+    zoned = pc.match_substring_regex(values, _ZONE)
+    key = np.empty(len(values), np.int64)
+    for mask, convert in ((zoned, _with_zone), (pc.invert(zoned), _without_zone)):
+        rows = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+        part = values.filter(mask)
+        try:
+            key[rows] = convert(part)
+        except pa.ArrowInvalid as error:
+            row = int(rows[first_failure(part, convert)])
+            problem = f"is no time between the years 1678 and 2261; write it like {_ISO_EXAMPLES}"
+            raise where.error(row, problem) from error
+    return key
+
+
+def _without_zone(values: Any) -> NDArray[np.int64]:
+    return np.asarray(values.cast(pa.timestamp("ns")).cast(pa.int64()))
+
+
+def _with_zone(values: Any) -> NDArray[np.int64]:
+    return np.asarray(values.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()))
+
+
+def _numbers(where: _Column, values: Any) -> _Numbers:
+    kind = pa.int64() if pa.types.is_integer(values.type) else pa.float64()
+    try:
+        numbers: _Numbers = values.cast(kind).to_numpy()
+    except pa.ArrowInvalid as error:
+        row = first_failure(values, lambda part: part.cast(kind))
+        raise where.error(row, "is beyond int64") from error
+    coarse = pa.types.is_float32(values.type) or pa.types.is_float16(values.type)
+    if coarse and np.nanmax(np.abs(numbers), initial=0) >= _FLOAT32_WHOLE:
+        # Neighbouring float32 values are 128 seconds apart at today's unix time.
+        problem = f"type {values.type} cannot hold a unix time exactly; write int64 or float64"
+        raise where.raw.column_error(where.name, problem)
+    return numbers
+
+
+def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
+    if unit == "iso":
+        raise where.error(0, _NOT_ISO, "leave `time_unit=iso` out")
+    finite = np.isfinite(numbers)
+    if not finite.all():
+        raise where.error(int(np.argmin(finite)), "is no time; drop the row")
+    chosen = _guess_unit(where, numbers) if unit == "auto" else unit
+    whole = _whole_numbers(where, numbers)
+    if chosen == "order" and not np.array_equal(whole, numbers):
+        problem = "is no whole number, as a place in an order must be"
+        raise where.error(int(np.argmax(whole != numbers)), problem, "give `time_unit`")
+    seconds = whole // _TICKS_PER_SECOND.get(chosen, 1)
+    return Times(numbers, seconds, chosen, guessed=unit == "auto")
+
+
+def _whole_numbers(where: _Column, numbers: _Numbers) -> NDArray[np.int64]:
+    """The numbers rounded down. Integers stay as they are: float64 has no room for nanoseconds."""
+    if numbers.dtype == np.int64:
+        return numbers.astype(np.int64, copy=False)
+    sizes = np.abs(numbers)
+    if sizes.max() >= 2.0**63:
+        raise where.error(int(np.argmax(sizes)), "is beyond int64")
+    return np.floor(numbers).astype(np.int64)
+
+
+def _guess_unit(where: _Column, numbers: _Numbers) -> str:
+    sizes = np.abs(numbers.astype(np.float64))
+    low, high = int(np.argmin(sizes)), int(np.argmax(sizes))
+    unit_low, unit_high = _unit_of(sizes[low]), _unit_of(sizes[high])
+    if unit_high is None:
+        problem = "is no likely unix time in s, ms, us or ns"
+        raise where.error(high, problem, "give `time_unit`")
+    if unit_low != unit_high:
+        problem = (
+            f"looks like {_described(unit_low)}, but the column also holds {numbers[high]}, "
+            f"which looks like {_described(unit_high)}; drop the row"
+        )
+        raise where.error(low, problem, "or give `time_unit`")
+    return unit_high
+
+
+def _described(unit: str | None) -> str:
+    if unit is None:
+        return "no likely time"
+    return "a place in an order" if unit == "order" else f"a unix time in {unit}"
+
+
+def _unit_of(size: float) -> str | None:
+    if size < _EARLIEST:
+        return "order"
+    for unit, ticks in _TICKS_PER_SECOND.items():
+        if _EARLIEST * ticks <= size < _LATEST * ticks:
+            return unit
+    return None

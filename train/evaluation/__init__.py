@@ -1,0 +1,1 @@
+"""How good recommendations are: metrics, whole-catalogue ranking, comparison of files."""

@@ -1,0 +1,199 @@
+"""Several model files beside each other: the same questions, and how sure the differences are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.runtime import Recommender
+from attnrec.train.data.held_out import HeldOut
+from attnrec.train.data.protocols import Part, SplitName
+from attnrec.train.data.read_table import Source
+from attnrec.train.data.split import Split
+from attnrec.train.evaluation.exported_file import exported_file
+from attnrec.train.evaluation.files import (
+    catalogue_ids,
+    divide_fairly,
+    fair_questions,
+    log_to_ask,
+)
+from attnrec.train.evaluation.metrics import (
+    Interval,
+    Metrics,
+    Tick,
+    bootstrap_intervals,
+    metrics_of,
+    rank_targets,
+    user_gains,
+)
+from attnrec.train.evaluation.slices import Masks, slice_figures, slice_masks
+
+
+@dataclass(frozen=True)
+class FileFigures:
+    """What was measured of one file."""
+
+    path: str
+    """As given."""
+    model: str
+    """Name of the model in it."""
+    profile: str
+    """"fp32" or "int8"."""
+    metrics: Metrics
+    """Over all users."""
+    slices: Mapping[str, Mapping[str, Any]]
+    """Over some of the targets, as `slice_figures` names them."""
+    n_bytes: int
+    """Size of the file."""
+    us_per_user: float
+    """Microseconds of the processor a user, as measured here: one thread, batches of 64, lists
+    of 21 items or, for sessions, more."""
+    to_best: float = 0.0
+    """NDCG@10 less that of the best file; 0 for the best itself."""
+    to_best_interval: Interval = (0.0, 0.0)
+    """Paired 95 % bootstrap interval of it: the same users are drawn for both."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, figures rounded to 6 places."""
+        return {
+            "file": self.path,
+            "model": self.model,
+            "profile": self.profile,
+            **self.metrics.to_json(),
+            "ndcg@10_to_best": round(self.to_best, 6),
+            "ndcg@10_to_best_interval": [round(end, 6) for end in self.to_best_interval],
+            "bytes": self.n_bytes,
+            "microseconds_per_user": round(self.us_per_user, 1),
+            "slices": dict(self.slices),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Files that were asked the same questions."""
+
+    split: SplitName
+    """How the log was divided."""
+    part: Part
+    """Which of the held-out events were asked for."""
+    log_sha256: str
+    """Fingerprint of the log."""
+    files: Sequence[FileFigures]
+    """In the order given."""
+    left_out: str | None = None
+    """What is wrong with the targets that were left out; "they are" goes before."""
+
+    @property
+    def best_first(self) -> list[FileFigures]:
+        """By NDCG@10."""
+        return sorted(self.files, key=lambda file: -file.metrics.values["ndcg@10"])
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; the files are its "models"."""
+        return {
+            "split": self.split,
+            "part": self.part,
+            "log_sha256": self.log_sha256,
+            "models": [file.to_json() for file in self.files],
+        }
+
+
+def compare(
+    paths: Sequence[str | Path],
+    data: Source | None = None,
+    *,
+    part: Part = "test",
+    split: SplitName | None = None,
+    tick: Tick | None = None,
+) -> Comparison:
+    """Ask every file for what was held out of every user's log.
+
+    paths: the files, or the run directories that they were exported in.
+    data: a log, read by the recipe in the files; None: that of the run directories they lie in.
+    split: how it is divided; None: as in training. tick: called with (answers done, in all).
+    Targets that any of the files has seen are left out. `ValueError` where none is left, or where
+    the files would be asked different questions; before anything is measured. Batches of users
+    are asked and forgotten.
+    """
+    if not paths:
+        raise ValueError("no file to evaluate; name at least one")
+    paths = [exported_file(path) for path in paths]
+    divided = _same_questions(paths, data, split)
+    held_out = fair_questions(divided, part)
+    masks = slice_masks(held_out, divided.catalogue)
+    measured = []
+    for place, path in enumerate(paths):
+
+        def moved(done: int, n_users: int, place: int = place) -> None:
+            if tick is not None:
+                tick(place * n_users + done, len(paths) * n_users)
+
+        measured.append(_measure(path, held_out, masks, moved))
+    best = max((gain for _, gain in measured), key=lambda gain: float(gain.mean()))
+    files = [_beside(figures, gain - best) for figures, gain in measured]
+    assert divided.name is not None  # it was divided
+    reason = divided.unseen.reason if divided.unseen is not None and held_out.n_left_out else None
+    return Comparison(divided.name, part, divided.interactions.fingerprint(), files, reason)
+
+
+def _same_questions(
+    paths: Sequence[str | Path], data: Source | None, split: SplitName | None
+) -> Split:
+    """The divided log that all files can be asked about."""
+    infos = [Recommender.load(path).info for path in paths]
+    log = log_to_ask(paths[0], infos[0], data)
+    first = divide_fairly(paths[0], infos[0], log, split)
+    for path, info in zip(paths[1:], infos[1:], strict=True):
+        if data is None or info.data["recipe"] != infos[0].data["recipe"]:
+            log = log_to_ask(path, info, data)
+        other = divide_fairly(path, info, log, split)
+        if other.name != first.name:
+            raise ValueError(
+                f"{paths[0]} is asked by {first.name}, {path} by {other.name}: their figures "
+                "cannot stand in one table. Compare files that were trained with one `split`"
+            )
+        if other.interactions.fingerprint() != first.interactions.fingerprint():
+            mine, theirs = infos[0].data["recipe"], info.data["recipe"]
+            apart = [name for name in mine if mine[name] != theirs.get(name)]
+            remedy = (
+                f"They read a log differently ({', '.join(apart)}): train them alike"
+                if apart
+                else "Name one log for all with `data`"
+            )
+            raise ValueError(
+                f"{paths[0]} and {path} are asked about different logs: their figures cannot "
+                f"stand in one table. {remedy}"
+            )
+        if other.unseen is not None:
+            first = replace(first, unseen=other.unseen.and_of(first.unseen))
+    return first
+
+
+def _measure(
+    path: str | Path, held_out: HeldOut, masks: Masks, tick: Tick
+) -> tuple[FileFigures, NDArray[np.float64]]:
+    """The figures of a file, and NDCG@10 of each user (n_users,)."""
+    recommender = Recommender.load(path)
+    info = recommender.info
+    ranking = rank_targets(
+        recommender, held_out, exclude_seen=not info.repeats, inputs=info.inputs, tick=tick
+    )
+    figures = FileFigures(
+        path=str(path),
+        model=info.model,
+        profile=info.profile,
+        metrics=metrics_of(ranking, held_out, catalogue_ids(recommender)),
+        slices=slice_figures(ranking.ranks, held_out, masks),
+        n_bytes=Path(path).stat().st_size,
+        us_per_user=1e6 * ranking.seconds / len(held_out.histories),
+    )
+    return figures, user_gains(ranking.ranks, held_out.n_targets())["ndcg@10"]
+
+
+def _beside(figures: FileFigures, difference: NDArray[np.float64]) -> FileFigures:
+    """With the difference to the best file, (n_users,)."""
+    interval = bootstrap_intervals({"difference": difference})["difference"]
+    return replace(figures, to_best=float(difference.mean()), to_best_interval=interval)

@@ -1,0 +1,41 @@
+"""The comparison as a picture."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from attnrec.runtime.files import replace_file
+from attnrec.train.evaluation.comparison import Comparison, FileFigures
+
+
+def draw_comparison(comparison: Comparison, path: Path) -> None:
+    """NDCG@10 and HitRate@10 of each file with their 95 % intervals, best first, as PNG."""
+    files = comparison.best_first
+    figure = Figure(figsize=(8, 1.4 + 0.5 * len(files)), layout="constrained")
+    axes = figure.subplots()
+    kinds = (("ndcg@10", "NDCG@10", "tab:blue"), ("hit_rate@10", "HitRate@10", "tab:gray"))
+    for offset, (name, label, colour) in zip((-0.15, 0.15), kinds, strict=True):
+        means = [file.metrics.values[name] for file in files]
+        ends = [file.metrics.intervals[name] for file in files]
+        reach = [
+            [mean - low for mean, (low, _) in zip(means, ends, strict=True)],
+            [high - mean for mean, (_, high) in zip(means, ends, strict=True)],
+        ]
+        places = [row + offset for row in range(len(files))]
+        axes.errorbar(means, places, xerr=reach, fmt="o", color=colour, capsize=3, label=label)
+    axes.set_yticks(range(len(files)), [_label(file) for file in files], parse_math=False)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_ylim(len(files) - 0.5, -0.5)  # the best on top
+    axes.set_xlim(left=0)
+    n_users = files[0].metrics.n_users
+    axes.set_xlabel(f"{comparison.split}, {comparison.part}: {n_users:,} users, 95 % intervals")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="best")
+    axes.spines[["top", "right"]].set_visible(False)
+    with replace_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def _label(file: FileFigures) -> str:
+    """The model and the end of its path, which says enough beside others."""
+    return f"{file.model}\n{Path(*Path(file.path).parts[-2:])}"

@@ -1,0 +1,209 @@
+"""Measure an exported file through the runtime: what is measured is what is shipped."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
+from attnrec.train.data.held_out import HeldOut, ItemIds
+from attnrec.train.data.ids import IdArray, other_spelling
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.load import IdTypes, load_interactions
+from attnrec.train.data.protocols import PROTOCOLS, Part, SplitName
+from attnrec.train.data.read_table import Source
+from attnrec.train.data.recipe import DataRecipe, IdType
+from attnrec.train.data.split import Split, all_events, divide
+from attnrec.train.data.unseen import Unseen, after_sequences, after_time
+from attnrec.train.evaluation.exported_file import exported_file
+from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
+from attnrec.train.runs.target import EVENTS_FILE
+
+
+class Log(NamedTuple):
+    """A log to measure a file on."""
+
+    events: Interactions
+    has_times: bool
+    """False: it has only an order, and `timestamps` are places in it."""
+
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    path: str | Path,
+    data: Source | None = None,
+    part: Part = "test",
+    split: SplitName | None = None,
+) -> Metrics:
+    """Rank what was held out of every user's log with the model file at `path`.
+
+    path: the file, or the run directory that it was exported in.
+    data: a log, read by the recipe in the file; None: the log of the run directory that the file
+    lies in. split: how the log is divided; None: as in the training of the file. Targets that the
+    file has seen are left out and counted; `ValueError` where none is left.
+    """
+    path = exported_file(path)
+    recommender = Recommender.load(path)
+    info = recommender.info
+    divided = divide_fairly(path, info, log_to_ask(path, info, data), split)
+    return evaluate_answers(
+        recommender,
+        fair_questions(divided, part),
+        catalogue_ids(recommender),
+        exclude_seen=not info.repeats,
+        inputs=info.inputs,
+    )
+
+
+def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
+    """`data` read by the recipe in the file, or the log of the run directory around it."""
+    log = _log_of_run(path, info) if data is None else _read_as_in_training(path, info, data)
+    ids = log.events.item_ids
+    if info.id_type != ("int64" if ids.dtype == np.int64 else "string"):
+        raise ValueError(
+            f"the log has {ids.dtype} item ids, the file {info.id_type} ids: "
+            "this is not the kind of log that the file was trained on"
+        )
+    if info.user_id_type == "int64" and log.events.user_ids.dtype != np.int64:
+        raise ValueError(
+            f"the log has text user ids such as {_first_text(log.events.user_ids)!r}, the file "
+            "int64 ids: this is not the kind of log that the file was trained on"
+        )
+    return log
+
+
+def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName | None) -> Split:
+    """The log, divided so that the file is asked only for what it has not seen.
+
+    A file that is not final has its own split of the log that it was trained on; another split
+    of it is refused, and so is the log of a final file. Of every other log only targets count
+    that come after all that the file has seen.
+    """
+    trained: SplitName = info.metrics.get("split", "leave-one-out")
+    name = split or trained
+    if name not in PROTOCOLS:
+        raise ValueError(f"no split {name!r}; there are: {', '.join(PROTOCOLS)}")
+    if log.events.fingerprint() != info.data["fingerprint"]:
+        return replace(divide(log.events, name), unseen=_unseen(path, info, log))
+    if info.final:
+        raise ValueError(
+            f"{path} was trained on every event of this log, the held-out ones included: "
+            "figures on it would flatter. Evaluate the run before it, or a log that goes on "
+            "after this one, with `data`"
+        )
+    if name != trained:
+        raise ValueError(
+            f"{path} was trained with `split={trained}` on this log, and on events that "
+            f"{name} holds out: figures would flatter. Leave `split` out here, or train with "
+            f"attnrec-train --split {name}"
+        )
+    before = info.data.get("seen_before")
+    earlier = None if before is None else after_time(log.events, before, f"the run before {path}")
+    return replace(divide(log.events, name), unseen=earlier)
+
+
+def fair_questions(divided: Split, part: Part) -> HeldOut:
+    """What is held out and was not seen; `ValueError` where that is nothing."""
+    asked = divided.held_out(part)
+    if asked.n_left_out and not asked.histories:
+        assert divided.unseen is not None  # else nothing is left out
+        raise ValueError(
+            f"the {part} targets of all {asked.n_left_out:,} users of this log are "
+            f"{divided.unseen.reason}: figures on them would flatter. Name a log that goes on "
+            "after that with `data`, or evaluate a run that is not final on its own log"
+        )
+    return asked
+
+
+def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
+    """What a file has not seen of a log that is not the one it was trained on."""
+    if not log.has_times or info.data["time_unit"] == "order":
+        before = _log_around(path, info)
+        if before is None or info.data.get("seen_before") is not None:
+            raise ValueError(
+                f"{path} and this log have no times in common to tell what the file has seen of "
+                f"it, and the run directory of the file, which could tell ({EVENTS_FILE}), is "
+                "not around it: evaluate the file where attnrec-export wrote it"
+            )
+        seen = all_events(before) if info.final else divide(before, info.metrics["split"])
+        return after_sequences(log.events, before, seen.n_seen(), str(path))
+    last, before = info.data.get("seen_until"), info.data.get("seen_before")
+    if not isinstance(last, int):
+        raise ValueError(
+            f"{path} does not say up to when it has seen events, so it can be evaluated on the "
+            "log it was trained on alone: export its run again"
+        )
+    return after_time(log.events, last if before is None else max(last, before), str(path))
+
+
+def _log_around(path: str | Path, info: ModelInfo) -> Interactions | None:
+    """The log of the run directory that a file lies in, if it is that of the file."""
+    directory = Path(path).absolute().parent
+    if not (directory / EVENTS_FILE).is_file():
+        return None
+    log = Interactions.load(directory)
+    return log if log.fingerprint() == info.data["fingerprint"] else None
+
+
+def _log_of_run(path: str | Path, info: ModelInfo) -> Log:
+    log = _log_around(path, info)
+    if log is None:
+        raise RunError(
+            f"{path} does not lie in the run directory it was exported from: there is no "
+            f"{EVENTS_FILE} of its log beside it. Name the log with `data`"
+        )
+    return Log(log, info.data["time_unit"] != "order")
+
+
+def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log:
+    recipe = DataRecipe.from_json(info.data["recipe"])
+    # These only matter for learning: another log need not have every type of event, nor tables.
+    recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
+    # Among text ids, another log may hold those alone that look like numbers.
+    as_in_file = IdTypes(_at_least(info.user_id_type, recipe), _at_least(info.id_type, recipe))
+    try:
+        log, report = load_interactions(data, recipe, of_run=as_in_file)
+    except DataError as error:
+        raise DataError(
+            f"{error.problem} (read by the recipe in {path}: a log to measure it on must have the "
+            "columns, ids and times of the log it was trained on)"
+        ) from error
+    if info.id_type == "string":
+        log = _spelled_as_in(path, log)
+    return Log(log, report.time_unit != "order")
+
+
+def _at_least(kind: str | None, recipe: DataRecipe) -> IdType:
+    """How to read ids for a file that has ids of this kind, or no such ids."""
+    return "string" if "string" in (kind, recipe.id_type) else "auto"
+
+
+def _spelled_as_in(path: str | Path, log: Interactions) -> Interactions:
+    """Item ids such as "12" as "12.0", or the reverse, where the file knows them only so."""
+    other = other_spelling(log.item_ids)
+    if other is None:
+        return log
+    known = set(catalogue_ids(Recommender.load(path)))
+    if not known.isdisjoint(log.item_ids) or known.isdisjoint(other):
+        return log
+    logger.warning(
+        "item ids such as %r are read as %r, as they are in %s", log.item_ids[0], other[0], path
+    )
+    return replace(log, item_ids=other)
+
+
+def _first_text(ids: IdArray) -> str:
+    """One that is no whole number."""
+    return next(text for text in map(str, ids) if not text.lstrip("-").isdigit())
+
+
+def catalogue_ids(recommender: Recommender) -> ItemIds:
+    """Every item id of the file: all of them, in the order for a newcomer."""
+    info = recommender.info
+    ids = recommender.recommend([], info.n_items, exclude_seen=False).item_ids
+    catalogue: ItemIds = np.array(ids, dtype=np.int64 if info.id_type == "int64" else object)
+    return catalogue

@@ -1,0 +1,1 @@
+"""How weights are found: configuration, loop, optimizer state, checkpoints."""

@@ -1,0 +1,137 @@
+"""Checkpoints of a training under way, kept beside its run directory until the run is there.
+
+A checkpoint is one safetensors file (no pickle) that says which training it belongs to, with the
+sha256 (hex) of all that at its end: a damaged one is noticed, and the one before it serves.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import replace_file
+from attnrec.train.fitting.state import TrainingState
+from attnrec.train.runs.target import CHECKPOINT, checkpoint_files, unfinished_directory
+
+logger = logging.getLogger(__name__)
+
+SECONDS_APART = 300.0
+"""A long epoch is kept at this interval; the end of an epoch always is."""
+_SEAL_BYTES = 64
+_DECIDE_ROUNDING = {"torch", "threads", "processes"}
+
+
+class Checkpoints:
+    """The last two checkpoints of one training."""
+
+    def __init__(self, run_directory: Path, identity: Mapping[str, Any]) -> None:
+        """Find the newest that is intact.
+
+        identity: what must be equal, by name, when a training goes on. `RunError` if the
+        checkpoints there are of another training.
+        """
+        self.directory = unfinished_directory(run_directory)
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))
+        for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.epoch-*{CHECKPOINT}"):
+            half_written.unlink()  # by a process that was killed
+        self._found = self._newest()
+        self._written = time.monotonic()
+
+    def restore(self, state: TrainingState) -> None:
+        """Take `state` to where the checkpoint that was found was made, if there was one."""
+        if self._found is not None:
+            state.restore(*self._found)
+            self._found = None  # its memory is as large as that of the training
+
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is long ago."""
+        return time.monotonic() - self._written >= SECONDS_APART
+
+    def save(self, state: TrainingState) -> None:
+        """Write a checkpoint, whole or not at all."""
+        self.directory.mkdir(exist_ok=True)
+        # The names sort as the training proceeds.
+        path = self.directory / f"epoch-{state.epoch:06}-step-{state.step:09}{CHECKPOINT}"
+        facts = {"identity": json.dumps(self._identity), "state": json.dumps(state.facts())}
+        content = safetensors.torch.save(state.tensors(), facts)
+        try:
+            with replace_file(path) as temporary, open(temporary, "wb") as file:
+                file.write(content)
+                file.write(hashlib.sha256(content).hexdigest().encode())
+        except OSError as error:
+            error.filename = error.filename or str(path)  # which disk is full?
+            raise
+        for older in checkpoint_files(self.directory)[:-2]:
+            older.unlink(missing_ok=True)
+        self._written = time.monotonic()
+
+    def _newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        for path in reversed(checkpoint_files(self.directory)):
+            sealed = path.read_bytes()
+            content, seal = sealed[:-_SEAL_BYTES], sealed[-_SEAL_BYTES:]
+            if hashlib.sha256(content).hexdigest().encode() != seal:
+                logger.warning("%s is damaged: deleted", path)
+                path.unlink()
+                continue
+            header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+            facts = json.loads(header)["__metadata__"]
+            stored = json.loads(facts["identity"])
+            check_identity(self.directory, "training", stored, self._identity)
+            logger.warning("going on from %s", path.name)
+            return safetensors.torch.load(content), json.loads(facts["state"])
+        return None
+
+
+def check_identity(
+    directory: Path, what: str, stored: Mapping[str, Any], identity: Mapping[str, Any]
+) -> None:
+    """`RunError` if what is kept, a "training" or a "search", is of another one.
+
+    What decides only the rounding of its sums is warned of.
+    """
+    for name, value in identity.items():
+        if (before := stored.get(name)) == value:
+            continue
+        if name not in _DECIDE_ROUNDING:
+            raise RunError(
+                f"{directory} holds an unfinished {what} with {name} {before!r}, not "
+                f"{value!r}: give the same command and data as then with `resume`, or delete "
+                "that directory to train anew"
+            )
+        logger.warning("%s was %s, now %s: not bit for bit the same", name, before, value)
+
+
+@contextmanager
+def checkpoints_until_saved(
+    run_directory: Path, identity: Mapping[str, Any], *, resume: bool
+) -> Iterator[Checkpoints]:
+    """Checkpoints for a block that trains and saves the run: gone when it has.
+
+    An error of the block carries a note how to go on.
+    """
+    checkpoints = Checkpoints(run_directory, identity)
+    directory = checkpoints.directory
+    if resume and not checkpoint_files(directory):
+        logger.warning("%s: nothing to resume, training from the start", directory)
+    try:
+        yield checkpoints
+    except BaseException as error:
+        if kept := checkpoint_files(directory):
+            error.add_note(
+                f"training is kept up to {kept[-1]}: the same command with `resume` goes on there"
+            )
+        raise
+    else:
+        for path in checkpoint_files(directory):
+            path.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # unless something is in it, ours or not
+            directory.rmdir()

@@ -1,0 +1,232 @@
+"""The two shapes of a recommender. Export, evaluation and serving know only these.
+
+    TableModel   one vector per item, one state per history: score = item_table @ state, and
+                 perhaps something that is added to it
+    ScoreModel   scores of all items at once, straight from the history
+
+and two ways to get there: a `LearnedModel` (every TableModel is one) descends a gradient, a
+`CountModel` is set in one pass. Inside attnrec an item is its row in the catalogue: rows 1 to N,
+with row 0 for "nothing here", which is padding and the start token in one. A history (B, T) of
+rows is left-padded.
+
+A model may ask for more than the history by naming `inputs`; they reach it as keyword arguments:
+
+    user        (B,) row of the user, 0 for an unknown one
+    user_tags   (B, A) rows of what is known of the user, 0 for none
+    timestamps, request_time  (B, T) Unix seconds of the history, (B,) of the request, -1 unknown;
+                both or neither
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from attnrec.runtime.model_file import format as names
+from attnrec.train.data.batches import Batch, Batches, SequenceBatches
+from attnrec.train.data.split import Split
+from attnrec.train.layers.losses import catalogue_softmax
+from attnrec.train.layers.objective import Objective
+from attnrec.train.models.learned_configs import LossConfig
+
+Context = Mapping[str, Tensor]
+"""The declared inputs of a batch, by name."""
+
+
+class HistoryConfig(Protocol):
+    """What everybody must know of a model's configuration."""
+
+    @property
+    def n_items(self) -> int:
+        """Items in the catalogue, N."""
+
+    @property
+    def max_len(self) -> int:
+        """Newest events of a history that count."""
+
+
+class RecommenderModel(nn.Module):
+    """What both shapes have."""
+
+    config: HistoryConfig
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What it asks for beside the history, in the order of the table above."""
+        return ()
+
+    def tune(self, validate: Callable[[], float]) -> None:
+        """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
+
+
+def check_inputs(model: RecommenderModel, split: Split) -> None:
+    """`ValueError` for inputs that nothing can feed: unknown ones, half the times, tags of nobody.
+
+    Before a training, because the first validation or the export would fail for want of them.
+    """
+    declared, kind = {*model.inputs}, type(model).__name__
+    unknown = [name for name in model.inputs if name not in names.CALLER_INPUTS]
+    if unknown:
+        raise ValueError(
+            f"{kind} names the input {unknown[0]!r}; there are: {', '.join(names.CALLER_INPUTS)}"
+        )
+    times = {names.TIMESTAMPS, names.REQUEST_TIME}
+    if len(declared & times) == 1:
+        raise ValueError(
+            f"{kind} names the input {(declared & times).pop()!r} alone: name both "
+            f"{names.TIMESTAMPS!r} and {names.REQUEST_TIME!r}, or neither"
+        )
+    if names.USER_TAGS in declared and not split.users.tags:
+        raise ValueError(
+            f"{kind} looks at user_tags, and no user of this log has any: give a users table and "
+            "its columns, with `users` and `tag_cols`"
+        )
+
+
+class LearnedModel(RecommenderModel):
+    """Trained by gradient, batch by batch."""
+
+    def prepare(self, split: Split) -> None:
+        """Set what is counted, not learned, before the first step. Nothing by default."""
+
+    @abstractmethod
+    def batches(self, split: Split, batch_events: int) -> Batches:
+        """What one step of training looks at."""
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The scalar to descend, the mean over the targets of a batch."""
+
+
+class TableModel(LearnedModel):
+    """One vector per item, one state per history: score = item_table @ state."""
+
+    objective: Objective | None = None
+    """The loss that the settings ask for, from `prepare`. None for a model whose settings are no
+    `LossConfig`: softmax over the catalogue."""
+
+    def prepare(self, split: Split) -> None:
+        """Make the loss that the settings ask for, if the model has such settings."""
+        if isinstance(self.config, LossConfig):
+            self.objective = Objective(self.config, split.catalogue.n_events)
+
+    @abstractmethod
+    def item_table(self) -> Tensor:
+        """Vectors of row 0 and of every item: (N + 1, D)."""
+
+    @abstractmethod
+    def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
+        """State after each event, (B, T, D): column t has seen columns 0..t. For training.
+
+        item_vectors: rows of the table (B, T, D), oldest first; known: bool (B, T), False at
+        row 0, that is at the start token and at padding; context: the declared `inputs`.
+        """
+
+    @abstractmethod
+    def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
+        """State after the last event, (B, D): equals `states[:, -1]`. For the exported file."""
+
+    def last_states(self, history_index: Tensor, item_table: Tensor, **context: Tensor) -> Tensor:
+        """States (B, D) after the last event of (B, T), by the training path."""
+        vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
+        return self.states(vectors, history_index > 0, **context)[:, -1]
+
+    def state_and_attention(
+        self, item_vectors: Tensor, known: Tensor, **context: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Optional: `state`, and how much of each event went into it, (B, T), 0 where not `known`.
+
+        A model that has this method gives its weights to the exported file, for explanations.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the class has that method."""
+        return type(self).state_and_attention is not TableModel.state_and_attention
+
+    def added_scores(self, history_index: Tensor) -> Tensor:
+        """Optional: what is added to the scores of the table, (B, N + 1), after a history (B, T).
+
+        For models whose scores have another source beside the state, such as counts.
+        """
+        raise NotImplementedError
+
+    @property
+    def adds_scores(self) -> bool:
+        """Whether the class has that method."""
+        return type(self).added_scores is not TableModel.added_scores
+
+    def batches(self, split: Split, batch_events: int) -> Batches:
+        """Windows of histories: every event is a target after the events before it."""
+        return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
+
+    def training_loss(self, batch: Batch) -> Tensor:
+        """The loss over the catalogue, mean of every position that has a target.
+
+        Nothing beyond the state is computed for the positions without one (padding).
+        """
+        table = self.item_table()  # (N + 1, D)
+        return self.loss_of(self.asked_states(batch, table), table, batch)
+
+    def asked_states(self, batch: Batch, table: Tensor) -> Tensor:
+        """States of the positions that have a target, (M, D)."""
+        vectors = torch.nn.functional.embedding(batch.history_index, table)  # (B, T, D)
+        states = self.states(vectors, batch.history_index > 0, **batch.context(self.inputs))
+        return states[batch.targets > 0]
+
+    def loss_of(self, states: Tensor, table: Tensor, batch: Batch) -> Tensor:
+        """The loss of these states (M, D) in the catalogue. `ValueError` before `prepare`."""
+        if self.objective is None and isinstance(self.config, LossConfig):
+            raise ValueError(
+                f"{type(self).__name__} has no loss yet: call prepare(split) before "
+                "training_loss, and super().prepare(split) in a prepare of your own"
+            )
+        asked = batch.targets > 0  # (B, T)
+        weights = None if batch.weights is None else batch.weights[asked]
+        loss = self.objective or catalogue_softmax
+        return loss(states, table[1:], batch.targets[asked] - 1, weights)
+
+
+class ScoreModel(RecommenderModel):
+    """Scores straight from the history: counts, neighbours, closed forms, pairs."""
+
+    @abstractmethod
+    def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
+        """Scores of row 0 and of every item, (B, N + 1), after a history of rows (B, T)."""
+
+
+class CountModel(ScoreModel):
+    """Set in one pass over the log."""
+
+    @abstractmethod
+    def fit(self, split: Split) -> None:
+        """Set the buffers from the training events."""
+
+
+def catalogue_scores(
+    model: RecommenderModel,
+    history_index: Tensor,
+    item_table: Tensor | None = None,
+    **context: Tensor,
+) -> Tensor:
+    """Scores (B, N + 1) by the training path, every position computed: the truth of parity.
+
+    item_table: another table (N + 1, D) for the same model, such as a quantized one.
+    """
+    if isinstance(model, ScoreModel):
+        return model.scores(history_index, **context)
+    assert isinstance(model, TableModel)
+    table = model.item_table() if item_table is None else item_table  # (N + 1, D)
+    scores = model.last_states(history_index, table, **context) @ table.T
+    return scores + model.added_scores(history_index) if model.adds_scores else scores
+
+
+def last_attention(
+    model: TableModel, history_index: Tensor, item_table: Tensor, **context: Tensor
+) -> Tensor:
+    """The model's own weights of the events (B, T), for the last position."""
+    vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
+    return model.state_and_attention(vectors, history_index > 0, **context)[1]

@@ -1,0 +1,81 @@
+"""A few people of the validation: what they took, what was recommended, what they took next."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnrec.runtime.side_inputs import Said
+from attnrec.train.data.held_out import HeldOut
+from attnrec.train.evaluation.torch_recommender import Reference, top_rows
+from attnrec.train.evaluation.validation import Validation
+from attnrec.train.models.base import RecommenderModel
+
+_N_USERS = 6
+_N_EVENTS = 6
+_N_ITEMS = 10
+_MOST_TARGETS = 5  # of a session
+
+Item = dict[str, Any]
+
+
+def examples(model: RecommenderModel, validation: Validation, seed: int) -> list[dict[str, Any]]:
+    """People with short to long histories, drawn by `seed`, for JSON.
+
+    Each has "n_events", the last of them in "events", "recommended", and "next": what was taken
+    then, with its rank in the whole catalogue, None for an item without a training event.
+    """
+    questions = validation.questions
+    answers = validation.reference(model)
+    log = validation.split.interactions
+    titles: dict[int | str, str] = {}
+    if log.titles is not None:
+        titles = dict(zip(log.item_ids.tolist(), log.titles.tolist(), strict=True))
+
+    def items(ids: list[int | str]) -> list[Item]:
+        return [{"id": i, "title": titles[i]} if titles.get(i) else {"id": i} for i in ids]
+
+    told = []
+    for user in _drawn(questions, seed):
+        one = questions.between(user, user + 1)
+        scores, admissible = _scores(answers, one, model, repeats=validation.repeats)
+        ids = validation.split.catalogue.item_ids
+        rows = top_rows(scores, admissible, _N_ITEMS)
+        targets = one.targets.tolist()
+        told.append(
+            {
+                "n_events": len(one.histories[0]),
+                "events": items(one.histories[0][-_N_EVENTS:].tolist()),
+                "recommended": items(ids[rows - 1].tolist()),
+                "next": [
+                    {**item, "rank": _rank(answers.row(item["id"]), scores, admissible)}
+                    for item in items(targets[:_MOST_TARGETS])
+                ],
+                "n_next": len(targets),
+            }
+        )
+    return told
+
+
+def _drawn(questions: HeldOut, seed: int) -> list[int]:
+    """One user of each sixth by the length of the history, shortest first."""
+    lengths = np.array([len(history) for history in questions.histories])
+    rng = np.random.default_rng(seed)
+    sixths = np.array_split(np.argsort(lengths, kind="stable"), _N_USERS)
+    return [int(rng.choice(sixth)) for sixth in sixths if len(sixth)]
+
+
+def _scores(
+    answers: Reference, one: HeldOut, model: RecommenderModel, *, repeats: bool
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Scores (N + 1,) for one person, and which rows may be recommended."""
+    (scores,) = answers.scores(one.histories, Said(**one.said(model.inputs)))
+    seen = answers.rows([*one.older.get(0, ()), *one.histories[0]])
+    return scores, answers.admissible(seen[:0] if repeats else seen)
+
+
+def _rank(row: int, scores: NDArray[np.float32], admissible: NDArray[np.bool_]) -> int | None:
+    """Ties count against the model, as in the figures."""
+    if row < 0:
+        return None
+    return int((scores[admissible] >= scores[row]).sum())

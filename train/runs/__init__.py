@@ -1,0 +1,1 @@
+"""Run directories: train one, save it, load it, train it again on all events."""

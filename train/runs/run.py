@@ -1,0 +1,173 @@
+"""A run directory: everything about one trained model, complete by itself."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import safetensors
+import safetensors.torch
+
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.version import __version__
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.split import Catalogue, Split, all_events, divide
+from attnrec.train.data.unseen import after_time, newest_time
+from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.fitting.device import torch_as_it_was
+from attnrec.train.models import MODELS
+from attnrec.train.models.base import RecommenderModel
+from attnrec.train.report.learning_curve import draw_learning_curve
+from attnrec.train.report.page import run_report
+from attnrec.train.runs.replacing import replace_directory
+from attnrec.train.runs.target import (
+    CATALOGUE_FILE,
+    CONFIG_FILE,
+    CURVE_FILE,
+    DATA_FILE,
+    METRICS_FILE,
+    REPORT_FILE,
+    WEIGHTS_FILE,
+    check_run,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with the data and settings that made it."""
+
+    directory: Path
+    """Where it is kept."""
+    config: TrainConfig
+    """How it was trained."""
+    recipe: DataRecipe
+    """How its log was read; the same recipe reads another log for `attnrec-evaluate --data`."""
+    data: Mapping[str, Any]
+    """What the log held and what was dropped: `DataReport.to_json`; and "seen_before", where the
+    run went on from one of another log: Unix seconds of the newest event that had been seen."""
+    split: Split
+    """The prepared log, divided as the model saw it."""
+    model: RecommenderModel
+    """In eval mode."""
+    metrics: Mapping[str, Any]
+    """Held-out figures and the learning curve."""
+
+    def seen_until(self) -> int | None:
+        """Unix seconds of the newest event of its log that was seen; None: that has only an order.
+
+        Of a final run all events are seen, of another one all but the test targets.
+        """
+        if self.data["time_unit"] == "order":
+            return None
+        return newest_time(self.split.interactions, self.split.n_seen())
+
+    @classmethod
+    @torch_as_it_was()  # a model draws weights before it gets its own
+    def load(cls, directory: str | Path) -> "Run":
+        """Read a run directory. `RunError` if it is missing, incomplete or damaged."""
+        path = Path(directory)
+        check_run(path)
+        stored = _read_json(path / CONFIG_FILE)
+        data = _read_json(path / DATA_FILE)
+        log = Interactions.load(path)
+        metrics = _read_json(path / METRICS_FILE)
+        try:
+            if (model_name := stored["train"]["model"]) not in MODELS:
+                raise _unregistered(path, model_name)
+            config = TrainConfig.from_json(stored["train"])
+            recipe = DataRecipe.from_json(data["recipe"])
+            report = data["report"]
+            split = all_events(log) if stored["final"] else divide(log, config.split)
+            if (before := report.get("seen_before")) is not None:
+                split = replace(split, unseen=after_time(log, before, "the run before"))
+            kind = MODELS[config.model]
+            model = kind.model(kind.config(**stored["model_config"]))
+            # Everything is derived from the log; the stored catalogue proves that it still is.
+            if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
+                raise RunError(f"{path}: {CATALOGUE_FILE} does not follow from the interactions")
+            model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS_FILE))
+            for key in ("valid", "best_epoch"):
+                if key not in metrics:
+                    raise RunError(f"{path / METRICS_FILE} has no {key!r}; train again")
+        except (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+            raise _unreadable(path, stored, error) from error
+        except safetensors.SafetensorError as error:
+            raise RunError(f"{path / WEIGHTS_FILE} is damaged ({error}); train again") from error
+        return cls(path, config, recipe, report, split, model.eval(), metrics)
+
+    def save(self) -> None:
+        """Write the whole directory, replacing an earlier run there only when all is written."""
+        with replace_directory(self.directory) as path:
+            _write_json(
+                path / CONFIG_FILE,
+                {
+                    "attnrec": __version__,
+                    "train": self.config.to_json(),
+                    "model_config": vars(self.model.config),
+                    "final": self.split.final,
+                },
+            )
+            _write_json(path / DATA_FILE, {"recipe": self.recipe.to_json(), "report": self.data})
+            _write_json(path / METRICS_FILE, self.metrics)
+            self.split.interactions.save(path)
+            _save_catalogue(self.split.catalogue, path / CATALOGUE_FILE)
+            # Not save_file: a full disk is then the OSError that it is, not a SafetensorError.
+            (path / WEIGHTS_FILE).write_bytes(safetensors.torch.save(self.model.state_dict()))
+            if len(self.metrics.get("epochs", ())) > 1:
+                draw_learning_curve(self.metrics["epochs"], path / CURVE_FILE)
+            if "report" in self.metrics:
+                page = run_report(
+                    self.config, self.model.config, self.recipe, self.data, self.metrics
+                )
+                (path / REPORT_FILE).write_text(page, "utf-8", errors="backslashreplace")
+
+
+def _unregistered(path: Path, model: str) -> RunError:
+    return RunError(
+        f"{path} was trained with the model {model!r}, which is not registered here: import the "
+        f"module with its line MODELS[{model!r}] = ... first. The commands know the models of "
+        f"attnrec alone: {', '.join(MODELS)}"
+    )
+
+
+def _unreadable(path: Path, stored: object, error: Exception) -> RunError:
+    """Damaged, or written by a version that has other settings."""
+    written = stored.get("attnrec") if isinstance(stored, dict) else None
+    if isinstance(written, str) and written != __version__:
+        return RunError(
+            f"{path} was written by attnrec {written}, and attnrec {__version__} cannot read it "
+            f"({error!r}): install attnrec {written}, or train again"
+        )
+    return RunError(f"{path} is damaged ({error!r}); train again")
+
+
+def _save_catalogue(catalogue: Catalogue, path: Path) -> None:
+    columns = {
+        "item_id": pa.array(catalogue.item_ids.tolist()),
+        "n_training_events": pa.array(catalogue.n_events),
+    }
+    if catalogue.titles is not None:
+        columns["title"] = pa.array(catalogue.titles.tolist(), pa.string())
+    pyarrow.parquet.write_table(pa.table(columns), path)
+
+
+def _stored_item_ids(path: Path) -> list[int] | list[str]:
+    table = pyarrow.parquet.read_table(path / CATALOGUE_FILE, columns=["item_id"])
+    ids: list[int] | list[str] = table["item_id"].to_pylist()
+    return ids
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is missing or damaged ({error}); train again") from error
+    return value

@@ -1,0 +1,133 @@
+"""Where a run is kept: its files, what may be replaced, what is unfinished. Needs no torch."""
+
+import os
+import re
+from pathlib import Path
+
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import is_mount_point
+from attnrec.train.runs.replacing import tidy_after_kill, work_directory
+
+CONFIG_FILE, DATA_FILE, METRICS_FILE = "config.json", "data.json", "metrics.json"
+WEIGHTS_FILE, CATALOGUE_FILE = "weights.safetensors", "catalogue.parquet"
+EVENTS_FILE, ITEMS_FILE = "interactions.parquet", "items.parquet"
+CURVE_FILE = "learning_curve.png"
+REPORT_FILE = "report.html"
+"""What a person looks at, where a report was asked for."""
+MODEL_FILE = "model.onnx"
+"""Where a run is exported to unless told otherwise."""
+
+
+def reports_of(file: str | Path) -> tuple[Path, Path]:
+    """Where attnrec-export keeps the figures of the profiles beside a file, and their picture."""
+    return Path(file).with_suffix(".profiles.json"), Path(file).with_suffix(".profiles.png")
+
+
+OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
+"""What file managers and notebooks leave in any directory that somebody looks at."""
+_OWN_FILES = {
+    CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, CURVE_FILE, EVENTS_FILE,
+    ITEMS_FILE, MODEL_FILE, REPORT_FILE, *(path.name for path in reports_of(MODEL_FILE)),
+}  # fmt: skip
+CHECKPOINT = ".checkpoint"
+"""How the names of checkpoints end."""
+SEARCH_FILE = "tuning.json"
+"""State of a search that is not finished."""
+
+
+def check_run(directory: Path) -> None:
+    """`RunError` unless there is a run in it; read by nobody yet."""
+    if not (directory / CONFIG_FILE).is_file():
+        raise RunError(
+            f"{directory} is not a run directory: it has no {CONFIG_FILE}. "
+            "Train one with attnrec-train, or name the directory that attnrec-train wrote"
+        )
+
+
+def check_target(directory: Path, *, resume: bool = False, tuning: bool = False) -> None:
+    """Refuse, before hours of training, a target that holds something else than a run.
+
+    resume: it may have an unfinished training beside it; tuning: an unfinished search.
+    """
+    real, unfinished = Path(os.path.realpath(directory)), unfinished_directory(directory)
+    for place in (directory, unfinished):
+        if os.path.exists(place) and not place.is_dir():  # a name too long is found below
+            raise RunError(f"{place} is a file; name a directory for the run with `out`")
+    try:
+        str(real).encode()
+    except UnicodeEncodeError as error:  # Arrow opens files by names in UTF-8
+        raise RunError(f"{str(directory)!a} is not valid Unicode; name another `out`") from error
+    if is_mount_point(real):
+        raise RunError(
+            f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
+            f"done; name a directory in it, such as `out={directory / 'run'}`"
+        )
+    if os.path.isdir(directory):
+        foreign = sorted(filter(_is_foreign, (path.name for path in directory.iterdir())))
+        if foreign:
+            raise RunError(
+                f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
+                "move it away, or name another directory with `out`"
+            )
+    if not real.parent.is_dir():
+        raise RunError(f"{real.parent} does not exist; make it first, or name another `out`")
+    _check_writable(real, unfinished)
+    tidy_after_kill(directory)
+    _check_unfinished(directory, resume=resume, tuning=tuning)
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether a run directory may not hold it; a killed export leaves `.01234567.model.onnx`."""
+    return re.sub(r"\A\.[0-9a-f]{8}\.", "", name) not in _OWN_FILES and name not in OF_DESKTOPS
+
+
+def _check_writable(target: Path, unfinished: Path) -> None:
+    """Make what will be made, and remove it: names too long and full tables are found as well."""
+    if os.path.isdir(target) and not os.access(target, os.W_OK):
+        raise RunError(f"{target} is not writable; name another `out`")
+    for place in (work_directory(target), unfinished):
+        try:
+            if os.path.exists(place):
+                place = work_directory(place / "checkpoint")
+            place.mkdir()
+            place.rmdir()
+        except OSError as error:
+            raise RunError(
+                f"{place.parent} is not writable; name another `out` ({error.strerror})"
+            ) from error
+
+
+def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
+    """Refuse to begin anew what was interrupted, or to go on with it as something else."""
+    unfinished = unfinished_directory(directory)
+    if search_file(directory).exists() and not (resume and tuning):
+        raise RunError(
+            f"{unfinished} holds a search that was interrupted: go on with --tune MINUTES "
+            "--resume (tune(..., resume=True)), or delete that directory to train anew"
+        )
+    if tuning and checkpoint_files(unfinished):
+        raise RunError(
+            f"{unfinished} holds a training that was interrupted, not a search: go on without "
+            "a search (train(..., resume=True), --resume), or delete that directory to search anew"
+        )
+    if not resume and checkpoint_files(unfinished):
+        raise RunError(
+            f"{unfinished} holds a training that was interrupted: go on with --resume "
+            "(resume=True), or delete that directory to train anew"
+        )
+
+
+def unfinished_directory(run_directory: Path) -> Path:
+    """Where the checkpoints of a training into `run_directory` are; a link is followed."""
+    whole = Path(os.path.realpath(run_directory))
+    return whole.with_name(f"{whole.name}.unfinished")
+
+
+def checkpoint_files(directory: Path) -> list[Path]:
+    """Checkpoints, oldest first; none where there is no such directory."""
+    return sorted(directory.glob(f"epoch-*{CHECKPOINT}"))
+
+
+def search_file(run_directory: Path) -> Path:
+    """What is there while a search for that run directory is not finished."""
+    return unfinished_directory(run_directory) / SEARCH_FILE
