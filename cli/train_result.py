@@ -8,8 +8,8 @@ from attnrec.cli.console import say
 from attnrec.cli.train_tuning import print_tuning
 from attnrec.train.data.baskets import basket_note
 from attnrec.train.report.baselines import best_of
+from attnrec.train.run_files import REPORT_FILE
 from attnrec.train.runs.run import Run
-from attnrec.train.runs.target import REPORT_FILE
 
 
 def print_result(run: Run, *, as_json: bool) -> None:

@@ -13,9 +13,10 @@ from attnrec.cli.train_options import config_of
 from attnrec.cli.train_progress import TrainingProgress, watching
 from attnrec.cli.train_result import print_result
 from attnrec.cli.train_tuning import train_tuned
+from attnrec.train.run_files import CONFIG_FILE
+from attnrec.train.runs.final import train_final
 from attnrec.train.runs.run import Run
-from attnrec.train.runs.target import CONFIG_FILE
-from attnrec.train.runs.train import train_final, train_log
+from attnrec.train.runs.train import train_log
 
 Given = Mapping[str, Any]
 

@@ -13,10 +13,10 @@ from attnrec.cli.train_log import read_given
 from attnrec.cli.train_options import config_of
 from attnrec.cli.train_progress import ReportBar
 from attnrec.train.report.settings import value_text
+from attnrec.train.report.trials import changes, ended, ranked
 from attnrec.train.runs.run import Run
 from attnrec.train.tuning.search import tune_log
 from attnrec.train.tuning.store import Trial
-from attnrec.train.tuning.summary import changes, ended, ranked
 
 _N_SHOWN = 8
 

@@ -22,8 +22,8 @@ from attnrec.train.evaluation.metrics import Tick
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.loop import Progress
 from attnrec.train.models import FAMILY, MODELS
+from attnrec.train.run_files import MODEL_FILE
 from attnrec.train.runs.run import Run
-from attnrec.train.runs.target import MODEL_FILE
 from attnrec.train.runs.train import train_log
 
 logger = logging.getLogger(__name__)

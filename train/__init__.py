@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from attnrec.train.evaluation.files import evaluate
     from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
     from attnrec.train.fitting.config import TrainConfig
+    from attnrec.train.runs.final import train_final
     from attnrec.train.runs.run import Run
-    from attnrec.train.runs.train import train, train_final
+    from attnrec.train.runs.train import train
     from attnrec.train.tuning.fine_tuning import fine_tune
     from attnrec.train.tuning.search import tune
 else:
@@ -29,7 +30,8 @@ else:
             "data.load": ["load_interactions"],
             "data.recipe": ["DataRecipe"],
             "runs.run": ["Run"],
-            "runs.train": ["train", "train_final"],
+            "runs.final": ["train_final"],
+            "runs.train": ["train"],
             "tuning.search": ["tune"],
         },
     )

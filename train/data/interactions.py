@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.data.ids import number_by_first_row
-from attnrec.train.runs.target import EVENTS_FILE, ITEMS_FILE
+from attnrec.train.run_files import EVENTS_FILE, ITEMS_FILE
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
-from attnrec.train.runs.target import MODEL_FILE
+from attnrec.train.run_files import MODEL_FILE
 
 
 def exported_file(path: str | Path) -> str | Path:

@@ -19,7 +19,7 @@ from attnrec.train.data.split import Split, all_events, divide
 from attnrec.train.data.unseen import Unseen, after_sequences, after_time
 from attnrec.train.evaluation.exported_file import exported_file
 from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
-from attnrec.train.runs.target import EVENTS_FILE
+from attnrec.train.run_files import EVENTS_FILE
 
 
 class Log(NamedTuple):

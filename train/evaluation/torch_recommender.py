@@ -17,7 +17,6 @@ from attnrec.runtime.side_inputs import RequestTimes, Said, Tags, Times, UserIds
 from attnrec.train.data.batches import left_pad
 from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
-from attnrec.train.fitting.device import device_of
 from attnrec.train.models.base import (
     RecommenderModel,
     TableModel,
@@ -46,7 +45,7 @@ class Reference:
         the model asks for the user or tags of the user.
         """
         self._model = model
-        self._device = device_of(model)
+        self._device = model.device
         if {"user", "user_tags"}.intersection(model.inputs):
             if users is None:
                 raise ValueError(f"the model asks for {', '.join(model.inputs)}: give users")

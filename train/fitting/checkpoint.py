@@ -19,7 +19,7 @@ from torch import Tensor
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.fitting.state import TrainingState
-from attnrec.train.runs.target import CHECKPOINT, checkpoint_files, unfinished_directory
+from attnrec.train.run_files import CHECKPOINT, checkpoint_files, unfinished_directory
 
 logger = logging.getLogger(__name__)
 

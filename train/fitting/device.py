@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 _CPU = torch.device("cpu")
 
@@ -33,12 +33,6 @@ def choose_device(n_gpus: int, local_rank: int = 0, n_processes: int = 1) -> tor
             "(torchrun --nproc-per-node), or set CUDA_VISIBLE_DEVICES= to train on the processor"
         )
     return torch.device("cuda", local_rank)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model computes."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return tensors[0].device if tensors else _CPU
 
 
 def random_states() -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.fitting.device import device_of, random_states, set_random_states
+from attnrec.train.fitting.device import random_states, set_random_states
 from attnrec.train.models.base import LearnedModel
 
 _TABLES_OF_AGE = {"recency", "of_pair", "of_event"}
@@ -46,7 +46,7 @@ class TrainingState:
     def __init__(self, model: LearnedModel, config: TrainConfig) -> None:
         """Before the first step."""
         self.model = model
-        self.device = device_of(model)
+        self.device = model.device
         # Fused: one pass over weights and moments instead of a dozen, 3 % of a step.
         self.optimizer = torch.optim.AdamW(
             _groups(model, config.weight_decay), lr=config.learning_rate, fused=True

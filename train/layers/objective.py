@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attnrec.train.layers.loss_config import LossConfig
 from attnrec.train.layers.losses import (
     binary_cross_entropy,
     catalogue_softmax,
@@ -11,7 +12,6 @@ from attnrec.train.layers.losses import (
     sampled_softmax,
 )
 from attnrec.train.layers.negatives import SharedNegatives
-from attnrec.train.models.learned_configs import LossConfig
 
 
 class Objective:

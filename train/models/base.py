@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from attnrec.runtime.model_file import format as names
 from attnrec.train.data.batches import Batch, Batches, SequenceBatches
 from attnrec.train.data.split import Split
+from attnrec.train.layers.loss_config import LossConfig
 from attnrec.train.layers.losses import catalogue_softmax
 from attnrec.train.layers.objective import Objective
-from attnrec.train.models.learned_configs import LossConfig
 
 Context = Mapping[str, Tensor]
 """The declared inputs of a batch, by name."""
@@ -56,6 +56,12 @@ class RecommenderModel(nn.Module):
     def inputs(self) -> tuple[str, ...]:
         """What it asks for beside the history, in the order of the table above."""
         return ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        tensors = [*self.parameters(), *self.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
 
     def tune(self, validate: Callable[[], float]) -> None:
         """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""

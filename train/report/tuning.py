@@ -6,8 +6,8 @@ from typing import Any
 from attnrec.train.report.elements import Content, Markup, picture, section, table, tag
 from attnrec.train.report.numbers import seconds, signed
 from attnrec.train.report.settings import value_text
+from attnrec.train.report.trials import changes, ended, ranked
 from attnrec.train.report.tuning_charts import importance_chart, progress_chart, setting_charts
-from attnrec.train.tuning.summary import changes, ended, ranked
 
 Told = Mapping[str, Any]
 

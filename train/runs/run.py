@@ -21,19 +21,16 @@ from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import RecommenderModel
-from attnrec.train.report.learning_curve import draw_learning_curve
-from attnrec.train.report.page import run_report
-from attnrec.train.runs.replacing import replace_directory
-from attnrec.train.runs.target import (
+from attnrec.train.run_files import (
     CATALOGUE_FILE,
     CONFIG_FILE,
-    CURVE_FILE,
     DATA_FILE,
     METRICS_FILE,
     REPORT_FILE,
     WEIGHTS_FILE,
-    check_run,
 )
+from attnrec.train.runs.replacing import replace_directory
+from attnrec.train.runs.target import check_run
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,11 @@ class Run:
             raise RunError(f"{path / WEIGHTS_FILE} is damaged ({error}); train again") from error
         return cls(path, config, recipe, report, split, model.eval(), metrics)
 
-    def save(self) -> None:
-        """Write the whole directory, replacing an earlier run there only when all is written."""
+    def save(self, report: str | None = None) -> None:
+        """Write the whole directory, replacing an earlier run there only when all is written.
+
+        report: the HTML page about it.
+        """
         with replace_directory(self.directory) as path:
             _write_json(
                 path / CONFIG_FILE,
@@ -117,13 +117,8 @@ class Run:
             _save_catalogue(self.split.catalogue, path / CATALOGUE_FILE)
             # Not save_file: a full disk is then the OSError that it is, not a SafetensorError.
             (path / WEIGHTS_FILE).write_bytes(safetensors.torch.save(self.model.state_dict()))
-            if len(self.metrics.get("epochs", ())) > 1:
-                draw_learning_curve(self.metrics["epochs"], path / CURVE_FILE)
-            if "report" in self.metrics:
-                page = run_report(
-                    self.config, self.model.config, self.recipe, self.data, self.metrics
-                )
-                (path / REPORT_FILE).write_text(page, "utf-8", errors="backslashreplace")
+            if report is not None:
+                (path / REPORT_FILE).write_text(report, "utf-8", errors="backslashreplace")
 
 
 def _unregistered(path: Path, model: str) -> RunError:

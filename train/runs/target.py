@@ -1,4 +1,4 @@
-"""Where a run is kept: its files, what may be replaced, what is unfinished. Needs no torch."""
+"""Whether a directory holds a run, or may become one. Needs no torch."""
 
 import os
 import re
@@ -6,16 +6,20 @@ from pathlib import Path
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import is_mount_point
+from attnrec.train.run_files import (
+    CATALOGUE_FILE,
+    CONFIG_FILE,
+    DATA_FILE,
+    EVENTS_FILE,
+    ITEMS_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    REPORT_FILE,
+    WEIGHTS_FILE,
+    checkpoint_files,
+    unfinished_directory,
+)
 from attnrec.train.runs.replacing import tidy_after_kill, work_directory
-
-CONFIG_FILE, DATA_FILE, METRICS_FILE = "config.json", "data.json", "metrics.json"
-WEIGHTS_FILE, CATALOGUE_FILE = "weights.safetensors", "catalogue.parquet"
-EVENTS_FILE, ITEMS_FILE = "interactions.parquet", "items.parquet"
-CURVE_FILE = "learning_curve.png"
-REPORT_FILE = "report.html"
-"""What a person looks at, where a report was asked for."""
-MODEL_FILE = "model.onnx"
-"""Where a run is exported to unless told otherwise."""
 
 
 def reports_of(file: str | Path) -> tuple[Path, Path]:
@@ -26,11 +30,9 @@ def reports_of(file: str | Path) -> tuple[Path, Path]:
 OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
 """What file managers and notebooks leave in any directory that somebody looks at."""
 _OWN_FILES = {
-    CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, CURVE_FILE, EVENTS_FILE,
+    CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, EVENTS_FILE,
     ITEMS_FILE, MODEL_FILE, REPORT_FILE, *(path.name for path in reports_of(MODEL_FILE)),
 }  # fmt: skip
-CHECKPOINT = ".checkpoint"
-"""How the names of checkpoints end."""
 SEARCH_FILE = "tuning.json"
 """State of a search that is not finished."""
 
@@ -115,17 +117,6 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
             f"{unfinished} holds a training that was interrupted: go on with --resume "
             "(resume=True), or delete that directory to train anew"
         )
-
-
-def unfinished_directory(run_directory: Path) -> Path:
-    """Where the checkpoints of a training into `run_directory` are; a link is followed."""
-    whole = Path(os.path.realpath(run_directory))
-    return whole.with_name(f"{whole.name}.unfinished")
-
-
-def checkpoint_files(directory: Path) -> list[Path]:
-    """Checkpoints, oldest first; none where there is no such directory."""
-    return sorted(directory.glob(f"epoch-*{CHECKPOINT}"))
 
 
 def search_file(run_directory: Path) -> Path:

@@ -3,14 +3,13 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from attnrec.runtime import Recommender, RunError, __version__
+from attnrec.runtime import __version__
 from attnrec.train.checks import check_kind
 from attnrec.train.data.baskets import MANY
 from attnrec.train.data.interactions import Interactions
@@ -23,7 +22,6 @@ from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.report import DataReport
 from attnrec.train.data.split import (
     Split,
-    all_events,
     divide,
     n_last_session_users,
     same_time_share,
@@ -45,8 +43,9 @@ from attnrec.train.models.base import (
 )
 from attnrec.train.models.counting import fit_by_counting
 from attnrec.train.report.figures import Reporting, report_figures
+from attnrec.train.report.page import run_report
 from attnrec.train.runs.run import Run
-from attnrec.train.runs.target import MODEL_FILE, check_target
+from attnrec.train.runs.target import check_target
 
 logger = logging.getLogger(__name__)
 
@@ -136,68 +135,15 @@ def train_log(
         if reporting is not None:
             metrics["report"] = report_figures(model, config, validation, seconds, reporting)
         run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
-        run.save()
+        run.save(report_page(run))
     return run
 
 
-@torch_as_it_was()
-def train_final(
-    held_out_run: Run,
-    *,
-    out: str | Path,
-    progress: Progress | None = None,
-    resume: bool = False,
-    reporting: Reporting | None = None,
-) -> Run:
-    """The same recipe and number of epochs on all events, to be shipped.
-
-    Nothing is left to measure it with, so it keeps the figures of `held_out_run`, in its report
-    as well. reporting: as for `train`; told of steps only where that run has no report.
-    """
-    check_kind("held_out_run", held_out_run, Run, "Run.load(directory) reads one")
-    check_target(Path(out), resume=resume)
-    if held_out_run.split.final:
-        raise ValueError(f"{held_out_run.directory} is a final run already")
-    if "quantize_aware" in held_out_run.metrics:
-        raise ValueError(
-            f"{held_out_run.directory} was rounded after its training, which a final run "
-            "would not repeat: make the run that it came from final, and round that"
-        )
-    test_figures = _test_figures(held_out_run)
-    config = held_out_run.config
-    split = all_events(held_out_run.split.interactions)
-    # The settings of the model, not of the command: validation may have chosen some of them.
-    settings = dict(vars(held_out_run.model.config))
-    settings |= {name: n for name, n in split.sizes().items() if name in settings}
-    model = new_model(config, MODELS[config.model].config(**settings))
-    epochs = held_out_run.metrics["best_epoch"]
-    unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
-    identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
-    with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
-        records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
-        metrics = {
-            **{name: told for name, told in held_out_run.metrics.items() if name != "report"},
-            "of": "the same recipe before the held-out events were added to the training",
-            **test_figures,
-            "epochs": [record.to_json() for record in records],
-            "held_out_epochs": held_out_run.metrics["epochs"],
-        }
-        if reporting is not None:
-            metrics["report"] = _report_of(held_out_run, reporting)
-        run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
-        run.save()
-    return run
-
-
-def _report_of(run: Run, reporting: Reporting) -> dict[str, Any]:
-    """The figures of its report, made now where it has none."""
-    kept: dict[str, Any] | None = run.metrics.get("report")
-    if kept is not None:
-        return kept
-    validation = Validation(run.split, repeats=run.recipe.repeats)
-    epochs = run.metrics["epochs"]
-    seconds = epochs[-1]["seconds"] if epochs else None
-    return report_figures(run.model, run.config, validation, seconds, reporting)
+def report_page(run: Run) -> str | None:
+    """The HTML report about a run, where its metrics have the figures for one."""
+    if "report" not in run.metrics:
+        return None
+    return run_report(run.config, run.model.config, run.recipe, run.data, run.metrics)
 
 
 def training_identity(
@@ -248,19 +194,6 @@ def _same_time(split: Split) -> dict[str, float]:
         {"last_session_users": n_last_session_users(split.interactions)} if share > MANY else {}
     )
     return {"same_time_targets": round(share, 4), **asked}
-
-
-def _test_figures(run: Run) -> dict[str, Any]:
-    """Test figures of the file that `run` was exported to, if it was: training makes none."""
-    file = run.directory / MODEL_FILE
-    if not file.is_file():
-        logger.warning("%s was not exported, so there are no test figures to keep", run.directory)
-        return {}
-    info = Recommender.load(file).info
-    is_of_run = info.config == vars(run.model.config) and not info.final
-    if not is_of_run or info.data["fingerprint"] != run.data["fingerprint"]:
-        raise RunError(f"{file} is of another run; export {run.directory} again")
-    return {"test": info.metrics["test"]}
 
 
 def new_model(config: TrainConfig, model_config: HistoryConfig) -> RecommenderModel:

@@ -31,7 +31,7 @@ from attnrec.train.models.base import RecommenderModel, TableModel
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
-from attnrec.train.runs.train import held_out_metrics, training_identity
+from attnrec.train.runs.train import held_out_metrics, report_page, training_identity
 from attnrec.train.tuning.rounded_student import RoundedStudent, set_table, table_parameter
 from attnrec.train.tuning.rounding import round_table
 
@@ -78,7 +78,7 @@ def fine_tune(
             seconds = records[-1].seconds
             metrics["report"] = report_figures(student, config, validation, seconds, reporting)
         made = Run(Path(out), config, run.recipe, run.data, run.split, student, metrics)
-        made.save()
+        made.save(report_page(made))
     return made
 
 

@@ -11,9 +11,9 @@ from torch.nn import Parameter
 
 from attnrec.train.data.batches import Batch, Batches
 from attnrec.train.data.split import Split
+from attnrec.train.layers.loss_config import LossConfig
 from attnrec.train.layers.objective import Objective
 from attnrec.train.models.base import LearnedModel, TableModel
-from attnrec.train.models.learned_configs import LossConfig
 
 TARGETS = 0.15
 """A student that only resembles its teacher is a little worse; one that only learns the targets

@@ -25,7 +25,7 @@ from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
-from attnrec.train.runs.train import CONFIG_REMEDY, read_log, training_identity
+from attnrec.train.runs.train import CONFIG_REMEDY, read_log, report_page, training_identity
 from attnrec.train.tuning.space import check_tuning
 from attnrec.train.tuning.store import TuningStore
 from attnrec.train.tuning.trials import Search, TuningProgress
@@ -101,7 +101,7 @@ def tune_log(
             seconds = metrics["epochs"][-1]["seconds"]
             metrics["report"] = report_figures(model, best_config, validation, seconds, reporting)
         run = Run(Path(out), best_config, recipe, report.to_json(), split, model, metrics)
-        run.save()
+        run.save(report_page(run))
     return run
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.fitting.checkpoint import check_identity
-from attnrec.train.runs.target import SEARCH_FILE, search_file, unfinished_directory
+from attnrec.train.run_files import unfinished_directory
+from attnrec.train.runs.target import SEARCH_FILE, search_file
 
 _WEIGHTS = "trial-{:06}.safetensors"
 _GAINS = "validation/gains"  # no part of a model has a name like this

@@ -1,6 +1,6 @@
 """What a run says of the search that found it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,25 +44,3 @@ def tuning_summary(
 def _told(trial: Trial, expected: float | None) -> dict[str, Any]:
     told = {("ndcg@10" if name == "ndcg" else name): value for name, value in vars(trial).items()}
     return told | {"expected": None if expected is None else round(expected, 6)}
-
-
-def ranked(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Told trials, best first; those that were stopped or failed last."""
-
-    def place(trial: Mapping[str, Any]) -> tuple[bool, float, int]:
-        counts = trial["outcome"] in ("done", "cut short")
-        return not counts, -(trial["expected"] or 0.0), trial["number"]
-
-    return sorted(trials, key=place)
-
-
-def changes(values: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What differs from the recipe."""
-    return {name: value for name, value in values.items() if value != recipe[name]}
-
-
-def ended(outcome: str, n_epochs: int) -> str:
-    """How a trial ended, in words."""
-    epochs = f"{n_epochs} epoch{'' if n_epochs == 1 else 's'}"
-    words = {"done": "done after", "cut short": "out of time after", "stopped": "stopped after"}
-    return f"{words[outcome]} {epochs}" if outcome in words else outcome

@@ -13,7 +13,8 @@ from attnrec.runtime.errors import DataError
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.runs.train import train, train_final
+from attnrec.train.runs.final import train_final
+from attnrec.train.runs.train import train
 from attnrec.train.tuning.search import tune
 
 TABLE = pa.table(

@@ -15,17 +15,16 @@ from attnrec.train.data.batches import Batch
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import (
     choose_device,
-    device_of,
     random_states,
     seed_random_numbers,
     set_random_states,
     training_device,
 )
 from attnrec.train.fitting.state import TrainingState
+from attnrec.train.layers.loss_config import Loss, LossConfig
 from attnrec.train.layers.objective import Objective
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
-from attnrec.train.models.learned_configs import Loss, LossConfig
 
 META = torch.device("meta")
 CPU = torch.device("cpu")
@@ -66,7 +65,7 @@ def test_each_process_of_a_machine_has_a_gpu_of_its_own() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_scores_where_it_is(name: str) -> None:
     model = MODELS[name].model(CONFIGS[name]).eval().to(META)
-    assert device_of(model) == META
+    assert model.device == META
     assert catalogue_scores(model, rows(4, 6), **context(model.inputs)).device == META
 
 

@@ -8,6 +8,7 @@ import torch
 
 from attnrec.train import TrainConfig, train
 from attnrec.train.data.split import leave_one_out
+from attnrec.train.layers.loss_config import Loss, LossConfig
 from attnrec.train.layers.losses import (
     binary_cross_entropy,
     catalogue_softmax,
@@ -17,7 +18,6 @@ from attnrec.train.layers.losses import (
 from attnrec.train.layers.negatives import SharedNegatives
 from attnrec.train.layers.objective import Objective
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
-from attnrec.train.models.learned_configs import Loss, LossConfig
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
 N_EVENTS = np.arange(30, 0, -1)

@@ -56,7 +56,7 @@ def same_weights(one: Run, other: Run) -> bool:
 
 def test_a_run_holds_every_file(run: Run) -> None:
     names = {path.name for path in run.directory.iterdir()}
-    assert names == FILES | {"learning_curve.png"}
+    assert names == FILES
 
 
 def test_a_loaded_run_is_the_run_that_was_saved(run: Run) -> None:
@@ -199,7 +199,7 @@ def test_a_directory_without_a_run_is_named(name: str, tmp_path: Path) -> None:
 def test_a_new_run_takes_the_place_of_the_old_one(copy: Path, shop_log: pd.DataFrame) -> None:
     train(shop_log, TrainConfig("popularity"), out=copy)
     assert Run.load(copy).config.model == "popularity"
-    assert {path.name for path in copy.iterdir()} == FILES  # the old learning curve is gone
+    assert {path.name for path in copy.iterdir()} == FILES
     assert [path.name for path in copy.parent.iterdir()] == ["run"]
 
 
@@ -209,7 +209,7 @@ def test_a_failure_while_saving_leaves_the_old_run(
     def full_disk(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("attnrec.train.runs.run.draw_learning_curve", full_disk)
+    monkeypatch.setattr("pyarrow.parquet.write_table", full_disk)
     with pytest.raises(OSError, match="no space left"):
         train(shop_log, replace(SMALL, seed=1), out=copy)
     # The checkpoints stay as well: only saving has to be done again.

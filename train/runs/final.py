@@ -1,0 +1,95 @@
+"""The run that is shipped: the recipe and epochs of another one, on every event."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from attnrec.runtime import Recommender, RunError
+from attnrec.train.checks import check_kind
+from attnrec.train.data.split import all_events
+from attnrec.train.evaluation.validation import Validation
+from attnrec.train.fitting.checkpoint import checkpoints_until_saved
+from attnrec.train.fitting.device import torch_as_it_was
+from attnrec.train.fitting.loop import Progress
+from attnrec.train.models import MODELS
+from attnrec.train.report.figures import Reporting, report_figures
+from attnrec.train.run_files import MODEL_FILE
+from attnrec.train.runs.run import Run
+from attnrec.train.runs.target import check_target
+from attnrec.train.runs.train import fit_model, new_model, report_page, training_identity
+
+logger = logging.getLogger(__name__)
+
+
+@torch_as_it_was()
+def train_final(
+    held_out_run: Run,
+    *,
+    out: str | Path,
+    progress: Progress | None = None,
+    resume: bool = False,
+    reporting: Reporting | None = None,
+) -> Run:
+    """The same recipe and number of epochs on all events, to be shipped.
+
+    Nothing is left to measure it with, so it keeps the figures of `held_out_run`, in its report
+    as well. reporting: as for `train`; told of steps only where that run has no report.
+    """
+    check_kind("held_out_run", held_out_run, Run, "Run.load(directory) reads one")
+    check_target(Path(out), resume=resume)
+    if held_out_run.split.final:
+        raise ValueError(f"{held_out_run.directory} is a final run already")
+    if "quantize_aware" in held_out_run.metrics:
+        raise ValueError(
+            f"{held_out_run.directory} was rounded after its training, which a final run "
+            "would not repeat: make the run that it came from final, and round that"
+        )
+    test_figures = _test_figures(held_out_run)
+    config = held_out_run.config
+    split = all_events(held_out_run.split.interactions)
+    # The settings of the model, not of the command: validation may have chosen some of them.
+    settings = dict(vars(held_out_run.model.config))
+    settings |= {name: n for name, n in split.sizes().items() if name in settings}
+    model = new_model(config, MODELS[config.model].config(**settings))
+    epochs = held_out_run.metrics["best_epoch"]
+    unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
+    identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
+    with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
+        records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
+        metrics = {
+            **{name: told for name, told in held_out_run.metrics.items() if name != "report"},
+            "of": "the same recipe before the held-out events were added to the training",
+            **test_figures,
+            "epochs": [record.to_json() for record in records],
+            "held_out_epochs": held_out_run.metrics["epochs"],
+        }
+        if reporting is not None:
+            metrics["report"] = _report_of(held_out_run, reporting)
+        run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
+        run.save(report_page(run))
+    return run
+
+
+def _report_of(run: Run, reporting: Reporting) -> dict[str, Any]:
+    """The figures of its report, made now where it has none."""
+    kept: dict[str, Any] | None = run.metrics.get("report")
+    if kept is not None:
+        return kept
+    validation = Validation(run.split, repeats=run.recipe.repeats)
+    epochs = run.metrics["epochs"]
+    seconds = epochs[-1]["seconds"] if epochs else None
+    return report_figures(run.model, run.config, validation, seconds, reporting)
+
+
+def _test_figures(run: Run) -> dict[str, Any]:
+    """Test figures of the file that `run` was exported to, if it was: training makes none."""
+    file = run.directory / MODEL_FILE
+    if not file.is_file():
+        logger.warning("%s was not exported, so there are no test figures to keep", run.directory)
+        return {}
+    info = Recommender.load(file).info
+    is_of_run = info.config == vars(run.model.config) and not info.final
+    if not is_of_run or info.data["fingerprint"] != run.data["fingerprint"]:
+        raise RunError(f"{file} is of another run; export {run.directory} again")
+    return {"test": info.metrics["test"]}
