@@ -14,7 +14,7 @@ help:
 	@echo "make test      the tests of all that is in the package (under 8 minutes)"
 	@echo "make examples  the examples (Node, browser, C, web servers, ...), and every command of the documents"
 	@echo "make soak      the tests that take minutes"
-	@echo "make check     ruff and mypy"
+	@echo "make check     ruff, mypy, and the rules of imports"
 
 .venv/requirements: pyproject.toml constraints.txt
 	test -x $(VENV)/python || $(PYTHON) -m venv .venv
@@ -78,6 +78,7 @@ check: install
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(VENV)/lint-imports --no-logo
 
 clean:
 	rm -rf .venv .venv-device build dist demo-run demo-run.unfinished attnrec-run

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from attnrec.train.data.codes import number_by_first_row
 from attnrec.train.data.raw_table import RawTable, first_failure, shown
 from attnrec.train.data.recipe import IdType
 
@@ -183,23 +184,6 @@ def _whole_numbers(raw: RawTable, column: str, values: Any) -> Any:
         logger.warning("%s, column %r: ids of type %s are read as whole numbers",
             raw.name, column, kind)  # fmt: skip
     return whole
-
-
-def number_by_first_row(
-    codes: NDArray[np.int32], values: Any
-) -> tuple[NDArray[np.int32], Any, NDArray[np.int64]]:
-    """Number the distinct `values` (an Arrow array) anew in the order of their first rows.
-
-    Returns the new code of each row (n,), the values that have a row, and the first row of each
-    (n_values,). `codes` (n,) points into `values`.
-    """
-    first = np.full(len(values), len(codes), np.int64)
-    # Written backwards, so that the first row of an id is the one that stays.
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-    order = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(codes))]
-    new_code = np.empty(len(values), np.int32)
-    new_code[order] = np.arange(len(order), dtype=np.int32)
-    return new_code[codes], values.take(pa.array(order)), first[order]
 
 
 def _first_not_int64(texts: Any) -> int:
