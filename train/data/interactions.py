@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
+from attnrec.train.data.codes import number_by_first_row
 from attnrec.train.run_files import EVENTS_FILE, ITEMS_FILE
 
 
