@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from attnrec.export import export
-from attnrec.runtime import DataError, RunError
+from attnrec.runtime import DataError, Recommender, RunError
 from attnrec.train import DataRecipe, TrainConfig, evaluate, train
 from attnrec.train.comparison import compare
+from attnrec.train.evaluate_file import log_to_ask
 
 YEAR = 365 * 86400
 
@@ -25,8 +26,8 @@ def log_of(users: list[str], items: list[str], later: int = 0) -> pd.DataFrame:
 
 
 def exported(log: pd.DataFrame, out: Path, model: str = "popularity", **recipe: object) -> Path:
-    settings = {"hidden_dim": 8} if model == "user-item-attention" else {}
-    config = TrainConfig(model, settings, epochs=1)
+    settings = {} if model == "popularity" else {"hidden_dim": 8}
+    config = TrainConfig(model, settings, epochs=10 if model == "neumf" else 1, learning_rate=0.05)
     run = train(log, config, recipe=DataRecipe(**recipe), out=out)  # type: ignore[arg-type]
     export(run, out / "model.onnx", allow_users=True)
     return out / "model.onnx"
@@ -73,6 +74,30 @@ def test_numbers_are_the_floats_that_a_file_knows(
     assert expected.missing_targets == 0
     assert evaluate(file, log_of(NUMBERS, NUMBERS, later=1)).to_json() == expected.to_json()
     assert "item ids such as '1" in caplog.text and str(file) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [(FLOATS, NUMBERS), (NUMBERS, FLOATS), ([*FLOATS, "x"], [*NUMBERS, "x"])],
+    ids=["floats as numbers", "numbers as floats", "beside another text"],
+)
+def test_users_of_another_spelling_are_those_that_the_file_knows(
+    known: list[str], asked: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = exported(log_of(known, NUMBERS), tmp_path / "run", "neumf", id_type="string")
+    expected = evaluate(file, log_of(known, NUMBERS, later=1)).to_json()
+    strangers = [f"stranger {user}" for user in asked]
+    assert evaluate(file, log_of(strangers, NUMBERS, later=1)).to_json() != expected
+    caplog.clear()
+    assert evaluate(file, log_of(asked, NUMBERS, later=1)).to_json() == expected
+    assert f"user ids such as {asked[0]!r} are read as {known[0]!r}" in caplog.text
+
+
+def test_ids_that_would_become_one_stay_as_they_are_written(tmp_path: Path) -> None:
+    file = exported(log_of(NUMBERS, NUMBERS), tmp_path / "run", id_type="string")
+    both = log_of(NUMBERS, [*FLOATS, "100"], later=1)
+    log = log_to_ask(file, Recommender.load(file).info, both)
+    assert sorted(log.events.item_ids) == sorted([*FLOATS, "100"])
 
 
 def test_another_log_need_not_have_every_event_type(of_numbers: Path) -> None:
