@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from attnrec.export import ParityReport, export
-from attnrec.export.ids import check_catalogue
 from attnrec.runtime import Recommender, RunError
 from attnrec.runtime.format import LONGEST
 from attnrec.train import Run, TrainConfig, train, train_final
+from attnrec.train.exported_ids import check_catalogue
 from attnrec.train.split import Catalogue
 
 
