@@ -39,6 +39,7 @@ from attnrec.train.report import DataReport
 from attnrec.train.run import Run
 from attnrec.train.run_directory import MODEL_FILE, check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
+from attnrec.train.sources import reads_items
 from attnrec.train.split import Split, all_events, divide, n_last_session_users, same_time_share
 from attnrec.train.training_state import EpochRecord, best_epoch
 from attnrec.train.validation import Validation
@@ -60,7 +61,10 @@ def read_log(
 ) -> tuple[Interactions, DataReport]:
     """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
     if source is None:
-        source, items = online_retail()
+        if items is not None:
+            raise ValueError("the embedded log has its own items table: leave `items` out")
+        source, titles = online_retail()
+        items = titles if reads_items(recipe) else None
     return load_interactions(source, recipe, items=items, users=users)
 
 

@@ -132,3 +132,9 @@ def test_the_own_log_of_a_file_is_known_where_its_ids_were_wanted_as_texts(tmp_p
     export(run, file)
     again, own = evaluate(file, log), evaluate(file)
     assert again.n_left_out == 0 and again.to_json() == own.to_json()
+
+
+def test_a_part_that_there_is_not_is_refused_and_not_taken_for_the_test(of_numbers: Path) -> None:
+    for measure in (evaluate, lambda path, part: compare([path], part=part)):
+        with pytest.raises(ValueError, match="no part 'validation'; there are: valid, test"):
+            measure(of_numbers, part="validation")  # type: ignore[operator]
