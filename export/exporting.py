@@ -81,6 +81,7 @@ def export(
     limit is passed, `ValueError` for a profile or a catalogue that cannot be exported; then
     nothing is written and an earlier file at `path` stays. The same run gives the same bytes.
     """
+    check_kind("limits", limits, Limits, "write Limits(min_overlap=SHARE)")
     check_exportable(run, path, (profile,), allow_users=allow_users)
     drafts = Drafts(run)
     draft = drafts.of(profile)
