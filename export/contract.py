@@ -18,11 +18,11 @@ from attnrec.export.callers import (
     times_of_caller,
 )
 from attnrec.export.graph import GraphBuilder
-from attnrec.export.ids import id_type_of
 from attnrec.export.item_table import ItemTable
 from attnrec.export.scanned_table import CONTRIB
 from attnrec.export.top_k import Part, Rows, Scored, best
 from attnrec.runtime import format as names
+from attnrec.train.exported_ids import id_type_of
 from attnrec.train.split import Catalogue
 from attnrec.train.users import Users
 

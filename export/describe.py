@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime
 
 from attnrec.export.body import OPSET
-from attnrec.export.ids import id_type_of
 from attnrec.export.made_up import Call, calls_of_callers, calls_of_times, golden_calls
 from attnrec.runtime import format as names
 from attnrec.runtime.arguments import id_row, stack
@@ -18,6 +17,7 @@ from attnrec.runtime.callers import Callers
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.version import __version__
+from attnrec.train.exported_ids import id_type_of
 from attnrec.train.models.protocol import TableModel
 from attnrec.train.run import Run
 from attnrec.train.split import Catalogue

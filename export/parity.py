@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.export.comparison import Answer, Finding, Found, Truth, compare, disagreement
-from attnrec.export.ids import id_type_of
 from attnrec.export.made_up import (
     Call,
     ItemId,
@@ -22,6 +21,7 @@ from attnrec.runtime.arguments import stack
 from attnrec.runtime.callers import Callers
 from attnrec.runtime.model_info import ModelInfo
 from attnrec.runtime.session import make_session
+from attnrec.train.exported_ids import id_type_of
 from attnrec.train.held_out import HeldOut
 from attnrec.train.reference import Reference
 from attnrec.train.run import Run

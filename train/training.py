@@ -19,6 +19,7 @@ from attnrec.train.counting import fit_by_counting
 from attnrec.train.datasets import online_retail
 from attnrec.train.device import torch_as_it_was
 from attnrec.train.distributed import n_processes
+from attnrec.train.exported_ids import check_ids
 from attnrec.train.interactions import Interactions
 from attnrec.train.loading import load_interactions
 from attnrec.train.loop import Progress, fit_by_gradient
@@ -38,13 +39,8 @@ from attnrec.train.report import DataReport
 from attnrec.train.run import Run
 from attnrec.train.run_directory import MODEL_FILE, check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
-from attnrec.train.split import (
-    Split,
-    all_events,
-    divide,
-    n_last_session_users,
-    same_time_share,
-)
+from attnrec.train.sources import reads_items
+from attnrec.train.split import Split, all_events, divide, n_last_session_users, same_time_share
 from attnrec.train.training_state import EpochRecord, best_epoch
 from attnrec.train.validation import Validation
 
@@ -65,7 +61,10 @@ def read_log(
 ) -> tuple[Interactions, DataReport]:
     """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
     if source is None:
-        source, items = online_retail()
+        if items is not None:
+            raise ValueError("the embedded log has its own items table: leave `items` out")
+        source, titles = online_retail()
+        items = titles if reads_items(recipe) else None
     return load_interactions(source, recipe, items=items, users=users)
 
 
@@ -282,6 +281,7 @@ def fit_model(
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
     check_inputs(model, split)
+    check_ids(split, model.inputs)
     if isinstance(model, LearnedModel):
         validate = None if validation is None else partial(validation.metrics, model)
         seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -192,3 +193,32 @@ def test_a_run_that_was_half_removed_by_a_killed_process_comes_back_whole(tmp_pa
     tidy_after_kill(target)
     assert sorted(path.name for path in target.iterdir()) == ["a", "b"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="run as root to be two users"
+)
+@pytest.mark.parametrize("closed", ["directory", "lock"])
+def test_what_a_killed_process_of_another_user_left_stays_and_stops_nobody(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
+        folder = Path(name)
+        folder.chmod(0o1777)
+        work = folder / ".run.0123abcd.attnrec"
+        (work / "new").mkdir(parents=True)
+        (work / "lock").touch(0o600)
+        work.chmod(0o700 if closed == "directory" else 0o755)
+        process = multiprocessing.get_context("fork").Process(
+            target=checked_by_another_user, args=(folder / "run",)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert (work / "new").is_dir() and (work / "lock").is_file()
+
+
+def checked_by_another_user(target: Path) -> None:
+    os.setuid(65534)
+    check_target(target)
+    with replace_directory(target) as fresh:
+        (fresh / "config.json").write_text("new")
+    assert (target / "config.json").read_text() == "new"
