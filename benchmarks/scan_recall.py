@@ -16,7 +16,7 @@ import torch
 
 from attnrec.export.build import Drafts, profiles_of
 from attnrec.export.exporting import gate, price_of
-from attnrec.export.quantize import item_vectors as quantize
+from attnrec.export.quantize import item_vectors
 from attnrec.train import Run
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     torch.set_num_threads(1)
-    quantize.SCANNED_FROM = 0
+    item_vectors.SCANNED_FROM = 0
     print("| run | profile | table | found@10 | found@100 | overlap@10 | NDCG@10 |")
     print("|---|---|--:|--:|--:|--:|---|")
     for path in parser.parse_args().runs:

@@ -95,11 +95,12 @@ def serve(
     # What uvicorn warns of are mistakes of clients, and they have had their answer.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
     check_model_file(file)
-    if allowed_hosts is not None and token_file is not None:
-        raise ValueError(
-            "--allowed-hosts is for a server without a token; with --token-file a request is "
-            "checked by its token, whatever host it names: leave --allowed-hosts out"
-        )
+    for option, value in (("--allowed-hosts", allowed_hosts), ("--insecure", insecure or None)):
+        if token_file is not None and value is not None:
+            raise ValueError(
+                f"{option} is for a server without a token; with --token-file a request is "
+                f"checked by its token, whatever host it names: leave {option} out"
+            )
     token = None if token_file is None else token_of(token_file)
     # Only here: it needs onnxruntime and uvicorn.
     from attnrec.cli.serve_run import serve_until_stopped

@@ -9,6 +9,7 @@ from attnrec.cli.console import err, say
 from attnrec.cli.movielens import fetched
 from attnrec.cli.train_progress import TrainingProgress, watching
 from attnrec.runtime.errors import DataError
+from attnrec.train.data.sources import reads_items
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import read_log
 from attnrec.train.tuning.fine_tuning import fine_tune, on_log
@@ -37,6 +38,10 @@ def _on_given_log(run: Run, given: Mapping[str, Any]) -> Run:
     """The log is read as that of the run was."""
     if given["users"] is not None and not run.recipe.tag_cols:
         raise ValueError(f"the run {run.directory} reads no tags of users: leave --users out")
+    if given["items"] is not None and not reads_items(run.recipe):
+        raise ValueError(
+            f"the run {run.directory} reads no titles and no attributes: leave --items out"
+        )
     source = fetched(given["data"], quiet=given["quiet"])
     try:
         with err.status("reading the log"):

@@ -1,5 +1,6 @@
 """Where a family of models is kept, one run a model. Needs no torch."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
@@ -9,6 +10,12 @@ from attnrec.train.runs.replacing import tidy_after_kill
 from attnrec.train.runs.target import OF_DESKTOPS, check_target
 
 FIGURES, PICTURE = "comparison.json", "comparison.png"
+_HEX = 8 * "[0-9a-f]"
+_OF_KILLED = [
+    *(f".{_HEX}.{name}" for name in (FIGURES, PICTURE)),
+    *(f".{name}*.{_HEX}.attnrec" for name in FAMILY),
+]
+"""What a killed process leaves of a file, or of a run, that it was replacing."""
 
 
 def check_family_directory(directory: Path, *, resume: bool) -> None:
@@ -22,7 +29,8 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
             *FAMILY,
             *(f"{name}.unfinished" for name in FAMILY),
         }
-        foreign = sorted({path.name for path in directory.iterdir()} - known)
+        names = {path.name for path in directory.iterdir()} - known
+        foreign = sorted(n for n in names if not any(fnmatchcase(n, left) for left in _OF_KILLED))
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "

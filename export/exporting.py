@@ -14,12 +14,12 @@ from attnrec.export.limits import Limits, check_place
 from attnrec.export.parity.gate import ParityReport, Tick, check_parity
 from attnrec.export.quantize.cost import Price, price
 from attnrec.export.quantize.item_vectors import check_quantizable
-from attnrec.export.refusals import check_catalogue, check_users
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.recommender import Recommender
 from attnrec.train.checks import check_kind
+from attnrec.train.data.exported_ids import check_ids
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.runs.run import Run
@@ -81,6 +81,7 @@ def export(
     limit is passed, `ValueError` for a profile or a catalogue that cannot be exported; then
     nothing is written and an earlier file at `path` stays. The same run gives the same bytes.
     """
+    check_kind("limits", limits, Limits, "write Limits(min_overlap=SHARE)")
     check_exportable(run, path, (profile,), allow_users=allow_users)
     drafts = Drafts(run)
     draft = drafts.of(profile)
@@ -149,7 +150,7 @@ def check_exportable(
 
 
 def _check_run(run: Run) -> None:
-    check_catalogue(run.split.catalogue)
+    check_ids(run.split, run.model.inputs)
     for name, weight in run.model.state_dict().items():
         if not weight.isfinite().all():
             raise ValueError(
@@ -166,9 +167,6 @@ def _check_run(run: Run) -> None:
 
 def _check_users(run: Run, *, allow_users: bool) -> None:
     """User ids are personal data: they leave the training machine only when somebody says so."""
-    if not run.model.inputs:
-        return
-    check_users(run.split.users)
     if names.USER in run.model.inputs and not allow_users:
         raise ValueError(
             f"{run.config.model} knows its users, so the file would hold "

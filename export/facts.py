@@ -16,13 +16,13 @@ from attnrec.export.parity.synthetic_calls import (
     calls_of_times,
     golden_calls,
 )
-from attnrec.export.refusals import id_type_of
 from attnrec.runtime.arguments import id_row, stack
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.side_inputs import Callers
 from attnrec.runtime.version import __version__
+from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.split import Catalogue
 from attnrec.train.models.base import TableModel
 from attnrec.train.runs.run import Run

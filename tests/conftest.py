@@ -68,10 +68,10 @@ def _once_for_equal_weights(trace: Callable[[Any], Any]) -> Callable[[Any], Any]
 @pytest.fixture(scope="session")
 def tracing_once(operators_read_once: None) -> Tracing:
     """Within this, models of equal weights are traced once: it is the slow part of an export."""
-    from attnrec.export import build as draft
+    from attnrec.export import build
 
     once = {
-        name: _once_for_equal_weights(getattr(draft, name))
+        name: _once_for_equal_weights(getattr(build, name))
         for name in ("export_body", "export_added")
     }
 
@@ -79,7 +79,7 @@ def tracing_once(operators_read_once: None) -> Tracing:
     def patched() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             for name, trace in once.items():
-                patch.setattr(draft, name, trace)
+                patch.setattr(build, name, trace)
             yield
 
     return patched

@@ -21,8 +21,8 @@ from attnrec.export.graph.side_inputs import (
 )
 from attnrec.export.graph.top_k import Part, Rows, Scored, best
 from attnrec.export.graph.trace import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
-from attnrec.export.refusals import id_type_of
 from attnrec.runtime.model_file import format as names
+from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
 

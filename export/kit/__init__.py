@@ -67,10 +67,13 @@ def write_kit(file: Path, folder: Path) -> None:
 
 def _copy_runtime(target: Path) -> None:
     """The modules of attnrec.runtime; not the HTTP server, which wants more packages."""
-    target.mkdir(parents=True)
-    for module in Path(runtime.__file__).parent.iterdir():
-        if module.suffix == ".py" or module.name == "py.typed":
-            shutil.copyfile(module, target / module.name)
+    source = Path(runtime.__file__).parent
+    for folder in (source, source / "model_file"):
+        copy = target / folder.relative_to(source)
+        copy.mkdir(parents=True)
+        for module in folder.iterdir():
+            if module.suffix == ".py" or module.name == "py.typed":
+                shutil.copyfile(module, copy / module.name)
 
 
 def _lock() -> str:

@@ -16,12 +16,12 @@ from attnrec.export.parity.synthetic_calls import (
     calls_of_times,
     made_up_calls,
 )
-from attnrec.export.refusals import id_type_of
 from attnrec.runtime.arguments import stack
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.side_inputs import Callers
+from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.torch_recommender import Reference
 from attnrec.train.runs.run import Run

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import checked_ids
 from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file import onnx_messages as onnx
 from attnrec.runtime.model_file.protobuf import Buffer, Reader, fields_of, text
 
 _DTYPES = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
 _INT4 = 22
-_TEXTS = 6  # number of the field string_data
+_TEXTS, _STRINGS = 6, 9  # numbers of the fields string_data, and strings of an attribute
 
 
 class StoredTensors:
@@ -31,6 +32,7 @@ class StoredTensors:
         model = self._reader.read(memoryview(content), onnx.MODEL)
         graph = self._reader.read(model["graph"], onnx.GRAPH)
         self._tensors = dict(self._named(value) for value in graph["initializer"])
+        self._nodes: list[memoryview] = graph["node"]
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -58,6 +60,15 @@ class StoredTensors:
             return self.texts("item_ids")[1:]
         ids: list[int] = self.numbers("item_ids")[1:].tolist()
         return ids
+
+    def user_texts(self) -> list[str]:
+        """Text ids of the users that the graph looks up; none where they are numbers."""
+        for content in self._nodes:
+            node = self._reader.read(content, onnx.NODE)
+            if node["op_type"] == b"LabelEncoder" and node["input"] == [names.USER.encode()]:
+                texts = (fields_of(value, _STRINGS) for value in node["attribute"])
+                return [text(value) for values in texts for value in values]
+        return []
 
     def _fields(self, name: str) -> dict[str, Any]:
         if name not in self._tensors:

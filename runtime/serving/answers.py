@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_file.format import CALLER_INPUTS
 from attnrec.runtime.recommender import Recommender
-from attnrec.runtime.serving import schemas as messages
+from attnrec.runtime.serving import schemas
 from attnrec.runtime.serving.errors import Refused, encode
 from attnrec.runtime.serving.read_once import ReadOnce
 from attnrec.runtime.serving.schemas import Asked
@@ -58,14 +58,14 @@ class Served:
         info = self.recommender.info
 
         def decoder(question: Any, *, many: bool = False) -> Callable[[bytes], Any]:
-            shape = messages.shape_of(question, info.id_type, info.user_id_type)
-            return messages.decoder(messages.rows_of(shape) if many else shape, info.id_type)
+            shape = schemas.shape_of(question, info.id_type, info.user_id_type)
+            return schemas.decoder(schemas.rows_of(shape) if many else shape, info.id_type)
 
         return {
-            "/v1/recommend": _Route(decoder(messages.Question, many=True), Served._recommend),
-            "/v1/score": _Route(decoder(messages.ScoreQuestion), Served._score),
-            "/v1/similar": _Route(decoder(messages.SimilarQuestion), Served._similar),
-            "/v1/explain": _Route(decoder(messages.ExplainQuestion), Served._explain),
+            "/v1/recommend": _Route(decoder(schemas.Question, many=True), Served._recommend),
+            "/v1/score": _Route(decoder(schemas.ScoreQuestion), Served._score),
+            "/v1/similar": _Route(decoder(schemas.SimilarQuestion), Served._similar),
+            "/v1/explain": _Route(decoder(schemas.ExplainQuestion), Served._explain),
         }
 
     def answer(self, path: str, body: bytes) -> bytes:
@@ -108,15 +108,15 @@ class Served:
             exclude_seen=asked.exclude_seen,
             **_said(asked),
         )
-        return messages.Answer(messages.items_of(found), found.n_known, self.version)
+        return schemas.Answer(schemas.items_of(found), found.n_known, self.version)
 
     def _recommend_many(self, asked: Sequence[Asked]) -> object:
         """Questions with the same k and policy share a batch."""
-        messages.check_size(sum(min(one.k, self.recommender.info.n_items) for one in asked))
+        schemas.check_size(sum(min(one.k, self.recommender.info.n_items) for one in asked))
         groups: dict[tuple[int, bool | None], list[int]] = {}
         for place, question in enumerate(asked):
             groups.setdefault((question.k, question.exclude_seen), []).append(place)
-        answers: dict[int, messages.Answer] = {}
+        answers: dict[int, schemas.Answer] = {}
         for (k, exclude_seen), places in groups.items():
             rows = [asked[place] for place in places]
             found = self.recommender.recommend_batch(
@@ -131,28 +131,28 @@ class Served:
                 request_times=_given([row.request_time for row in rows]),
             )
             for place, one in zip(places, found, strict=True):
-                items = messages.items_of(one)
-                answers[place] = messages.Answer(items, one.n_known, self.version)
+                items = schemas.items_of(one)
+                answers[place] = schemas.Answer(items, one.n_known, self.version)
         return [answers[place] for place in range(len(asked))]
 
-    def _score(self, asked: messages.ScoreQuestion[Any, Any]) -> object:
+    def _score(self, asked: schemas.ScoreQuestion[Any, Any]) -> object:
         found = self.recommender.score(asked.history, asked.items, **_said(asked))
-        return messages.ScoreAnswer(list(found), self.version)  # NaN becomes null
+        return schemas.ScoreAnswer(list(found), self.version)  # NaN becomes null
 
-    def _similar(self, asked: messages.SimilarQuestion[Any, Any]) -> object:
+    def _similar(self, asked: schemas.SimilarQuestion[Any, Any]) -> object:
         self._vectors.get()
         found = self.recommender.similar(asked.item, asked.k)
-        return messages.SimilarAnswer(messages.items_of(found), self.version)
+        return schemas.SimilarAnswer(schemas.items_of(found), self.version)
 
-    def _explain(self, asked: messages.ExplainQuestion[Any, Any]) -> object:
+    def _explain(self, asked: schemas.ExplainQuestion[Any, Any]) -> object:
         found = self.recommender.explain(asked.history, asked.item, **_said(asked))
         unset = [UNSET] * len(found.history)
         titles: Sequence[str | UnsetType] = found.titles or unset
         attention: Sequence[float | UnsetType] = found.attention or unset
-        events = map(messages.Event, found.history, found.contributions, titles, attention)
+        events = map(schemas.Event, found.history, found.contributions, titles, attention)
         title = UNSET if found.title is None else found.title
-        item = messages.Item(found.item_id, found.score, title)
-        return messages.ExplainAnswer(item, list(events), self.version)
+        item = schemas.Item(found.item_id, found.score, title)
+        return schemas.ExplainAnswer(item, list(events), self.version)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """What the connections of a server share: how many there may be, and how much nobody reads."""
 
+import asyncio
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 MOST_UNREAD = 32 << 20
 """Bytes of answers, over all connections, that wait for clients who do not read them."""
@@ -10,6 +11,7 @@ WRITE_BUFFER = 16384
 WRITE_SECONDS = 30
 """In which a client has to read an answer."""
 _IDLE_SECONDS = 5  # after which an idle connection makes room for another client
+_CONTINUE = b"HTTP/1.1 100 "
 _SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
 
 
@@ -73,3 +75,35 @@ def most_connections() -> int:
         return 500
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, min(1000, soft - _SPARE_FILES))
+
+
+class JoinedWrites:
+    """A transport that sends the head of an answer together with its body: one system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+        self.is_closing = transport.is_closing  # asked for every answer
+
+    def write(self, data: bytes) -> None:
+        if data.endswith(b"\r\n\r\n") and not data.startswith(_CONTINUE):
+            self._head += data  # uvicorn writes the body at once, or says that there is none
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        elif data:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head that has no body: the answer to HEAD."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+        if self._transport.get_write_buffer_size():  # else the system waits for the client
+            asyncio.get_running_loop().call_later(WRITE_SECONDS, self._transport.abort)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

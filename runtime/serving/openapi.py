@@ -13,7 +13,7 @@ import msgspec
 
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
-from attnrec.runtime.serving import schemas as messages
+from attnrec.runtime.serving import schemas
 from attnrec.runtime.serving.app import JSON, OPEN_PATHS, PROBES
 from attnrec.runtime.serving.errors import PROBLEM_JSON, Problem
 from attnrec.runtime.serving.open_inference import protocol
@@ -96,7 +96,7 @@ class Operation:
 
 _FIXED = [
     Operation(
-        "get", "/v1/items", "Items whose title has all words of q", messages.FoundItems,
+        "get", "/v1/items", "Items whose title has all words of q", schemas.FoundItems,
         parameters=("q", "limit"), refusals=(422,),
     ),
     Operation("get", "/v1/model", "What the file says of itself", ModelInfo),
@@ -128,9 +128,9 @@ def operations_of(info: ModelInfo, examples: Sequence[int | str] = ()) -> list[O
     a, b = examples or ((85116, 22375) if info.id_type == "int64" else ("85116", "22375"))
 
     def posted(path: str, summary: str, question: Any, response: Any, **example: Any) -> Operation:
-        request = messages.shape_of(question, info.id_type, info.user_id_type)
-        if question is messages.Question:
-            request = messages.rows_of(request)
+        request = schemas.shape_of(question, info.id_type, info.user_id_type)
+        if question is schemas.Question:
+            request = schemas.rows_of(request)
             response = response | list[response]
         return Operation("post", path, summary, response, request, example, refusals=_BODY)
 
@@ -139,19 +139,19 @@ def operations_of(info: ModelInfo, examples: Sequence[int | str] = ()) -> list[O
     return [
         posted(
             "/v1/recommend", "What comes next: for one history, or for each of a list",
-            messages.Question, messages.Answer, history=[a, b], k=2,
+            schemas.Question, schemas.Answer, history=[a, b], k=2,
         ),
         posted(
             "/v1/score", "Scores of given items after a history",
-            messages.ScoreQuestion, messages.ScoreAnswer, history=[a], items=[b],
+            schemas.ScoreQuestion, schemas.ScoreAnswer, history=[a], items=[b],
         ),
         posted(
             "/v1/similar", "Items like this one",
-            messages.SimilarQuestion, messages.SimilarAnswer, item=a, k=2,
+            schemas.SimilarQuestion, schemas.SimilarAnswer, item=a, k=2,
         ),
         posted(
             "/v1/explain", "What each event of a history does for an item",
-            messages.ExplainQuestion, messages.ExplainAnswer, history=[a], item=b,
+            schemas.ExplainQuestion, schemas.ExplainAnswer, history=[a], item=b,
         ),
         *_FIXED,
         *(

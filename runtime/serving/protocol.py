@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from attnrec.runtime.serving.connections import WRITE_BUFFER, WRITE_SECONDS
+from attnrec.runtime.serving.connections import WRITE_BUFFER, WRITE_SECONDS, JoinedWrites
 from attnrec.runtime.serving.errors import (
     ARRIVED,
     GONE,
@@ -27,7 +28,8 @@ LARGEST_HEAD = 65536
 """Bytes of the path and the headers of a request."""
 MOST_HEADERS = 256
 """Each takes about 200 bytes of memory, however short it is."""
-_CONTINUE = b"HTTP/1.1 100 "
+_PART = 4096
+"""Bytes that are parsed at a time: what is behind an unfinished request is kept as it came."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -39,6 +41,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_head = False
     _in_body = False
     _held = False
+    _unparsed = memoryview(b"")
+    _fault: HTTPStatus | None = None
+    """Of the last request that is read here; told when those before it have their answers."""
     _reading: RequestResponseCycle | None = None
 
     @property
@@ -47,7 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        super().connection_made(cast(asyncio.Transport, _JoinedWrites(transport)))
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport)))
+        self.flow = _Flow(self.transport)
         shared = self._service.connections
         if len(self.connections) > shared.most and not shared.make_room():
             detail = (
@@ -59,20 +65,33 @@ class BoundedProtocol(HttpToolsProtocol):
         # A proxy opens connections in advance: one that was never used is like one that rests.
         self._rest()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether what came last belongs to a request behind one that has no answer yet."""
+        return bool(self.pipeline) or (self._in_head and self._is_asked)
+
+    @property
+    def _is_asked(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         self._service.connections.is_used(self)
         self._unset_keepalive_if_required()
-        self._head += len(data)
+        self._unparsed = memoryview(bytes(self._unparsed) + data)
         in_body = self._in_body
-        self._feed(data)
+        while self._unparsed and not self.is_behind and not self.transport.is_closing():
+            part, self._unparsed = self._unparsed[:_PART], self._unparsed[_PART:]
+            self._head += len(part)
+            self._feed(part)
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:  # the head is here
+        if self.is_behind:  # what comes now waits in the system for the answers before it
+            self._stop_waiting()
+            self.flow.pause_reading()
+        elif self._is_asked:  # the head is here
             self._wait_for_body(self.cycle)
-            if self._in_head:  # of the next request: it waits in the system for this answer
-                self.flow.pause_reading()
         elif self._in_body:  # of a request that has had its answer
             self._head = 0
         elif in_body and not self._in_head:  # that body is here
@@ -91,16 +110,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():  # comes again without the offer
             return
-        self._in_head, self._in_body = False, True
         # A large head may have come in one piece, with a body behind it.
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size <= LARGEST_HEAD and len(self.headers) <= MOST_HEADERS:
-            if not self.url.startswith(b"/") and b"://" in self.url:  # as proxies are asked
-                authority = self.url.partition(b"://")[2].partition(b"/")[0]
-                self.scope["state"][TARGET] = [authority]
-            super().on_headers_complete()
-        elif not self.transport.is_closing():
-            self._refuse_head()
+        if size > LARGEST_HEAD or len(self.headers) > MOST_HEADERS:
+            self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise httptools.HttpParserError("a large head")  # ends the parsing
+        self._in_head, self._in_body = False, True
+        if not self.url.startswith(b"/") and b"://" in self.url:  # as proxies are asked
+            authority = self.url.partition(b"://")[2].partition(b"/")[0]
+            self.scope["state"][TARGET] = [authority]
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
@@ -108,17 +127,18 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        cast(_JoinedWrites, self.transport).flush()
+        cast(JoinedWrites, self.transport).flush()
         if self.flow.write_paused and not self.transport.is_closing():
             self._held = True  # the next request is taken when this answer has been read
             return
         super().on_response_complete()
-        if self.timeout_keep_alive_task is None:
-            return
-        if self._in_head or self._in_body:  # more of this one, or of the next, is to come
+        if self.timeout_keep_alive_task is None:  # it is closed, or the next one is asked now
+            self._go_on()
+        elif self._in_head or self._in_body:  # more of this one, or of the next, is to come
             self._unset_keepalive_if_required()
             self._stop_waiting()
             self._close_if_late()
+            self._go_on()
         else:
             self._service.connections.rests(self)
 
@@ -162,9 +182,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
-    def _feed(self, data: bytes) -> None:
+    def _go_on(self) -> None:
+        """Take what came behind a request that has its answer now."""
+        if self._fault is not None:
+            self._refuse_fault()
+        else:
+            self.flow.resume_reading()
+            self.data_received(b"")
+
+    def _feed(self, rest: memoryview) -> None:
         """Parse what came; offers of other protocols (h2c, websocket) are passed over."""
-        rest = memoryview(data)
         try:
             while True:
                 try:
@@ -174,7 +201,10 @@ class BoundedProtocol(HttpToolsProtocol):
                     rest = rest[offer.args[0] :]
                     self._pass_over_offer()
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self._fault = self._fault or HTTPStatus.BAD_REQUEST
+            self._in_head = not self._in_body
+            self._unparsed = memoryview(b"")
+            self._refuse_fault()
 
     def _pass_over_offer(self) -> None:
         """Parse the head again without its `Upgrade`: else the parser looks for no body."""
@@ -216,9 +246,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread.cancel()
             self._unread = None
 
+    def _refuse_fault(self) -> None:
+        if self.is_behind or self.transport.is_closing():
+            return
+        if self._fault == HTTPStatus.BAD_REQUEST:
+            self.send_400_response("Invalid HTTP request received.")
+        else:
+            self._refuse_head()
+
     def _refuse_head(self) -> None:
-        # What follows the head in the same piece belongs to a request that has had its answer.
-        self.cycle = cast(RequestResponseCycle, _Answered())
         detail = (
             f"path and headers are larger than {LARGEST_HEAD} bytes, or more than "
             f"{MOST_HEADERS} headers; send less"
@@ -240,42 +276,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class _Answered:
-    """In place of a request: whatever else belongs to it is passed over."""
+class _Flow(FlowControl):
+    """Reads nothing more while something that has come waits for the answer to another request."""
 
-    response_complete = True
-
-    def __init__(self) -> None:
-        self.message_event = asyncio.Event()
-
-
-class _JoinedWrites:
-    """A transport that sends the head of an answer together with its body: one system call."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head = b""
-        self.is_closing = transport.is_closing  # asked for every answer
-
-    def write(self, data: bytes) -> None:
-        if data.endswith(b"\r\n\r\n") and not data.startswith(_CONTINUE):
-            self._head += data  # uvicorn writes the body at once, or says that there is none
-        elif self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        elif data:
-            self._transport.write(data)
-
-    def flush(self) -> None:
-        """Send a head that has no body: the answer to HEAD."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-        if self._transport.get_write_buffer_size():  # else the system waits for the client
-            asyncio.get_running_loop().call_later(WRITE_SECONDS, self._transport.abort)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def resume_reading(self) -> None:
+        protocol = self._transport.get_protocol()  # kept there: no cycle that holds a connection
+        if not (isinstance(protocol, BoundedProtocol) and protocol.is_behind):
+            super().resume_reading()

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,10 +38,13 @@ class Source:
         if self.unavailable is None:
             return served, 0
         ids = read_unavailable(self.unavailable, served.recommender)
+        sha256 = served.recommender.info.sha256
+        facts = served.version, served.fault, served.answers_at_once, served.loaded_at
+        del served  # not one file more in memory while the rest is loaded
         rest = Recommender.load(self.file, unavailable=ids)
-        if rest.info.sha256 != served.recommender.info.sha256:
+        if rest.info.sha256 != sha256:
             raise ModelFileError(f"{self.file} was replaced while it was read; load it again")
-        return replace(served, recommender=rest), len(ids)
+        return Served(rest, *facts), len(ids)
 
     def load_after(self, before: Recommender) -> tuple[Served, int]:
         """As `load`; `ValueError` if requests that `before` answers will fail, unless allowed."""

@@ -3,7 +3,9 @@
 import io
 import json
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,33 @@ def test_answers_to_lines_name_ids_that_the_file_does_not_know(ask_lines) -> Non
         {"history": ["no"], "exclude": ["gone"]},
         {"exclude": ["typo"], "candidates": ["sku-1 "]},
     ]
+
+
+@pytest.mark.parametrize("other", [NUMBERS, None], ids=["replaced", "deleted"])
+def test_lines_are_answered_by_the_file_that_was_loaded_whatever_becomes_of_it(
+    run, monkeypatch, tmp_path: Path, other: Path | None
+) -> None:
+    file = tmp_path / "model.onnx"
+    shutil.copy(STRINGS, file)
+    questions = [{"history": ["NA"]}, {"history": ["NA", "no"], "why": True}, {"history": ["no"]}]
+
+    class Lines(io.StringIO):
+        def __iter__(self) -> Iterator[str]:
+            yield json.dumps(questions[0])
+            file.unlink()
+            if other is not None:
+                shutil.copy(other, file)
+            yield from map(json.dumps, questions[1:])
+
+    monkeypatch.setattr(sys, "stdin", Lines())
+    outcome = run("recommend", file)
+    assert (outcome.code, outcome.err) == (0, "")
+    answers = [json.loads(line) for line in outcome.out.splitlines()]
+    recommender = Recommender.load(STRINGS)
+    expected = [answer(recommender, question["history"]) for question in questions]
+    assert [(one["item_ids"], one["scores"]) for one in answers] == expected
+    assert len(answers[1]["why"]) == 10
+    assert not any("unknown" in one for one in answers), "the ids are gone with the file"
 
 
 @pytest.mark.parametrize("file", [STRINGS, NUMBERS])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from attnrec.cli.console import run_command
+from attnrec.cli.train import train
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 
@@ -100,6 +102,82 @@ def test_a_log_with_other_items_is_refused_with_their_number(run, before, tmp_pa
     outcome = run("train", *words, "--out", tmp_path / "new")
     assert outcome.code == 2
     assert "4 new [90, 91, 92], 25 missing ['000', '001', '002']" in outcome.err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture(scope="module")
+def people(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A users table of the log: every second user has a tag."""
+    path = tmp_path_factory.mktemp("people") / "people.csv"
+    path.write_text("user_id,plan\n" + "".join(f"u{n},{'gold' * (n % 2)}\n" for n in range(30)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tagged(log: Path, people: Path) -> Path:
+    """A run that has read the tags of its users."""
+    words = [log, "--users", people, "--tag-cols", "plan", "--out", people.with_name("tagged")]
+    words += [
+        "--hidden-dim",
+        8,
+        "--max-len",
+        5,
+        "--epochs",
+        1,
+        "--threads",
+        1,
+        "--no-report",
+        "-q",
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        run_command(train, list(map(str, words)))
+    assert not stopped.value.code
+    return people.with_name("tagged")
+
+
+def test_a_users_table_of_the_new_log_is_read_for_the_tags_of_the_run(
+    run, log, people, tagged, tmp_path
+) -> None:
+    new = tmp_path / "people.csv"
+    new.write_text(people.read_text().replace("gold", "silver"))
+    words = ["--init-from", tagged, "--quantize-aware", "int4", "--out", tmp_path / "new"]
+    outcome = run("train", log, *words, "--users", new, "--threads", 1, "--no-report")
+    assert outcome.code == 0, outcome.err
+    assert "15 with tags" in outcome.err
+    tags = Run.load(tmp_path / "new").split.interactions.user_tags
+    assert tags is not None and set(tags.tolist()) == {(), ("silver",)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--init-from", "TAGGED", "--users", "PEOPLE"], "--users is read only with DATA"),
+        (["LOG", "--init-from", "PLAIN", "--users", "PEOPLE"], "no tags of users: leave --users"),
+        (
+            ["LOG", "--init-from", "PLAIN", "--users", "none.csv"],
+            "none.csv: there is no such",
+        ),
+        (["LOG", "--init-from", "TAGGED"], "columns of the users table; name it with --users"),
+        (["LOG", "--init-from", "TAGGED", "--users", "LOG"], "there is no column 'plan'"),
+        (
+            ["LOG", "--init-from", "TAGGED", "--users", "PEOPLE", "--tag-cols", "plan"],
+            "goes on as its run was trained, so --tag-cols cannot be given with it",
+        ),
+        (["LOG", "--init-from", "NAMELESS", "--items", "PEOPLE"], "attributes: leave --items out"),
+    ],
+)
+def test_tables_that_the_run_cannot_read_are_refused_before_the_work(
+    run, log, people, tagged, before, tmp_path, words, message
+) -> None:
+    nameless = tmp_path / "nameless"
+    shutil.copytree(before, nameless)
+    facts = (nameless / "data.json").read_text()
+    (nameless / "data.json").write_text(facts.replace('"title_col": "title"', '"title_col": ""'))
+    places = {"TAGGED": tagged, "PLAIN": before, "PEOPLE": people, "LOG": log}
+    places["NAMELESS"] = nameless
+    words = [places.get(word, word) for word in words]
+    outcome = run("train", *words, "--quantize-aware", "int4", "--out", tmp_path / "new")
+    assert outcome.code == 2 and message in outcome.err, outcome.err
     assert not (tmp_path / "new").exists()
 
 

@@ -44,7 +44,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("train", ["log.csv", "--attribute-cols", "brand"], "--items"),
     ("train", ["log.csv", "--event-weights", "cart"], "cart=2,purchase=4"),
     ("train", ["log.csv", "--event-col", "kind"], "--event-col is read only with --events"),
-    ("train", ["log.csv", "--min-item-events", "0"], "min_item_events"),
+    ("train", ["log.csv", "--min-item-events", "0"], "--min-item-events must be"),
     ("train", ["log.csv", "--model", "none"], "no model 'none'"),
     ("train", ["log.csv", "--hidden-dim", "15"], "15 is not divisible"),
     ("train", ["log.csv", "--set", "depth=2"], "no setting depth"),

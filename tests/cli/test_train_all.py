@@ -15,7 +15,9 @@ import pytest
 
 from attnrec.cli.console import run_command
 from attnrec.cli.train import train
+from attnrec.export.comparison_directory import check_family_directory
 from attnrec.export.model_comparison import _finished
+from attnrec.runtime.errors import RunError
 from attnrec.train import Interactions, Run
 from attnrec.train.models import FAMILY
 
@@ -113,6 +115,32 @@ def test_a_folder_that_holds_something_else_is_refused_untouched(
     assert outcome.code == 2 and "'thesis.txt', which is not of a family" in outcome.err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ".0123abcd.comparison.json",
+        ".0123abcd.comparison.png",
+        ".sasrec.0123abcd.attnrec",
+        ".sasrec.unfinished.0123abcd.attnrec",
+    ],
+)
+def test_what_a_killed_process_left_does_not_stop_the_next_training(
+    left: str, tmp_path: Path
+) -> None:
+    (tmp_path / left).mkdir()
+    check_family_directory(tmp_path, resume=False)
+    assert (tmp_path / left).exists()
+
+
+@pytest.mark.parametrize(
+    "other", [".0123abcd.thesis.txt", ".sasrec.notes.attnrec", ".comparison.json"]
+)
+def test_what_only_looks_like_a_leftover_is_something_else(other: str, tmp_path: Path) -> None:
+    (tmp_path / other).touch()
+    with pytest.raises(RunError, match="is not of a family of models"):
+        check_family_directory(tmp_path, resume=False)
 
 
 @pytest.mark.parametrize(

@@ -72,3 +72,15 @@ def test_from_a_log_with_a_users_table_to_an_answer_for_a_stranger(run, log, tmp
     asked = ["--history", "001", "--user", "nobody", "--user-tags", "b", "--json"]
     answer = json.loads(run("recommend", out / "model.onnx", *asked).out)
     assert len(answer["item_ids"]) == 10 and "001" not in answer["item_ids"]
+
+
+def test_a_user_who_stands_for_nobody_is_refused_before_the_training(run, tmp_path) -> None:
+    rows = [f"{user},{item},{item}" for user in (-1, 2, 3) for item in range(6)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    words = ["--epochs", 1, "--threads", 1, "--no-report", "--out", tmp_path / "run"]
+    outcome = run("train", log, "--model", "neumf", *words)
+    assert outcome.code == 2
+    assert outcome.err.endswith("there is a user -1, which stands for nobody; rename that user\n")
+    assert not (tmp_path / "run").exists()
+    assert run("train", log, "--model", "sasrec", "--hidden-dim", 8, *words).code == 0

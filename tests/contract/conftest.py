@@ -14,8 +14,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from attnrec.export import ParityReport, export
-from attnrec.export import build as draft
+from attnrec.export import ParityReport, build, export
 from attnrec.train import DataRecipe, Run, TrainConfig, train
 from attnrec.train.models import FAMILY, MODELS
 
@@ -101,7 +100,7 @@ def body_of(tracing_once: Tracing) -> Callable[[Run], ir.Model]:
 
     def get(run: Run) -> ir.Model:
         with tracing_once():
-            return draft.export_body(run.model)
+            return build.export_body(run.model)
 
     return get
 

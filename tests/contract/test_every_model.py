@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 
 from attnrec.cli.console import run_command
 from attnrec.cli.evaluate import evaluate as evaluate_command
-from attnrec.export import Limits, ParityFailure, export
-from attnrec.export import build as draft
+from attnrec.export import Limits, ParityFailure, build, export
 from attnrec.export.facts import describe
 from attnrec.export.graph.trace import export_body
 from attnrec.export.parity.synthetic_calls import calls_of_callers, calls_of_times, made_up_calls
@@ -119,7 +118,7 @@ def test_a_fault_of_the_exporter_is_found_and_nothing_is_written(
         body = export_body(fault.model(run.model))
     if fault.body is not None:
         fault.body(body)
-    monkeypatch.setattr(draft, "export_body", lambda _: body)
+    monkeypatch.setattr(build, "export_body", lambda _: body)
     if fault.head is not None:
         fault.head(monkeypatch)
     with pytest.raises(ParityFailure, match="nothing was written") as failure:
@@ -223,12 +222,12 @@ def order_of_level(file: bytes, history: list[Any]) -> list[Any]:
 def test_equal_scores_are_in_the_order_of_the_table(member, body_of: BodyOf) -> None:
     run, body = level(member.run), level_body(body_of(member.run))
     ids = run.split.catalogue.item_ids.tolist()
-    tables = {"fp32": draft.exact_table(run)}
+    tables = {"fp32": build.exact_table(run)}
     if isinstance(run.model, TableModel):
         tables["int8"] = rounded_table(run, "int8")
     for profile, table in tables.items():
-        graph = draft.build_graph(run, body, table)
-        file = draft.finish(graph, describe(run, {}, None, profile))
+        graph = build.build_graph(run, body, table)
+        file = build.finish(graph, describe(run, {}, None, profile))
         assert order_of_level(file, []) == ids
         assert order_of_level(file, ids[9:2:-2]) == ids[:3] + ids[4:9:2] + ids[10:]
 

@@ -21,7 +21,7 @@ import pandas as pd
 from attnrec.export import Limits, export
 from attnrec.export.build import Source
 from attnrec.export.graph import top_k
-from attnrec.export.quantize import item_vectors as quantize
+from attnrec.export.quantize import item_vectors
 from attnrec.runtime.model_file.format import CALLER_INPUTS
 from attnrec.runtime.side_inputs import Said
 from attnrec.train.data.recipe import DataRecipe
@@ -63,7 +63,7 @@ class Tiny:
     """The policy of the run."""
     profile: str = "fp32"
     """Of the file."""
-    scanned_from: int = quantize.SCANNED_FROM
+    scanned_from: int = item_vectors.SCANNED_FROM
     """Catalogue size from which on codes are scanned."""
     top_k_from: int = top_k.BLOCKS_FROM
     """Catalogue size from which on top-k goes by blocks."""
@@ -220,7 +220,7 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
     table = None
     if profile != "fp32":
         run = Source.of(run).rounded().run
-        table = quantize.rounded_table(run, profile).values
+        table = item_vectors.rounded_table(run, profile).values
     reference = Reference(run.model, catalogue, table, run.split.users)
     ids = catalogue.item_ids.tolist()
     text = isinstance(ids[0], str)
@@ -250,7 +250,7 @@ def main(directory: Path) -> None:
             continue
         with tempfile.TemporaryDirectory() as temporary:
             run = train_tiny(tiny, Path(temporary) / "run")
-            quantize.SCANNED_FROM, top_k.BLOCKS_FROM = tiny.scanned_from, tiny.top_k_from
+            item_vectors.SCANNED_FROM, top_k.BLOCKS_FROM = tiny.scanned_from, tiny.top_k_from
             # Of so few items ten are a third: their order says little.
             limits = Limits(min_overlap=0.7, max_ndcg_loss=1)
             export(run, path, tiny.profile, limits=limits, allow_users=tiny.users)

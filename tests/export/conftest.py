@@ -11,8 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from attnrec.export import ParityReport, export
-from attnrec.export import build as draft
+from attnrec.export import ParityReport, build, export
 from attnrec.train import Run, TrainConfig, train
 
 Tracing = Callable[[], AbstractContextManager[None]]
@@ -89,6 +88,6 @@ def body_of(runs: dict[str, Run], tracing_once: Tracing) -> Callable[[str], ir.M
 
     def get(name: str) -> ir.Model:
         with tracing_once():
-            return draft.export_body(runs[name].model)
+            return build.export_body(runs[name].model)
 
     return get

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from attnrec.export import export
-from attnrec.runtime import DataError, RunError
+from attnrec.runtime import DataError, Recommender, RunError
 from attnrec.train import DataRecipe, TrainConfig, evaluate, train
 from attnrec.train.evaluation.comparison import compare
+from attnrec.train.evaluation.files import log_to_ask
 
 YEAR = 365 * 86400
 
@@ -25,8 +26,8 @@ def log_of(users: list[str], items: list[str], later: int = 0) -> pd.DataFrame:
 
 
 def exported(log: pd.DataFrame, out: Path, model: str = "popularity", **recipe: object) -> Path:
-    settings = {"hidden_dim": 8} if model == "user-item-attention" else {}
-    config = TrainConfig(model, settings, epochs=1)
+    settings = {} if model == "popularity" else {"hidden_dim": 8}
+    config = TrainConfig(model, settings, epochs=10 if model == "neumf" else 1, learning_rate=0.05)
     run = train(log, config, recipe=DataRecipe(**recipe), out=out)  # type: ignore[arg-type]
     export(run, out / "model.onnx", allow_users=True)
     return out / "model.onnx"
@@ -75,6 +76,30 @@ def test_numbers_are_the_floats_that_a_file_knows(
     assert "item ids such as '1" in caplog.text and str(file) in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [(FLOATS, NUMBERS), (NUMBERS, FLOATS), ([*FLOATS, "x"], [*NUMBERS, "x"])],
+    ids=["floats as numbers", "numbers as floats", "beside another text"],
+)
+def test_users_of_another_spelling_are_those_that_the_file_knows(
+    known: list[str], asked: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = exported(log_of(known, NUMBERS), tmp_path / "run", "neumf", id_type="string")
+    expected = evaluate(file, log_of(known, NUMBERS, later=1)).to_json()
+    strangers = [f"stranger {user}" for user in asked]
+    assert evaluate(file, log_of(strangers, NUMBERS, later=1)).to_json() != expected
+    caplog.clear()
+    assert evaluate(file, log_of(asked, NUMBERS, later=1)).to_json() == expected
+    assert f"user ids such as {asked[0]!r} are read as {known[0]!r}" in caplog.text
+
+
+def test_ids_that_would_become_one_stay_as_they_are_written(tmp_path: Path) -> None:
+    file = exported(log_of(NUMBERS, NUMBERS), tmp_path / "run", id_type="string")
+    both = log_of(NUMBERS, [*FLOATS, "100"], later=1)
+    log = log_to_ask(file, Recommender.load(file).info, both)
+    assert sorted(log.events.item_ids) == sorted([*FLOATS, "100"])
+
+
 def test_another_log_need_not_have_every_event_type(of_numbers: Path) -> None:
     later = log_of(NUMBERS, NUMBERS, later=1)
     assert evaluate(of_numbers, later[later.event == "view"]).n_users == len(NUMBERS)
@@ -107,3 +132,9 @@ def test_the_own_log_of_a_file_is_known_where_its_ids_were_wanted_as_texts(tmp_p
     export(run, file)
     again, own = evaluate(file, log), evaluate(file)
     assert again.n_left_out == 0 and again.to_json() == own.to_json()
+
+
+def test_a_part_that_there_is_not_is_refused_and_not_taken_for_the_test(of_numbers: Path) -> None:
+    for measure in (evaluate, lambda path, part: compare([path], part=part)):
+        with pytest.raises(ValueError, match="no part 'validation'; there are: valid, test"):
+            measure(of_numbers, part="validation")  # type: ignore[operator]

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from attnrec.export import ParityReport, export
-from attnrec.export.refusals import check_catalogue
 from attnrec.runtime import Recommender, RunError
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train import Run, TrainConfig, train, train_final
+from attnrec.train.data.exported_ids import check_catalogue
 from attnrec.train.data.split import Catalogue
 
 
@@ -183,3 +183,12 @@ def test_what_cannot_be_replaced_is_refused_before_the_work(
     monkeypatch.setattr("attnrec.export.exporting.Drafts", None)  # no work is begun
     with pytest.raises(ValueError, match=f"{name} is a folder; name a file"):
         export(runs["popularity-string"], tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("profile", ["fp32", "int8"])
+def test_limits_of_another_kind_are_refused_in_every_profile(
+    profile: str, runs: dict[str, Run], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="limits must be a Limits, not a float; write Limits"):
+        export(runs["sasrec-int64"], tmp_path / "m.onnx", profile, limits=0.9)  # type: ignore
+    assert not list(tmp_path.iterdir())

@@ -23,9 +23,11 @@ MEMORY = 3 * 2**30
 
 
 def ask(path: str, verified: bool) -> None:
-    """Load the file and ask one question; without attnrec, as any program would."""
+    """Load the file, test it and ask one question; without attnrec, as any program would."""
     if verified:
-        Recommender.load(path).recommend([])
+        recommender = Recommender.load(path)
+        recommender.selftest()
+        recommender.recommend([])
         return
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4

@@ -9,6 +9,7 @@ import pytest
 from edits import FORMAT_1, STRING, Case, in_branch, in_graph, in_model, unsealed
 from hypothesis import example, given
 from hypothesis import strategies as st
+from work import golden_vectors
 from writer import TEXT, block, edited, value
 
 from attnrec.runtime import ModelFileError, Recommender
@@ -36,6 +37,20 @@ def test_a_refusal_takes_less_than_a_second_and_300_mb(crafted: Crafted, load: L
     results = load("verified", 10, *(path for _, path in crafted))
     for (case, _), result in zip(crafted, results, strict=True):
         assert result["outcome"] == "ModelFileError", f"{case.name}: {result}"
+        assert result["seconds"] < 1 and result["peak_mb"] < 300, f"{case.name}: {result}"
+
+
+def test_golden_vectors_that_are_much_to_read_are_refused_by_the_self_test(
+    tmp_path: Path, load: Load
+) -> None:
+    files = [(case, tmp_path / f"{i}.onnx") for i, case in enumerate(golden_vectors())]
+    for case, path in files:
+        path.write_bytes(case.file)
+        read_model_file(path, verify=True)
+    results = load("verified", 10, *(path for _, path in files))
+    for (case, _), result in zip(files, results, strict=True):
+        assert result["outcome"] == "SelfTestError", f"{case.name}: {result}"
+        assert case.words in result["message"] and "export" in result["message"], result
         assert result["seconds"] < 1 and result["peak_mb"] < 300, f"{case.name}: {result}"
 
 

@@ -67,24 +67,30 @@ def long_texts() -> list[Case]:
     return [Case(f"a long name {name}", file, limit) for name, file in files.items()]
 
 
+def with_fact(key: str, text: bytes) -> bytes:
+    """The file with another text of a metadata entry."""
+
+    def tell(entry: bytes) -> bytes:
+        return edited(entry, 2, lambda _: text)
+
+    return in_model(lambda model: edited(model, 14, tell, block(1, key)))
+
+
 def long_facts() -> list[Case]:
     """Metadata that are much to read."""
-
-    def fact(key: str, text: bytes) -> bytes:
-        def tell(entry: bytes) -> bytes:
-            return edited(entry, 2, lambda _: text)
-
-        return in_model(lambda model: edited(model, 14, tell, block(1, key)))
-
     digits, deep = b"9" * 100_000, b"[" * 900_000
     more = "characters, limit 1048576"
     lists = b"[" + b"[]," * 10**6 + b"[]]"
     entry = block(14, block(1, "more") + block(2, b"a" * 2**20))
     version = '"lowest_onnxruntime": "'
     return [
-        Case("a fact of a million lists", fact(names.DATA_KEY, lists), more),
-        Case("deep facts", fact(names.METRICS_KEY, deep), "metadata is incomplete (Recursion"),
-        Case("a fact of many digits", fact(names.PARITY_KEY, digits), "metadata is incomplete"),
+        Case("a fact of a million lists", with_fact(names.DATA_KEY, lists), more),
+        Case(
+            "deep facts", with_fact(names.METRICS_KEY, deep), "metadata is incomplete (Recursion"
+        ),
+        Case(
+            "a fact of many digits", with_fact(names.PARITY_KEY, digits), "metadata is incomplete"
+        ),
         Case(
             "many digits of a version",
             in_facts(names.VERSIONS_KEY, version, version + "9" * 100_000),
@@ -139,3 +145,14 @@ def many_bounds() -> list[bytes]:
     start = scalar("b0", 2**30)
     nodes = [node("Mul", [f"b{i}"] * 3, [f"b{i + 1}"]) for i in range(4_000)]
     return [start, *nodes, node("ConstantOfShape", ["b4000"], ["far"])]
+
+
+def golden_vectors() -> list[Case]:
+    """Questions of the self-test that are much to read: nearly all that metadata may have."""
+    size = 15 * 2**20
+    more = "characters, above the limit of 1048576"
+    return [
+        Case(f"golden vectors of {one}", with_fact(names.GOLDEN_KEY, text), more)
+        for one in ("{}", "[]", "0", '{"a":0}')
+        for text in [b"[" + f"{one},".encode() * (size // (len(one) + 1)) + f"{one}]".encode()]
+    ]

@@ -90,6 +90,18 @@ def test_an_error_of_reading_is_told_and_reading_tried_again() -> None:
     assert content.get() == content.get() == 5
 
 
+def test_a_thread_that_cannot_be_started_is_told_and_starting_tried_again() -> None:
+    content, deadline = ReadOnce(lambda: "content"), Deadline(5)
+    size = threading.stack_size(2**46)  # more than any system has
+    try:
+        for _ in range(2):  # the second one does not wait for the thread of the first
+            with pytest.raises(RuntimeError, match="thread"):
+                deadline.run(content.get)
+    finally:
+        threading.stack_size(size)
+    assert deadline.run(content.get) == "content"
+
+
 def test_without_a_deadline_nothing_ends() -> None:
     check_deadline()
     Deadline(60).run(check_deadline)

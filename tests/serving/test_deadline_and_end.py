@@ -3,11 +3,14 @@
 import http.client
 import json
 import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
 HEAVY = json.dumps([{"history": [1] * 100_000, "k": 1}] * 40).encode()
 # No byte of an answer. A broken pipe: closed between the head and the body, which are two writes.
 NOT_TAKEN = (
@@ -36,6 +39,17 @@ def test_a_request_over_its_deadline_gets_503_and_the_next_is_answered(start) ->
     assert int(reply.headers["retry-after"]) >= 1
     assert set(alive) == {200}
     assert server.ask({"history": []}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "limit"),
+    [("86401", "86400"), ("inf", "86400"), ("nan", "86400"), ("0", "0.01"), ("-1", "0.01")],
+)
+def test_a_deadline_beyond_a_day_or_of_no_time_is_refused(data, seconds, limit) -> None:
+    command = [COMMAND, str(data / "tiny-int64.onnx"), "--port", "0", "--deadline", seconds]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert "--deadline" in result.stderr and limit in result.stderr
 
 
 def test_twenty_clients_asking_in_loops_lose_nothing_at_the_end(start) -> None:

@@ -64,6 +64,13 @@ def test_a_server_for_others_is_asked_by_any_address_and_not_by_any_name() -> No
     assert not is_answered(hosts, "evil.example")
 
 
+def test_insecure_lets_a_server_of_this_machine_be_asked_by_any_address(strings, start) -> None:
+    server = start("tiny-string", "--insecure")  # behind a forwarded port, say
+    for host, status in (("10.0.0.5", 200), ("evil.example", 421)):
+        assert server.send("GET", "/v1/model", None, {"Host": host}).status == status
+        assert strings.send("GET", "/v1/model", None, {"Host": host}).status == 421
+
+
 def test_http_1_1_names_one_host_and_what_the_first_line_names_counts_as_well() -> None:
     hosts = Hosts()
     assert is_answered(hosts, version="1.0")

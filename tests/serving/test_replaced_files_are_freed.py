@@ -20,8 +20,10 @@ from attnrec.train.models.sasrec import SASRec
 MB = 2**20
 
 
-def file_of_50_mb(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def file_of_50_mb(tmp_path_factory) -> Path:
     """100,000 items with 128 numbers each, under an untrained model."""
+    folder = tmp_path_factory.mktemp("large")
     rows = [(user, item, item) for user in range(5) for item in range(1, 6)]
     log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     small = {"hidden_dim": 8, "n_heads": 1, "n_blocks": 1, "max_len": 5}
@@ -41,8 +43,8 @@ def file_of_50_mb(folder: Path) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_twenty_reloads_of_50_mb_leave_one_file_in_memory(start, tmp_path) -> None:
-    server = start(file_of_50_mb(tmp_path))
+def test_twenty_reloads_of_50_mb_leave_one_file_in_memory(start, file_of_50_mb) -> None:
+    server = start(file_of_50_mb)
     item = server.ask({"history": []}).json["items"][0]["id"]
     assert server.send("POST", "/v1/similar", {"item": item}).status == 200
     assert server.send("GET", "/v1/items?q=a").status == 200
@@ -53,6 +55,23 @@ def test_twenty_reloads_of_50_mb_leave_one_file_in_memory(start, tmp_path) -> No
     # One file more would be 50 MB.
 
     assert server.metric("process_resident_memory_bytes") - first < 25 * MB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_list_of_unavailable_items_takes_no_file_more_in_a_reload(
+    start, file_of_50_mb, tmp_path
+) -> None:
+    listed = tmp_path / "unavailable"
+    listed.write_text("1\n2\n")
+
+    def peak_mb(*options: object) -> float:
+        server = start(file_of_50_mb, *options)
+        assert server.reload() == (1, 0)
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        assert server.stop()[0] == 0
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+    assert peak_mb("--unavailable", listed) - peak_mb() < 25  # one file more would be 50 MB
 
 
 def test_what_is_no_longer_served_is_free_at_once_without_the_garbage_collector(data) -> None:

@@ -89,7 +89,7 @@ def test_where_others_may_ask_there_is_a_token_or_a_decision(
     options = ["--host", host]
     options += ["--token-file", str(token_file(tmp_path))] if has_token else []
     options += ["--insecure"] if insecure else []
-    if host == "127.0.0.1" or has_token or insecure:
+    if has_token != insecure or (host == "127.0.0.1" and not has_token):
         server = start("tiny-string", *options)
         assert server.ask({"history": []}).status == (401 if has_token else 200)
         code, errors = server.stop()
@@ -100,6 +100,7 @@ def test_where_others_may_ask_there_is_a_token_or_a_decision(
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert "--token-file" in result.stderr and "--insecure" in result.stderr
+    assert ("leave --insecure out" in " ".join(result.stderr.split())) == has_token
 
 
 @pytest.mark.parametrize(

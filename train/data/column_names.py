@@ -31,11 +31,13 @@ def check_csv_header(name: str, header: list[str], wanted: Mapping[str, str]) ->
         _check_separator(name, header)
     found = set(wanted) & set(header)
     data = [name for name in header if _is_data(name)]
-    is_numbered = data == [str(place) for place in range(len(data))]  # by pandas
-    # Wanted by the name of a number, the columns are there, and the first event would be lost.
-    # One short number may be a name, such as 2020; two, or a whole time, are an event.
-    is_event = len(data) > 1 or any(len(name) > _A_YEAR for name in data)
-    if data and not is_numbered and (found & set(data) or (not found and is_event)):
+    counted = [[str(place + first) for place in range(len(data))] for first in (0, 1)]
+    # Wanted by the name of a time, the column is there, and the first event would be lost. A short
+    # number may be a name, such as 2020, and is one where the caller wants it. Where none of the
+    # wanted columns is there, two numbers are an event, unless they count the columns.
+    doubtful = found & set(data) if found else set(data)
+    is_event = any(len(name) > _A_YEAR for name in doubtful) or (not found and len(data) > 1)
+    if is_event and data not in counted:
         shown = ", ".join(map(repr, header[:30]))
         raise DataError(
             f"{name}: the file seems to have no header line, its first line is {shown}; put a "

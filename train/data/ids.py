@@ -77,16 +77,20 @@ def whole_number_texts(texts: Any) -> Any:
     return pc.replace_substring_regex(texts, _WHOLE_FLOAT, _WHOLE)
 
 
-def other_spelling(ids: IdArray) -> IdArray | None:
-    """Text ids (n,) like "12" as "12.0", or the reverse; None unless all are of one kind."""
-    texts = pa.array(ids, pa.string())
-    if pc.all(pc.match_substring_regex(texts, _WHOLE_FLOAT)).as_py():
-        other = whole_number_texts(texts)
-    elif pc.all(pc.match_substring_regex(texts, _CANONICAL_INT)).as_py():
-        other = pc.binary_join_element_wise(texts, ".0", "")
-    else:
-        return None
-    return np.asarray(other.to_numpy(zero_copy_only=False), np.object_)
+def spelled_as(known: IdArray, ids: IdArray) -> IdArray:
+    """Text ids (n,) with "12.0" as "12", or the reverse, where more of them are `known` so.
+
+    As they are where two of them would become one.
+    """
+    texts, known_texts = pa.array(ids, pa.string()), pa.array(known, pa.string())
+    spellings = [
+        texts,
+        whole_number_texts(texts),
+        pc.replace_substring_regex(texts, _CANONICAL_INT, r"\0.0"),
+    ]
+    distinct = [one for one in spellings if pc.count_distinct(one) == pc.count_distinct(texts)]
+    best = max(distinct, key=lambda one: pc.sum(pc.is_in(one, value_set=known_texts)).as_py() or 0)
+    return np.asarray(best.to_numpy(zero_copy_only=False), np.object_)
 
 
 def _without_fractions(

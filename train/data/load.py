@@ -27,7 +27,7 @@ from attnrec.train.data.read_table import Source, read_table
 from attnrec.train.data.recipe import DataRecipe, IdType
 from attnrec.train.data.report import DataReport
 from attnrec.train.data.side_tables import with_items, with_users
-from attnrec.train.data.sources import check_tables
+from attnrec.train.data.sources import check_tables, reads_items
 from attnrec.train.data.timestamps import Times, read_times
 
 
@@ -104,6 +104,11 @@ def _tables(
     source: Source, items: Source | None, users: Source | None, recipe: DataRecipe
 ) -> tuple[Source, Source | None, Source | None]:
     """The log and the tables that the recipe needs; MovieLens has its own."""
+    if items is not None and not reads_items(recipe):
+        raise ValueError(
+            "an items table is read for its titles and attributes; name columns with `title_col` "
+            "or `attribute_cols`"
+        )
     _, names = recognise(source)
     check_tables(
         recipe,

@@ -44,6 +44,11 @@ def read_table(source: Source, wanted: Mapping[str, str], coded: Iterable[str]) 
     """
     raw = _read(source, wanted, set(coded))
     columns = {name: _usual_type(raw.columns[name]) for name in raw.columns.column_names}
+    for name, values in columns.items():
+        try:
+            values.validate(full=True)  # Arrow takes any bytes for text
+        except pa.ArrowInvalid as error:
+            raise raw.column_error(name, f"the values are not intact ({error})") from error
     return RawTable(raw.name, pa.table(columns), raw.csv_path)
 
 

@@ -62,39 +62,39 @@ class DataRecipe:
             value = getattr(self, name)
             no_titles = name == "title_col" and value == ""
             if not (no_titles or _is_name(value)):
-                raise ValueError(f"{name} must be a column name, not {value!r}")
+                raise ValueError(f"`{name}` must be a column name, not {value!r}")
         if len({self.user_col, self.item_col, self.time_col}) < 3:
             raise ValueError(
-                "user_col, item_col and time_col must be three columns, not "
+                "`user_col`, `item_col` and `time_col` must be three columns, not "
                 f"{self.user_col!r}, {self.item_col!r}, {self.time_col!r}"
             )
         _check_choice("id_type", self.id_type, get_args(IdType))
         _check_choice("time_unit", self.time_unit, get_args(TimeUnit))
         if not isinstance(self.repeats, bool):
-            raise ValueError(f"repeats must be true or false, not {self.repeats!r}")
+            raise ValueError(f"`repeats` must be true or false, not {self.repeats!r}")
         if self.min_rating is not None and not _is_finite_number(self.min_rating):
-            raise ValueError(f"min_rating must be a number or None, not {self.min_rating!r}")
+            raise ValueError(f"`min_rating` must be a number or None, not {self.min_rating!r}")
         self._check_lists()
         self._check_weights()
         for name in _COUNT_FIELDS:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+                raise ValueError(f"`{name}` must be a whole number of at least 1, not {value!r}")
 
     def _check_lists(self) -> None:
         for name in _LIST_FIELDS:
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(map(_is_name, values)):
-                raise ValueError(f"{name} must be a tuple of names, not {values!r}")
+                raise ValueError(f"`{name}` must be a tuple of names, not {values!r}")
 
     def _check_weights(self) -> None:
         weights = self.event_weights
         if not isinstance(weights, Mapping) or not all(map(_is_name, weights)):
-            raise ValueError(f"event_weights must map event types to weights, not {weights!r}")
+            raise ValueError(f"`event_weights` must map event types to weights, not {weights!r}")
         for kind, weight in weights.items():
             if not _is_finite_number(weight) or weight <= 0:
                 raise ValueError(
-                    f"event_weights must be finite numbers above 0, not {kind}={weight!r}; "
+                    f"`event_weights` must be finite numbers above 0, not {kind}={weight!r}; "
                     "leave events out that shall not count, with `events`"
                 )
 
@@ -122,7 +122,7 @@ def _is_name(value: object) -> bool:
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")
 
 
 def _is_finite_number(value: object) -> bool:

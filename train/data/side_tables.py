@@ -66,11 +66,16 @@ def _rows_of(
     known = pa.array(ids).cast(pa.string())
     texts = id_texts(raw, id_col)
     place = pc.index_in(known, value_set=texts)
-    # Text ids that differ in a fraction alone are different ids, unless that is all that differs.
-    if ids.dtype == np.int64 or place.null_count == len(place):
-        missing = place.null_count
-        whole = pc.index_in(whole_number_texts(known), value_set=whole_number_texts(texts))
-        place = pc.coalesce(place, whole)
+    missing = place.null_count
+    whole, wanted_whole = whole_number_texts(texts), whole_number_texts(known)
+    # Text ids that differ in a fraction alone are different ids where the log or the table has two
+    # such, unless none is found otherwise.
+    none_twice = all(
+        pc.count_distinct(one) == pc.count_distinct(other)
+        for one, other in ((texts, whole), (known, wanted_whole))
+    )
+    if ids.dtype == np.int64 or missing == len(place) or none_twice:
+        place = pc.coalesce(place, pc.index_in(wanted_whole, value_set=whole))
         if place.null_count < missing:
             logger.warning(
                 "%s, column %r: %d ids are found as the whole numbers that they are",

@@ -45,3 +45,8 @@ def check_tables(
         raise ValueError("`attribute_cols` are columns of the items table; name it with `items`")
     if recipe.tag_cols and not (has_users or has_people):
         raise ValueError("`tag_cols` are columns of the users table; name it with `users`")
+
+
+def reads_items(recipe: DataRecipe) -> bool:
+    """Whether anything is read from an items table."""
+    return bool(recipe.title_col or recipe.attribute_cols)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +129,8 @@ def held_out_targets(
     unseen: Unseen | None = None,
 ) -> HeldOut:
     """What is asked of each user, or of some, with 3 events, or 3 sessions, or more."""
+    if part not in get_args(Part):
+        raise ValueError(f"no part {part!r}; there are: {', '.join(get_args(Part))}")
     cuts = _cuts(log, name)
     if part == "valid":
         start, stop = cuts.valid, cuts.test

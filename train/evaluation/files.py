@@ -3,13 +3,13 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
 from attnrec.train.data.held_out import HeldOut, ItemIds
-from attnrec.train.data.ids import IdArray, other_spelling
+from attnrec.train.data.ids import IdArray, spelled_as
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import IdTypes, load_interactions
 from attnrec.train.data.protocols import PROTOCOLS, Part, SplitName
@@ -172,8 +172,14 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log
             f"{error.problem} (read by the recipe in {path}: a log to measure it on must have the "
             "columns, ids and times of the log it was trained on)"
         ) from error
-    if info.id_type == "string":
-        log = _spelled_as_in(path, log)
+    if "string" in (info.id_type, info.user_id_type):
+        stored = Recommender.load(path).stored()
+        if info.id_type == "string":
+            items = _spelled_as_in(path, "item", log.item_ids, stored.item_ids())
+            log = replace(log, item_ids=items)
+        if info.user_id_type == "string":
+            users = _spelled_as_in(path, "user", log.user_ids, stored.user_texts())
+            log = replace(log, user_ids=users)
     return Log(log, report.time_unit != "order")
 
 
@@ -182,18 +188,17 @@ def _at_least(kind: str | None, recipe: DataRecipe) -> IdType:
     return "string" if "string" in (kind, recipe.id_type) else "auto"
 
 
-def _spelled_as_in(path: str | Path, log: Interactions) -> Interactions:
-    """Item ids such as "12" as "12.0", or the reverse, where the file knows them only so."""
-    other = other_spelling(log.item_ids)
-    if other is None:
-        return log
-    known = set(catalogue_ids(Recommender.load(path)))
-    if not known.isdisjoint(log.item_ids) or known.isdisjoint(other):
-        return log
-    logger.warning(
-        "item ids such as %r are read as %r, as they are in %s", log.item_ids[0], other[0], path
-    )
-    return replace(log, item_ids=other)
+def _spelled_as_in(path: str | Path, kind: str, ids: IdArray, known: list[Any]) -> IdArray:
+    """Ids such as "12" as "12.0", or the reverse, where the file knows more of them so."""
+    spelled = spelled_as(np.array(known, np.object_), ids)
+    changed = np.flatnonzero(spelled != ids)
+    if len(changed):
+        first = changed[0]
+        logger.warning(
+            "%s ids such as %r are read as %r, as they are in %s",
+            kind, ids[first], spelled[first], path,
+        )  # fmt: skip
+    return spelled
 
 
 def _first_text(ids: IdArray) -> str:

@@ -64,8 +64,9 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
             f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
             f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
+    tidy_after_kill(directory)
     if os.path.isdir(directory):
-        foreign = sorted(filter(_is_foreign, (path.name for path in directory.iterdir())))
+        foreign = _foreign_in(directory)
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not part of a run and would be lost; "
@@ -74,13 +75,26 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
     if not real.parent.is_dir():
         raise RunError(f"{real.parent} does not exist; make it first, or name another `out`")
     _check_writable(real, unfinished)
-    tidy_after_kill(directory)
     _check_unfinished(directory, resume=resume, tuning=tuning)
 
 
-def _is_foreign(name: str) -> bool:
-    """Whether a run directory may not hold it; a killed export leaves `.01234567.model.onnx`."""
-    return re.sub(r"\A\.[0-9a-f]{8}\.", "", name) not in _OWN_FILES and name not in OF_DESKTOPS
+def _foreign_in(directory: Path) -> list[str]:
+    """What would be lost with a run directory; all of it where there is no run.
+
+    The names of a run alone do not tell: other programs have a `config.json` as well. A killed
+    export leaves `.01234567.model.onnx`.
+    """
+    try:
+        is_run = b'"attnrec"' in (directory / CONFIG_FILE).read_bytes()
+    except OSError:
+        is_run = False
+    own = _OWN_FILES if is_run else ()
+    return sorted(
+        path.name
+        for path in directory.iterdir()
+        if path.name not in OF_DESKTOPS
+        and (re.sub(r"\A\.[0-9a-f]{8}\.", "", path.name) not in own or path.is_dir())
+    )
 
 
 def _check_writable(target: Path, unfinished: Path) -> None:

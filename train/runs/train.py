@@ -12,6 +12,7 @@ import torch
 from attnrec.runtime import __version__
 from attnrec.train.checks import check_kind
 from attnrec.train.data.baskets import MANY
+from attnrec.train.data.exported_ids import check_ids
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.movielens_editions import with_known_columns
@@ -20,6 +21,7 @@ from attnrec.train.data.protocols import PROTOCOLS
 from attnrec.train.data.read_table import Source
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.report import DataReport
+from attnrec.train.data.sources import reads_items
 from attnrec.train.data.split import (
     Split,
     divide,
@@ -64,7 +66,10 @@ def read_log(
 ) -> tuple[Interactions, DataReport]:
     """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
     if source is None:
-        source, items = online_retail()
+        if items is not None:
+            raise ValueError("the embedded log has its own items table: leave `items` out")
+        source, titles = online_retail()
+        items = titles if reads_items(recipe) else None
     return load_interactions(source, recipe, items=items, users=users)
 
 
@@ -215,6 +220,7 @@ def fit_model(
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
     check_inputs(model, split)
+    check_ids(split, model.inputs)
     if isinstance(model, LearnedModel):
         validate = None if validation is None else partial(validation.metrics, model)
         seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)

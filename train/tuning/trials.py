@@ -47,7 +47,6 @@ class TuningProgress(Protocol):
 
 def study_module() -> ModuleType:
     """Imported only for a search: it takes a while, and optuna is an extra."""
-    from attnrec.train.tuning import study as tuning_study
 
     return tuning_study
 

@@ -9,12 +9,12 @@ import onnx_ir as ir
 import pandas as pd
 import pytest
 
-from attnrec.export import build as draft
+from attnrec.export import build
 from attnrec.export.facts import describe
 from attnrec.export.graph.item_table import FloatTable, UnfoldedTable
 from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable, ScannedTable
 from attnrec.export.graph.trace import export_body
-from attnrec.export.quantize import item_vectors as quantize
+from attnrec.export.quantize import item_vectors
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.evaluation.torch_recommender import Reference
@@ -73,9 +73,9 @@ def with_table(planted: Run, body: ir.Model) -> Callable[[Any], Recommender]:
     """The file of the run with its item vectors in a form, as the gate would have let it pass."""
 
     def load(table: Any, profile: str = "fp32") -> Recommender:
-        graph = draft.build_graph(planted, body, table)
+        graph = build.build_graph(planted, body, table)
         path = Path(planted.directory) / "model.onnx"
-        path.write_bytes(draft.finish(graph, describe(planted, {}, None, profile)))
+        path.write_bytes(build.finish(graph, describe(planted, {}, None, profile)))
         return Recommender.load(path)
 
     return load
@@ -83,7 +83,7 @@ def with_table(planted: Run, body: ir.Model) -> Callable[[Any], Recommender]:
 
 @pytest.fixture(scope="module")
 def recommender(planted: Run, with_table: Callable[[Any], Recommender]) -> Recommender:
-    return with_table(draft.exact_table(planted))
+    return with_table(build.exact_table(planted))
 
 
 def histories(n: int) -> list[tuple[list[str], int, str]]:
@@ -137,10 +137,10 @@ def test_the_nearest_by_cosine_in_every_form_of_the_table(planted, with_table) -
     states = np.eye(exact.shape[1], dtype=np.float32)
     for table in (
         FloatTable(exact),
-        UnfoldedTable(quantize.quantize(exact, states, exact.shape[1])),
-        ScannedTable(quantize.quantize(exact, states, 16)),
-        ScannedTable(quantize.quantize(exact, states, 16, bits=4)),
-        NestedTable(quantize.quantize(exact, states, 16, between=NESTED_CODES)),
+        UnfoldedTable(item_vectors.quantize(exact, states, exact.shape[1])),
+        ScannedTable(item_vectors.quantize(exact, states, 16)),
+        ScannedTable(item_vectors.quantize(exact, states, 16, bits=4)),
+        NestedTable(item_vectors.quantize(exact, states, 16, between=NESTED_CODES)),
     ):
         recommender = with_table(table, "fp32" if table.is_exact else "int8")
         vectors = table.values[1:].astype(np.float64)

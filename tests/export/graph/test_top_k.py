@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from attnrec.export import build as draft
+from attnrec.export import build
 from attnrec.export.exporting import gate
 from attnrec.export.graph import top_k
 from attnrec.export.graph.builder import GraphBuilder
@@ -72,7 +72,7 @@ def test_a_file_with_blocks_passes_the_gate_and_answers_like_one_without(
     profile: str, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs["sasrec-string"]
-    drafts = draft.Drafts(run)
+    drafts = build.Drafts(run)
     plain = drafts.of(profile).recommender()
     monkeypatch.setattr(top_k, "BLOCKS_FROM", 0)
     monkeypatch.setattr(top_k, "_BLOCK", 8)

@@ -28,8 +28,7 @@ from exporter_faults import (
 from torch import Tensor
 
 from attnrec.cli import export as cli_export
-from attnrec.export import ParityFailure, export
-from attnrec.export import build as draft
+from attnrec.export import ParityFailure, build, export
 from attnrec.export.graph import contract
 from attnrec.export.graph.builder import GraphBuilder
 from attnrec.export.graph.item_table import FloatTable
@@ -141,14 +140,14 @@ def titles_of_others(patch: Patch) -> None:
         mixed = replace(catalogue, titles=np.roll(catalogue.titles, 1))
         return real(body, table, mixed, *rest)
 
-    patch.setattr(draft, "assemble", retitled)
+    patch.setattr(build, "assemble", retitled)
 
 
 def table_as_it_was_learned(patch: Patch) -> None:
     def learned(run: Run) -> FloatTable:
         return FloatTable(run.model.get_parameter("item_embedding.weight").detach().numpy())
 
-    patch.setattr(draft, "exact_table", learned)
+    patch.setattr(build, "exact_table", learned)
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ FAULTS = [
 def seed_fault(fault: Seeded, run: Run, body_of: BodyOf, patch: Patch) -> None:
     """Put the fault into the exporter."""
     body = body_of(fault.run) if fault.model is None else export_body(fault.model(run.model))
-    patch.setattr(draft, "export_body", lambda _: body.clone())
+    patch.setattr(build, "export_body", lambda _: body.clone())
     if fault.head is not None:
         fault.head(patch)
 
@@ -223,7 +222,7 @@ def test_without_a_fault_the_same_way_leads_to_a_file(
     runs: dict[str, Run], body_of: BodyOf, monkeypatch: Patch, tmp_path: Path
 ) -> None:
     body = body_of("sasrec-string")
-    monkeypatch.setattr(draft, "export_body", lambda _: body.clone())
+    monkeypatch.setattr(build, "export_body", lambda _: body.clone())
     assert export(runs["sasrec-string"], tmp_path / "model.onnx").n_faults == 0
     assert (tmp_path / "model.onnx").exists()
 

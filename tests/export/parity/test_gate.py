@@ -7,8 +7,7 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
-from attnrec.export import ParityReport, export
-from attnrec.export import build as draft
+from attnrec.export import ParityReport, build, export
 from attnrec.export.facts import describe
 from attnrec.export.parity.gate import check_parity
 from attnrec.train import Run
@@ -29,8 +28,8 @@ def test_no_weight_can_be_off_by_a_thousandth(
         changed.reshape(-1)[-1] += 1e-3  # of the keys' and values' bias, a value's
         body = original.clone()
         body.graph.initializers[key].const_value = ir.tensor(changed, name=key)
-        graph = draft.build_graph(run, body, draft.exact_table(run))
-        file = draft.finish(graph, describe(run, {}, None, "fp32"))
+        graph = build.build_graph(run, body, build.exact_table(run))
+        file = build.finish(graph, describe(run, {}, None, "fp32"))
         if not check_parity(file, run).n_faults:
             unnoticed.append(key)
     assert unnoticed == []

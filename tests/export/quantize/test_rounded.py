@@ -20,12 +20,11 @@ from attnrec.export import (
     ParityFailure,
     Price,
     PriceTooHigh,
-    draft,
+    build,
     export,
-    quantize,
-    scanned_table,
 )
 from attnrec.export.build import Drafts, Source, profiles_of
+from attnrec.export.graph import scanned_table
 from attnrec.export.graph.item_table import Codes, UnfoldedTable
 from attnrec.export.graph.scanned_table import (
     NESTED_CODES,
@@ -35,6 +34,7 @@ from attnrec.export.graph.scanned_table import (
 )
 from attnrec.export.graph.trace import export_body
 from attnrec.export.parity.gate import check_parity
+from attnrec.export.quantize import item_vectors
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.evaluation.torch_recommender import Reference
@@ -54,9 +54,9 @@ LIMITS = dict.fromkeys(ROUNDED["scanned"], LOOSE) | {
 
 def of_16_values(patch: pytest.MonkeyPatch) -> None:
     """The vectors of these runs are shorter than those that a low-rank scan is made for."""
-    patch.setattr(quantize, "RANK", 16)
-    patch.setattr(quantize, "_LEAST_DIM", {})
-    patch.setitem(quantize._BLOCKS, "int8+pca32", (16,))
+    patch.setattr(item_vectors, "RANK", 16)
+    patch.setattr(item_vectors, "_LEAST_DIM", {})
+    patch.setitem(item_vectors._BLOCKS, "int8+pca32", (16,))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def rounded_files(
     with pytest.MonkeyPatch.context() as patch:
         of_16_values(patch)
         for form, scanned_from in FORMS.items():
-            patch.setattr(quantize, "SCANNED_FROM", scanned_from)
+            patch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
             for name, profile in product(RUNS, ROUNDED[form]):
                 file = files[name, form, profile] = directory / f"{name}-{form}-{profile}.onnx"
                 export(runs[name], file, profile, limits=LIMITS[profile])
@@ -82,7 +82,7 @@ def rounded_runs(runs: dict[str, Run]) -> dict[tuple[str, str], Run]:
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         for form, scanned_from in FORMS.items():
-            patch.setattr(quantize, "SCANNED_FROM", scanned_from)
+            patch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
             for name in RUNS:
                 found[name, form] = Source.of(runs[name]).rounded().run
     return found
@@ -98,7 +98,7 @@ def made(
     """A run with rounded weights, its file and the profile of it, in turn."""
     run, form, profile = request.param
     of_16_values(monkeypatch)
-    monkeypatch.setattr(quantize, "SCANNED_FROM", FORMS[form])
+    monkeypatch.setattr(item_vectors, "SCANNED_FROM", FORMS[form])
     return rounded_runs[run, form], rounded_files[request.param], profile
 
 
@@ -119,7 +119,7 @@ def operators(file: Path) -> set[str]:
 def test_four_bits_lose_no_more_than_the_nearest_of_15_even_codes(
     values: NDArray[np.float32], block: int
 ) -> None:
-    codes = quantize.quantize(values, np.empty((0, 16), np.float32), block, bits=4)
+    codes = item_vectors.quantize(values, np.empty((0, 16), np.float32), block, bits=4)
     assert codes.codes.min() >= -8 and codes.codes.max() <= 7
     blocks = values.reshape(5, -1, block)
     whole = np.maximum(np.abs(blocks).max(axis=2, keepdims=True) / 7, 1e-30)
@@ -138,7 +138,7 @@ def test_four_bits_lose_no_more_than_the_nearest_of_15_even_codes(
 def test_without_states_every_value_goes_to_the_nearest_code(
     values: NDArray[np.float32], block: int
 ) -> None:
-    codes = quantize.quantize(values, np.empty((0, 16), np.float32), block)
+    codes = item_vectors.quantize(values, np.empty((0, 16), np.float32), block)
     assert np.abs(codes.codes).max() <= 127
     assert (codes.scales > 0).all()
     half_a_step = np.repeat(codes.scales[..., 0], block, axis=1) / 2
@@ -150,8 +150,8 @@ def test_states_that_are_alike_keep_their_scores_better_than_nearest_codes() -> 
     values = rng.normal(size=(300, 32)).astype(np.float32)
     states = (rng.normal(size=(2000, 4)) @ rng.normal(size=(4, 32))).astype(np.float32)
     later = (rng.normal(size=(500, 4)) @ np.eye(4, 32)).astype(np.float32)
-    nearest = quantize.quantize(values, np.empty((0, 32), np.float32), 32).values()
-    chosen = quantize.quantize(values, states, 32).values()
+    nearest = item_vectors.quantize(values, np.empty((0, 32), np.float32), 32).values()
+    chosen = item_vectors.quantize(values, states, 32).values()
 
     def score_error(rounded: NDArray[np.float32], of: NDArray[np.float32]) -> float:
         return float(np.square(of @ (rounded - values).T).mean())
@@ -165,7 +165,7 @@ def test_32_directions_are_enough_for_scores_that_have_no_more() -> None:
     few = rng.normal(size=(32, 96))
     values = (rng.normal(size=(200, 32)) @ few).astype(np.float32)
     states = rng.normal(size=(500, 96)).astype(np.float32)
-    projection, projected = quantize.low_rank(values, states)
+    projection, projected = item_vectors.low_rank(values, states)
     scores = states @ values.T
     assert projection.shape == (96, 32)
     assert (states @ projection @ projected.values().T - scores).std() < 0.01 * scores.std()
@@ -178,7 +178,7 @@ def test_the_directions_are_those_in_which_scores_differ_not_vectors() -> None:
     states = rng.normal(size=(500, 96)).astype(np.float32)
     states[:, :40] = 0
     states[:, 72:] = 0
-    projection, projected = quantize.low_rank(values, states)
+    projection, projected = item_vectors.low_rank(values, states)
     scores = states @ values.T
     assert (states @ projection @ projected.values().T - scores).std() < 0.1 * scores.std()
 
@@ -197,9 +197,9 @@ def test_a_large_catalogue_is_computed_with_codes_and_a_small_one_is_not(
 def test_vectors_that_are_no_blocks_of_16_are_unfolded_whatever_the_catalogue(
     runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
-    monkeypatch.setattr(quantize, "_BLOCKS", {"int8": (32,), "int4+4": (32,)})  # of 16 values
-    assert isinstance(quantize.rounded_table(runs["sasrec-string"], "int8"), UnfoldedTable)
+    monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
+    monkeypatch.setattr(item_vectors, "_BLOCKS", {"int8": (32,), "int4+4": (32,)})  # of 16 values
+    assert isinstance(item_vectors.rounded_table(runs["sasrec-string"], "int8"), UnfoldedTable)
     with pytest.raises(ValueError, match=r"here are \d+ items of 16\. int8 has the same quality"):
         export(runs["sasrec-string"], tmp_path / "model.onnx", "int4+4")
 
@@ -219,7 +219,7 @@ def test_a_small_catalogue_has_no_halves(runs: dict[str, Run], tmp_path: Path) -
 )
 def test_two_halves_of_4_bits_say_what_8_bits_say(values: NDArray[np.float32], block: int) -> None:
     no_states = np.empty((0, 32), np.float32)
-    codes = quantize.quantize(values, no_states, block, between=NESTED_CODES)
+    codes = item_vectors.quantize(values, no_states, block, between=NESTED_CODES)
     assert codes.codes.min() >= NESTED_CODES[0] and codes.codes.max() <= NESTED_CODES[1]
     nested = NestedTable(codes)
     largest = np.abs(codes.values()).max()
@@ -231,7 +231,7 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
 ) -> None:
     run, file, profile = made
     recommender = Recommender.load(file)
-    table = quantize.rounded_table(run, profile).values
+    table = item_vectors.rounded_table(run, profile).values
     reference = Reference(run.model, run.split.catalogue, table)
     histories = run.split.held_out("test").histories
     answers = recommender.recommend_batch(histories, 5, exclude_seen=True)
@@ -242,7 +242,7 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
 
 def test_similar_items_are_those_of_the_rounded_vectors(made: tuple[Run, Path, str]) -> None:
     run, file, profile = made
-    table = quantize.rounded_table(run, profile).values[1:]
+    table = item_vectors.rounded_table(run, profile).values[1:]
     unit = table / np.linalg.norm(table, axis=1, keepdims=True)
     ids, recommender = run.split.catalogue.item_ids.tolist(), Recommender.load(file)
     for row in (0, 7):
@@ -294,7 +294,7 @@ def test_in_a_large_catalogue_only_what_grows_with_it_is_rounded(
 def test_what_a_short_scan_misses_is_counted_and_the_rest_is_exact(
     profile: str, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
+    monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
     monkeypatch.setattr(scanned_table, "_DEPTH", 0)  # 20 items for the 10 best
     for table in (ScannedTable, LowRankTable):
         monkeypatch.setattr(table, "scan_depth", 0)
@@ -309,7 +309,7 @@ def test_what_a_short_scan_misses_is_counted_and_the_rest_is_exact(
 def test_a_scan_that_finds_too_little_does_not_pass_the_gate(
     runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(quantize, "SCANNED_FROM", 0)
+    monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
     monkeypatch.setattr(scanned_table, "_DEPTH", 0)
     real = NestedTable.project
     monkeypatch.setattr(
@@ -328,7 +328,7 @@ def test_the_same_run_gives_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(draft, "export_body", export_body)  # traced anew
+    monkeypatch.setattr(build, "export_body", export_body)  # traced anew
     export(runs["sasrec-int64"], tmp_path / "again.onnx", "int8", limits=LOOSE)
     first = rounded_files["sasrec-int64", "unfolded", "int8"].read_bytes()
     assert (tmp_path / "again.onnx").read_bytes() == first
@@ -395,7 +395,9 @@ def test_every_profile_refuses_the_same_calls(
 def test_a_price_above_the_limit_writes_nothing_and_keeps_the_older_file(
     runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "codes_of", lambda bits: (-2, 2))  # five levels instead of 255
+    monkeypatch.setattr(
+        item_vectors, "codes_of", lambda bits: (-2, 2)
+    )  # five levels instead of 255
     target = tmp_path / "model.onnx"
     target.write_bytes(b"an older file")
     with pytest.raises(
@@ -412,7 +414,7 @@ def test_codes_that_are_not_those_of_the_table_do_not_pass_the_gate(
 ) -> None:
     real = Codes.values
     for form, scanned_from in FORMS.items():
-        monkeypatch.setattr(quantize, "SCANNED_FROM", scanned_from)
+        monkeypatch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
         # The file gets codes whose scales are off by a hundredth from what the gate is told.
         monkeypatch.setattr(Codes, "values", lambda self: real(self) * np.float32(1.01))
         with pytest.raises(ParityFailure):

@@ -4,7 +4,10 @@ import gzip
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from attnrec.runtime.errors import DataError
@@ -265,3 +268,34 @@ def test_an_event_column_of_another_kind_is_refused() -> None:
         load_interactions(log, DataRecipe(min_rating=1))
     with pytest.raises(DataError, match="column 'event': the titles are not text"):
         load_interactions(log, DataRecipe(title_col="event"), items=log)
+
+
+def broken_texts(n_rows: int) -> pa.Array:
+    """Arrow checks no text that it is handed: the first of these is half of a surrogate pair."""
+    offsets = np.array([0, 3, 4, 5], np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"\xed\xa0\x80ab")]
+    return pa.concat_arrays([pa.Array.from_buffers(pa.string(), 3, buffers)] * (n_rows // 3))
+
+
+@pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "event"])
+@pytest.mark.parametrize("is_file", [True, False], ids=["parquet", "arrow"])
+def test_text_of_an_arrow_table_that_is_no_utf_8_is_refused_with_its_column(
+    column: str, is_file: bool, tmp_path: Path
+) -> None:
+    columns = {name: pa.array(list("xyz") * 3) for name in ("user_id", "item_id", "event")}
+    table = pa.table({**columns, "timestamp": list(range(9)), column: broken_texts(9)})
+    if is_file:
+        pyarrow.parquet.write_table(table, tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=f"column '{column}': .*UTF8"):
+        load_interactions(
+            tmp_path / "log.parquet" if is_file else table, DataRecipe(events=("a", "x"))
+        )
+
+
+@pytest.mark.parametrize("column", ["title", "kind"])
+def test_text_of_a_table_beside_the_log_that_is_no_utf_8_is_refused_too(column: str) -> None:
+    log = pd.DataFrame({"user_id": 1, "item_id": list("xyz"), "timestamp": [1, 2, 3]})
+    columns = {name: pa.array(list("xyz")) for name in ("item_id", "title", "kind")}
+    items = pa.table({**columns, column: broken_texts(3)})
+    with pytest.raises(DataError, match=f"column '{column}': .*UTF8"):
+        load_interactions(log, DataRecipe(attribute_cols=("kind",)), items=items)

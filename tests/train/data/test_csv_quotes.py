@@ -175,6 +175,19 @@ def test_columns_that_pandas_numbered_are_columns(log: Path) -> None:
     assert "no column 'user_id'" in refused(log)
 
 
+@pytest.mark.parametrize("header", ["1,2,3", "7,5,9", "user,item,2020"])
+def test_a_short_number_that_the_caller_names_is_a_column(log: Path, header: str) -> None:
+    write(log, f"{header}\na,x,1\na,y,2\na,z,3\n")
+    user, item, time = header.split(",")
+    recipe = DataRecipe(user_col=user, item_col=item, time_col=time)
+    assert load_interactions(log, recipe)[1].rows_read == 3
+
+
+def test_columns_counted_from_one_are_shown_to_who_names_none(log: Path) -> None:
+    message = refused(write(log, "1,2,3\na,x,1\na,y,2\na,z,3\n"))
+    assert "no column 'user_id', the columns are '1', '2', '3'; name the right one" in message
+
+
 def test_a_number_among_the_names_is_a_name(log: Path) -> None:
     write(log, "user_id,item_id,timestamp,2021\na,x,1,0\na,y,2,0\na,z,3,0\n")
     assert load_interactions(log)[1].rows_read == 3

@@ -195,3 +195,11 @@ def test_columns_without_their_table_are_refused_and_the_other_way_round() -> No
         read_log(LOG, DataRecipe(tag_cols=("segment",)))
     with pytest.raises(ValueError, match="name columns with `tag_cols`"):
         read_log(LOG, users=PEOPLE)
+
+
+def test_an_items_table_that_nothing_would_be_read_from_is_refused() -> None:
+    with pytest.raises(ValueError, match="name columns with `title_col` or `attribute_cols`"):
+        load_interactions(LOG, DataRecipe(title_col=""), items=FILMS)
+    assert read_log(None, DataRecipe(title_col=""))[0].titles is None
+    with pytest.raises(ValueError, match="has its own items table: leave `items` out"):
+        read_log(None, items=FILMS)

@@ -157,6 +157,31 @@ def test_text_ids_of_a_table_are_compared_as_written_unless_none_is_found() -> N
     assert data.titles is not None and list(data.titles) == ["A", "B", ""]
 
 
+@pytest.mark.parametrize(
+    ("log_ids", "table_ids", "titles"),
+    [
+        (["12", "13", "x", "y"], ["12.0", "13.0", "x"], ["A", "B", "C", ""]),
+        (["12.0", "13.0", "x", "y"], ["12", "13", "x"], ["A", "B", "C", ""]),
+        (["12", "13", "x"], ["12", "12.0", "13.0"], ["A", "", ""]),
+    ],
+    ids=["floats in the table", "floats in the log", "two versions of one number"],
+)
+def test_one_text_id_that_is_found_does_not_hide_numbers_in_another_spelling(
+    log_ids: list[str], table_ids: list[str], titles: list[str]
+) -> None:
+    items = pd.DataFrame({"item_id": table_ids, "title": ["A", "B", "C"]})
+    users = items.rename(columns={"item_id": "user_id"})
+    pairs = [(user, item) for user in log_ids for item in log_ids]
+    log = pd.DataFrame(pairs, columns=["user_id", "item_id"]).assign(timestamp=range(len(pairs)))
+    recipe = DataRecipe(tag_cols=("title",))
+    data, _ = load_interactions(log, recipe, items=items, users=users)
+    assert data.titles is not None and data.user_tags is not None
+    assert dict(zip(data.item_ids, data.titles, strict=True)) == dict(
+        zip(log_ids, titles, strict=True)
+    )
+    assert [" ".join(tags) for tags in data.user_tags] == titles
+
+
 def test_a_csv_of_pandas_after_an_empty_cell_is_read_as_before(tmp_path: Path) -> None:
     """The way it happens: a column with a hole, the row dropped, the table saved."""
     with open(tmp_path / "export.csv", "w", newline="") as file:

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attnrec.runtime.side_inputs import Said
-from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
+from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
 from attnrec.train.data.batches import Batch
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
@@ -27,6 +28,7 @@ from attnrec.train.layers.losses import pair_cross_entropy
 from attnrec.train.models.neumf import NeuMF, NeuMFConfig
 from attnrec.train.models.pair_model import PairConfig, PairModel
 from attnrec.train.models.user_item_attention import UserItemAttention
+from attnrec.train.runs.train import train_log
 
 NAMES = ("user-item-attention", "neumf")
 TAGS = [(), ("gold",), ("chess", "gold"), ("opera",)]
@@ -338,3 +340,37 @@ def test_a_resumed_training_and_a_final_one_come_out_bit_for_bit(
     ]
     assert weights(finals[0]) == weights(finals[1]) != weights(whole)
     assert Run.load(finals[0].directory).split.final
+
+
+# --- ids that no file can hold
+
+
+def log_of_users(*users: object) -> pd.DataFrame:
+    rows = [(user, item, item) for user in users for item in range(6)]
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+
+
+@pytest.mark.parametrize("users", [(-1, 2, 3), ("-1.0", "2.0", "3.0")])
+def test_a_user_who_stands_for_nobody_is_refused_before_the_training(
+    users: tuple[object, ...], tmp_path: Path
+) -> None:
+    config, log = TrainConfig("neumf", {"hidden_dim": 8}, epochs=2), log_of_users(*users)
+    for training in (train, partial(tune, minutes=0.1)):
+        with pytest.raises(ValueError, match="there is a user -1, which stands for nobody"):
+            training(log, config, out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_such_a_user_is_nobody_to_a_model_that_asks_for_none(tmp_path: Path) -> None:
+    run = train(log_of_users(-1, 2, 3), TrainConfig("popularity"), out=tmp_path / "run")
+    assert run.split.interactions.user_ids.tolist() == [-1, 2, 3]
+
+
+def test_a_log_made_by_hand_with_an_id_twice_is_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    log, report = load_interactions(log_of_users(1, 2, 3))
+    twice = replace(log, item_ids=log.item_ids // 2)
+    with pytest.raises(ValueError, match="holds the item id 0 twice"):
+        train_log(twice, report, DataRecipe(), TrainConfig("popularity"), out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -140,6 +141,20 @@ def test_what_attnrec_and_desktops_leave_in_a_run_does_not_stop_the_next_one(
         check_target(tmp_path / "run")
 
 
+@pytest.mark.parametrize("name", ["config.json", "data.json", "model.onnx", "report.html"])
+def test_a_folder_with_names_of_a_run_that_is_none_is_not_replaced(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "config.json").mkdir()  # a folder, whatever it is called
+    with pytest.raises(RunError, match=r"holds 'config\.json', .* would be lost"):
+        check_target(tmp_path)
+    (tmp_path / "config.json").rmdir()
+    check_target(tmp_path)
+    (tmp_path / name).write_text('{"port": 8080}')
+    with pytest.raises(RunError, match=f"holds '{name}', .* would be lost"):
+        check_target(tmp_path)
+
+
 def test_what_looks_like_a_leftover_but_is_none_of_ours_stays(tmp_path: Path) -> None:
     theirs = [
         ".0123abcd.run", ".0123abcd.old.run", ".run.0123abcd.attnrec", ".run.0123abcd.attnrec/new",
@@ -168,12 +183,25 @@ def test_what_another_process_is_writing_stays_until_it_is_killed(tmp_path: Path
 
 def test_a_run_that_was_moved_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("earlier")
+    (tmp_path / "run" / "config.json").write_text('{"attnrec": "earlier"}')
     process = started(tmp_path / "run", moved=True)
     process.join()
     assert not (tmp_path / "run").exists()
     check_target(tmp_path / "run")
-    assert (tmp_path / "run" / "config.json").read_text() == "earlier"
+    assert (tmp_path / "run" / "config.json").read_text() == '{"attnrec": "earlier"}'
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_that_a_killed_process_had_half_removed_comes_back(tmp_path: Path) -> None:
+    run, work = tmp_path / "run", tmp_path / ".run.0123abcd.attnrec"
+    for folder in (run, work / "new", work / "old"):
+        folder.mkdir(parents=True)
+    (run / "weights.safetensors").write_text("not removed yet")
+    (work / "old" / "config.json").write_text('{"attnrec": "earlier"}')
+    for name in ("lock", "removing"):
+        (work / name).touch()
+    check_target(run)
+    assert [path.name for path in run.iterdir()] == ["config.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -193,3 +221,32 @@ def test_a_run_that_was_half_removed_by_a_killed_process_comes_back_whole(tmp_pa
     tidy_after_kill(target)
     assert sorted(path.name for path in target.iterdir()) == ["a", "b"]
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="run as root to be two users"
+)
+@pytest.mark.parametrize("closed", ["directory", "lock"])
+def test_what_a_killed_process_of_another_user_left_stays_and_stops_nobody(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
+        folder = Path(name)
+        folder.chmod(0o1777)
+        work = folder / ".run.0123abcd.attnrec"
+        (work / "new").mkdir(parents=True)
+        (work / "lock").touch(0o600)
+        work.chmod(0o700 if closed == "directory" else 0o755)
+        process = multiprocessing.get_context("fork").Process(
+            target=checked_by_another_user, args=(folder / "run",)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        assert (work / "new").is_dir() and (work / "lock").is_file()
+
+
+def checked_by_another_user(target: Path) -> None:
+    os.setuid(65534)
+    check_target(target)
+    with replace_directory(target) as fresh:
+        (fresh / "config.json").write_text("new")
+    assert (target / "config.json").read_text() == "new"

@@ -1,18 +1,25 @@
 """The raw ids that go into a file: their type, and what no file can hold."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.split import Catalogue
+from attnrec.train.data.split import Catalogue, Split
 from attnrec.train.data.users import Users
 
 
 def id_type_of(catalogue: Catalogue) -> names.IdType:
     """Type of the item ids in the file."""
     return "int64" if catalogue.item_ids.dtype == np.int64 else "string"
+
+
+def check_ids(split: Split, inputs: Sequence[str]) -> None:
+    """`ValueError` for ids that the file of a model with these inputs could not hold."""
+    check_catalogue(split.catalogue)
+    if inputs:
+        check_users(split.users)
 
 
 def check_catalogue(catalogue: Catalogue) -> None:
