@@ -48,7 +48,7 @@ class TuningProgress(Protocol):
 def study_module() -> ModuleType:
     """Imported only for a search: it takes a while, and optuna is an extra."""
 
-    return tuning_study
+    return study
 
 
 class _Stopped(Exception):

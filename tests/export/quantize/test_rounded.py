@@ -395,9 +395,7 @@ def test_every_profile_refuses_the_same_calls(
 def test_a_price_above_the_limit_writes_nothing_and_keeps_the_older_file(
     runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        item_vectors, "codes_of", lambda bits: (-2, 2)
-    )  # five levels instead of 255
+    monkeypatch.setattr(item_vectors, "codes_of", lambda bits: (-2, 2))  # 5 levels
     target = tmp_path / "model.onnx"
     target.write_bytes(b"an older file")
     with pytest.raises(
