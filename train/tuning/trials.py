@@ -47,6 +47,7 @@ class TuningProgress(Protocol):
 
 def study_module() -> ModuleType:
     """Imported only for a search: it takes a while, and optuna is an extra."""
+    from attnrec.train.tuning import study
 
     return study
 
