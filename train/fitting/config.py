@@ -164,3 +164,16 @@ def check_quantize_aware(profile: str) -> None:
         raise ValueError(
             f"training for {profile!r} is not known; there is: {', '.join(QUANTIZE_AWARE)}"
         )
+
+
+def value_text(value: object) -> str:
+    """A value as it would be given on the command line."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={value_text(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, tuple | list):
+        return ",".join(map(value_text, value)) or "none"
+    return str(value)

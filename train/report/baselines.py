@@ -10,11 +10,10 @@ from typing import Any
 from attnrec.runtime.errors import AttnrecError, DataError
 from attnrec.train.evaluation.metrics import Ranking, bootstrap_intervals, metrics_of
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
-from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.models import FAMILY, MODELS
 from attnrec.train.models.base import CountModel
 from attnrec.train.models.counting import fit_by_counting
-from attnrec.train.report.settings import value_text
 
 logger = logging.getLogger(__name__)
 

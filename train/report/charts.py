@@ -1,24 +1,71 @@
 """The pictures of a run report."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attnrec.train.report.svg import INK, LINE, OTHER, OWN, SOFT, page_style, to_svg
-
 _WIDTH = 5.0  # inches, that is 360 units of SVG: text is legible on a phone
+INK, SOFT, LINE, OWN, OTHER = "#1b1f24", "#57606a", "#d0d7de", "#0b5cad", "#c2700c"
+_STYLE = {
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.8,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": SOFT,
+    "ytick.labelcolor": SOFT,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "svg.hashsalt": "attnrec",  # the same run gives the same page
+}
 
 Model = Mapping[str, Any]
 
 
-def models_chart(own_name: str, own: Model, others: Sequence[Model]) -> str:
+class Chart(NamedTuple):
+    """A picture inside the page."""
+
+    source: str
+    """A data: URL of an SVG."""
+    description: str
+    """What it says, for those who do not see it."""
+
+
+def page_style() -> AbstractContextManager[None]:
+    """The settings of matplotlib to draw with."""
+    settings: dict[Any, Any] = _STYLE
+    return matplotlib.rc_context(settings)
+
+
+def chart(figure: Figure, description: str) -> Chart:
+    """The figure as it goes into the page."""
+    drawn = io.BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(drawn, format="svg", metadata=nothing)
+    encoded = base64.b64encode(drawn.getvalue()).decode()
+    return Chart(f"data:image/svg+xml;base64,{encoded}", description)
+
+
+def models_chart(own_name: str, own: Model, others: Sequence[Model]) -> Chart:
     """NDCG@10 of the run and of the traditional models as bars with intervals, best first."""
     rows = [(own_name, own, OWN), *((model["model"], model, OTHER) for model in others)]
     rows.sort(key=lambda row: -row[1]["ndcg@10"])
-    with page_style("models"):
+    with page_style():
         figure = Figure(figsize=(_WIDTH, 0.7 + 0.36 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for place, (_, model, colour) in enumerate(rows):
@@ -29,15 +76,15 @@ def models_chart(own_name: str, own: Model, others: Sequence[Model]) -> str:
                 label.set_color(OWN)
                 label.set_fontweight("bold")
         figures = ", ".join(f"{name} {model['ndcg@10']:.4f}" for name, model, _ in rows)
-        return to_svg(figure, f"Bars of validation NDCG@10, best first: {figures}")
+        return chart(figure, f"Bars of validation NDCG@10, best first: {figures}")
 
 
-def slices_chart(own_name: str, own: Model, other: Model | None) -> str:
+def slices_chart(own_name: str, own: Model, other: Model | None) -> Chart:
     """NDCG@10 in every slice, of the run and of the best traditional model."""
     names = list(own["slices"])
     shown = [(own_name, own, OWN)] + ([] if other is None else [(other["model"], other, OTHER)])
     height = 0.74 / len(shown)
-    with page_style("slices"):
+    with page_style():
         figure = Figure(figsize=(_WIDTH, 1.0 + 0.46 * len(names)), layout="constrained")
         axes = figure.subplots()
         for number, (label, model, colour) in enumerate(shown):
@@ -47,26 +94,26 @@ def slices_chart(own_name: str, own: Model, other: Model | None) -> str:
             bar.set_label(label)
         _finish(axes, [slice_label(name) for name in names])
         figure.legend(loc="outside upper left", ncols=2, handlelength=1)
-        return to_svg(figure, "Bars of validation NDCG@10 by slice; the table has the figures")
+        return chart(figure, "Bars of validation NDCG@10 by slice; the table has the figures")
 
 
-def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> str:
+def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> Chart:
     """Training loss over the epochs."""
     number, loss = [e["epoch"] for e in epochs], [e["loss"] for e in epochs]
-    with page_style("loss"):
+    with page_style():
         figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
         axes = figure.subplots()
         axes.plot(number, loss, color=INK, marker="o", markersize=3.5)
         _over_epochs(axes)
         axes.set_ylabel("training loss")
-        return to_svg(figure, f"Training loss: {loss[0]:.3f} at first, {loss[-1]:.3f} at the end")
+        return chart(figure, f"Training loss: {loss[0]:.3f} at first, {loss[-1]:.3f} at the end")
 
 
-def quality_chart(epochs: Sequence[Mapping[str, Any]], best_epoch: int) -> str:
+def quality_chart(epochs: Sequence[Mapping[str, Any]], best_epoch: int) -> Chart:
     """Validation NDCG@10 over the epochs, and the gap to answers that were trained on."""
     number, valid = [e["epoch"] for e in epochs], [e["valid"]["ndcg@10"] for e in epochs]
     seen = [e["seen_ndcg"] for e in epochs if e.get("seen_ndcg") is not None]
-    with page_style("quality"):
+    with page_style():
         figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
         axes = figure.subplots()
         axes.axvline(best_epoch, color=LINE, zorder=0)
@@ -79,7 +126,7 @@ def quality_chart(epochs: Sequence[Mapping[str, Any]], best_epoch: int) -> str:
         axes.set_ylabel("NDCG@10")
         figure.legend(loc="outside upper left", ncols=2, handlelength=1.6)
         best = valid[best_epoch - 1]
-        return to_svg(figure, f"Validation NDCG@10 by epoch: best {best:.4f}, epoch {best_epoch}")
+        return chart(figure, f"Validation NDCG@10 by epoch: best {best:.4f}, epoch {best_epoch}")
 
 
 def slice_label(name: str) -> str:

@@ -1,55 +1,99 @@
 """The run report as one HTML page without scripts, made from what a run stores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from attnrec.runtime.version import __version__
+from attnrec.train.data.baskets import basket_note
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.models import FAMILY
 from attnrec.train.models.base import HistoryConfig
+from attnrec.train.report import charts, tuning_charts
 from attnrec.train.report.baselines import best_of
-from attnrec.train.report.elements import Markup, lines, tag
-from attnrec.train.report.numbers import difference, interval, seconds
-from attnrec.train.report.people import examples_section
-from attnrec.train.report.recipe_tables import recipe_section
-from attnrec.train.report.results import (
-    curves_section,
-    models_section,
-    slices_section,
+from attnrec.train.report.settings import Setting, settings_of
+from attnrec.train.report.trials import changes, ended, ranked
+from attnrec.train.report.verdicts import (
+    difference,
+    duration,
+    ends,
+    gap,
+    interval,
+    overfitting,
+    quality_caption,
+    search_verdict,
+    signed,
+    verdict,
 )
-from attnrec.train.report.sources import log_section
-from attnrec.train.report.tuning import tuning_section
 
-_STYLE = Path(__file__).with_name("page.css")
+_HERE = Path(__file__).parent
+_DROPPED = {
+    "dropped_event_type": "other event types",
+    "dropped_rating": "low ratings",
+    "dropped_repeated": "later events of a user with the same item",
+    "dropped_rare_items": "items with too few events",
+    "dropped_short_users": "users with too few events",
+}
+_MOST_TRIALS = 12
+
+Figures = Mapping[str, Any]
 
 
 def run_report(
     config: TrainConfig,
     model_config: HistoryConfig,
     recipe: DataRecipe,
-    data: Mapping[str, Any],
-    metrics: Mapping[str, Any],
+    data: Figures,
+    metrics: Figures,
 ) -> str:
     """The page; metrics: those of the run, with the "report" that `report_figures` made."""
-    name = model_name(config)
-    is_final = "of" in metrics
-    told = metrics["report"]
+    report, name = metrics["report"], model_name(config)
     epochs = metrics.get("held_out_epochs", metrics["epochs"])
-    body = lines(
-        tag("header", tag("h1", name, " on ", data["source"]), _scope(metrics, is_final=is_final)),
-        _tiles(told, metrics, epochs),
-        models_section(name, told, metrics),
-        *([tuning_section(metrics["tuning"])] if "tuning" in metrics else []),
-        curves_section(epochs, metrics),
-        slices_section(name, told),
-        examples_section(told["examples"], config),
-        log_section(data, config, metrics, n_items=model_config.n_items),
-        recipe_section(config, model_config, recipe, metrics.get("recipe", {})),
-        _footer(),
+    own, best = report["run"], best_of(report["traditional"])
+    fitted = [model for model in report["traditional"] if "reason" not in model]
+    reasons = metrics.get("recipe", {})
+    page: str = _template().render(
+        version=__version__,
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        name=name,
+        config=config,
+        seed=config.seed,
+        data=data,
+        metrics=metrics,
+        report=report,
+        is_final="of" in metrics,
+        unit="session" if metrics["split"] == "last-session" else "event",
+        tiles=_tiles(report, metrics, epochs),
+        own=own,
+        best=best,
+        ranked=sorted([own, *fitted], key=lambda model: -model["ndcg@10"]),
+        verdict=verdict(name, report),
+        basket_note=basket_note(metrics),
+        tuning=_tuning(metrics.get("tuning")),
+        epochs=epochs,
+        overfitting=overfitting(epochs, metrics["best_epoch"]) if epochs else None,
+        quality_caption=quality_caption(epochs, metrics["best_epoch"]) if epochs else None,
+        charts={
+            "models": charts.models_chart(name, own, fitted),
+            "slices": charts.slices_chart(name, own, best),
+            "quality": charts.quality_chart(epochs, metrics["best_epoch"]) if epochs else None,
+            "loss": charts.loss_chart(epochs) if epochs else None,
+            **tuning_charts.search_charts(metrics.get("tuning")),
+        },
+        facts=_facts(data, metrics, n_items=model_config.n_items),
+        dropped=[(reason, data[key]) for key, reason in _DROPPED.items() if data[key]],
+        # The settings given for the model are among those of the model.
+        recipes=[
+            _settings("Training.", settings_of(config, reasons, without=("settings",))),
+            _settings(f"Model {config.model}.", settings_of(model_config, reasons)),
+            _settings("How the log was read.", settings_of(recipe, reasons)),
+        ],
     )
-    return _document(f"{name} on {data['source']}", body)
+    return page
 
 
 def model_name(config: TrainConfig) -> str:
@@ -58,80 +102,88 @@ def model_name(config: TrainConfig) -> str:
     return next((name for name, member in FAMILY.items() if member == trained), config.model)
 
 
-def _document(title: str, body: Markup) -> str:
-    head = lines(
-        Markup('<meta charset="utf-8">'),
-        Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup('<meta name="color-scheme" content="light dark">'),
-        tag("title", title),
-        Markup(f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>"),
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    html = tag("html", lines(tag("head", head), tag("body", body)), lang="en")
-    return f"<!doctype html>\n{html}\n"
-
-
-def _scope(metrics: Mapping[str, Any], *, is_final: bool) -> Markup:
-    """What the figures of the page are measured on, and what they are not."""
-    # Not in the metrics of the first versions, which knew one split.
-    unit = "session" if metrics.get("split") == "last-session" else "event"
-    # A final run has trained on all events; what is shown is of the run before.
-    unseen = f"{'That' if is_final else 'This'} training never looked at the test {unit}"
-    rest = Markup(
-        f"All figures are of validation: {metrics['valid']['n_users']:,} people, asked for their "
-        f"second last {unit}, ranked in the whole catalogue, ties against the model. {unseen}: "
-        "<code>attnrec-export</code> and <code>attnrec-evaluate</code> give the test figures, of "
-        "the file that is shipped."
-    )
-    if not is_final:
-        return tag("p", rest, class_="soft")
-    test = metrics.get("test")
-    tested = (
-        f" Its exported file reached NDCG@10 {test['ndcg@10']:.4f} on the test events."
-        if test
-        else ""
-    )
-    final = (
-        "This is a final run: it has trained on every event, so nothing is held out to measure "
-        f"it with. What follows was measured on the run before, with the same recipe.{tested}"
-    )
-    return lines(tag("p", final, class_="note"), tag("p", rest, class_="soft"))
+    environment.filters |= {
+        "duration": duration,
+        "ends": ends,
+        "figure": lambda value: "" if value is None else f"{value:.4f}",
+        "gap": lambda epoch: "" if gap(epoch) is None else signed(gap(epoch) or 0.0),
+        "interval": interval,
+        "signed": signed,
+        "slice_label": charts.slice_label,
+    }
+    return environment.get_template("page.html")
 
 
 def _tiles(
-    told: Mapping[str, Any], metrics: Mapping[str, Any], epochs: list[Mapping[str, Any]]
-) -> Markup:
-    own, best = told["run"], best_of(told["traditional"])
+    report: Figures, metrics: Figures, epochs: Sequence[Figures]
+) -> list[tuple[str, str, str]]:
+    """What a reader looks at first: label, figure, and what it means."""
+    own, best = report["run"], best_of(report["traditional"])
     tiles = [
         ("NDCG@10", f"{own['ndcg@10']:.4f}", interval(own, "ndcg@10")),
         ("HitRate@10", f"{own['hit_rate@10']:.4f}", interval(own, "hit_rate@10")),
     ]
     if best is not None:
-        lead, ends = difference(best, turned=True)
-        tiles.append((f"against {best['model']}, the best traditional model", lead, ends))
-    took = told["seconds"]["run"]
+        tiles.append((f"against {best['model']}, the best traditional model", *difference(best)))
+    took = report["seconds"]["run"]
     if metrics["best_epoch"] is not None:
-        tiles.append(
-            (
-                "best epoch",
-                f"{metrics['best_epoch']} of {len(epochs)}",
-                f"trained in {seconds(took)}",
-            )
-        )
+        of_all = f"{metrics['best_epoch']} of {len(epochs)}"
+        tiles.append(("best epoch", of_all, f"trained in {duration(took)}"))
     elif took is not None:
-        tiles.append(("fitted in", seconds(took), "no epochs: it counts"))
-    return tag(
-        "div",
-        *(
-            tag("p", tag("span", what), tag("strong", value), tag("span", more))
-            for what, value, more in tiles
-        ),
-        class_="tiles",
-    )
+        tiles.append(("fitted in", duration(took), "no epochs: it counts"))
+    return tiles
 
 
-def _footer() -> Markup:
-    return tag(
-        "footer",
-        f"attnrec {__version__}. The same figures are in metrics.json. This page shows what a few "
-        "people took, without their ids: pass it on with that in mind.",
-    )
+def _tuning(search: Figures | None) -> dict[str, Any] | None:
+    """What the page shows of a search."""
+    if search is None:
+        return None
+    trials = ranked(search["trials"])
+    shown = [
+        {
+            **trial,
+            "ended": ended(trial["outcome"], len(trial["curve"])),
+            "changes": {
+                name: value_text(value)
+                for name, value in changes(trial["values"], search["recipe"]).items()
+            },
+        }
+        for trial in trials[:_MOST_TRIALS]
+    ]
+    n_more = len(trials) - len(shown)
+    return {**search, "verdict": search_verdict(search), "shown": shown, "n_more": n_more}
+
+
+def _settings(caption: str, settings: Sequence[Setting]) -> tuple[str, Sequence[Setting]]:
+    all_defaults = all(setting.is_default for setting in settings)
+    return f"{caption} {'All defaults.' if all_defaults else 'Marked: not the default.'}", settings
+
+
+def _facts(data: Figures, metrics: Figures, *, n_items: int) -> list[tuple[str, str]]:
+    """The log and how it was divided."""
+    titles, described = data["n_titles"], data.get("n_described")
+    with_titles = "" if titles is None else f", {titles:,} with a title"
+    with_words = "" if described is None else f", {described:,} with attributes"
+    span = "an order, no times"
+    if data["first_time"]:
+        guess = ", guessed" if data["time_unit_guessed"] else ""
+        span = f"{data['first_time']} to {data['last_time']} (unit {data['time_unit']}{guess})"
+    return [
+        ("log", data["source"]),
+        ("rows read", f"{data['rows_read']:,}"),
+        ("events", f"{data['n_events']:,}"),
+        ("users", f"{data['n_users']:,}, {data['n_users_evaluable']:,} with 3 events or more"),
+        ("items", f"{data['n_items']:,}{with_titles}{with_words}"),
+        ("catalogue", f"{n_items:,} items with an event to train on"),
+        ("time", span),
+        ("split", metrics["protocol"]),
+        ("fingerprint", data["fingerprint"][:16]),
+    ]

@@ -8,6 +8,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from attnrec.train.fitting.config import value_text
+
 
 class Setting(NamedTuple):
     """One of them, in words."""
@@ -60,16 +62,3 @@ def field_comments(kind: type) -> dict[str, str]:
                 ):
                     comments[name] = " ".join(words.split())
     return comments
-
-
-def value_text(value: object) -> str:
-    """A value as it would be given on the command line."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={value_text(entry)}" for name, entry in value.items()) or "none"
-    if isinstance(value, tuple | list):
-        return ",".join(map(value_text, value)) or "none"
-    return str(value)

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from attnrec.train.report.settings import value_text
-from attnrec.train.report.svg import INK, OTHER, OWN, SOFT, page_style, to_svg
+from attnrec.train.fitting.config import value_text
+from attnrec.train.report.charts import INK, OTHER, OWN, SOFT, Chart, chart, page_style
 
 _WIDTH = 5.0  # inches, as in `charts`
 _SMALL_WIDTH = 2.9
@@ -19,13 +19,25 @@ _DASHED = (0, (4, 3))
 Told = Mapping[str, Any]
 
 
-def progress_chart(told: Told) -> str:
+def search_charts(search: Told | None) -> dict[str, Any]:
+    """By their places in the page; none without a search, or where it had one trial."""
+    if search is None or len(search["trials"]) == 1:
+        return {}
+    importance = search["importance"]
+    return {
+        "search": progress_chart(search),
+        "importance": importance_chart(importance) if importance else None,
+        "settings": setting_charts(search),
+    }
+
+
+def progress_chart(told: Told) -> Chart:
     """Each finished trial, and the best so far, over the minutes."""
     finished = [trial for trial in told["trials"] if _counts(trial)]
     minutes = [trial["after"] / 60 for trial in finished]
     ndcg = [trial["ndcg@10"] for trial in finished]
     best = [max(ndcg[: n + 1]) for n in range(len(ndcg))]
-    with page_style("search"):
+    with page_style():
         figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
         axes = figure.subplots()
         axes.axhline(ndcg[0], color=SOFT, linewidth=0.9, linestyle=_DASHED)
@@ -39,15 +51,15 @@ def progress_chart(told: Told) -> str:
         axes.set_ylabel("validation NDCG@10")
         axes.grid(axis="y")
         figure.legend(loc="outside upper left", ncols=2, handlelength=1.6)
-        return to_svg(
+        return chart(
             figure, f"Best validation NDCG@10 so far: {ndcg[0]:.4f} by the recipe, {best[-1]:.4f}"
         )
 
 
-def importance_chart(importance: Mapping[str, float]) -> str:
+def importance_chart(importance: Mapping[str, float]) -> Chart:
     """Settings as bars, most important first."""
     names = list(importance)[:_MOST_BARS]
-    with page_style("importance"):
+    with page_style():
         figure = Figure(figsize=(_WIDTH, 0.8 + 0.26 * len(names)), layout="constrained")
         axes = figure.subplots()
         axes.barh(range(len(names)), [importance[name] for name in names], 0.62, color=OWN)
@@ -60,10 +72,10 @@ def importance_chart(importance: Mapping[str, float]) -> str:
         axes.grid(axis="x")
         axes.spines["left"].set_color(SOFT)
         shares = ", ".join(f"{name} {importance[name]:.0%}" for name in names)
-        return to_svg(figure, f"Bars of what mattered: {shares}")
+        return chart(figure, f"Bars of what mattered: {shares}")
 
 
-def setting_charts(told: Told) -> list[str]:
+def setting_charts(told: Told) -> list[Chart]:
     """NDCG@10 by the value of each setting that mattered most; none where too little was tried."""
     trials = [trial for trial in told["trials"] if trial["expected"] is not None]
     names = [name for name in told["importance"] or told["space"] if _is_varied(name, trials)]
@@ -80,8 +92,8 @@ def _is_varied(name: str, trials: Sequence[Told]) -> bool:
     return len({trial["values"][name] for trial in trials}) > 1
 
 
-def _setting_chart(name: str, told: Told, trials: Sequence[Told]) -> str:
-    with page_style(f"setting {name}"):
+def _setting_chart(name: str, told: Told, trials: Sequence[Told]) -> Chart:
+    with page_style():
         figure = Figure(figsize=(_SMALL_WIDTH, 2.0), layout="constrained")
         axes = figure.subplots()
         place = _place_values(axes, told["space"][name], told["recipe"][name])
@@ -100,7 +112,7 @@ def _setting_chart(name: str, told: Told, trials: Sequence[Told]) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(name, fontsize=9.5, loc="left", color=INK, parse_math=False)
         axes.grid(axis="y")
-        return to_svg(figure, f"NDCG@10 of each trial by its {name}")
+        return chart(figure, f"NDCG@10 of each trial by its {name}")
 
 
 def _place_values(axes: Axes, wanted: Sequence[Any], recipe: Any) -> Callable[[Any], float]:

@@ -12,11 +12,10 @@ import torch
 from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import metrics_of
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
-from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import RecommenderModel
-from attnrec.train.report.settings import value_text
 from attnrec.train.runs.train import (
     fit_model,
     held_out_metrics,

@@ -1,0 +1,120 @@
+"""What the figures of a run mean, in sentences, and figures as text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attnrec.train.report.baselines import best_of
+
+_GAP = "\N{NO-BREAK SPACE}"
+
+Figures = Mapping[str, Any]
+
+
+def verdict(name: str, report: Figures) -> str:
+    """Whether the run is better than what is simpler."""
+    best = best_of(report["traditional"])
+    if best is None:
+        return "No traditional model could be fitted on this log, so there is nothing to beat."
+    low, high = best["ndcg@10_to_run_interval"]
+    apart, reach = difference(best)
+    against = f"{best['model']}, the best of the traditional models"
+    if high < 0:
+        return f"{name} is ahead of {against}, by {apart} NDCG@10 (95 % interval {reach})."
+    if low > 0:
+        return (
+            f"{name} is behind {against}: {apart} NDCG@10 (95 % interval {reach}). "
+            "Ship that one, or look for other settings."
+        )
+    return (
+        f"{name} and {against}, cannot be told apart on these users: {apart} NDCG@10 (95 % "
+        f"interval {reach})."
+    )
+
+
+def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
+    """What the learning curve says."""
+    best, last = epochs[best_epoch - 1], epochs[-1]
+    kept = f"The weights of epoch {best_epoch} were kept, the best by validation NDCG@10. "
+    if best is last:
+        return kept + "It was the last one: more epochs (--epochs) may help."
+    first_gap, last_gap = gap(best), gap(last)
+    if first_gap is None or last_gap is None:
+        return kept + "Later epochs brought nothing better."
+    grew = f"the gap to answers it was trained on went from {first_gap:.4f} to {last_gap:.4f}"
+    fell_to, (low, _) = last["valid"]["ndcg@10"], best["valid"]["ndcg@10_interval"]
+    if fell_to < low and last_gap > first_gap:
+        return kept + (
+            f"Up to the end {grew} and validation fell to {fell_to:.4f}, out of the interval of "
+            "the best epoch: the model was overfitting."
+        )
+    return kept + f"Later epochs brought nothing better; up to the end {grew}."
+
+
+def quality_caption(epochs: Sequence[Figures], best_epoch: int) -> str:
+    """What the two lines of the learning curve are."""
+    best = epochs[best_epoch - 1]
+    apart = gap(best)
+    if apart is None:
+        return "Validation NDCG@10 of each epoch; the line marks the best."
+    return (
+        "Trained on: the last training event of up to 1,000 of these users, asked with the "
+        f"history before it. At the best epoch it is {best['seen_ndcg']:.4f}, {signed(apart)} to "
+        "validation. A gap that grows while validation falls is overfitting."
+    )
+
+
+def search_verdict(search: Figures) -> str:
+    """What a search for settings has brought."""
+    n_trials, took = len(search["trials"]), duration(search["seconds"])
+    if search["trials"][0]["outcome"] == "cut short":
+        return (
+            f"{took} did not suffice for the recipe itself: it was ended early, and nothing else "
+            "was tried. Give more minutes."
+        )
+    if n_trials == 1:
+        return f"{took} sufficed for the recipe alone. Give more minutes."
+    if search["best"] == 0:
+        return f"In {n_trials} trials, {took}, nothing was better than the recipe, which is kept."
+    return (
+        f"Trial {search['best']} of {n_trials}, in {took}, is kept: {signed(search['gain'])} "
+        f"NDCG@10 to the recipe (paired 95 % interval {ends(search['gain_interval'])})."
+    )
+
+
+def gap(epoch: Figures) -> float | None:
+    """NDCG@10 on events that were trained on less that of validation; None where not measured."""
+    seen = epoch.get("seen_ndcg")
+    return None if seen is None else float(seen) - float(epoch["valid"]["ndcg@10"])
+
+
+def difference(model: Figures) -> tuple[str, str]:
+    """NDCG@10 of the run less that of a traditional model, and its interval."""
+    low, high = model["ndcg@10_to_run_interval"]
+    return signed(-model["ndcg@10_to_run"]), ends((-high, -low))
+
+
+def interval(figures: Figures, name: str) -> str:
+    """The 95 % interval of a metric."""
+    low, high = figures[f"{name}_interval"]
+    return f"{low:.4f} to {high:.4f}"
+
+
+def ends(of: Sequence[float]) -> str:
+    """The ends of an interval of differences."""
+    low, high = of
+    return f"{signed(low)} to {signed(high)}"
+
+
+def signed(value: float) -> str:
+    """With a sign that has the width of a digit."""
+    rounded = round(value, 4)
+    return f"{rounded:+.4f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0000"
+
+
+def duration(seconds: float | None) -> str:
+    """A time span for people."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 9.95:
+        return f"{max(0.1, seconds):.1f}{_GAP}s"
+    return f"{seconds:.0f}{_GAP}s" if seconds < 120 else f"{seconds / 60:.1f}{_GAP}min"
