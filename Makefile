@@ -6,7 +6,7 @@ SEED ?= 0
 VENV := .venv/bin
 DEVICE := .venv-device/bin
 # New files need a new editable install: its links are made once.
-SOURCES := $(shell find train export runtime cli -name '*.py' -o -name '*.parquet' -o -name '*.html' -o -name '*.css' -o -path '*/kit/device/*' | sort)
+SOURCES := $(shell find package train export runtime cli -name '*.py' -o -name '*.parquet' -o -name '*.html' -o -name '*.css' -o -path '*/kit/device/*' | sort)
 LISTING := $(shell echo $(SOURCES) pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 help:

@@ -1,9 +1,24 @@
-"""The console scripts. A command whose extra is not installed says how to install it."""
+"""The console scripts. A command whose extra is not installed says how to install it.
+
+`attnrec COMMAND` is `attnrec-COMMAND`: what is typed decides which modules are imported.
+"""
 
 import importlib
 import importlib.util
 import os
 import sys
+
+_COMMANDS = ("train", "export", "evaluate", "recommend", "serve", "bench")
+
+
+def attnrec() -> None:
+    """`attnrec COMMAND ...`; alone, or for a shell that completes what is typed, the overview."""
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command in _COMMANDS and "_ATTNREC_COMPLETE" not in os.environ:
+        del sys.argv[1]
+        globals()[command]()
+    else:
+        _start("overview", extra="cli", name="attnrec")
 
 
 def train() -> None:
@@ -36,7 +51,7 @@ def serve() -> None:
     _start("serve", extra="serve", needs="uvicorn")
 
 
-def _start(command: str, *, extra: str, needs: str = "typer") -> None:
+def _start(command: str, *, extra: str, needs: str = "typer", name: str = "") -> None:
     # torch's threads wait for each other in busy loops unless told before its import. Asleep they
     # cost a seventh on an idle machine; beside one busy process they are 2.3 times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -48,7 +63,7 @@ def _start(command: str, *, extra: str, needs: str = "typer") -> None:
         if (error.name or "").startswith("attnrec"):
             raise
         print(
-            f"attnrec-{command} needs {error.name}, which is not installed: "
+            f"{name or f'attnrec-{command}'} needs {error.name}, which is not installed: "
             f"pip install 'attnrec[{extra}]'",
             file=sys.stderr,
         )
