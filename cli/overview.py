@@ -1,6 +1,7 @@
 """`attnrec` alone: what there is, and what a shell completes."""
 
 import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -39,7 +40,7 @@ class _Commands(TyperGroup):
 
 def main() -> None:
     """Entry point."""
-    app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=_Commands, pretty_exceptions_enable=False)
 
     @app.callback()
     def attnrec(version: Version = False) -> None:
@@ -49,4 +50,4 @@ def main() -> None:
         """
 
     with clean_errors():
-        app(prog_name="attnrec")
+        app(args=sys.argv[1:] or ["--help"], prog_name="attnrec")
