@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from attnrec.cli.console import fail
 from attnrec.cli.file_ids import FileIds
-from attnrec.runtime import ModelFileError, Recommendations, Recommender
+from attnrec.runtime import ModelFileError, Recommendations, Recommender, SimilarItems
 from attnrec.runtime.arguments import Ids
 from attnrec.runtime.model_file.format import CALLER_INPUTS
 
@@ -94,14 +93,12 @@ def reasons_for(
 
 
 def as_dict(
-    answer: Recommendations,
+    answer: Recommendations | SimilarItems,
     reasons: list[Reasons] | None = None,
     unknown: Mapping[str, list[Any]] | None = None,
 ) -> dict[str, Any]:
     """An answer, with reasons if asked for, and the ids that are unknown if there are any."""
-    values = asdict(answer)
-    if values["titles"] is None:
-        del values["titles"]
+    values = answer.to_dict()
     if reasons is not None:
         values["why"] = reasons
     return values | {"unknown": dict(unknown)} if unknown else values

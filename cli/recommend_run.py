@@ -15,7 +15,7 @@ from attnrec.cli.console import (
 )
 from attnrec.cli.file_ids import FileIds, counts, number
 from attnrec.cli.json_lines import Reasons, answer_lines, as_dict, reasons_for, unknown_in
-from attnrec.runtime import Recommendations, Recommender
+from attnrec.runtime import Recommendations, Recommender, SimilarItems
 
 
 def recommend_and_print(
@@ -86,7 +86,7 @@ def _who(
 
 
 def _show(
-    answer: Recommendations,
+    answer: Recommendations | SimilarItems,
     reasons: list[Reasons] | None = None,
     unknown: dict[str, list[Any]] | None = None,
     *,
@@ -110,14 +110,14 @@ def _times(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _table(answer: Recommendations, reasons: list[Reasons] | None) -> Table:
+def _table(answer: Recommendations | SimilarItems, reasons: list[Reasons] | None) -> Table:
     table = Table(box=None, header_style="bold")
     table.add_column("", justify="right")
     table.add_column("item", overflow="fold")
     if answer.titles is not None:
         table.add_column("title", overflow="fold")
     table.add_column("score", justify="right")
-    for place, (item_id, score) in enumerate(answer):
+    for place, (item_id, score) in enumerate(answer.pairs()):
         title = [] if answer.titles is None else [answer.titles[place]]
         # Text, not str: an id or a title with brackets is no markup.
         cells = [Text(cell) for cell in (str(place + 1), str(item_id), *title, f"{score:.3f}")]

@@ -12,7 +12,14 @@ from attnrec.runtime.lazy import on_first_use
 from attnrec.runtime.version import __version__
 
 if TYPE_CHECKING:
-    from attnrec.runtime import AttnrecError, Explanation, ModelInfo, Recommendations, Recommender
+    from attnrec.runtime import (
+        AttnrecError,
+        Explanation,
+        ModelInfo,
+        Recommendations,
+        Recommender,
+        SimilarItems,
+    )
 else:
     __getattr__ = on_first_use(
         __name__,
@@ -23,6 +30,7 @@ else:
                 "ModelInfo",
                 "Recommendations",
                 "Recommender",
+                "SimilarItems",
             ]
         },
     )
@@ -33,5 +41,6 @@ __all__ = [
     "ModelInfo",
     "Recommendations",
     "Recommender",
+    "SimilarItems",
     "__version__",
 ]

@@ -21,7 +21,7 @@ from attnrec.runtime.lazy import on_first_use
 from attnrec.runtime.version import __version__
 
 if TYPE_CHECKING:
-    from attnrec.runtime.answers import Recommendations
+    from attnrec.runtime.answers import Recommendations, SimilarItems
     from attnrec.runtime.explain import Explanation
     from attnrec.runtime.model_file.facts import ModelInfo
     from attnrec.runtime.recommender import Recommender
@@ -31,7 +31,7 @@ else:
         {
             "explain": ["Explanation"],
             "model_file.facts": ["ModelInfo"],
-            "answers": ["Recommendations"],
+            "answers": ["Recommendations", "SimilarItems"],
             "recommender": ["Recommender"],
         },
     )
@@ -47,5 +47,6 @@ __all__ = [
     "Recommender",
     "RunError",
     "SelfTestError",
+    "SimilarItems",
     "__version__",
 ]

@@ -1,8 +1,7 @@
-"""The answer to one history."""
+"""What a `Recommender` answers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -25,9 +24,39 @@ class Recommendations:
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def __iter__(self) -> Iterator[tuple[int | str, float]]:
+    def pairs(self) -> list[tuple[int | str, float]]:
         """Pairs (item_id, score), best first."""
-        return iter(zip(self.item_ids, self.scores, strict=True))
+        return list(zip(self.item_ids, self.scores, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict, for JSON; without titles where the file holds none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItems:
+    """Items like one, most similar first."""
+
+    item_ids: list[int] | list[str]
+    """Raw ids, as in the log that the model was trained on."""
+    scores: list[float]
+    """How similar each is, highest first."""
+    titles: list[str] | None
+    """Title of each item, "" where unknown; None if the file holds no titles."""
+    kind: Literal["cosine", "next"]
+    """What the scores are: cosines of item vectors (-1 to 1), or scores of what comes next after
+    that item alone, of a model without vectors."""
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def pairs(self) -> list[tuple[int | str, float]]:
+        """Pairs (item_id, score), most similar first."""
+        return list(zip(self.item_ids, self.scores, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict, for JSON; without titles where the file holds none."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def answer_of(outputs: list[NDArray[Any]]) -> Recommendations:

@@ -25,13 +25,13 @@ Run = Callable[..., list[Any]]
 def banned_ids(
     info: ModelInfo,
     seen: IdArray,
-    exclude: Ids,
+    exclude: Ids | None,
     exclude_seen: bool | None,
 ) -> IdArray:
     """What is never to be returned after a history: of `exclude`, and of the history itself."""
     if exclude_seen is None:
         exclude_seen = not info.repeats
-    if isinstance(exclude, tuple) and not exclude:  # the default
+    if exclude is None:
         return seen if exclude_seen else seen[:0]
     banned = id_row(names.EXCLUDE, exclude, info.id_type)
     return np.concatenate([seen, banned]) if exclude_seen else banned

@@ -1,27 +1,26 @@
 """`Recommender`: one model file, loaded once, asked from any thread."""
 
 import os
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from attnrec.runtime.answers import Recommendations, answer_of
+from attnrec.runtime.answers import Recommendations, SimilarItems, answer_of
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
 from attnrec.runtime.batch import Rows, banned_ids
-from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import Explanation, Question
-from attnrec.runtime.forking import outside_of_forks, tell_after_fork
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.reading import check_onnxruntime
 from attnrec.runtime.model_file.tensors import StoredTensors
 from attnrec.runtime.origin import Origin
+from attnrec.runtime.run_graph import RunGraph
 from attnrec.runtime.selftest import check_golden
 from attnrec.runtime.side_inputs import (
     Callers,
@@ -32,7 +31,7 @@ from attnrec.runtime.side_inputs import (
     UserIds,
     check_inputs,
 )
-from attnrec.runtime.similar import SimilarItems
+from attnrec.runtime.similar import SimilarIndex
 
 
 class Recommender:
@@ -51,16 +50,10 @@ class Recommender:
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
         self._asks_who = not declared.isdisjoint(names.CALLER_INPUTS)
         check_inputs(declared, self._info)
-        self._session = session
+        self._run = RunGraph(session, self._info.n_items)
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
         self._nothing = stack([np.empty(0)], self._info.id_type, "")  # (1, 0)
-        outputs = [value.name for value in session.get_outputs()]
-        self._outputs = [name for name in outputs if name != names.ATTENTION]
-        self._origin: Origin | None = None
-        self._lost_threads = False  # of the session, in a fork
-        self._reload_lock = threading.Lock()
-        self._similar = SimilarItems()
-        tell_after_fork(self)
+        self._similar = SimilarIndex()
 
     @classmethod
     def load(
@@ -94,7 +87,7 @@ class Recommender:
             recommender = cls(session)
         except ModelFileError as error:
             raise ModelFileError(f"{origin.path}: {error}") from error
-        recommender._origin = origin
+        recommender._run.origin = origin
         return recommender
 
     @classmethod
@@ -115,14 +108,14 @@ class Recommender:
     @property
     def unavailable(self) -> tuple[int | str, ...]:
         """Items of the file that are never returned, see `load`."""
-        return () if self._origin is None else self._origin.unavailable
+        return () if self._run.origin is None else self._run.origin.unavailable
 
     def recommend(
         self,
         history: Ids,
         k: int = 10,
         *,
-        exclude: Ids = (),
+        exclude: Ids | None = None,
         candidates: Ids | None = None,
         exclude_seen: bool | None = None,
         user: int | str | None = None,
@@ -132,7 +125,8 @@ class Recommender:
     ) -> Recommendations:
         """The best `k` items after `history` (raw ids, oldest first); fewer if fewer are left.
 
-        exclude: ids never to return. candidates: return only from these. exclude_seen: leave out
+        exclude: ids never to return. candidates: return only from these. None of either: no
+        restriction. exclude_seen: leave out
         what is in the history; by default as the model was trained. user, user_tags (in place of
         what was in training), timestamps (Unix seconds of every event), request_time (now): only
         for files that declare them. Unknown ids are ignored; an empty history gets the model's
@@ -170,6 +164,30 @@ class Recommender:
         callers = Callers(self._info, said, rows.lengths).check_unit()
         return rows.answer(self._run, k, callers)
 
+    def recommend_iter(
+        self, histories: Iterable[Ids], k: int = 10, *, batch_size: int = 1024, **options: Any
+    ) -> Iterator[Recommendations]:
+        """`recommend` for histories that need not be in memory together, answered in their order.
+
+        batch_size: histories that are read and answered at once. options: of `recommend_batch`
+        that hold for every history, such as `exclude_seen`.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        waiting = iter(histories)
+        while batch := list(islice(waiting, batch_size)):
+            yield from self.recommend_batch(batch, k, **options)
+
+    def items(self) -> dict[int | str, str | None]:
+        """Every id of the catalogue with its title, "" where unknown, None if there are no titles.
+
+        Read from the file anew; not kept.
+        """
+        stored = self.stored()
+        ids: list[Any] = [*stored.item_ids()]
+        titles = stored.texts("item_titles")[1:] if "item_titles" in stored else [None] * len(ids)
+        return dict(zip(ids, titles, strict=True))
+
     def score(
         self,
         history: Ids,
@@ -188,7 +206,7 @@ class Recommender:
         if not len(asked):
             return []
         outputs = self._run(seen[None], self._nothing, asked[None], len(asked), caller)
-        score_of: dict[int | str, float] = dict(answer_of(outputs))
+        score_of: dict[int | str, float] = dict(answer_of(outputs).pairs())
         return [score_of.get(item_id, float("nan")) for item_id in asked.tolist()]
 
     def explain(
@@ -211,7 +229,7 @@ class Recommender:
         caller = self._caller(seen, user, user_tags, timestamps, request_time)
         return Question(self._info, self._run, seen, item, caller).explain()
 
-    def similar(self, item_id: int | str, k: int = 10) -> Recommendations:
+    def similar(self, item_id: int | str, k: int = 10) -> SimilarItems:
         """The `k` items most like one: by the cosine of their vectors where the model has any.
 
         Of other models what they recommend after that item alone; `ValueError` where that is
@@ -230,20 +248,20 @@ class Recommender:
 
         `ValueError` without a file, `ModelFileError` if it is another one by now.
         """
-        if self._origin is None:
+        if self._run.origin is None:
             raise ValueError(
                 "a Recommender made from a session has no file to read; use Recommender.load"
             )
-        return self._origin.stored()
+        return self._run.origin.stored()
 
     def selftest(self) -> int:
         """Reproduce the golden vectors of the file on this machine; returns how many there are.
 
         `SelfTestError` names the first that comes out differently.
         """
-        if self._origin is not None and self.unavailable:
+        if self._run.origin is not None and self.unavailable:
             # They are answers of the whole catalogue.
-            return self._of(replace(self._origin, unavailable=())).selftest()
+            return self._of(replace(self._run.origin, unavailable=())).selftest()
         return check_golden(self._golden, self._info, self._run)
 
     def _caller(
@@ -256,50 +274,10 @@ class Recommender:
         lists = Said(*(None if value is None else [value] for value in said))
         return Callers(self._info, lists, [len(history)]).check_unit().inputs([0])
 
-    def _run(
-        self,
-        history: IdArray,
-        exclude: IdArray,
-        candidates: IdArray,
-        k: int,
-        caller: dict[str, IdArray],
-        *,
-        attention: bool = False,
-    ) -> list[Any]:
-        """The outputs of the graph; attention as the last one if it is asked for."""
-        if self._lost_threads:
-            self._reload()
-        feed = {
-            names.HISTORY: history,
-            names.EXCLUDE: exclude,
-            names.CANDIDATES: candidates,
-            names.K: np.array([min(k, self._info.n_items)], dtype=np.int64),
-            **caller,
-        }
-        try:
-            wanted = [*self._outputs, names.ATTENTION] if attention else self._outputs
-            outputs: list[Any] = outside_of_forks(self._session.run, wanted, feed, current.options)
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"an item id is not valid Unicode: {error.object!r}; leave it out"
-            ) from error
-        return outputs
-
-    def after_fork(self) -> None:
-        """In a forked child: the threads of the parent and of its session are not there."""
-        self._reload_lock = threading.Lock()
-        self._lost_threads = self._origin is not None and self._origin.n_threads > 1
-
-    def _reload(self) -> None:
-        with self._reload_lock:
-            if self._lost_threads and self._origin is not None:
-                self._session = self._origin.open_after_fork()
-                self._lost_threads = False
-
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._origin is None:
+        if self._run.origin is None:
             raise TypeError("a Recommender made from a session has no file to load again")
-        return self._of, (self._origin,)
+        return self._of, (self._run.origin,)
 
     def __repr__(self) -> str:
         info = self._info

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.runtime.answers import Recommendations
+from attnrec.runtime.answers import Recommendations, SimilarItems
 from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.forking import tell_after_fork
 from attnrec.runtime.model_file.tensors import StoredTensors
@@ -17,7 +17,7 @@ _STEPS_OF_RESTS = 16  # in one step of the pairs
 _COMPARED = 100  # answers that share so many items in the same order count as one
 
 
-class SimilarItems:
+class SimilarIndex:
     """The catalogue of a file with its item vectors, (N, D), read when they are first wanted."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class SimilarItems:
 
     def find(
         self, recommend: Callable[..., Recommendations], item_id: Any, k: int
-    ) -> Recommendations:
+    ) -> SimilarItems:
         """See `Recommender.similar`; `recommend` answers for a model without item vectors."""
         vectors, ids, titles = self._vectors, self._ids or [], self._titles
         if vectors is None:
@@ -62,11 +62,11 @@ class SimilarItems:
         check_deadline()
         scores[[row, *self._unavailable]] = -np.inf
         nearest = _highest(scores, k)
-        return Recommendations(
+        return SimilarItems(
             item_ids=[ids[i] for i in nearest],
             scores=scores[nearest].tolist(),
             titles=None if titles is None else [titles[i] for i in nearest],
-            n_known=1,
+            kind="cosine",
         )
 
 
@@ -106,7 +106,7 @@ def _of_pairs(pairs: NDArray[np.uint8]) -> NDArray[np.float32]:
     return codes.reshape(*pairs.shape[:2], -1) - _ZERO_OF_PAIRS
 
 
-def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> Recommendations:
+def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> SimilarItems:
     """What is recommended after the item alone, as far as that is about the item."""
     options = {"k": max(k, _COMPARED), "exclude": [item_id], "exclude_seen": False}
     found, to_anybody = recommend([item_id], **options), recommend([], **options)
@@ -118,7 +118,7 @@ def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> R
             "anybody, so it knows no items like it; ask a model with item vectors, such as sasrec"
         )
     titles = found.titles and found.titles[:k]
-    return Recommendations(found.item_ids[:k], found.scores[:k], titles, found.n_known)
+    return SimilarItems(found.item_ids[:k], found.scores[:k], titles, kind="next")
 
 
 def _highest(scores: NDArray[np.float32], k: int) -> list[int]:

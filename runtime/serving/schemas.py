@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from attnrec.runtime.answers import Recommendations
+from attnrec.runtime.answers import Recommendations, SimilarItems
 from attnrec.runtime.model_file.format import LONGEST, IdType
 from attnrec.runtime.serving.errors import Refused, wrong_value
 
@@ -138,7 +138,7 @@ class FoundItems(Struct):
 Asked = Question[Any, Any]
 
 
-def items_of(found: Recommendations) -> list[Item]:
+def items_of(found: Recommendations | SimilarItems) -> list[Item]:
     """Items of an answer of the runtime."""
     titles: Sequence[str | UnsetType] = found.titles or [UNSET] * len(found)
     return list(map(Item, found.item_ids, found.scores, titles))

@@ -203,5 +203,5 @@ def test_an_exported_file_scores_by_the_formula(shape: dict[str, Any], tmp_path:
         gaps = Gaps(run.model, known or [-1], NOW + 10_000)
         state = plain_states(run.model, rows or [0], gaps)[-1]
         expected = dict(zip(ids, (plain_table(run.model)[1:] @ state).tolist(), strict=True))
-        assert dict(answer) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert dict(answer.pairs()) == pytest.approx(expected, rel=1e-4, abs=1e-4)
         assert all(one >= other for one, other in pairwise(answer.scores))

@@ -91,10 +91,10 @@ def assert_follows(
     assert len(answer) == len(answer.scores) == len(best)
     assert set(answer.item_ids) <= set(allowed)
     assert len(set(answer.item_ids)) == len(answer)
-    for (item_id, score), wanted in zip(answer, best, strict=True):
+    for (item_id, score), wanted in zip(answer.pairs(), best, strict=True):
         assert abs(score - score_of[item_id]) <= tolerance
         assert abs(score_of[item_id] - score_of[wanted]) <= 2 * tolerance
-    places = [(-score, row_of[item_id]) for item_id, score in answer]
+    places = [(-score, row_of[item_id]) for item_id, score in answer.pairs()]
     assert places == sorted(places), "best first, equal scores in the order of the catalogue"
     assert answer.n_known == len(known_ids(call.history, expected))
     assert (answer.titles is None) == (expected["titles"] is None)

@@ -19,7 +19,7 @@ def assert_answers_like_torch(
     tolerance = max(rounding, score_tolerance(max(map(abs, score_of.values()))))
     assert answer.n_known == call["n_known"]
     assert len(answer) == len(call["item_ids"]) == len(set(answer.item_ids))
-    for (item_id, score), wanted in zip(answer, call["item_ids"], strict=True):
+    for (item_id, score), wanted in zip(answer.pairs(), call["item_ids"], strict=True):
         assert abs(score - score_of[item_id]) <= tolerance
         assert abs(score_of[item_id] - score_of[wanted]) <= 2 * tolerance
 

@@ -257,7 +257,7 @@ def test_a_fork_waits_for_answers_under_way_and_lets_the_next_ones_wait(
 import threading, time
 recommender = Recommender.load(sys.argv[1])
 before = repr(recommender.recommend(["NA"]))
-session, begun, n_inside = recommender._session, threading.Event(), 0
+session, begun, n_inside = recommender._run.session, threading.Event(), 0
 
 class Slow:
     def run(self, *arguments):
@@ -269,7 +269,7 @@ class Slow:
         n_inside -= 1
         return found
 
-recommender._session = Slow()
+recommender._run.session = Slow()
 ended, said = False, []
 
 def answer():
@@ -283,7 +283,7 @@ assert begun.wait(30)
 
 def ask():
     assert n_inside == 0
-    recommender._session = session
+    recommender._run.session = session
     return recommender.recommend(["NA"])
 
 for _ in range(3):

@@ -1,7 +1,9 @@
 """What `Recommender` makes of ordinary arguments, with one file of each id type and policy."""
 
+import json
 import math
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -163,10 +165,47 @@ def test_answers_are_plain_python_values_that_json_can_write(
     assert type(text.n_known) is int
 
 
-def test_an_answer_is_a_sequence_of_pairs(strings: Recommender) -> None:
+def test_an_answer_has_pairs_and_does_not_unpack_into_two_of_them(strings: Recommender) -> None:
     answer = strings.recommend(["NA"], k=2)
-    assert list(answer) == list(zip(answer.item_ids, answer.scores, strict=True))
+    assert answer.pairs() == list(zip(answer.item_ids, answer.scores, strict=True))
     assert len(answer) == 2
+    with pytest.raises(TypeError):
+        _ids, _scores = answer  # type: ignore[misc]
+
+
+def test_an_answer_is_a_dict_for_json(strings: Recommender, numbers: Recommender) -> None:
+    assert list(strings.recommend(["NA"]).to_dict()) == ["item_ids", "scores", "titles", "n_known"]
+    assert list(numbers.recommend([100]).to_dict()) == ["item_ids", "scores", "n_known"]
+    json.dumps(strings.similar("NA").to_dict())
+
+
+def test_histories_may_come_one_by_one_and_are_answered_in_parts(numbers: Recommender) -> None:
+    read: list[int] = []
+
+    def histories() -> Iterator[list[int]]:
+        for item in range(100, 110):
+            read.append(item)
+            yield [item]
+
+    answers = numbers.recommend_iter(histories(), 3, batch_size=4, exclude_seen=False)
+    first = next(answers)
+    assert read == [100, 101, 102, 103]
+    expected = numbers.recommend_batch([[i] for i in range(100, 110)], 3, exclude_seen=False)
+    assert [first, *answers] == expected
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+        next(numbers.recommend_iter([], batch_size=0))
+
+
+def test_no_exclusion_and_no_candidates_are_none(numbers: Recommender) -> None:
+    assert numbers.recommend([100], exclude=None, candidates=None) == numbers.recommend([100])
+    assert numbers.recommend([100], exclude=[]) == numbers.recommend([100])
+
+
+def test_the_items_of_a_file_have_their_titles(strings: Recommender, numbers: Recommender) -> None:
+    everything = strings.recommend([], 1000, exclude_seen=False)
+    titled = dict(zip(everything.item_ids, everything.titles or [], strict=True))
+    assert strings.items() == titled
+    assert set(numbers.items().values()) == {None}
 
 
 def test_scores_of_nothing_are_no_scores(strings: Recommender) -> None:

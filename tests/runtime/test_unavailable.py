@@ -20,9 +20,9 @@ def test_the_rest_of_the_answer_moves_up(path) -> None:
     gone = everything.item_ids[:3] + everything.item_ids[7:8]
     unknown = [10**9] if whole.info.id_type == "int64" else ["no-such-item"]
     rest = Recommender.load(path, unavailable=gone + unknown)
-    left = [(item, score) for item, score in everything if item not in gone]
-    assert list(rest.recommend([], whole.info.n_items, exclude_seen=False)) == left
-    assert list(rest.recommend([], 5, exclude_seen=False)) == left[:5]
+    left = [(item, score) for item, score in everything.pairs() if item not in gone]
+    assert rest.recommend([], whole.info.n_items, exclude_seen=False).pairs() == left
+    assert rest.recommend([], 5, exclude_seen=False).pairs() == left[:5]
     asked = everything.item_ids[5:9]
     among = rest.recommend([], 4, candidates=asked, exclude_seen=False)
     assert among.item_ids == [item for item in asked if item not in gone]

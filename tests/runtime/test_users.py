@@ -24,7 +24,7 @@ def test_the_user_decides_the_scores_and_the_history_what_is_not_repeated(
     assert set(one.item_ids) == set(other.item_ids)
     assert not set(HISTORY) & set(one.item_ids)
     everything = users.recommend([], k=40, user=3)
-    assert [pair for pair in everything if pair[0] not in HISTORY] == list(one)
+    assert [pair for pair in everything.pairs() if pair[0] not in HISTORY] == one.pairs()
 
 
 def test_an_unknown_user_is_answered_like_nobody(users: Recommender) -> None:

@@ -148,7 +148,7 @@ def test_outputs_are_chosen_and_each_comes_as_it_is_asked_for(pair) -> None:
 
 def test_metadata_lists_what_the_session_of_the_file_has(pair) -> None:
     kinds = {"tensor(string)": "BYTES", "tensor(int64)": "INT64", "tensor(float)": "FP32"}
-    session = pair.recommender._session
+    session = pair.recommender._run.session
     for version in ("", pair.version):
         facts = pair.client.get_model_metadata("attnrec", version)
         assert (facts["name"], facts["versions"]) == ("attnrec", [pair.version])

@@ -32,7 +32,7 @@ def test_similar_items_are_those_of_the_runtime(both) -> None:
     (item,) = recommender.recommend([], 1, exclude_seen=False).item_ids
     found = recommender.similar(item, 4)
     items = server.send("POST", "/v1/similar", {"item": item, "k": 4}).json["items"]
-    assert [(one["id"], one["score"]) for one in items] == list(found)
+    assert [(one["id"], one["score"]) for one in items] == found.pairs()
     assert [one.get("title") for one in items] == (found.titles or [None] * 4)
 
 

@@ -150,7 +150,9 @@ def target_ranks(lists: Sequence[Recommendations], held_out: HeldOut) -> NDArray
     ranks: list[float] = []
     for answer, n_targets in zip(lists, held_out.n_targets().tolist(), strict=True):
         own = dict.fromkeys(islice(targets, n_targets))
-        worst_order = sorted((-score, item_id in own, item_id) for item_id, score in answer)
+        worst_order = sorted(
+            (-score, item_id in own, item_id) for item_id, score in answer.pairs()
+        )
         place = {item_id: rank for rank, (_, _, item_id) in enumerate(worst_order, start=1)}
         found = [place.get(target, math.inf) for target in own]
         ranks += [rank if rank <= max(_CUTOFFS) else math.inf for rank in found]

@@ -5,7 +5,6 @@ import socket
 import socketserver
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ def answer(line: bytes) -> bytes:
     """A line such as {"history": ["A", "B"], "k": 5}: the arguments of Recommender.recommend."""
     found: dict[str, Any]
     try:
-        found = asdict(recommender.recommend(**json.loads(line)))
+        found = recommender.recommend(**json.loads(line)).to_dict()
     except (TypeError, ValueError, RecursionError) as error:
         found = {"error": str(error)}
     return json.dumps(found).encode() + b"\n"

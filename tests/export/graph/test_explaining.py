@@ -124,7 +124,7 @@ def test_attention_is_that_of_the_model_in_the_places_of_the_caller(planted, rec
 
 
 def test_the_outputs_that_were_there_stay_where_they_were(planted, recommender) -> None:
-    outputs = [value.name for value in recommender._session.get_outputs()]
+    outputs = [value.name for value in recommender._run.session.get_outputs()]
     weighs = planted.config.model != "markov-chain"
     assert outputs == ["items", "scores", "n_known", *["attention"] * weighs]
 
