@@ -132,7 +132,8 @@ def seal(
         temporary.write_bytes(file)
         # The last word belongs to the file as it lies on the disk.
         Recommender.load(temporary).selftest()
-    for report_of_another_file in reports_of(path):
+    # The picture first: without the figures it would look like somebody else's.
+    for report_of_another_file in reversed(reports_of(path)):
         report_of_another_file.unlink(missing_ok=True)
     logger.info("wrote %s, %.2f MB", path, len(file) / 1e6)
 

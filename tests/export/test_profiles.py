@@ -68,14 +68,14 @@ def test_what_passes_a_limit_is_not_chosen(runs: dict[str, Run], tmp_path: Path)
 def test_where_every_profile_passes_a_limit_nothing_is_written(
     limits: dict[str, float], reason: str, runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"an older file")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x0a\x12\x07attnrec, an older file")
     with pytest.raises(NoProfile, match=reason) as error:
         export_smallest(
             runs["sasrec-string"], tmp_path / "model.onnx", ["int8"], limits=EASY, **limits
         )
     assert [cost.profile for cost in error.value.costs] == ["int8"]
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    assert (tmp_path / "model.onnx").read_bytes() == b"an older file"
+    assert (tmp_path / "model.onnx").read_bytes().endswith(b"an older file")
 
 
 @pytest.mark.parametrize(
