@@ -13,6 +13,8 @@ from attnrec.cli.served_memory import served_memory
 from attnrec.export import ParityReport, ProfileCost
 from attnrec.runtime import Recommender
 
+_NO_SERVER = "without the server: pip install 'attnrec[serve]'"
+
 
 def print_faults(report: ParityReport) -> None:
     table = Table("call", "row", "what", title="Where the file differs from the torch model")
@@ -76,6 +78,7 @@ def print_success(
         print(
             f"memory   {memory['served']:.0f} MB when served, "
             f"{memory['reloading']:.0f} MB while reloading"
+            + ("" if memory["with_server"] else f", {_NO_SERVER}")
         )
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")

@@ -159,7 +159,15 @@ def test_export_shows_parity_to_a_person(run, trained, tmp_path) -> None:
     outcome = run("export", trained, "--out", tmp_path / "m.onnx")
     assert "100.00% of 30 users with the identical top 10" in outcome.out
     if sys.platform == "linux":
-        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading", outcome.out)
+        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading\n", outcome.out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_without_the_server_the_memory_says_so(run, trained, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as where it is not installed
+    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
+    remedy = r"without the server: pip install 'attnrec\[serve\]'\n"
+    assert re.search(rf"memory .* MB while reloading, {remedy}", outcome.out)
 
 
 @pytest.mark.parametrize(
