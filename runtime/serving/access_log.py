@@ -32,8 +32,8 @@ class AccessLog:
         self._target = target
         if os.path.isfile(target) and _first_byte(target) not in (b"", b"{"):
             raise ValueError(
-                f"--access-log {target} holds something else than JSON lines, which lines of a log "
-                "would damage; name a new file"
+                f"--access-log {target} holds something else than JSON lines, which a log would "
+                "damage; name a new file"
             )
         self.dropped = 0
         """Lines that a reader was too slow for: a server does not wait for its log."""
