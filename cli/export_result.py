@@ -71,7 +71,10 @@ def print_success(
         out.print(cost_table(costs))
     test = info.metrics.get("test")
     if test:
-        print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
+        whose = f"; of {info.metrics['of']}" if info.final else ""
+        print(
+            f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}{whose}"
+        )
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
     if memory is not None:
