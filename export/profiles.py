@@ -23,7 +23,7 @@ from attnrec.export.parity import ParityReport, Tick
 from attnrec.export.price import ProfileCost
 from attnrec.export.profiles_plot import draw_profiles
 from attnrec.runtime.errors import ParityError
-from attnrec.runtime.files import replace_file
+from attnrec.runtime.files import naming_full_disk, replace_file
 from attnrec.runtime.measuring import Subject, cold_starts, take_turns
 from attnrec.train.run import Run
 from attnrec.train.run_directory import reports_of
@@ -135,7 +135,7 @@ def _measured(
     made: dict[str, Draft],
 ) -> tuple[dict[str, Percentiles], dict[str, float | None]]:
     """Median and 99th percentile of an answer, and memory, by profile; all take turns."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, naming_full_disk(folder):
         subjects = {}
         for profile, draft in made.items():
             file = Path(folder) / f"{profile}.onnx"

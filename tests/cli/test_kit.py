@@ -108,6 +108,28 @@ def test_nothing_is_left_where_a_kit_could_not_be_written(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_named_by_the_folder_of_the_kit_and_not_by_what_is_copied(
+    tmp_path,
+) -> None:
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from attnrec.cli.console import clean_errors\n"
+        "from attnrec.export.kit import write_kit\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "with clean_errors():\n"
+        "    write_kit(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", program, str(FILE), str(tmp_path / "kit")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"error: {tmp_path / 'kit'}: File too large; make room there, or name another place; "
+        "earlier files are as they were\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_lock_has_the_tested_versions_with_hashes_for_every_wheel() -> None:
     lock = (ROOT / "export/kit/device/requirements.lock").read_text()
     constraints = (ROOT / "constraints.txt").read_text().split()

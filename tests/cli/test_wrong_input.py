@@ -139,7 +139,9 @@ def test_what_cannot_be_written_is_said_in_one_line(words, trained) -> None:
     line = f"{script} {words.format(file=trained / 'model.onnx')} > /dev/full"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: No space left on device")
+    assert result.stderr.startswith(
+        "error: standard output: No space left on device; make room there, or name another place"
+    )
     assert len(result.stderr.splitlines()) == 1
 
 
