@@ -175,12 +175,29 @@ def test_the_check_names_what_is_wrong(copy) -> None:
     code, rows = check(copy)
     assert (code, wrong(rows)) == (1, ["answers"])
     assert "altered since export" in rows["answers"]["found"]
+    assert rows["answers"]["wanted"] == "an intact model.onnx of this kit"
     lock = copy / "requirements.lock"
     lock.write_text(lock.read_text().replace("numpy==", "numpy==0.") + "\nno_such==1\n")
     code, rows = check(copy)
     assert (code, wrong(rows)) == (1, ["numpy", "no_such", "answers"])
     assert rows["no_such"]["found"] == "not installed"
     assert "pip install --no-deps" in rows["answers"]["wanted"]
+
+
+@pytest.mark.parametrize("content", [None, b"no model", FILE.read_bytes()[:-9]])
+def test_without_a_sound_file_app_and_check_say_so_in_one_line(copy, content) -> None:
+    (copy / "model.onnx").unlink()
+    if content is not None:
+        (copy / "model.onnx").write_bytes(content)
+    app = start(copy, "app.py", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    told, errors = app.communicate()
+    assert (app.returncode, told, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith(f"error: {copy / 'model.onnx'}")
+    assert errors.endswith("; copy the kit again\n")
+    code, rows = check(copy)
+    assert (code, wrong(rows)) == (1, ["answers"])
+    assert rows["answers"]["found"].startswith(str(copy / "model.onnx"))
+    assert "Error" not in rows["answers"]["found"]
 
 
 def test_the_app_answers_each_line_at_once(kit) -> None:
