@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from attnrec.runtime.errors import AttnrecError
-from attnrec.runtime.files import check_replaceable
+from attnrec.runtime.files import FULL, check_replaceable
 from attnrec.runtime.version import __version__
 
 # Ids, titles and paths hold brackets and colons: no text of ours is markup.
@@ -127,9 +127,11 @@ def clean_errors() -> Iterator[None]:
     except (AttnrecError, ValueError) as error:
         fail(_with_notes(str(error), error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}{error.strerror or error}; earlier files are as they were"
-        fail(_with_notes(message, error))
+        # Whoever writes a file names it; what is printed has no name.
+        place = error.filename or ("standard output" if error.errno in FULL else None)
+        what = f"{place}: {error.strerror}" if place and error.strerror else str(error)
+        remedy = "make room there, or name another place; " if error.errno in FULL else ""
+        fail(_with_notes(f"{what}; {remedy}earlier files are as they were", error))
     except KeyboardInterrupt as error:
         fail(_with_notes("interrupted; earlier files are as they were", error), code=130)
 

@@ -13,6 +13,8 @@ from attnrec.cli.served_memory import served_memory
 from attnrec.export import ParityReport, ProfileCost
 from attnrec.runtime import Recommender
 
+_NO_SERVER = "without the server: pip install 'attnrec[serve]'"
+
 
 def print_faults(report: ParityReport) -> None:
     table = Table("call", "row", "what", title="Where the file differs from the torch model")
@@ -69,13 +71,17 @@ def print_success(
         out.print(cost_table(costs))
     test = info.metrics.get("test")
     if test:
-        print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
+        whose = f"; of {info.metrics['of']}" if info.final else ""
+        print(
+            f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}{whose}"
+        )
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
     if memory is not None:
         print(
             f"memory   {memory['served']:.0f} MB when served, "
             f"{memory['reloading']:.0f} MB while reloading"
+            + ("" if memory["with_server"] else f", {_NO_SERVER}")
         )
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from attnrec.runtime import Recommender
+from attnrec.runtime.format import PADDING
 
 _NAMED = 5  # unknown ids of a message
 
@@ -24,14 +25,22 @@ class FileIds:
         return text if self._is_text else number(text, "item", self.examples[:1])
 
     def listed(self, text: str) -> list[int | str]:
-        """Ids of "A, B,C". Blanks around an id belong to it only if the file knows it so."""
+        """Ids of "A, B,C". Blanks around an id belong to it only if the file knows it so.
+
+        `ValueError` for nothing between two commas.
+        """
         parts = text.split(",") if text.strip() else []
         if not self._is_text:
             return [self.one(part.strip()) for part in parts]
+        if parts and not parts[-1].strip():  # a comma at the end separates nothing
+            parts.pop()
+        if not all(part.strip() for part in parts):
+            raise ValueError(
+                f"{text[:60]!r} has an empty id beside a comma; leave that comma out, or give ids "
+                "with commas in them as JSON lines"
+            )
         return [
-            part if part == part.strip() or part in self._known else part.strip()
-            for part in parts
-            if part.strip()
+            part if part == part.strip() or part in self._known else part.strip() for part in parts
         ]
 
     def unknown(self, lists: Mapping[str, Iterable[Any]]) -> dict[str, list[Any]]:
@@ -41,6 +50,10 @@ class FileIds:
             for name, ids in lists.items()
         }
         return {name: ids for name, ids in missing.items() if ids}
+
+    def knows_user(self, user: int | str) -> bool:
+        """Whether the file learned anything of a user; of nobody there is nothing to learn."""
+        return user in self._users or user in PADDING.values()
 
     @property
     def as_option(self) -> str:
@@ -60,6 +73,10 @@ class FileIds:
     @cached_property
     def _known(self) -> frozenset[int | str]:
         return frozenset(self._recommender.stored().item_ids())
+
+    @cached_property
+    def _users(self) -> frozenset[int | str]:
+        return frozenset(self._recommender.stored().user_ids())
 
 
 def counts(lists: Mapping[str, list[Any]], unknown: Mapping[str, list[Any]]) -> list[str]:

@@ -36,6 +36,11 @@ def answer_lines(
             n_bad += 1
             answer = {"line": place, "error": str(error)}
         print(json.dumps(answer), flush=True)
+    if not n_lines:
+        raise ValueError(
+            f"standard input had no lines; give --history {ids.as_option}, or JSON lines such as "
+            f"{ids.as_line}"
+        )
     if n_bad:
         fail(f"{n_bad} of {n_lines} lines could not be answered")
 
@@ -62,7 +67,7 @@ def _answer_line(
     given = {"history": history, **request}
     lists = {name: given[name] for name in _LISTS if given.get(name)}
     try:
-        unknown_ids = unknown_in(ids, lists, answer)
+        unknown_ids = unknown_in(ids, lists, answer) | unknown_user(ids, request.get("user"))
     except ModelFileError:  # replaced since it was loaded; the answer counts all the same
         unknown_ids = {}
     return as_dict(answer, reasons, unknown_ids)
@@ -75,6 +80,11 @@ def unknown_in(
     if lists.keys() <= {"history"} and answer.n_known == len(lists.get("history", ())):
         return {}
     return ids.unknown(lists)
+
+
+def unknown_user(ids: FileIds, user: int | str | None) -> dict[str, list[Any]]:
+    """The user of a question, where one is given that the file does not know."""
+    return {} if user is None or ids.knows_user(user) else {"user": [user]}
 
 
 def reasons_for(

@@ -24,6 +24,7 @@ def print_result(run: Run, *, as_json: bool) -> None:
             "best_epoch": metrics["best_epoch"],
             "split": run.config.split,
             "part": "valid",
+            **({"of": metrics["of"]} if run.split.final else {}),
             **metrics["valid"],
             "report": report and str(report),
             **({"quantize_aware": aware} if (aware := metrics.get("quantize_aware")) else {}),

@@ -1,5 +1,6 @@
 """Writing files so that a reader sees either the old content or the new, never a part."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attnrec.runtime.errors import ModelFileError
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Errors of a place that takes no more: a disk, a file that may not grow, a quota."""
 
 
 def check_model_file(path: str | os.PathLike[str]) -> None:
@@ -18,6 +22,17 @@ def check_model_file(path: str | os.PathLike[str]) -> None:
 def no_model_file(path: str | os.PathLike[str]) -> ModelFileError:
     """The error of a file that there is not."""
     return ModelFileError(f"{path} does not exist; make it with attnrec-export")
+
+
+@contextmanager
+def naming_full_disk(place: str | Path) -> Iterator[None]:
+    """Say in the error of a full disk which `place` was written: by itself it does not tell."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename, error.filename2 = str(place), None
+        raise
 
 
 @contextmanager
@@ -33,9 +48,10 @@ def replace_file(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     temporary = _beside(target)
     try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, target)
+        with naming_full_disk(path):
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, target)
     except BaseException:
         # Windows refuses to delete a file that the failed block left open: the block's own
         # error is the one to report.

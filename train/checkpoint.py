@@ -62,13 +62,9 @@ class Checkpoints:
         path = self.directory / f"epoch-{state.epoch:06}-step-{state.step:09}{CHECKPOINT}"
         facts = {"identity": json.dumps(self._identity), "state": json.dumps(state.facts())}
         content = safetensors.torch.save(state.tensors(), facts)
-        try:
-            with replace_file(path) as temporary, open(temporary, "wb") as file:
-                file.write(content)
-                file.write(hashlib.sha256(content).hexdigest().encode())
-        except OSError as error:
-            error.filename = error.filename or str(path)  # which disk is full?
-            raise
+        with replace_file(path) as temporary, open(temporary, "wb") as file:
+            file.write(content)
+            file.write(hashlib.sha256(content).hexdigest().encode())
         for older in checkpoint_files(self.directory)[:-2]:
             older.unlink(missing_ok=True)
         self._written = time.monotonic()

@@ -178,7 +178,7 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log
             items = _spelled_as_in(path, "item", log.item_ids, stored.item_ids())
             log = replace(log, item_ids=items)
         if info.user_id_type == "string":
-            users = _spelled_as_in(path, "user", log.user_ids, stored.user_texts())
+            users = _spelled_as_in(path, "user", log.user_ids, stored.user_ids())
             log = replace(log, user_ids=users)
     return Log(log, report.time_unit != "order")
 

@@ -25,7 +25,7 @@ def reports_of(file: str | Path) -> tuple[Path, Path]:
 
 OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
 """What file managers and notebooks leave in any directory that somebody looks at."""
-_OWN_FILES = {
+OWN_FILES = {
     CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, CURVE_FILE, EVENTS_FILE,
     ITEMS_FILE, MODEL_FILE, REPORT_FILE, *(path.name for path in reports_of(MODEL_FILE)),
 }  # fmt: skip
@@ -86,7 +86,7 @@ def _foreign_in(directory: Path) -> list[str]:
         is_run = b'"attnrec"' in (directory / CONFIG_FILE).read_bytes()
     except OSError:
         is_run = False
-    own = _OWN_FILES if is_run else ()
+    own = OWN_FILES if is_run else ()
     return sorted(
         path.name
         for path in directory.iterdir()

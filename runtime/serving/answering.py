@@ -13,7 +13,7 @@ from attnrec.runtime.format import CALLER_INPUTS
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import messages
 from attnrec.runtime.serving.messages import Asked
-from attnrec.runtime.serving.problems import Refused, encode
+from attnrec.runtime.serving.problems import encode, wrong_argument
 from attnrec.runtime.serving.read_once import ReadOnce
 from attnrec.runtime.serving.search import Catalogue
 
@@ -75,7 +75,7 @@ class Served:
         try:
             return encode(route.answer(self, asked))
         except ValueError as error:  # of the arguments, and it says which
-            raise Refused(422, str(error)) from error
+            raise wrong_argument(str(error), body) from error
 
     def is_short(self, path: str, body: bytes) -> bool:
         """Whether answering will surely be over soon."""

@@ -98,7 +98,7 @@ def test_blanks_around_an_id_belong_to_it_only_if_the_file_knows_it_so(run) -> N
     for text, ids in (
         ("NA, sku-1 ,\tsku-2,", ["NA", "sku-1", "sku-2"]),
         ("NA, padded ,sku-1", ["NA", " padded ", "sku-1"]),
-        (" , ", []),
+        (" ", []),
     ):
         found = json.loads(run("recommend", STRINGS, "--history", text, "--json").out)
         assert (found["item_ids"], found["n_known"]) == (
@@ -109,6 +109,15 @@ def test_blanks_around_an_id_belong_to_it_only_if_the_file_knows_it_so(run) -> N
     assert not {"NA", "sku-1"} & {*json.loads(left.out)["item_ids"]}
     among = run("recommend", STRINGS, "--history", "", "--candidates", "NA, sku-1", "--json")
     assert {*json.loads(among.out)["item_ids"]} == {"NA", "sku-1"}
+
+
+@pytest.mark.parametrize("option", ["--history", "--exclude", "--candidates"])
+def test_an_empty_id_between_commas_is_refused(run, option: str) -> None:
+    for text in ("NA,,sku-1", "NA, ,sku-1", ",NA"):
+        options = [] if option == "--history" else ["--history", ""]
+        outcome = run("recommend", STRINGS, *options, option, text)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"{text!r} has an empty id beside a comma" in outcome.err
 
 
 def test_it_says_how_many_ids_the_file_knows_and_names_the_others(run) -> None:

@@ -70,6 +70,8 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("export", ["--quantize", "--max-ndcg-loss", "2"], "--max-ndcg-loss must be a share"),
     ("export", ["--max-mb", "0"], "--max-mb must be above 0"),
     ("export", ["--kit", "folder"], "not an empty folder"),
+    ("export", ["run", "--out", "log.csv"], "log.csv is no model file of attnrec"),
+    ("export", ["run", "--out", "run/config.json"], "is the name of a file of a run"),
     ("evaluate", ["none.onnx"], "none.onnx does not exist"),
     ("evaluate", ["log.csv", "--data", "none.csv"], "none.csv: there is no such file"),
     ("evaluate", ["log.csv", "--plot", "figures.pdf"], "name a .png file"),
@@ -96,6 +98,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "empty.csv").write_text("")
     (made / "folder").mkdir()
     (made / "folder" / "precious").write_text("")
+    (made / "run").mkdir()
+    (made / "run" / "config.json").write_text("{}")
     return made
 
 

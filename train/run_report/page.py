@@ -86,7 +86,7 @@ def _scope(metrics: Mapping[str, Any], *, is_final: bool) -> Markup:
         return tag("p", rest, class_="soft")
     test = metrics.get("test")
     tested = (
-        f" Its exported file reached NDCG@10 {test['ndcg@10']:.4f} on the test events."
+        f" The file of that run reached NDCG@10 {test['ndcg@10']:.4f} on the test events."
         if test
         else ""
     )
