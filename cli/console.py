@@ -40,8 +40,8 @@ def say(message: str) -> None:
 def with_options(message: str) -> str:
     """A message of the library with its settings written as the options of this command.
 
-    A setting without an option of its own is one of the model, for --set. A name that is neither
-    stays as it is.
+    A setting without an option of its own is one of the model, for --set where there is that;
+    else it stays as it is.
     """
 
     def option(match: re.Match[str]) -> str:
@@ -51,8 +51,8 @@ def with_options(message: str) -> str:
         own = "--" + name.replace("_", "-")
         if own in _OPTIONS.get():
             return own if value is None else f"{own} {shlex.quote(value)}"
-        if value is not None and "--set" in _OPTIONS.get():
-            return f"--set {shlex.quote(f'{name}={value}')}"
+        if "--set" in _OPTIONS.get():
+            return f"--set {name if value is None else shlex.quote(f'{name}={value}')}"
         return match[0]
 
     return _SETTING.sub(option, message)
