@@ -22,7 +22,10 @@ def check_columns(name: str, present: list[str], wanted: Mapping[str, str]) -> N
             continue
         listed = ", ".join(repr(column) for column in present[:30])
         problem = "there are several columns" if count else "there is no column"
-        raise DataError(f"{name}: {problem} {column!r}, the columns are {listed}", remedy)
+        problem = f"{problem} {column!r}, the columns are {listed}"
+        if count:
+            raise DataError(f"{name}: {problem}; rename all but one of them")
+        raise DataError(f"{name}: {problem}", remedy)
 
 
 def check_csv_header(name: str, header: list[str], wanted: Mapping[str, str]) -> None:

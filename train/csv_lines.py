@@ -97,9 +97,12 @@ def _not_utf8(path: Path) -> str | None:
             except UnicodeDecodeError as error:
                 line += (waiting + block)[: error.start].count(b"\n")
                 offset = start - len(waiting) + error.start
+                utf16 = offset == 0 and block.startswith(
+                    (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+                )
                 return (
                     f"line {line}: byte {offset} is not UTF-8 text; save the file as UTF-8 "
-                    "(for example `iconv -f latin1 -t utf-8`)"
+                    f"(for example `iconv -f {'utf-16' if utf16 else 'latin1'} -t utf-8`)"
                 )
             if not block:
                 return None

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +178,22 @@ def test_bytes_that_are_no_utf8_are_named_by_line_and_offset(log: Path, filler: 
     assert "UTF-8" in message
 
 
-def test_a_file_in_utf16_is_recognised(log: Path) -> None:
-    assert "line 1: byte 0 is not UTF-8 text" in refused(write(log, GOOD.encode("utf-16")))
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_utf16_is_recognised_and_converted_as_the_message_says(
+    tmp_path: Path, order: str
+) -> None:
+    log, text = tmp_path / "log.csv", f"\ufeff{GOOD}".encode(order)
+    message = refused(write(log, text))
+    assert message.startswith("log.csv, line 1: byte 0 is not UTF-8 text")
+    command = message.partition("`")[2].partition("`")[0]
+    assert command == "iconv -f utf-16 -t utf-8"
+    write(log, subprocess.run(command.split(), input=text, capture_output=True, check=True).stdout)
+    assert load_interactions(log)[1].n_events == 3
+
+
+def test_a_column_that_is_there_twice_is_to_be_renamed(log: Path) -> None:
+    message = refused(write(log, "user_id,item_id,item_id,timestamp\n1,a,b,1\n"))
+    assert message.endswith("'timestamp'; rename all but one of them")
 
 
 def test_a_column_that_is_not_used_may_be_in_any_encoding(log: Path) -> None:
