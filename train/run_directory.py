@@ -2,6 +2,9 @@
 
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
@@ -62,6 +65,8 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
             f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
             f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
+    if unfinished.is_dir() and (lock := _lock(directory)) is not None:
+        os.close(lock)
     tidy_after_kill(directory)
     if os.path.isdir(directory):
         foreign = _foreign_in(directory)
@@ -135,6 +140,54 @@ def unfinished_directory(run_directory: Path) -> Path:
     """Where the checkpoints of a training into `run_directory` are; a link is followed."""
     whole = Path(os.path.realpath(run_directory))
     return whole.with_name(f"{whole.name}.unfinished")
+
+
+@contextmanager
+def training_alone(run_directory: Path) -> Iterator[None]:
+    """For a block that trains into `run_directory`: `RunError` where another training does so."""
+    unfinished = unfinished_directory(run_directory)
+    lock = None
+    while lock is None:
+        unfinished.mkdir(exist_ok=True)
+        lock = _lock(run_directory)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # unless something is in it, ours or not
+            unfinished.rmdir()
+        os.close(lock)
+
+
+def _lock(run_directory: Path) -> int | None:
+    """A descriptor that holds the lock of the unfinished directory; None: that was just removed.
+
+    The system frees the lock however a process ends. Windows, and some network file systems, have
+    none: there two trainings are not told apart.
+    """
+    if sys.platform == "win32":
+        return os.open(os.devnull, os.O_RDONLY)
+    import fcntl
+
+    unfinished = unfinished_directory(run_directory)
+    try:
+        lock = os.open(unfinished, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise RunError(
+            f"{run_directory} is being written by another training: wait for it, or name another "
+            "`out`"
+        ) from error
+    except OSError:
+        return lock
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock), os.stat(unfinished)):
+            return lock
+    os.close(lock)
+    return None
 
 
 def checkpoint_files(directory: Path) -> list[Path]:
