@@ -89,6 +89,8 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     # Inside of typer's own handling, which ends an interrupted program without a word.
     app.command()(clean_errors()(command))
     parser = typer.main.get_command(app)
+    for parameter in parser.params:
+        _refuse_empty_path(parameter)
     texts: list[Any] = [parser, *parser.params]
     for text in texts:  # attnrec[tune] is no markup either
         text.help = escape(text.help) if getattr(text, "help", None) else None
@@ -101,6 +103,22 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def _refuse_empty_path(parameter: Any) -> None:
+    """Have a path that is '', an unset variable of a shell, refused: `Path('')` is "."."""
+    if parameter.type_descriptor.annotation not in (Path, list[Path]):
+        return
+    process = parameter.process_value
+
+    def checked(context: Any, value: Any) -> Any:
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            shown = str(parameter.metavar or parameter.name).upper().strip("[].")
+            name = parameter.opts[0] if parameter.param_type_name == "option" else shown
+            raise ValueError(f"{name} is '': name a file or a folder, or leave it out")
+        return process(context, value)
+
+    parameter.process_value = checked
 
 
 def _accept_any_text() -> None:

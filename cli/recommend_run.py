@@ -59,6 +59,9 @@ def recommend_and_print(
     _show(answer, reasons, unknown, as_json=as_json)
     if unknown or not as_json:
         _say_known(lists, unknown)
+    if unknown and (whole := ids.with_comma(history)) is not None:
+        line = json.dumps({"history": [whole]}, ensure_ascii=False)
+        say(f"ask for ids with commas in JSON lines, such as {line}")
     if not as_json and not answer.n_known:
         say("no known item in the history: this is the answer to a newcomer")
 

@@ -17,7 +17,7 @@ from attnrec.export.family_directory import (
     check_family_directory,
 )
 from attnrec.runtime.errors import AttnrecError, DataError, RunError
-from attnrec.runtime.files import replace_file
+from attnrec.runtime.files import MODEL_FILE, replace_file
 from attnrec.train.comparison import Comparison, compare
 from attnrec.train.comparison_plot import draw_comparison
 from attnrec.train.config import TrainConfig
@@ -28,7 +28,7 @@ from attnrec.train.models import FAMILY, MODELS
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
 from attnrec.train.run import Run
-from attnrec.train.run_directory import MODEL_FILE, checkpoint_files, unfinished_directory
+from attnrec.train.run_directory import checkpoint_files, unfinished_directory
 from attnrec.train.training import train_log
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
-from attnrec.runtime.files import is_mount_point
+from attnrec.runtime.files import MODEL_FILE, is_mount_point
 from attnrec.train.replacing import tidy_after_kill, work_directory
 
 CONFIG_FILE, DATA_FILE, METRICS_FILE = "config.json", "data.json", "metrics.json"
@@ -17,8 +17,6 @@ EVENTS_FILE, ITEMS_FILE = "interactions.parquet", "items.parquet"
 CURVE_FILE = "learning_curve.png"
 REPORT_FILE = "report.html"
 """What a person looks at, where a report was asked for."""
-MODEL_FILE = "model.onnx"
-"""Where a run is exported to unless told otherwise."""
 
 
 def reports_of(file: str | Path) -> tuple[Path, Path]:
