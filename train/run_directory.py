@@ -63,7 +63,7 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
             f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
             f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
-    if unfinished.is_dir() and (lock := _lock(directory)) is not None:
+    if os.path.isdir(unfinished) and (lock := _lock(directory)) is not None:
         os.close(lock)
     tidy_after_kill(directory)
     if os.path.isdir(directory):

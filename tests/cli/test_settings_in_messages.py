@@ -46,7 +46,7 @@ def test_a_missing_column_is_named_with_the_setting_in_python_and_the_option_her
         ),
         (("--time-unit", "iso"), "is a number, not ISO 8601 text; leave --time-unit iso out"),
         (("--id-type", "int64", "--user-col", "event"), "is not a plain int64 number; give --id-"),
-        (("--min-item-events", "99"), "lower --min-item-events or --min-user-events"),
+        (("--min-item-events", "99"), "lower --min-item-events, which is 99"),
         (("--event-weights", "view=0"), "leave events out that shall not count, with --events"),
     ],
 )

@@ -151,7 +151,7 @@ def test_filters_that_leave_nothing_say_what_there_is(log: Path) -> None:
     assert "no row has the event type 'buy', there are 'view', 'click'; see `events`" in message
     assert "no rating reaches 4, the highest is 3.0" in refused(log, DataRecipe(min_rating=4))
     assert "lower `min_item_events`" in refused(log, DataRecipe(min_item_events=2))
-    assert "lower `min_item_events`" in refused(log, DataRecipe(min_user_events=4))
+    assert "lower `min_user_events`, which is 4" in refused(log, DataRecipe(min_user_events=4))
 
 
 def test_a_log_without_a_history_of_three_is_refused(log: Path) -> None:
