@@ -18,7 +18,6 @@ from attnrec.cli.console import (
     set_verbosity,
 )
 from attnrec.runtime.files import check_model_file
-from attnrec.train.exported_file import exported_file
 from attnrec.train.protocols import Part, SplitName
 from attnrec.train.sources import check_files
 
@@ -70,7 +69,7 @@ def evaluate(
     if plot is not None:
         check_picture(plot)
     for path in paths:
-        check_model_file(exported_file(path))
+        check_model_file(path)
     if data is not None:
         check_files(data, None, None)
     # Only here: it needs pandas, and matplotlib.

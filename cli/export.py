@@ -16,7 +16,8 @@ from attnrec.export.limits import (
     check_most,
     check_place,
 )
-from attnrec.train.run_directory import MODEL_FILE, check_run
+from attnrec.runtime.files import MODEL_FILE
+from attnrec.train.run_directory import check_run
 
 _DEFAULT_PROFILE = "int8"  # what a bare --quantize means
 _AUTO = "auto"

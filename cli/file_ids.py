@@ -9,6 +9,7 @@ from typing import Any
 
 from attnrec.runtime import Recommender
 from attnrec.runtime.format import PADDING
+from attnrec.runtime.words import counted
 
 _NAMED = 5  # unknown ids of a message
 
@@ -55,6 +56,12 @@ class FileIds:
         """Whether the file learned anything of a user; of nobody there is nothing to learn."""
         return user in self._users or user in PADDING.values()
 
+    def with_comma(self, text: str) -> str | None:
+        """An id of the file that has a comma in it and is a part of "A,B,C"; None: none is."""
+        return next(
+            (str(one) for one in self._known if "," in str(one) and str(one) in text), None
+        )
+
     @property
     def as_option(self) -> str:
         """Ids of the file, as --history takes them."""
@@ -88,15 +95,16 @@ def counts(lists: Mapping[str, list[Any]], unknown: Mapping[str, list[Any]]) -> 
         n_known = sum(item_id not in gone for item_id in ids)
         named = ", ".join(map(repr, missing[:_NAMED])) + ", ..." * (len(missing) > _NAMED)
         not_known = f"; not {named}" if missing else ""
-        lines.append(f"{name}: the file knows {n_known} of {len(ids)} ids{not_known}")
+        lines.append(f"{name}: the file knows {n_known} of {counted(len(ids), 'id')}{not_known}")
     return lines
 
 
 def number(text: str, whose: str, examples: Iterable[int | str] = ()) -> int:
     """An id that is a number. Not any text that int() takes: "1_0" is no way to write 10."""
-    if not re.fullmatch("-?[0-9]{1,19}", text):
-        such_as = "".join(f", such as {one}" for one in examples)
-        raise ValueError(
-            f"{text[:60]!r} is no number; {whose} ids of this file are int64{such_as}"
-        )
-    return int(text)
+    is_number = re.fullmatch("-?[0-9]+", text) is not None
+    # Python reads no number of thousands of digits.
+    if is_number and len(text) < 100 and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    problem = "is beyond int64" if is_number else "is no number"
+    such_as = "".join(f", such as {one}" for one in examples)
+    raise ValueError(f"{text[:60]!r} {problem}; {whose} ids of this file are int64{such_as}")

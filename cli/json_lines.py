@@ -52,11 +52,11 @@ def _answer_line(
         request = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
+    known = {*_LISTS, "k", "exclude_seen", "why", *CALLER_INPUTS}
+    if isinstance(request, dict) and (unknown := sorted(request.keys() - known)):
+        raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     if not isinstance(request, dict) or "history" not in request:
         raise ValueError(f'a line must be an object with "history", such as {ids.as_line}')
-    known = {*_LISTS, "k", "exclude_seen", "why", *CALLER_INPUTS}
-    if unknown := sorted(request.keys() - known):
-        raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     request = {**defaults, **request}
     why, history = request.pop("why"), request.pop("history")
     if not isinstance(why, bool):

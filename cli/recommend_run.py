@@ -69,6 +69,9 @@ def recommend_and_print(
         _say_known(lists, unknown)
     if stranger:
         say(f"--user: the file does not know {who['user']!r}: this is the answer to a stranger")
+    if unknown and (whole := ids.with_comma(history)) is not None:
+        line = json.dumps({"history": [whole]}, ensure_ascii=False)
+        say(f"ask for ids with commas in JSON lines, such as {line}")
     if not as_json and not answer.n_known:
         say("no known item in the history: this is the answer to a newcomer")
 

@@ -2,26 +2,55 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.errors import ModelFileError, RunError
+
+MODEL_FILE = "model.onnx"
+"""Where a run is exported to unless told otherwise."""
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """Errors of a place that takes no more: a disk, a file that may not grow, a quota."""
 
 
-def check_model_file(path: str | os.PathLike[str]) -> None:
-    """`ModelFileError` where there is no file; what is in it, loading tells."""
-    if not os.path.exists(path):
-        raise no_model_file(path)
+def check_model_file(path: Path) -> Path:
+    """The file that a person means who names it or its run; what is in it, loading tells."""
+    file = Path(exported_file(path))
+    if not file.exists():
+        raise no_model_file(file)
+    return file
+
+
+def exported_file(path: str | Path) -> str | Path:
+    """`path`, or the model file in it where it is a directory; `RunError` if there is none."""
+    if not os.path.isdir(path):
+        return path
+    file = Path(path) / MODEL_FILE
+    if not file.is_file():
+        raise RunError(
+            f"{path} is a directory without {MODEL_FILE}; export the run first "
+            f"(attnrec-export {path}), or name a model file"
+        )
+    return file
 
 
 def no_model_file(path: str | os.PathLike[str]) -> ModelFileError:
     """The error of a file that there is not."""
-    return ModelFileError(f"{path} does not exist; make it with attnrec-export")
+    return ModelFileError(
+        address_note(path) or f"{path} does not exist; make it with attnrec-export"
+    )
+
+
+def address_note(path: str | os.PathLike[str]) -> str | None:
+    """What to say of an address in the place of a path, in which `Path` leaves one slash."""
+    address = re.sub(r"\A([a-z][a-z0-9+]+):/+", r"\1://", os.fspath(path))
+    if "://" not in address:
+        return None
+    return f"{address} is an address, not a file; download it first"
 
 
 @contextmanager

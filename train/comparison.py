@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime import Recommender
+from attnrec.runtime.files import exported_file
 from attnrec.train.evaluate_file import (
     catalogue_ids,
     divide_fairly,
@@ -24,7 +25,6 @@ from attnrec.train.evaluation import (
     rank_targets,
     user_gains,
 )
-from attnrec.train.exported_file import exported_file
 from attnrec.train.held_out import HeldOut
 from attnrec.train.protocols import Part, SplitName
 from attnrec.train.read_table import Source

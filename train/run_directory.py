@@ -2,10 +2,13 @@
 
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
-from attnrec.runtime.files import is_mount_point
+from attnrec.runtime.files import MODEL_FILE, is_mount_point
 from attnrec.train.replacing import tidy_after_kill, work_directory
 
 CONFIG_FILE, DATA_FILE, METRICS_FILE = "config.json", "data.json", "metrics.json"
@@ -14,8 +17,6 @@ EVENTS_FILE, ITEMS_FILE = "interactions.parquet", "items.parquet"
 CURVE_FILE = "learning_curve.png"
 REPORT_FILE = "report.html"
 """What a person looks at, where a report was asked for."""
-MODEL_FILE = "model.onnx"
-"""Where a run is exported to unless told otherwise."""
 
 
 def reports_of(file: str | Path) -> tuple[Path, Path]:
@@ -62,6 +63,8 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
             f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
             f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
+    if os.path.isdir(unfinished) and (lock := _lock(directory)) is not None:
+        os.close(lock)
     tidy_after_kill(directory)
     if os.path.isdir(directory):
         foreign = _foreign_in(directory)
@@ -116,18 +119,18 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
     unfinished = unfinished_directory(directory)
     if search_file(directory).exists() and not (resume and tuning):
         raise RunError(
-            f"{unfinished} holds a search that was interrupted: go on with --tune MINUTES "
-            "--resume (tune(..., resume=True)), or delete that directory to train anew"
+            f"{unfinished} holds a search that was interrupted: go on with `tune` and "
+            "`resume`, or delete that directory to train anew"
         )
     if tuning and checkpoint_files(unfinished):
         raise RunError(
             f"{unfinished} holds a training that was interrupted, not a search: go on without "
-            "a search (train(..., resume=True), --resume), or delete that directory to search anew"
+            "a search, with `resume`, or delete that directory to search anew"
         )
     if not resume and checkpoint_files(unfinished):
         raise RunError(
-            f"{unfinished} holds a training that was interrupted: go on with --resume "
-            "(resume=True), or delete that directory to train anew"
+            f"{unfinished} holds a training that was interrupted: go on with `resume`, "
+            "or delete that directory to train anew"
         )
 
 
@@ -135,6 +138,54 @@ def unfinished_directory(run_directory: Path) -> Path:
     """Where the checkpoints of a training into `run_directory` are; a link is followed."""
     whole = Path(os.path.realpath(run_directory))
     return whole.with_name(f"{whole.name}.unfinished")
+
+
+@contextmanager
+def training_alone(run_directory: Path) -> Iterator[None]:
+    """For a block that trains into `run_directory`: `RunError` where another training does so."""
+    unfinished = unfinished_directory(run_directory)
+    lock = None
+    while lock is None:
+        unfinished.mkdir(exist_ok=True)
+        lock = _lock(run_directory)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # unless something is in it, ours or not
+            unfinished.rmdir()
+        os.close(lock)
+
+
+def _lock(run_directory: Path) -> int | None:
+    """A descriptor that holds the lock of the unfinished directory; None: that was just removed.
+
+    The system frees the lock however a process ends. Windows, and some network file systems, have
+    none: there two trainings are not told apart.
+    """
+    if sys.platform == "win32":
+        return os.open(os.devnull, os.O_RDONLY)
+    import fcntl
+
+    unfinished = unfinished_directory(run_directory)
+    try:
+        lock = os.open(unfinished, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise RunError(
+            f"{run_directory} is being written by another training: wait for it, or name another "
+            "`out`"
+        ) from error
+    except OSError:
+        return lock
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(lock), os.stat(unfinished)):
+            return lock
+    os.close(lock)
+    return None
 
 
 def checkpoint_files(directory: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from attnrec.runtime import Recommender, RunError, __version__
+from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.baskets import MANY
 from attnrec.train.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.checks import check_kind
@@ -37,7 +38,7 @@ from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
 from attnrec.train.run import Run
-from attnrec.train.run_directory import MODEL_FILE, check_target
+from attnrec.train.run_directory import check_target
 from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.sources import reads_items
 from attnrec.train.split import Split, all_events, divide, n_last_session_users, same_time_share

@@ -21,7 +21,7 @@ from attnrec.train.read_table import Source
 from attnrec.train.recipe import DataRecipe
 from attnrec.train.report import DataReport
 from attnrec.train.run import Run
-from attnrec.train.run_directory import check_target
+from attnrec.train.run_directory import check_target, training_alone
 from attnrec.train.run_report.figures import Reporting, report_figures
 from attnrec.train.split import divide
 from attnrec.train.training import CONFIG_REMEDY, read_log, training_identity
@@ -94,7 +94,7 @@ def tune_log(
         logger.warning("%s: no search to resume, beginning one", store.directory)
     validation = Validation(split, repeats=recipe.repeats)
     search = Search(config, split, validation, store, minutes, progress)
-    with _kept_until_saved(store, search):
+    with training_alone(Path(out)), _kept_until_saved(store, search):
         search.run()
         model, best_config, metrics = search.result()
         if reporting is not None:

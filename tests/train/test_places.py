@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import MODEL_FILE
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.replacing import replace_directory, tidy_after_kill
-from attnrec.train.run_directory import MODEL_FILE, check_target, reports_of
+from attnrec.train.run_directory import check_target, reports_of
 
 COUNTS = TrainConfig("popularity")
 
