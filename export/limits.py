@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnrec.runtime.files import check_replaceable, is_mount_point
+from attnrec.runtime.files import MODEL_FILE, check_replaceable, is_mount_point
 from attnrec.runtime.format import is_of_attnrec
-from attnrec.train.run_directory import MODEL_FILE, OWN_FILES, reports_of
+from attnrec.train.run_directory import OWN_FILES, reports_of
 
 NESTED, LOW_RANK = "int4+4", "int8+pca32"
 """Profiles that exist for large catalogues only."""
