@@ -17,7 +17,7 @@ help:
 	@echo "make check     ruff, mypy, and the rules of imports"
 
 .venv/requirements: pyproject.toml constraints.txt
-	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	test -x $(VENV)/pip || $(PYTHON) -m venv .venv
 	$(VENV)/pip install --quiet --disable-pip-version-check -c constraints.txt 'setuptools>=77' wheel
 	$(VENV)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
@@ -38,8 +38,13 @@ install: .venv/linked-$(LISTING)
 	touch $@
 
 demo: install .venv-device/installed
-	@echo "--- 1/5 train on a year of a shop's purchases (a shortened training, about 3 minutes on 2 cores)"
-	$(VENV)/attnrec-train --epochs 6 --out demo-run --resume
+	@if test -f demo-run/config.json; then \
+		echo "--- 1/5 demo-run is trained already; make clean removes it"; \
+	else \
+		echo "--- 1/5 train on a year of a shop's purchases (a shortened training, about 3 minutes on 2 cores)"; \
+		echo "$(VENV)/attnrec-train --epochs 6 --out demo-run --resume"; \
+		$(VENV)/attnrec-train --epochs 6 --out demo-run --resume; \
+	fi
 	@echo "--- 2/5 export to one small file, and prove it against the torch model"
 	$(VENV)/attnrec-export demo-run --quantize
 	@echo "--- 3/5 measure the file on the purchases that were held back"
@@ -81,5 +86,5 @@ check: install
 	$(VENV)/lint-imports --no-logo
 
 clean:
-	rm -rf .venv .venv-device build dist demo-run demo-run.unfinished attnrec-run
+	rm -rf .venv .venv-device build dist demo-run demo-run.unfinished demo-run.customers.jsonl attnrec-run
 	rm -rf examples/node/node_modules examples/browser/node_modules examples/browser/site

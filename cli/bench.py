@@ -48,9 +48,7 @@ def bench(
         raise ValueError(f"--seconds must be above 0, not {seconds}")
     if plot is not None:
         check_picture(plot)
-    paths = list(dict.fromkeys(files or [Path("attnrec-run/model.onnx")]))
-    for path in paths:
-        check_model_file(path)
+    paths = list(dict.fromkeys(map(check_model_file, files or [Path("attnrec-run")])))
     if against is not None:
         if find_spec("torch") is None:
             raise ValueError(

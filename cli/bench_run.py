@@ -24,6 +24,7 @@ from attnrec.cli.console import (
 )
 from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
 from attnrec.runtime.version import __version__
+from attnrec.runtime.words import counted, kind_of_ids
 
 _BUSY = "Trust ratios one at a time; times, threads and large batches look worse than they are"
 _STEPS = {
@@ -112,13 +113,19 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
     ids = sorted(run.split.catalogue.item_ids.tolist())
     for subject in subjects:
         if subject.item_ids != ids:
+            kind = "int64" if isinstance(ids[0], int) else "string"
             raise ValueError(
-                f"{directory} has another catalogue ({len(ids):,} items) than {subject.name} "
-                f"({len(subject.item_ids):,} items); name the run that the file comes from"
+                f"{directory} has another catalogue ({_catalogue(len(ids), kind)}) than "
+                f"{subject.name} ({_catalogue(subject.info.n_items, subject.info.id_type)}); name "
+                "the run that the file comes from"
             )
     # Without exclusion and top-k, which the files do as well: the ratio is a lower bound.
     reference = Reference(run.model, run.split.catalogue, users=run.split.users)
     return replace(subjects[0], name="torch eager, only scores", ask={1: reference.scores})
+
+
+def _catalogue(n_items: int, id_type: str) -> str:
+    return f"{counted(n_items, 'item')}, {kind_of_ids(id_type)} ids"
 
 
 def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any]:

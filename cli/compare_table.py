@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attnrec.cli.console import out
+from attnrec.runtime.words import counted
 from attnrec.train.evaluation.comparison import Comparison, FileFigures
 
 
@@ -79,8 +80,9 @@ def _names(files: Sequence[FileFigures]) -> list[Text]:
 def _print_notes(comparison: Comparison) -> None:
     metrics = comparison.files[0].metrics
     print(
-        f"{metrics.n_users:,} users, {comparison.split}, {comparison.part}; second lines: 95 % "
-        f"intervals; {metrics.missing_targets:.1%} of the targets are unknown items"
+        f"{counted(metrics.n_users, 'user')}, {comparison.split}, {comparison.part}; "
+        f"second lines: 95 % intervals; {metrics.missing_targets:.1%} of the targets are "
+        "unknown items"
     )
     if comparison.left_out is not None:
         print(

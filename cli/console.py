@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from attnrec.runtime.errors import AttnrecError
-from attnrec.runtime.files import check_replaceable
+from attnrec.runtime.files import FULL, check_replaceable
 from attnrec.runtime.version import __version__
 
 # Ids, titles and paths hold brackets and colons: no text of ours is markup.
@@ -40,8 +40,8 @@ def say(message: str) -> None:
 def with_options(message: str) -> str:
     """A message of the library with its settings written as the options of this command.
 
-    A setting without an option of its own is one of the model, for --set. A name that is neither
-    stays as it is.
+    A setting without an option of its own is one of the model, for --set where there is that;
+    else it stays as it is.
     """
 
     def option(match: re.Match[str]) -> str:
@@ -51,8 +51,8 @@ def with_options(message: str) -> str:
         own = "--" + name.replace("_", "-")
         if own in _OPTIONS.get():
             return own if value is None else f"{own} {shlex.quote(value)}"
-        if value is not None and "--set" in _OPTIONS.get():
-            return f"--set {shlex.quote(f'{name}={value}')}"
+        if "--set" in _OPTIONS.get():
+            return f"--set {name if value is None else shlex.quote(f'{name}={value}')}"
         return match[0]
 
     return _SETTING.sub(option, message)
@@ -89,6 +89,8 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     # Inside of typer's own handling, which ends an interrupted program without a word.
     app.command()(clean_errors()(command))
     parser = typer.main.get_command(app)
+    for parameter in parser.params:
+        _refuse_empty_path(parameter)
     texts: list[Any] = [parser, *parser.params]
     for text in texts:  # attnrec[tune] is no markup either
         text.help = escape(text.help) if getattr(text, "help", None) else None
@@ -101,6 +103,22 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def _refuse_empty_path(parameter: Any) -> None:
+    """Have a path that is '', an unset variable of a shell, refused: `Path('')` is "."."""
+    if parameter.type_descriptor.annotation not in (Path, list[Path]):
+        return
+    process = parameter.process_value
+
+    def checked(context: Any, value: Any) -> Any:
+        if value == "" or (isinstance(value, list | tuple) and "" in value):
+            shown = str(parameter.metavar or parameter.name).upper().strip("[].")
+            name = parameter.opts[0] if parameter.param_type_name == "option" else shown
+            raise ValueError(f"{name} is '': name a file or a folder, or leave it out")
+        return process(context, value)
+
+    parameter.process_value = checked
 
 
 def _accept_any_text() -> None:
@@ -127,9 +145,11 @@ def clean_errors() -> Iterator[None]:
     except (AttnrecError, ValueError) as error:
         fail(_with_notes(str(error), error))
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}{error.strerror or error}; earlier files are as they were"
-        fail(_with_notes(message, error))
+        # Whoever writes a file names it; what is printed has no name.
+        place = error.filename or ("standard output" if error.errno in FULL else None)
+        what = f"{place}: {error.strerror}" if place and error.strerror else str(error)
+        remedy = "make room there, or name another place; " if error.errno in FULL else ""
+        fail(_with_notes(f"{what}; {remedy}earlier files are as they were", error))
     except KeyboardInterrupt as error:
         fail(_with_notes("interrupted; earlier files are as they were", error), code=130)
 

@@ -20,7 +20,6 @@ from attnrec.cli.console import (
 from attnrec.runtime.files import check_model_file
 from attnrec.train.data.protocols import Part, SplitName
 from attnrec.train.data.sources import check_files
-from attnrec.train.evaluation.exported_file import exported_file
 
 
 def evaluate(
@@ -70,7 +69,7 @@ def evaluate(
     if plot is not None:
         check_picture(plot)
     for path in paths:
-        check_model_file(exported_file(path))
+        check_model_file(path)
     if data is not None:
         check_files(data, None, None)
     # Only here: it needs pandas, and matplotlib.

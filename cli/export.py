@@ -16,7 +16,7 @@ from attnrec.export.limits import (
     check_most,
     check_place,
 )
-from attnrec.train.run_files import MODEL_FILE
+from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.runs.target import check_run
 
 _DEFAULT_PROFILE = "int8"  # what a bare --quantize means

@@ -12,6 +12,9 @@ from attnrec.cli.file_ids import FileIds
 from attnrec.cli.served_memory import served_memory
 from attnrec.export import ParityReport, ProfileCost
 from attnrec.runtime import Recommender
+from attnrec.runtime.words import counted
+
+_NO_SERVER = "without the server: pip install 'attnrec[serve]'"
 
 
 def print_faults(report: ParityReport) -> None:
@@ -47,8 +50,8 @@ def print_success(
         return
     print(f"file     {target}  {size / 1e6:.2f} MB, {info.profile}")
     print(
-        f"model    {info.model}, {info.n_items:,} items, {info.id_type} ids, "
-        f"newest {info.max_len} events count"
+        f"model    {info.model}, {counted(info.n_items, 'item')}, {info.id_type} ids, "
+        f"newest {counted(info.max_len, 'event')} count"
     )
     if info.n_users:
         print(
@@ -56,8 +59,8 @@ def print_success(
             "and what the model learned of each; keep it as you keep the log"
         )
     print(
-        f"parity   {parity['identical_top_10']:.2%} of {parity['test_users']:,} users with the "
-        f"identical top 10; largest score difference {parity['largest_difference']:.1e}, "
+        f"parity   {parity['identical_top_10']:.2%} of {counted(parity['test_users'], 'user')} "
+        f"with the identical top 10; largest score difference {parity['largest_difference']:.1e}, "
         f"{parity['largest_share_of_tolerance']:.0%} of what is tolerated"
     )
     if "scan" in parity:
@@ -69,13 +72,17 @@ def print_success(
         out.print(cost_table(costs))
     test = info.metrics.get("test")
     if test:
-        print(f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}")
+        whose = f"; of {info.metrics['of']}" if info.final else ""
+        print(
+            f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}{whose}"
+        )
     elif info.final:
         print("test     none: trained on every event; the file keeps the figures before that")
     if memory is not None:
         print(
             f"memory   {memory['served']:.0f} MB when served, "
             f"{memory['reloading']:.0f} MB while reloading"
+            + ("" if memory["with_server"] else f", {_NO_SERVER}")
         )
     if kit is not None:
         print(f"kit      {kit}; its README.md says what to do on the device")

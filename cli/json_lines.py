@@ -35,6 +35,11 @@ def answer_lines(
             n_bad += 1
             answer = {"line": place, "error": str(error)}
         print(json.dumps(answer), flush=True)
+    if not n_lines:
+        raise ValueError(
+            f"standard input had no lines; give --history {ids.as_option}, or JSON lines such as "
+            f"{ids.as_line}"
+        )
     if n_bad:
         fail(f"{n_bad} of {n_lines} lines could not be answered")
 
@@ -46,11 +51,11 @@ def _answer_line(
         request = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
+    known = {*_LISTS, "k", "exclude_seen", "why", *CALLER_INPUTS}
+    if isinstance(request, dict) and (unknown := sorted(request.keys() - known)):
+        raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     if not isinstance(request, dict) or "history" not in request:
         raise ValueError(f'a line must be an object with "history", such as {ids.as_line}')
-    known = {*_LISTS, "k", "exclude_seen", "why", *CALLER_INPUTS}
-    if unknown := sorted(request.keys() - known):
-        raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     request = {**defaults, **request}
     why, history = request.pop("why"), request.pop("history")
     if not isinstance(why, bool):
@@ -61,7 +66,7 @@ def _answer_line(
     given = {"history": history, **request}
     lists = {name: given[name] for name in _LISTS if given.get(name)}
     try:
-        unknown_ids = unknown_in(ids, lists, answer)
+        unknown_ids = unknown_in(ids, lists, answer) | unknown_user(ids, request.get("user"))
     except ModelFileError:  # replaced since it was loaded; the answer counts all the same
         unknown_ids = {}
     return as_dict(answer, reasons, unknown_ids)
@@ -74,6 +79,11 @@ def unknown_in(
     if lists.keys() <= {"history"} and answer.n_known == len(lists.get("history", ())):
         return {}
     return ids.unknown(lists)
+
+
+def unknown_user(ids: FileIds, user: int | str | None) -> dict[str, list[Any]]:
+    """The user of a question, where one is given that the file does not know."""
+    return {} if user is None or ids.knows_user(user) else {"user": [user]}
 
 
 def reasons_for(

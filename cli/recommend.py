@@ -72,7 +72,7 @@ def recommend(
         "--user-tags": user_tags, "--timestamps": timestamps, "--request-time": request_time,
     }  # fmt: skip
     _check_together(given, history=history, similar=similar, why=why)
-    check_model_file(file)
+    file = check_model_file(file)
     # Only here: it needs onnxruntime.
     from attnrec.cli.recommend_run import recommend_and_print
 

@@ -14,7 +14,14 @@ from attnrec.cli.console import (
     say,
 )
 from attnrec.cli.file_ids import FileIds, counts, number
-from attnrec.cli.json_lines import Reasons, answer_lines, as_dict, reasons_for, unknown_in
+from attnrec.cli.json_lines import (
+    Reasons,
+    answer_lines,
+    as_dict,
+    reasons_for,
+    unknown_in,
+    unknown_user,
+)
 from attnrec.runtime import Recommendations, Recommender, SimilarItems
 
 
@@ -56,9 +63,15 @@ def recommend_and_print(
     reasons = reasons_for(recommender, asked, answer, who) if why else None
     lists = {"history": asked} | lists
     unknown = unknown_in(ids, lists, answer)
-    _show(answer, reasons, unknown, as_json=as_json)
+    stranger = unknown_user(ids, who.get("user"))
+    _show(answer, reasons, unknown | stranger, as_json=as_json)
     if unknown or not as_json:
         _say_known(lists, unknown)
+    if stranger:
+        say(f"--user: the file does not know {who['user']!r}: this is the answer to a stranger")
+    if unknown and (whole := ids.with_comma(history)) is not None:
+        line = json.dumps({"history": [whole]}, ensure_ascii=False)
+        say(f"ask for ids with commas in JSON lines, such as {line}")
     if not as_json and not answer.n_known:
         say("no known item in the history: this is the answer to a newcomer")
 
@@ -76,8 +89,9 @@ def _who(
         is_number = recommender.info.user_id_type == "int64"
         who["user"] = number(user, "user") if is_number else user
     if user_tags is not None:
-        tags = [tag.strip() for tag in user_tags.split(",")]
-        who["user_tags"] = [tag for tag in tags if tag]
+        who["user_tags"] = [tag.strip() for tag in user_tags.split(",")] if user_tags else []
+        if "" in who["user_tags"]:
+            raise ValueError(f"{user_tags[:60]!r} has an empty tag; leave that comma out")
     if timestamps is not None:
         who["timestamps"] = _times(timestamps)
     if request_time is not None:
@@ -104,7 +118,7 @@ def _say_known(lists: dict[str, list[Any]], unknown: dict[str, list[Any]]) -> No
 
 
 def _times(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",") if part]
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if wrong := [part for part in parts if not re.fullmatch("-?[0-9]{1,18}", part)]:
         raise ValueError(f"{wrong[0][:60]!r} among the timestamps is no number of Unix seconds")
     return [int(part) for part in parts]

@@ -94,7 +94,7 @@ def serve(
     set_verbosity(verbose=verbose, quiet=quiet)
     # What uvicorn warns of are mistakes of clients, and they have had their answer.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
-    check_model_file(file)
+    file = check_model_file(file)
     for option, value in (("--allowed-hosts", allowed_hosts), ("--insecure", insecure or None)):
         if token_file is not None and value is not None:
             raise ValueError(

@@ -11,6 +11,7 @@ from attnrec.runtime.serving.hosts import Hosts, hosts_in
 from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.reloading import Source
 from attnrec.runtime.serving.server import listen, serve
+from attnrec.runtime.words import counted
 
 
 def serve_until_stopped(
@@ -54,4 +55,4 @@ def _announce(service: Service, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     info = service.served.recommender.info
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    say(f"{info.model}, {info.n_items:,} items, at {address}")
+    say(f"{info.model}, {counted(info.n_items, 'item')}, at {address}")

@@ -1,45 +1,100 @@
-"""How much memory `attnrec-serve` takes with a file, seen in a fresh process.
+"""How much memory `attnrec-serve` takes with a file: of a server that is started, and asked.
 
-That process does what the server does with a file: loads and tests it, answers, and loads it once
-more while the first one is still there. No port is opened.
+It listens on this machine alone, at a free port, for as long as that takes: about a second.
+Without the extra [serve] a fresh process does what a server does with a file: it loads, tests and
+asks it, twice.
 """
 
+import importlib.util
 import json
+import re
+import signal
 import subprocess
 import sys
-from contextlib import suppress
-from importlib import import_module
+import time
+import urllib.request
+from http.client import HTTPException
 from pathlib import Path
+from threading import Timer
 
 from attnrec.runtime import Recommender
 from attnrec.runtime.cold_start import resident_mb
 from attnrec.runtime.memory import release_free_memory
 
+_SECONDS = 120  # for all of it: a reload of the largest file takes 10
+_MIB = 2**20 / 1e6
+_SERVE = "from attnrec.cli.main import serve; serve()"
+_RELOADED = re.compile(rb'^attnrec_reloads_total\{result="\w+"\} [1-9]', re.MULTILINE)
+
 
 def served_memory(file: Path) -> dict[str, float] | None:
-    """Resident MB (2^20 bytes): "served" at rest, "reloading" at the peak of a reload.
+    """Resident MB (1e6 bytes): "served" at rest, "reloading" at the peak of a reload.
 
-    None where the system does not tell, or the process did not come to its end.
+    "with_server": whether that is of a server, or without [serve] of the file alone. None where
+    the system does not tell, or a process did not come to its end.
     """
-    command = [sys.executable, "-P", "-m", __name__, str(file)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    figures: dict[str, float] | None = None
-    with suppress(ValueError):
-        figures = json.loads(result.stdout)
-    return figures
+    with_server = importlib.util.find_spec("uvicorn") is not None
+    code = ["-c", _SERVE] if with_server else ["-m", __name__]
+    options = ["--port", "0"] if with_server else []
+    command = [sys.executable, "-P", *code, str(file), *options]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:
+        limit = Timer(_SECONDS, process.kill)
+        limit.start()
+        try:
+            served, peak = _of_server(process) if with_server else _of_file(process)
+        except (OSError, ValueError, HTTPException):
+            return None
+        finally:
+            limit.cancel()
+            process.kill()
+    return {"served": _MIB * served, "reloading": _MIB * peak, "with_server": with_server}
+
+
+def _of_server(process: "subprocess.Popen[str]") -> tuple[float, float]:
+    """Ask, look, reload, look. `OSError` or `ValueError` where that does not work."""
+    assert process.stderr is not None
+    url = re.search(r"http://\S+", process.stderr.readline())
+    if url is None:
+        raise ValueError("no server")
+    question: dict[str, object] = {"history": [], "k": 50, "exclude_seen": False}
+    newcomer = json.loads(_send(f"{url[0]}/v1/recommend", question))
+    _send(f"{url[0]}/v1/recommend", {"history": [item["id"] for item in newcomer["items"]]})
+    served = _status(process.pid, "VmRSS")
+    process.send_signal(signal.SIGHUP)
+    while not _RELOADED.search(_send(f"{url[0]}/metrics")):
+        time.sleep(0.01)
+    return served, _status(process.pid, "VmHWM")
+
+
+def _of_file(process: "subprocess.Popen[str]") -> tuple[float, float]:
+    """What `main` writes; `ValueError` where it did not, or the system does not tell."""
+    served, peak = json.loads(process.communicate()[0])
+    if served is None or peak is None:
+        raise ValueError("not told")
+    return served, peak
+
+
+def _status(pid: int, kind: str) -> float:
+    """A figure of a process, in MB of 2^20 bytes. `OSError` where the system does not tell."""
+    rows = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(row.split()[1]) / 1024 for row in rows if row.startswith(kind))
+
+
+def _send(url: str, question: dict[str, object] | None = None) -> bytes:
+    body = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    # No proxy: the server is on this machine.
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
+        content: bytes = answer.read()
+    return content
 
 
 def main() -> None:
-    """Write the figures as JSON."""
-    file = sys.argv[1]
-    with suppress(ImportError):  # without the extra [serve]: its modules are not counted
-        import_module("attnrec.cli.serve_run")
-    kept = [_tested(file)]
+    """Without a server: write the figures as JSON."""
+    kept = [_tested(sys.argv[1])]
     served = resident_mb()
-    kept.append(_tested(file))
-    reloading = resident_mb("VmHWM") or resident_mb()
-    is_known = served is not None and reloading is not None
-    sys.stdout.write(json.dumps({"served": served, "reloading": reloading} if is_known else None))
+    kept.append(_tested(sys.argv[1]))
+    sys.stdout.write(json.dumps([served, resident_mb("VmHWM") or resident_mb()]))
 
 
 def _tested(file: str) -> Recommender:

@@ -6,6 +6,7 @@ from typing import Any
 
 from attnrec.cli.console import say
 from attnrec.cli.train_tuning import print_tuning
+from attnrec.runtime.words import counted
 from attnrec.train.data.baskets import basket_note
 from attnrec.train.report.baselines import best_of
 from attnrec.train.run_files import REPORT_FILE
@@ -24,6 +25,7 @@ def print_result(run: Run, *, as_json: bool) -> None:
             "best_epoch": metrics["best_epoch"],
             "split": run.config.split,
             "part": "valid",
+            **({"of": metrics["of"]} if run.split.final else {}),
             **metrics["valid"],
             "report": report and str(report),
             **({"quantize_aware": aware} if (aware := metrics.get("quantize_aware")) else {}),
@@ -49,7 +51,7 @@ def _print_figures(run: Run) -> None:
     whose = "before the held-out events were added" if run.split.final else "validation"
     print(
         f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
-        f"{valid['hit_rate@10']:.4f} ({whose}, {valid['n_users']:,} users)"
+        f"{valid['hit_rate@10']:.4f} ({whose}, {counted(valid['n_users'], 'user')})"
     )
     if "quantize_aware" in metrics:
         _print_rounding(metrics["quantize_aware"])
@@ -62,8 +64,8 @@ def _print_figures(run: Run) -> None:
 def _print_rounding(told: dict[str, Any]) -> None:
     """The answers beside those of the run that it came from."""
     line = (
-        f"{told['profile']} beside the run it came from ({told['users']:,} users): overlap@10 "
-        f"{told['overlap@10']:.4f}, first item the same {told['same_first']:.1%}"
+        f"{told['profile']} beside the run it came from ({counted(told['users'], 'user')}): "
+        f"overlap@10 {told['overlap@10']:.4f}, first item the same {told['same_first']:.1%}"
     )
     if "ndcg@10_change" in told:
         low, high = told["ndcg@10_change_interval"]

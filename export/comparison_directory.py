@@ -10,6 +10,8 @@ from attnrec.train.runs.replacing import tidy_after_kill
 from attnrec.train.runs.target import OF_DESKTOPS, check_target
 
 FIGURES, PICTURE = "comparison.json", "comparison.png"
+UNFINISHED = "family.unfinished"
+"""An empty file: some models were trained here, and not yet all."""
 _HEX = 8 * "[0-9a-f]"
 _OF_KILLED = [
     *(f".{_HEX}.{name}" for name in (FIGURES, PICTURE)),
@@ -26,6 +28,7 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
         known = OF_DESKTOPS | {
             FIGURES,
             PICTURE,
+            UNFINISHED,
             *FAMILY,
             *(f"{name}.unfinished" for name in FAMILY),
         }
@@ -35,6 +38,11 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "
                 "another folder with `out`"
+            )
+        if (directory / UNFINISHED).exists() and not resume:
+            raise RunError(
+                f"{directory} holds models of a training that was interrupted: go on with "
+                "`resume`, or delete that directory to train anew"
             )
     elif directory.exists() or not directory.absolute().parent.is_dir():
         raise RunError(f"{directory} cannot be made; name a folder with `out`")

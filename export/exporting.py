@@ -92,7 +92,7 @@ def export(
         reason = cost.too_high(profile, limits)
         if reason is not None:
             raise PriceTooHigh(profile, cost, reason)
-    seal(drafts, draft, path, report, cost)
+    write(path, finished(drafts, draft, report, cost))
     return report
 
 
@@ -117,22 +117,25 @@ def price_of(exact: Draft, draft: Draft) -> Price:
     return price(exact.recommender(), draft.recommender(), exact.run, size=size)
 
 
-def seal(
-    drafts: Drafts, draft: Draft, path: str | Path, report: ParityReport, cost: Price | None
-) -> None:
-    """Write the file with all that is known of it."""
+def finished(drafts: Drafts, draft: Draft, report: ParityReport, cost: Price | None) -> bytes:
+    """The file with all that is known of it."""
     run, metrics, parity = drafts.run, drafts.metrics, report.to_json()
     if cost is not None:
         parity["against_fp32"] = cost.to_json()
     if not run.split.final:
         metrics["test"] = test_metrics(draft)
     info = describe(run, metrics, parity, draft.profile)
-    file = finish(draft.graph, info, golden=golden_vectors(draft.file, run))
+    return finish(draft.graph, info, golden=golden_vectors(draft.file, run))
+
+
+def write(path: str | Path, file: bytes) -> None:
+    """Write a finished file."""
     with replace_file(path) as temporary:
         temporary.write_bytes(file)
         # The last word belongs to the file as it lies on the disk.
         Recommender.load(temporary).selftest()
-    for report_of_another_file in reports_of(path):
+    # The picture first: without the figures it would look like somebody else's.
+    for report_of_another_file in reversed(reports_of(path)):
         report_of_another_file.unlink(missing_ok=True)
     logger.info("wrote %s, %.2f MB", path, len(file) / 1e6)
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnrec.runtime.files import check_replaceable, is_mount_point
-from attnrec.train.runs.target import reports_of
+from attnrec.runtime.files import MODEL_FILE, check_replaceable, is_mount_point
+from attnrec.runtime.model_file.format import is_of_attnrec
+from attnrec.train.runs.target import OWN_FILES, reports_of
 
 NESTED, LOW_RANK = "int4+4", "int8+pca32"
 """Profiles that exist for large catalogues only."""
@@ -39,13 +40,46 @@ class Limits:
 
 
 def check_place(path: str | Path, profiles: Sequence[str]) -> None:
-    """`ValueError` for a profile that there is not, or a place that cannot be written."""
+    """`ValueError` for a profile that there is not, or a place that may not be written."""
     check_replaceable(path, "`out`")
     for place in reports_of(path):
         check_replaceable(place, "`out`")
+    _check_is_ours(Path(path))
     for profile in profiles:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
+
+
+def _check_is_ours(path: Path) -> None:
+    """Refuse to replace what no export wrote. A damaged model file may be exported again."""
+    target = Path(os.path.realpath(path))
+    if target.name in OWN_FILES - {MODEL_FILE}:
+        raise ValueError(
+            f"{path.name} is the name of a file of a run; name another one with `out`, such as "
+            f"{MODEL_FILE}"
+        )
+    head = _head(target)
+    if head and not is_of_attnrec(head):
+        raise ValueError(
+            f"{path} is no model file of attnrec and would be lost; name another file with `out`, "
+            "or move that one away"
+        )
+    figures, picture = reports_of(path)
+    if not _head(figures).startswith(b'{\n "chosen"'):  # both are written, and removed, together
+        for place in (figures, picture):
+            if _head(place):
+                raise ValueError(
+                    f"{place} would be replaced by the figures of this export, and is not of an "
+                    "earlier one; name another file with `out`, or move that one away"
+                )
+
+
+def _head(path: Path) -> bytes:
+    """The first 16 bytes; none where there is no file."""
+    if not path.exists():
+        return b""
+    with open(path, "rb") as file:
+        return file.read(16)
 
 
 def check_most(limits: Mapping[str, float | None]) -> None:

@@ -3,16 +3,21 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from attnrec.export.comparison_directory import FIGURES, PICTURE, check_family_directory
+from attnrec.export.comparison_directory import (
+    FIGURES,
+    PICTURE,
+    UNFINISHED,
+    check_family_directory,
+)
 from attnrec.export.exporting import export
 from attnrec.runtime.errors import AttnrecError, DataError, RunError
-from attnrec.runtime.files import replace_file
+from attnrec.runtime.files import MODEL_FILE, replace_file
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.report import DataReport
@@ -22,7 +27,7 @@ from attnrec.train.evaluation.metrics import Tick
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.loop import Progress
 from attnrec.train.models import FAMILY, MODELS
-from attnrec.train.run_files import MODEL_FILE
+from attnrec.train.run_files import checkpoint_files, unfinished_directory
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import train_log
 
@@ -73,6 +78,38 @@ def train_family(
     """
     directory = Path(out)
     check_family_directory(directory, resume=resume)
+    with _kept_until_compared(directory):
+        return _train_members(
+            log, report, recipe, config, directory, allow_users, resume, watch, tick
+        )
+
+
+@contextmanager
+def _kept_until_compared(directory: Path) -> Iterator[None]:
+    """For a block that trains the family: an error of it says how to go on with what is done."""
+    try:
+        yield
+    except BaseException as error:
+        if (directory / UNFINISHED).exists() and not hasattr(error, "__notes__"):
+            error.add_note(
+                f"the models in {directory} are kept: the same command with `resume` goes on"
+            )
+        raise
+    (directory / UNFINISHED).unlink(missing_ok=True)
+
+
+def _train_members(
+    log: Interactions,
+    report: DataReport,
+    recipe: DataRecipe,
+    config: TrainConfig,
+    directory: Path,
+    allow_users: bool,
+    resume: bool,
+    watch: Watch | None,
+    tick: Tick | None,
+) -> Family:
+    """`train_family` in a folder that was checked."""
     files: list[Path] = []
     seconds: dict[str, float] = {}
     left_out: dict[str, str] = {}
@@ -80,6 +117,9 @@ def train_family(
         member = replace(config, model=model, settings=settings)
         reason = _unfit(member, recipe, allow_users=allow_users)
         run = _finished(directory / name, member, recipe, log) if resume else None
+        if reason is None and run is not None:
+            logger.warning("%s is there already: kept", run.directory)
+        begun = checkpoint_files(unfinished_directory(directory / name))
         try:
             if reason is None and run is None:
                 started = time.monotonic()
@@ -91,8 +131,9 @@ def train_family(
                         member,
                         out=directory / name,
                         progress=progress,
-                        resume=resume,
+                        resume=resume and bool(begun),
                     )
+                (directory / UNFINISHED).touch()
                 seconds[name] = time.monotonic() - started
             if reason is None and run is not None:
                 file = run.directory / MODEL_FILE

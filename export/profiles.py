@@ -11,18 +11,19 @@ import numpy as np
 from attnrec.export.build import Draft, Drafts, profiles_of
 from attnrec.export.exporting import (
     check_exportable,
+    finished,
     gate,
     one_thread,
     price_of,
-    seal,
     test_metrics,
+    write,
 )
 from attnrec.export.limits import Limits, check_most
 from attnrec.export.parity.gate import ParityReport, Tick
 from attnrec.export.profiles_plot import draw_profiles
 from attnrec.export.quantize.cost import ProfileCost
 from attnrec.runtime.errors import ParityError
-from attnrec.runtime.files import replace_file
+from attnrec.runtime.files import naming_full_disk, replace_file
 from attnrec.runtime.measuring import Subject, cold_starts, take_turns
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import reports_of
@@ -70,16 +71,29 @@ def export_smallest(
     drafts = Drafts(run)
     made = {profile: drafts.of(profile) for profile in dict.fromkeys(["fp32", *profiles])}
     stage("measuring profiles")
-    costs = [_within(cost, limits, max_mb, max_us) for cost in _costs(made)]
-    fitting = [c for c in costs if c.profile in profiles and c.beyond is None]
-    if not fitting:
-        raise NoProfile([cost for cost in costs if cost.profile in profiles])
-    chosen = min(fitting, key=lambda cost: cost.file_mb)
+    measured = _costs(made)
+    costs = [_within(cost, limits, max_mb, max_us) for cost in measured]
+    chosen = _smallest(costs, profiles)
     draft = made[chosen.profile]
     report = gate(draft, tick)
-    seal(drafts, draft, path, report, chosen.price)
+    file = finished(drafts, draft, report, chosen.price)
+    # The proof, too, takes room in a file: in each about the same.
+    proof_mb = (len(file) - len(draft.file)) / 1e6
+    measured = [replace(cost, file_mb=cost.file_mb + proof_mb) for cost in measured]
+    costs = [_within(cost, limits, max_mb, max_us) for cost in measured]
+    _smallest(costs, [chosen.profile])
+    write(path, file)
     _keep(costs, chosen.profile, Path(path))
     return report, costs
+
+
+def _smallest(costs: Sequence[ProfileCost], profiles: Sequence[str]) -> ProfileCost:
+    """The smallest of these profiles that keeps the limits, else `NoProfile`."""
+    asked = [cost for cost in costs if cost.profile in profiles]
+    fitting = [cost for cost in asked if cost.beyond is None]
+    if not fitting:
+        raise NoProfile(asked)
+    return min(fitting, key=lambda cost: cost.file_mb)
 
 
 def _within(
@@ -121,7 +135,7 @@ def _measured(
     made: dict[str, Draft],
 ) -> tuple[dict[str, Percentiles], dict[str, float | None]]:
     """Median and 99th percentile of an answer, and memory, by profile; all take turns."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, naming_full_disk(folder):
         subjects = {}
         for profile, draft in made.items():
             file = Path(folder) / f"{profile}.onnx"

@@ -1,23 +1,67 @@
 """Writing files so that a reader sees either the old content or the new, never a part."""
 
+import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from attnrec.runtime.errors import ModelFileError
+from attnrec.runtime.errors import ModelFileError, RunError
+
+MODEL_FILE = "model.onnx"
+"""Where a run is exported to unless told otherwise."""
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""Errors of a place that takes no more: a disk, a file that may not grow, a quota."""
 
 
-def check_model_file(path: str | os.PathLike[str]) -> None:
-    """`ModelFileError` where there is no file; what is in it, loading tells."""
-    if not os.path.exists(path):
-        raise no_model_file(path)
+def check_model_file(path: Path) -> Path:
+    """The file that a person means who names it or its run; what is in it, loading tells."""
+    file = Path(exported_file(path))
+    if not file.exists():
+        raise no_model_file(file)
+    return file
+
+
+def exported_file(path: str | Path) -> str | Path:
+    """`path`, or the model file in it where it is a directory; `RunError` if there is none."""
+    if not os.path.isdir(path):
+        return path
+    file = Path(path) / MODEL_FILE
+    if not file.is_file():
+        raise RunError(
+            f"{path} is a directory without {MODEL_FILE}; export the run first "
+            f"(attnrec-export {path}), or name a model file"
+        )
+    return file
 
 
 def no_model_file(path: str | os.PathLike[str]) -> ModelFileError:
     """The error of a file that there is not."""
-    return ModelFileError(f"{path} does not exist; make it with attnrec-export")
+    return ModelFileError(
+        address_note(path) or f"{path} does not exist; make it with attnrec-export"
+    )
+
+
+def address_note(path: str | os.PathLike[str]) -> str | None:
+    """What to say of an address in the place of a path, in which `Path` leaves one slash."""
+    address = re.sub(r"\A([a-z][a-z0-9+]+):/+", r"\1://", os.fspath(path))
+    if "://" not in address:
+        return None
+    return f"{address} is an address, not a file; download it first"
+
+
+@contextmanager
+def naming_full_disk(place: str | Path) -> Iterator[None]:
+    """Say in the error of a full disk which `place` was written: by itself it does not tell."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            error.filename, error.filename2 = str(place), None
+        raise
 
 
 @contextmanager
@@ -33,9 +77,10 @@ def replace_file(path: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     temporary = _beside(target)
     try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, target)
+        with naming_full_disk(path):
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, target)
     except BaseException:
         # Windows refuses to delete a file that the failed block left open: the block's own
         # error is the one to report.

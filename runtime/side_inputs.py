@@ -135,9 +135,12 @@ def check_seconds(info: ModelInfo, name: str, times: IdArray) -> None:
         return
     units = [unit for unit, ticks in _UNITS.items() if latest < _LATEST * ticks]
     looks = f"it looks like {units[0]}" if units else "it is no time"
+    unless = "-1 where the time is not known"
+    if name == names.REQUEST_TIME:
+        unless = f"or leave {names.REQUEST_TIME} and {names.TIMESTAMPS} out"
     raise ValueError(
         f"{name} holds {latest}, which is after the year 2100 in Unix seconds: {looks}; "
-        "send seconds, -1 where the time is not known"
+        f"send seconds, {unless}"
     )
 
 

@@ -220,4 +220,4 @@ def _model(g: GraphBuilder, inputs: dict[str, ir.Value], outputs: dict[str, ir.V
     )
     domains = sorted({node.domain for node in graph.all_nodes()})
     graph.opset_imports.update({domain: _OPSETS[domain] for domain in domains})
-    return ir.Model(graph, ir_version=_IR_VERSION, producer_name="attnrec")
+    return ir.Model(graph, ir_version=_IR_VERSION, producer_name=names.PRODUCER)

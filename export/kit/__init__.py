@@ -16,7 +16,7 @@ import onnxruntime
 from attnrec import runtime
 from attnrec.export.limits import check_kit_folder
 from attnrec.runtime import Recommender
-from attnrec.runtime.files import sync_directory, sync_file
+from attnrec.runtime.files import naming_full_disk, sync_directory, sync_file
 from attnrec.runtime.measuring import Subject, cold_starts
 
 _TEMPLATES = Path(__file__).with_name("device")
@@ -42,23 +42,24 @@ def write_kit(file: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{secrets.token_hex(4)}.{folder.name}")
     try:
-        temporary.mkdir()
-        shutil.copyfile(file, temporary / "model.onnx")
-        _copy_runtime(temporary / "attnrec" / "runtime")
-        for template in _TEMPLATES.iterdir():
-            if template.suffix != ".pyc" and template.is_file():
-                text = template.read_text(encoding="utf-8")
-                if template.suffix in (".md", ".service"):
-                    text = Template(text).substitute(facts)
-                (temporary / template.name).write_text(text, encoding="utf-8")
-        (temporary / _LOCK).write_text(_lock(), encoding="utf-8")
-        (temporary / "LICENSE").write_text(_license(), encoding="utf-8")
-        for written in temporary.rglob("*"):
-            if written.is_file():
-                sync_file(written)
-        if folder.exists():
-            folder.rmdir()  # it is empty; Windows would not rename to its name
-        os.replace(temporary, folder)
+        with naming_full_disk(folder):
+            temporary.mkdir()
+            shutil.copyfile(file, temporary / "model.onnx")
+            _copy_runtime(temporary / "attnrec" / "runtime")
+            for template in _TEMPLATES.iterdir():
+                if template.suffix != ".pyc" and template.is_file():
+                    text = template.read_text(encoding="utf-8")
+                    if template.suffix in (".md", ".service"):
+                        text = Template(text).substitute(facts)
+                    (temporary / template.name).write_text(text, encoding="utf-8")
+            (temporary / _LOCK).write_text(_lock(), encoding="utf-8")
+            (temporary / "LICENSE").write_text(_license(), encoding="utf-8")
+            for written in temporary.rglob("*"):
+                if written.is_file():
+                    sync_file(written)
+            if folder.exists():
+                folder.rmdir()  # it is empty; Windows would not rename to its name
+            os.replace(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

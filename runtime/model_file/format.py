@@ -8,6 +8,7 @@ from mmap import mmap
 from typing import Literal
 
 FORMAT_VERSION = 1
+PRODUCER = "attnrec"
 
 # Inputs and outputs of the graph.
 HISTORY, EXCLUDE, CANDIDATES, K = "history", "exclude", "candidates", "k"
@@ -77,6 +78,11 @@ def seal_is_intact(file: bytes | bytearray | mmap) -> bool:
     """Whether the last 64 bytes are the sha256 of the rest: unchanged, not trusted."""
     content = memoryview(file)[:-SEAL_LENGTH]
     return hashlib.sha256(content).hexdigest().encode() == file[-SEAL_LENGTH:]
+
+
+def is_of_attnrec(head: bytes) -> bool:
+    """Whether a file that begins so (16 bytes) was made here, however damaged it is since."""
+    return field(2, PRODUCER.encode()) in head  # field 2 of ModelProto, behind the IR version
 
 
 def score_tolerance(largest: float) -> float:

@@ -6,7 +6,7 @@ a message again.
 
 from collections.abc import Iterator
 from mmap import mmap
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,13 @@ def fields_of(message: memoryview, number: int) -> Iterator[memoryview]:
     for found, _, value, end in spans(message):
         if found == number:
             yield message[value:end]
+
+
+def numbers_of(message: memoryview, number: int) -> Iterator[int]:
+    """The values of every field `number`, which is one of numbers, of a checked message."""
+    for found, _, position, _ in spans(message):
+        if found == number:
+            yield cast(int, _value(message, position, _VARINT)[0])
 
 
 def spans(message: memoryview) -> Iterator[tuple[int, int, int, int]]:

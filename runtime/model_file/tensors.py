@@ -16,11 +16,12 @@ from attnrec.runtime.arguments import checked_ids
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file import onnx_messages as onnx
-from attnrec.runtime.model_file.protobuf import Buffer, Reader, fields_of, text
+from attnrec.runtime.model_file.protobuf import Buffer, Reader, fields_of, numbers_of, text
 
 _DTYPES = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
 _INT4 = 22
-_TEXTS, _STRINGS = 6, 9  # numbers of the fields string_data, and strings of an attribute
+_TEXTS = 6  # number of the field string_data
+_NAME, _INTS, _STRINGS = 1, 8, 9  # of an attribute
 
 
 class StoredTensors:
@@ -61,13 +62,15 @@ class StoredTensors:
         ids: list[int] = self.numbers("item_ids")[1:].tolist()
         return ids
 
-    def user_texts(self) -> list[str]:
-        """Text ids of the users that the graph looks up; none where they are numbers."""
+    def user_ids(self) -> list[int] | list[str]:
+        """Ids of the users that the graph looks up; none where it knows no users."""
         for content in self._nodes:
             node = self._reader.read(content, onnx.NODE)
             if node["op_type"] == b"LabelEncoder" and node["input"] == [names.USER.encode()]:
-                texts = (fields_of(value, _STRINGS) for value in node["attribute"])
-                return [text(value) for values in texts for value in values]
+                keys = {bytes(next(fields_of(one, _NAME))): one for one in node["attribute"]}
+                if b"keys_strings" in keys:
+                    return [text(value) for value in fields_of(keys[b"keys_strings"], _STRINGS)]
+                return list(numbers_of(keys[b"keys_int64s"], _INTS))
         return []
 
     def _fields(self, name: str) -> dict[str, Any]:

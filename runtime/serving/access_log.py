@@ -28,8 +28,13 @@ class AccessLog:
     """Appends lines to a file, or to standard output for "-"."""
 
     def __init__(self, target: str) -> None:
-        """`ValueError` if the file cannot be opened."""
+        """`ValueError` if the file cannot be opened, or is no log."""
         self._target = target
+        if os.path.isfile(target) and _first_byte(target) not in (b"", b"{"):
+            raise ValueError(
+                f"--access-log {target} holds something else than JSON lines, which a log would "
+                "damage; name a new file"
+            )
         self.dropped = 0
         """Lines that a reader was too slow for: a server does not wait for its log."""
         self._file = self._open()
@@ -81,3 +86,11 @@ class AccessLog:
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             os.set_blocking(file, False)
         return file
+
+
+def _first_byte(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(1)
+    except OSError:  # it may be written all the same
+        return b""

@@ -12,7 +12,7 @@ from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_file.format import CALLER_INPUTS
 from attnrec.runtime.recommender import Recommender
 from attnrec.runtime.serving import schemas
-from attnrec.runtime.serving.errors import Refused, encode
+from attnrec.runtime.serving.errors import encode, wrong_argument
 from attnrec.runtime.serving.read_once import ReadOnce
 from attnrec.runtime.serving.schemas import Asked
 from attnrec.runtime.serving.search import Catalogue
@@ -75,7 +75,7 @@ class Served:
         try:
             return encode(route.answer(self, asked))
         except ValueError as error:  # of the arguments, and it says which
-            raise Refused(422, str(error)) from error
+            raise wrong_argument(str(error), body) from error
 
     def is_short(self, path: str, body: bytes) -> bool:
         """Whether answering will surely be over soon."""

@@ -47,7 +47,6 @@ FAILED = "the server failed; its log says why"
 _CLIENT_GONE = 499  # as nginx logs it; never sent
 _DETAILS = {
     404: "nothing is at this path; ask /v1/recommend, or see /docs for what else there is",
-    405: "this path takes another method, see the header Allow",
 }
 
 Scope = MutableMapping[str, Any]
@@ -223,8 +222,11 @@ class Service:
 def refusal(error: HTTPException) -> tuple[int, bytes, dict[str, str]]:
     """Status, problem document and headers of a refusal."""
     status, members = error.status_code, getattr(error, "members", {})
-    content = problem_of(status, _DETAILS.get(status, error.detail), **members)
-    return status, content, dict(error.headers or {})
+    headers = dict(error.headers or {})
+    detail = _DETAILS.get(status, error.detail)
+    if status == 405:
+        detail = f"this path takes {headers.get('Allow', 'another method')}; ask it so"
+    return status, problem_of(status, detail, **members), headers
 
 
 async def refuse(request: Request, error: Exception) -> Response:

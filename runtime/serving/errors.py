@@ -9,7 +9,15 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
 
-from attnrec.runtime.model_file.format import IdType
+from attnrec.runtime.model_file.format import (
+    CALLER_INPUTS,
+    CANDIDATES,
+    EXCLUDE,
+    HISTORY,
+    TIMESTAMPS,
+    IdType,
+    K,
+)
 
 ARRIVED, GONE, LATE, TARGET = "arrived", "gone", "late", "target"
 """Entries in the state of a request: when it began, by `time.perf_counter`; whether its client has
@@ -54,6 +62,10 @@ def problem_of(status: int, detail: str, **members: Any) -> bytes:
 
 
 _WORDS = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
+# In these words of msgspec the name of a field stands last.
+_NAMED = re.compile(r"Object (?:missing required|contains unknown) field (.*)", re.DOTALL)
+_FIELDS = f"{HISTORY}|{EXCLUDE}|{CANDIDATES}|{K}|items?|{'|'.join(CALLER_INPUTS)}"
+_ARGUMENT = re.compile(rf"({_FIELDS})(?:_id)?\b|this file does not declare the input '(\w+)'")
 _STEP = re.compile(r"\[(\d+)\]|(\w+)")
 
 
@@ -62,14 +74,28 @@ def wrong_value(error: str, body: bytes, id_type: IdType) -> Refused:
     words = _WORDS.fullmatch(error)
     what, field = words.groups("") if words else (error, "")
     what = what.replace("`", "")[:200]
+    detail = f"{field}: {what}" if field else what
+    if named := _NAMED.fullmatch(what):
+        field = f"{field}.{named[1]}" if field else named[1]
     if not field:
         return Refused(422, what, **_limit(what))
-    detail = f"{field}: {what}"
     is_id = field.endswith("]") or field == "item"
-    if is_id and "field" not in what and "user" not in field:
+    if is_id and not named and "user" not in field and not field.startswith(TIMESTAMPS):
         kind = "whole numbers (int64)" if id_type == "int64" else "strings"
         detail += f"; item ids of this file are {kind}"
     return Refused(422, detail, field=field, value=_value_at(field, body), **_limit(what))
+
+
+def wrong_argument(error: str, body: bytes) -> Refused:
+    """What the runtime says of an argument, with the field that it begins with or is about.
+
+    Of several rows it does not tell which one in the body that is.
+    """
+    found = _ARGUMENT.match(error)
+    if found is None or body.lstrip()[:1] != b"{":
+        return Refused(422, error)
+    field = found[1] or found[2]
+    return Refused(422, error, field=field, value=_value_at(field, body))
 
 
 def _limit(what: str) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_blanks_around_an_id_belong_to_it_only_if_the_file_knows_it_so(run) -> N
     for text, ids in (
         ("NA, sku-1 ,\tsku-2,", ["NA", "sku-1", "sku-2"]),
         ("NA, padded ,sku-1", ["NA", " padded ", "sku-1"]),
-        (" , ", []),
+        (" ", []),
     ):
         found = json.loads(run("recommend", STRINGS, "--history", text, "--json").out)
         assert (found["item_ids"], found["n_known"]) == (
@@ -111,12 +111,21 @@ def test_blanks_around_an_id_belong_to_it_only_if_the_file_knows_it_so(run) -> N
     assert {*json.loads(among.out)["item_ids"]} == {"NA", "sku-1"}
 
 
+@pytest.mark.parametrize("option", ["--history", "--exclude", "--candidates"])
+def test_an_empty_id_between_commas_is_refused(run, option: str) -> None:
+    for text in ("NA,,sku-1", "NA, ,sku-1", ",NA"):
+        options = [] if option == "--history" else ["--history", ""]
+        outcome = run("recommend", STRINGS, *options, option, text)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"{text!r} has an empty id beside a comma" in outcome.err
+
+
 def test_it_says_how_many_ids_the_file_knows_and_names_the_others(run) -> None:
     asked = ["--history", "NA, sku-1,no", "--exclude", "sku-2", "--candidates", "sku-3,x,x,y"]
     outcome = run("recommend", STRINGS, *asked)
     assert outcome.err.splitlines() == [
         "--history: the file knows 2 of 3 ids; not 'no'",
-        "--exclude: the file knows 1 of 1 ids",
+        "--exclude: the file knows 1 of 1 id",
         "--candidates: the file knows 1 of 4 ids; not 'x', 'y'",
     ]
     as_json = run("recommend", STRINGS, *asked, "--json")
@@ -192,3 +201,24 @@ def test_a_wrong_number_is_answered_with_a_right_one(run) -> None:
     assert (
         json.loads(run("recommend", NUMBERS, "--history", example, "--json").out)["n_known"] == 1
     )
+
+
+def test_ids_with_commas_are_asked_for_in_lines(run, ask_lines, tmp_path) -> None:
+    rows = [f'{user},"{(user + step) % 7},5 mm",{step}' for user in range(9) for step in range(5)]
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    out = tmp_path / "run"
+    assert run("train", log, "--model", "popularity", "--out", out, "--no-report").code == 0
+    assert run("export", out).code == 0
+    outcome = run("recommend", out / "model.onnx", "--history", "3,5 mm,4,5 mm")
+    said = outcome.err.partition("ask for ids with commas in JSON lines, such as ")[2].partition(
+        "\n"
+    )[0]
+    (answer,), _ = ask_lines(out / "model.onnx", [json.loads(said)])
+    assert answer["n_known"] == 1 and "unknown" not in answer
+    assert "commas" not in run("recommend", out / "model.onnx", "--history", "no such id").err
+
+
+def test_a_misspelt_field_is_named(ask_lines) -> None:
+    (answer,), _ = ask_lines(NUMBERS, [{"historyy": [1]}])
+    assert answer["error"].startswith("unknown fields ['historyy']; there are: candidates")

@@ -118,12 +118,19 @@ def test_column_names_can_be_mapped(run, log, tmp_path) -> None:
 
 def test_final_trains_on_every_event_and_keeps_held_out_figures(run, trained, tmp_path) -> None:
     final = tmp_path / "final"
-    assert run("train", "--final", trained, "--out", final, "--threads", 1).code == 0
+    trained_json = json.loads(
+        run("train", "--final", trained, "--out", final, "--threads", 1, "--json").out
+    )
+    whose = "the same recipe before the held-out events were added to the training"
+    assert (trained_json["final"], trained_json["of"]) == (True, whose)
     outcome = run("export", final, "--json")
     before = json.loads((trained / "metrics.json").read_text())
     result = json.loads(outcome.out)
     assert result["metrics"]["valid"] == before["valid"]
+    assert result["metrics"]["of"] == whose
     assert Recommender.load(final / "model.onnx").info.final
+    told = run("export", final).out
+    assert re.search(rf"test +NDCG@10 [\d.]+, HitRate@10 [\d.]+; of {whose}\n", told)
     refused = run("evaluate", final / "model.onnx")
     assert refused.code == 2
     assert "trained on every event" in refused.err
@@ -158,7 +165,15 @@ def test_export_shows_parity_to_a_person(run, trained, tmp_path) -> None:
     outcome = run("export", trained, "--out", tmp_path / "m.onnx")
     assert "100.00% of 30 users with the identical top 10" in outcome.out
     if sys.platform == "linux":
-        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading", outcome.out)
+        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading\n", outcome.out)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_without_the_server_the_memory_says_so(run, trained, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as where it is not installed
+    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
+    remedy = r"without the server: pip install 'attnrec\[serve\]'\n"
+    assert re.search(rf"memory .* MB while reloading, {remedy}", outcome.out)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def recommend(
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_table_escapes_what_the_encoding_does_not_have(encoding: str) -> None:
     result = recommend(encoding, "--history", "NA", "-k", "32")
-    said = b"--history: the file knows 1 of 1 ids\n"
+    said = b"--history: the file knows 1 of 1 id\n"
     assert (result.returncode, result.stderr.replace(b"\r", b"")) == (0, said)
     table = result.stdout.decode(encoding)
     assert ("🛒" if encoding == "utf-8" else r"\U0001f6d2") in table

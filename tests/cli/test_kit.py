@@ -108,6 +108,28 @@ def test_nothing_is_left_where_a_kit_could_not_be_written(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_named_by_the_folder_of_the_kit_and_not_by_what_is_copied(
+    tmp_path,
+) -> None:
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from attnrec.cli.console import clean_errors\n"
+        "from attnrec.export.kit import write_kit\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "with clean_errors():\n"
+        "    write_kit(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", program, str(FILE), str(tmp_path / "kit")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"error: {tmp_path / 'kit'}: File too large; make room there, or name another place; "
+        "earlier files are as they were\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_lock_has_the_tested_versions_with_hashes_for_every_wheel() -> None:
     lock = (ROOT / "export/kit/device/requirements.lock").read_text()
     constraints = (ROOT / "constraints.txt").read_text().split()
@@ -153,12 +175,29 @@ def test_the_check_names_what_is_wrong(copy) -> None:
     code, rows = check(copy)
     assert (code, wrong(rows)) == (1, ["answers"])
     assert "altered since export" in rows["answers"]["found"]
+    assert rows["answers"]["wanted"] == "an intact model.onnx of this kit"
     lock = copy / "requirements.lock"
     lock.write_text(lock.read_text().replace("numpy==", "numpy==0.") + "\nno_such==1\n")
     code, rows = check(copy)
     assert (code, wrong(rows)) == (1, ["numpy", "no_such", "answers"])
     assert rows["no_such"]["found"] == "not installed"
     assert "pip install --no-deps" in rows["answers"]["wanted"]
+
+
+@pytest.mark.parametrize("content", [None, b"no model", FILE.read_bytes()[:-9]])
+def test_without_a_sound_file_app_and_check_say_so_in_one_line(copy, content) -> None:
+    (copy / "model.onnx").unlink()
+    if content is not None:
+        (copy / "model.onnx").write_bytes(content)
+    app = start(copy, "app.py", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    told, errors = app.communicate()
+    assert (app.returncode, told, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith(f"error: {copy / 'model.onnx'}")
+    assert errors.endswith("; copy the kit again\n")
+    code, rows = check(copy)
+    assert (code, wrong(rows)) == (1, ["answers"])
+    assert rows["answers"]["found"].startswith(str(copy / "model.onnx"))
+    assert "Error" not in rows["answers"]["found"]
 
 
 def test_the_app_answers_each_line_at_once(kit) -> None:

@@ -47,14 +47,14 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("train", ["log.csv", "--min-item-events", "0"], "--min-item-events must be"),
     ("train", ["log.csv", "--model", "none"], "no model 'none'"),
     ("train", ["log.csv", "--hidden-dim", "15"], "15 is not divisible"),
-    ("train", ["log.csv", "--set", "depth=2"], "no setting depth"),
+    ("train", ["log.csv", "--set", "depth=2"], "no setting --set depth"),
     ("train", ["log.csv", "--set", "n_blocks=two"], "must be a whole number"),
-    ("train", ["log.csv", "--epochs", "0"], "epochs"),
+    ("train", ["log.csv", "--epochs", "0"], "--epochs must"),
     ("train", ["log.csv", "--block", "gated"], "gated"),
     ("train", ["log.csv", "--out", "log.csv"], "--out"),
     ("train", ["log.csv", "--out", "no/run"], "does not exist"),
     ("train", ["log.csv", "--out", "folder"], "holds 'precious'"),
-    ("train", ["log.csv", "--tune", "0"], "tune must be a number above 0"),
+    ("train", ["log.csv", "--tune", "0"], "--tune must be a number above 0"),
     ("train", ["log.csv", "--tune", "5", "--model", "popularity"], "no training to tune"),
     ("train", ["--model", "all", "--tune", "5"], "--tune cannot be given with it"),
     ("train", ["--model", "all", "--out", "folder"], "not of a family of models"),
@@ -70,6 +70,8 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("export", ["--quantize", "--max-ndcg-loss", "2"], "--max-ndcg-loss must be a share"),
     ("export", ["--max-mb", "0"], "--max-mb must be above 0"),
     ("export", ["--kit", "folder"], "not an empty folder"),
+    ("export", ["run", "--out", "log.csv"], "log.csv is no model file of attnrec"),
+    ("export", ["run", "--out", "run/config.json"], "is the name of a file of a run"),
     ("evaluate", ["none.onnx"], "none.onnx does not exist"),
     ("evaluate", ["log.csv", "--data", "none.csv"], "none.csv: there is no such file"),
     ("evaluate", ["log.csv", "--plot", "figures.pdf"], "name a .png file"),
@@ -96,6 +98,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "empty.csv").write_text("")
     (made / "folder").mkdir()
     (made / "folder" / "precious").write_text("")
+    (made / "run").mkdir()
+    (made / "run" / "config.json").write_text("{}")
     return made
 
 

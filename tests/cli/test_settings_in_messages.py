@@ -2,11 +2,14 @@
 
 import shlex
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from attnrec.runtime.errors import DataError
+from attnrec.cli.train import train
+from attnrec.runtime.errors import DataError, RunError
 from attnrec.train.data.load import load_interactions
+from attnrec.train.runs.target import check_target
 
 QUICK = ("--model", "popularity", "--threads", "1", "--no-report")
 
@@ -43,7 +46,7 @@ def test_a_missing_column_is_named_with_the_setting_in_python_and_the_option_her
         ),
         (("--time-unit", "iso"), "is a number, not ISO 8601 text; leave --time-unit iso out"),
         (("--id-type", "int64", "--user-col", "event"), "is not a plain int64 number; give --id-"),
-        (("--min-item-events", "99"), "lower --min-item-events or --min-user-events"),
+        (("--min-item-events", "99"), "lower --min-item-events, which is 99"),
         (("--event-weights", "view=0"), "leave events out that shall not count, with --events"),
     ],
 )
@@ -111,3 +114,62 @@ def test_options_of_epochs_are_said_to_be_unused_where_a_model_counts(run, shop,
     counted = run("train", shop, *options, "--model", "popularity", "--epochs", "3")
     assert counted.code == 0, counted.err
     assert "--epochs: not used, popularity is counted in one pass over the log" in counted.err
+
+
+def numbers_of_train() -> dict[str, str]:
+    """Options of attnrec-train that take a number, each with a value that none of them takes."""
+    wrong = {int: "-1", float: "nan"}
+    return {
+        f"--{name.replace('_', '-')}": wrong[kind]
+        for name, hint in get_type_hints(train).items()
+        if (kind := (get_args(hint) or (hint,))[0]) in wrong
+    }
+
+
+NUMBERS = numbers_of_train()
+
+
+def test_the_walk_finds_the_options() -> None:
+    assert {"--epochs", "--threads", "--seed", "--tune", "--dropout", "--n-blocks"} <= set(NUMBERS)
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+def test_a_wrong_number_is_refused_by_the_name_of_its_option(run, shop, tmp_path, option) -> None:
+    words = ("--item-col", "product", "--model", "sasrec", "--out", tmp_path / "run")
+    outcome = run("train", shop, *words, option, NUMBERS[option])
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {option} must be a "), outcome.err
+
+
+def test_settings_that_do_not_go_together_are_named_as_options(run, shop) -> None:
+    outcome = run("train", shop, "--model", "sasrec", "--hidden-dim", "63", "--n-heads", "2")
+    assert outcome.err == (
+        "error: --hidden-dim 63 is not divisible by --n-heads 2; change one of them\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "assignment", ["n_negatives=0", "temperature=0", "logits=l2", "fading_sum=2", "nothing=1"]
+)
+def test_a_setting_without_an_option_is_named_as_it_was_set(run, shop, assignment) -> None:
+    outcome = run("train", shop, "--model", "sasrec", "--set", assignment)
+    assert outcome.code == 2 and "`" not in outcome.err, outcome.err
+    assert assignment.partition("=")[0] in outcome.err
+
+
+def test_how_to_go_on_is_said_in_the_words_of_the_caller(run, shop, tmp_path) -> None:
+    kept = tmp_path / "run.unfinished"
+    kept.mkdir()
+    checkpoint = write(kept / "epoch-000001-step-000001.checkpoint", "")
+    words = ("train", shop, "--item-col", "product", "--out", tmp_path / "run", *QUICK)
+    trained = run(*words)
+    assert "go on with --resume, or delete" in trained.err and "True" not in trained.err
+    sought = run(*words[:-5], "--model", "sasrec", "--tune", "1")
+    assert "True" not in sought.err and "go on without a search, with --resume" in sought.err
+    with pytest.raises(RunError, match=r"go on with `resume`, or delete"):
+        check_target(tmp_path / "run")
+    checkpoint.unlink()
+    write(kept / "tuning.json", "{}")
+    trained = run(*words)
+    assert "go on with --tune and --resume, or delete" in trained.err
+    assert "True" not in trained.err

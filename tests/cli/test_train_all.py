@@ -32,6 +32,16 @@ LEFT_OUT = {
 }
 
 
+COUNTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "markov-chain": ("markov-chain", {}), "popularity": ("popularity", {}),
+}  # fmt: skip
+
+
+def interrupt_at_popularity(message: str) -> None:
+    if message == "--- popularity":
+        raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="module")
 def family(log: Path, tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
     """The folder of a family that was trained without interruption."""
@@ -89,6 +99,29 @@ def test_resume_keeps_what_is_there(family: Path, log: Path, run) -> None:
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["train_seconds"] == {}
     assert (files(family), figures(family)) == (before, told)
+
+
+def test_an_interrupted_family_says_how_to_go_on_and_is_not_begun_anew(
+    log: Path, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C where content-based begins, a model that counts: it leaves no checkpoint."""
+    monkeypatch.setattr("attnrec.export.model_comparison.FAMILY", COUNTED)
+    out = tmp_path / "family"
+    words = ("train", log, *QUICK[:-1], "--out", out)
+    with monkeypatch.context() as context:
+        context.setattr("attnrec.cli.compare.say", interrupt_at_popularity)
+        stopped = run(*words)
+    assert stopped.code == 130 and "interrupted" in stopped.err
+    assert "the same command with --resume goes on" in stopped.err
+    kept = files(out)
+    refused = run(*words)
+    assert refused.code == 2 and files(out) == kept
+    assert "interrupted: go on with --resume, or delete" in refused.err
+    resumed = run(*words, "--resume")
+    assert resumed.code == 0, resumed.err
+    assert f"{out / 'markov-chain'} is there already: kept" in resumed.err
+    assert "nothing to resume" not in resumed.err
+    assert run(*words).code == 0  # it is done, and is replaced as a single run is
 
 
 def test_a_run_of_another_log_is_not_kept(family: Path) -> None:

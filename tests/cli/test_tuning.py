@@ -93,7 +93,7 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
     assert "the search is kept up to trial 1" in outcome.err and "--resume" in outcome.err
 
     outcome = run(*command)
-    assert outcome.code == 2 and "go on with --tune MINUTES --resume" in outcome.err
+    assert outcome.code == 2 and "go on with --tune and --resume" in outcome.err
     after_trials(4)
     outcome = run(*command, "--resume", "--json")
     assert outcome.code == 0, outcome.err
@@ -107,10 +107,10 @@ def test_an_interrupted_search_says_how_to_go_on_and_does(
         (("--model", "popularity", "--tune", "1"), "model popularity has no training to tune"),
         (("--model", "all", "--tune", "1"), "so --tune cannot be given with it"),
         (("--final", "RUN", "--tune", "1"), "so --tune cannot be given with it"),
-        (("--tune", "0"), "tune must be a number above 0, not 0.0"),
-        (("--tune", "nan"), "tune must be a number above 0, not nan"),
+        (("--tune", "0"), "--tune must be a number above 0, not 0.0"),
+        (("--tune", "nan"), "--tune must be a number above 0, not nan"),
         (("--tune", "much"), "Invalid value for '--tune'"),
-        (("--set", "speed=2", "--tune", "1"), "model fusion has no setting speed"),
+        (("--set", "speed=2", "--tune", "1"), "model fusion has no setting --set speed"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_log_is_read(

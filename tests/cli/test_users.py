@@ -37,9 +37,10 @@ def test_recommend_takes_a_user_and_tags(run) -> None:
     [
         (USERS, ["--user", "Ann"], ["'Ann' is no number", "user ids of this file are int64"]),
         (STRING, ["--user", "3"], ["does not declare the input 'user'"]),
+        (USERS, ["--user-tags", "gold,,a"], ["'gold,,a' has an empty tag"]),
         (STRING, ["--user-tags", "gold"], ["does not declare the input 'user_tags'"]),
     ],
-    ids=["no number", "no users", "no tags"],
+    ids=["no number", "no users", "empty tag", "no tags"],
 )
 def test_a_user_that_the_file_cannot_know_is_refused(run, file, options, words) -> None:
     outcome = run("recommend", file, "--history", "", *options)
@@ -57,6 +58,20 @@ def test_lines_may_say_who_asks(run, monkeypatch) -> None:
     assert second["line"] == 2 and "'Ann'" in second["error"]
 
 
+def test_a_user_that_the_file_does_not_know_is_named(run, monkeypatch) -> None:
+    stranger = run("recommend", USERS, "--history", "", "--user", "9999", "--json")
+    assert stranger.code == 0
+    assert "--user: the file does not know 9999: this is the answer to a stranger" in stranger.err
+    assert json.loads(stranger.out)["unknown"] == {"user": [9999]}
+    assert "9999" in run("recommend", USERS, "--history", "", "--user", "9999").err
+    for known in (["--user", "3"], ["--user=-1"]):  # -1 is nobody
+        outcome = run("recommend", USERS, "--history", "", *known, "--json")
+        assert outcome.err == "" and "unknown" not in json.loads(outcome.out)
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"history": [], "user": 9999}\n{"history": []}'))
+    first, second = map(json.loads, run("recommend", USERS, "--user", "3").out.splitlines())
+    assert first["unknown"] == {"user": [9999]} and "unknown" not in second
+
+
 def test_from_a_log_with_a_users_table_to_an_answer_for_a_stranger(run, log, tmp_path) -> None:
     people = pd.DataFrame({"user_id": [f"u{n}" for n in range(30)], "kind": ["a", "b", ""] * 10})
     people.to_csv(tmp_path / "people.csv", index=False)
@@ -72,6 +87,9 @@ def test_from_a_log_with_a_users_table_to_an_answer_for_a_stranger(run, log, tmp
     asked = ["--history", "001", "--user", "nobody", "--user-tags", "b", "--json"]
     answer = json.loads(run("recommend", out / "model.onnx", *asked).out)
     assert len(answer["item_ids"]) == 10 and "001" not in answer["item_ids"]
+    assert answer["unknown"] == {"user": ["nobody"]}
+    asked[3] = "u7"
+    assert "unknown" not in json.loads(run("recommend", out / "model.onnx", *asked).out)
 
 
 def test_a_user_who_stands_for_nobody_is_refused_before_the_training(run, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Wrong input: exit code 2, one message that says what to do, no traceback, nothing lost."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -19,15 +20,18 @@ def test_messages_name_the_mistake_and_the_remedy(run, log, trained, tmp_path) -
     cases = [
         (("train", "missing.csv"), ["missing.csv"]),
         (("train", log, "--model", "transformer"), ["transformer", "sasrec"]),
-        (("train", log, "--model", "popularity", "--hidden-dim", 8), ["hidden_dim", "popularity"]),
+        (
+            ("train", log, "--model", "popularity", "--hidden-dim", 8),
+            ["no setting --hidden-dim", "popularity"],
+        ),
         (("train", log, "--hidden-dim", 15), ["15"]),
         (("train", log, "--block", "gated"), ["gated", "ligr"]),
-        (("train", log, "--attention", "dot"), ["no setting attention", "dropout"]),
-        (("train", log, "--set", "depth=2"), ["no setting depth", "n_blocks"]),
-        (("train", log, "--set", "n_blocks=two"), ["n_blocks must be a whole number", "'two'"]),
+        (("train", log, "--attention", "dot"), ["no setting --attention", "dropout"]),
+        (("train", log, "--set", "depth=2"), ["no setting --set depth", "n_blocks"]),
+        (("train", log, "--set", "n_blocks=two"), ["--n-blocks must be a whole number", "'two'"]),
         (("train", log, "--set", "n_blocks"), ["NAME=VALUE", "'n_blocks'"]),
         (("train", log, "--set", "dropout=0", "--dropout", 0), ["--dropout", "leave one out"]),
-        (("train", log, "--epochs", 0), ["epochs", "0"]),
+        (("train", log, "--epochs", 0), ["--epochs", "0"]),
         (("train", log, "--user-col", "who"), ["who", "--user-col"]),
         (("train", log, "--id-type", "int64"), ["--id-type"]),
         (("train", log, "--id-type", "float"), ["float", "int64"]),
@@ -65,12 +69,13 @@ def test_string_ids_for_a_file_of_numbers_are_explained(run, tmp_path) -> None:
     log.write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
     assert run("train", log, "--model", "popularity", "--out", tmp_path / "run").code == 0
     assert run("export", tmp_path / "run").code == 0
-    for wrong in ("abc", "--1", "1_0", "1.0", "", "1" * 5000):
+    for wrong in ("abc", "--1", "1_0", "1.0", ""):
         outcome = run("recommend", tmp_path / "run" / "model.onnx", f"--history=10,{wrong}")
         assert outcome.code == 2
         assert f"error: {wrong[:60]!r} is no number" in outcome.err
-    outcome = run("recommend", tmp_path / "run" / "model.onnx", f"--history={2**63}")
-    assert "9223372036854775808, which is no int64" in outcome.err
+    for far in (2**63, -(2**63) - 1, 10**22, 10**99):
+        outcome = run("recommend", tmp_path / "run" / "model.onnx", f"--history=10,{far}")
+        assert f"error: {str(far)[:60]!r} is beyond int64; item ids of this file" in outcome.err
     outcome = run("recommend", tmp_path / "run" / "model.onnx", "--history= 10, 11")
     assert outcome.code == 0
 
@@ -139,15 +144,22 @@ def test_what_cannot_be_written_is_said_in_one_line(words, trained) -> None:
     line = f"{script} {words.format(file=trained / 'model.onnx')} > /dev/full"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert result.returncode == 2
-    assert result.stderr.startswith("error: No space left on device")
+    assert result.stderr.startswith(
+        "error: standard output: No space left on device; make room there, or name another place"
+    )
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_closed_standard_input_holds_no_history(trained) -> None:
+@pytest.mark.parametrize(
+    "stdin", ["<&-", "< /dev/null", "<<< ''"], ids=["closed", "empty", "blank"]
+)
+def test_a_standard_input_without_lines_is_no_question(stdin: str, trained) -> None:
     script = Path(sys.executable).with_name("attnrec-recommend")
-    line = f"{script} {trained / 'model.onnx'} <&-"
+    line = f"{script} {trained / 'model.onnx'} {stdin}"
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: standard input had no lines; give --history ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_brackets_in_help_and_paths_are_printed_as_they_are(run, trained, tmp_path) -> None:
@@ -184,3 +196,69 @@ def test_each_command_names_its_own_extra(command, extra) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 2
     assert f"pip install 'attnrec[{extra}]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "named"),
+    [
+        ("train", ["--out", ""], "--out"),
+        ("train", ["--out="], "--out"),
+        ("train", [""], "DATA"),
+        ("train", ["--final", ""], "--final"),
+        ("export", ["--kit", ""], "--kit"),
+        ("export", [""], "RUN"),
+        ("evaluate", [""], "FILE"),
+        ("evaluate", ["a.onnx", ""], "FILE"),
+        ("evaluate", ["--data", ""], "--data"),
+        ("recommend", [""], "FILE"),
+        ("bench", ["--against", ""], "--against"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(run, command, words, named) -> None:
+    outcome = run(command, *words)
+    assert outcome.code == 2
+    assert outcome.err == f"error: {named} is '': name a file or a folder, or leave it out\n"
+
+
+@pytest.mark.parametrize("address", ["http://shop.example/log.csv", "s3://shop/log.csv"])
+def test_an_address_is_to_be_downloaded_first(run, address) -> None:
+    for words in (("train", address), ("evaluate", address), ("recommend", address)):
+        outcome = run(*words)
+        assert outcome.code == 2
+        assert f"{address} is an address, not a file; download it first" in outcome.err, words
+
+
+def test_every_command_takes_the_run_for_its_file(run, trained, tmp_path) -> None:
+    for command, *options in (("recommend", "--history", "001"), ("bench", "--seconds", 0.1)):
+        outcome = run(command, trained, *options, "--json")
+        assert outcome.code == 0, outcome.err
+    (tmp_path / "empty").mkdir()
+    for command in ("recommend", "evaluate", "bench"):
+        outcome = run(command, tmp_path / "empty")
+        assert outcome.code == 2 and "is a directory without model.onnx; export" in outcome.err
+
+
+def test_filters_that_leave_nothing_are_named_with_their_values(run, log, tmp_path) -> None:
+    options = ("--model", "popularity", "--out", tmp_path / "run")
+    outcome = run("train", log, *options, "--min-item-events", "999")
+    assert outcome.err.endswith("; lower --min-item-events, which is 999\n")
+    outcome = run("train", log, *options, "--min-item-events", "998", "--min-user-events", "5")
+    assert outcome.err.endswith("which is 998, or --min-user-events, which is 5\n")
+
+
+def test_a_log_of_other_ids_is_told_by_the_kind_of_ids(run, tmp_path) -> None:
+    rows = [f"{user},{10 + (user + step) % 7},{step}" for user in range(9) for step in range(5)]
+    text = "user_id,item_id,timestamp\n" + "\n".join(rows) + "\n"
+    numbers, texts = tmp_path / "numbers.csv", tmp_path / "texts.csv"
+    numbers.write_text(text)
+    texts.write_text(re.sub(r",(\d\d),", r",x\1,", text))
+    for log in (numbers, texts):
+        out = tmp_path / log.stem
+        assert run("train", log, "--model", "popularity", "--out", out, "--no-report").code == 0
+        assert run("export", out).code == 0
+    outcome = run("evaluate", tmp_path / "numbers", "--data", texts)
+    assert "the log has text item ids, the file int64 ids" in outcome.err
+    file = tmp_path / "texts" / "model.onnx"
+    outcome = run("bench", file, "--against", tmp_path / "numbers", "--seconds", 0.1)
+    assert "another catalogue (7 items, int64 ids) than" in outcome.err
+    assert "(7 items, text ids); name the run" in outcome.err

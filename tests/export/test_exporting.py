@@ -189,6 +189,6 @@ def test_what_cannot_be_replaced_is_refused_before_the_work(
 def test_limits_of_another_kind_are_refused_in_every_profile(
     profile: str, runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="limits must be a Limits, not a float; write Limits"):
+    with pytest.raises(ValueError, match="`limits` must be a Limits, not a float; write Limits"):
         export(runs["sasrec-int64"], tmp_path / "m.onnx", profile, limits=0.9)  # type: ignore
     assert not list(tmp_path.iterdir())

@@ -110,3 +110,21 @@ def test_read_only_places_and_mounted_files_are_told_before_the_work(tmp_path: P
     assert "new cannot be written (Read-only file system); name another file with --out" in (
         read_only
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys\n"
+        "from attnrec.runtime.files import replace_file\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with replace_file(sys.argv[1]) as temporary:\n"
+        "        temporary.write_bytes(bytes(2000))\n"
+        "except OSError as error:\n"
+        "    print(error.filename)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "model.onnx")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said == f"{tmp_path / 'model.onnx'}\n"
+    assert not list(tmp_path.iterdir())

@@ -112,7 +112,13 @@ MILLISECONDS = {"timestamps": [time * 1000 for time in MINUTES], "request_time":
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (MILLISECONDS, ["request_time holds 1000000000000", "looks like milliseconds"]),
+        (
+            MILLISECONDS,
+            [
+                "request_time holds 1000000000000",
+                "milliseconds; send seconds, or leave request_time and timestamps out",
+            ],
+        ),
         (MILLISECONDS | {"request_time": NOW}, ["timestamps holds 999999970000", "milliseconds"]),
         ({"timestamps": MINUTES, "request_time": NOW * 10**6}, ["microseconds"]),
         ({"timestamps": MINUTES, "request_time": NOW * 10**9}, ["nanoseconds"]),

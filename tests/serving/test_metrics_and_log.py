@@ -6,8 +6,10 @@ import signal
 import subprocess
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.metrics import BOUNDS
 
 MARK = "Marker-7f3a"
@@ -141,6 +143,17 @@ def test_a_log_that_was_moved_away_is_begun_anew(start, tmp_path) -> None:
     assert len(log.read_text().splitlines()) == 1
     assert len(old.read_text().splitlines()) == n_old
     assert log.stat().st_mode & 0o007 == 0
+
+
+def test_lines_are_added_to_an_older_log_and_to_nothing_else(tmp_path) -> None:
+    older, events = tmp_path / "access.log", tmp_path / "events.csv"
+    older.write_text('{"time":1}\n')
+    AccessLog(str(older)).write("GET", "/", 200, 0.1, (0, 0), "v")
+    assert len(older.read_text().splitlines()) == 2
+    events.write_text("user_id,item_id\n")
+    with pytest.raises(ValueError, match=r"--access-log .*events\.csv holds something else"):
+        AccessLog(str(events))
+    assert events.read_text() == "user_id,item_id\n"
 
 
 def test_a_log_that_nobody_reads_does_not_stop_the_server(start) -> None:

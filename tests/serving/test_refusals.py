@@ -20,13 +20,17 @@ REFUSED_BY_BOTH = [
     (b'\xef\xbb\xbf{"history": []}', 400, ["JSON"], {}),
     (b"\xff\xfe\x00", 400, ["JSON"], {}),
     ('{"history": ["é"]}'.encode("utf-16"), 400, ["JSON"], {}),
-    (b'{"history": [], "x": "\xe9"}', 422, ["unknown field x"], {}),
+    (b'{"history": [], "x": "\xe9"}', 422, ["unknown field x"], {"field": "x"}),
     (b'"text"', 422, ["object"], {}),
     (b"null", 422, ["object"], {}),
-    (b"{}", 422, ["missing", "history"], {}),
+    (b"{}", 422, ["missing", "history"], {"field": "history"}),
     (b'{"history": null}', 422, [], {"field": "history", "value": None}),
     (b'{"history": "a"}', 422, ["array"], {"field": "history", "value": "a"}),
-    (b'{"history": [], "histry": []}', 422, ["histry"], {}),
+    (b'{"history": [], "histry": []}', 422, ["histry"], {"field": "histry"}),
+    (b'{"history": [], "n": 3}', 422, ["unknown field n"], {"field": "n", "value": 3}),
+    (b'[{"history": []}, {"n": 3}]', 422, ["[1]", "n"], {"field": "[1].n", "value": 3}),
+    (b'{"history": [], "timestamps": [1]}', 422, ["declare"], {"field": "timestamps"}),
+    (b'{"history": [], "user": 3}', 422, [], {"field": "user", "value": 3}),
     (b'{"history": [true]}', 422, ["bool"], {"field": "history[0]", "value": True}),
     (b'{"history": [1.5]}', 422, ["float"], {"field": "history[0]", "value": 1.5}),
     (b'{"history": [null]}', 422, ["null"], {"field": "history[0]", "value": None}),
@@ -34,7 +38,7 @@ REFUSED_BY_BOTH = [
     (b'{"history": [[]]}', 422, ["array"], {"field": "history[0]"}),
     (b'{"history": [{"a": 1}]}', 422, ["object"], {"field": "history[0]"}),
     (DEEP, 422, ["array"], {"field": "history[0]"}),
-    (b'{"x":' + b"[" * 30_000, 422, ["unknown field x"], {}),
+    (b'{"x":' + b"[" * 30_000, 422, ["unknown field x"], {"field": "x"}),
     (b'{"history": [], "k": 0}', 422, ["k"], {"field": "k", "value": 0, "limit": 1}),
     (b'{"history": [], "k": 1001}', 422, ["k"], {"field": "k", "value": 1001, "limit": 1000}),
     (b'{"history": [], "k": -1e30}', 422, ["k"], {"field": "k", "value": -1e30}),
@@ -86,6 +90,13 @@ def test_wrong_bodies_are_refused_with_the_field_the_value_and_the_limit(
     assert server.ask({"history": []}).status == 200
 
 
+def test_a_missing_or_unknown_item_is_named_as_the_field(strings) -> None:
+    for path, question in (("/v1/explain", {"history": []}), ("/v1/similar", {})):
+        assert strings.send("POST", path, question).problem(422)["field"] == "item"
+        problem = strings.send("POST", path, question | {"item": "gone"}).problem(422)
+        assert (problem["field"], problem["value"]) == ("item", "gone")
+
+
 def test_ids_at_the_edges_of_their_type_are_answered(strings, numbers) -> None:
     for history in ([-(2**63)], [2**63 - 1], [-1], list(range(1000))):
         assert numbers.ask({"history": history}).status == 200
@@ -107,11 +118,11 @@ def test_unknown_paths_and_methods_are_refused_with_what_there_is(strings) -> No
     for path in ("/v1/recommend/", "/v1", "/%00", "/..%2f", "//healthz", "/v1/recommend%20"):
         assert "/v1/recommend" in strings.send("GET", path).problem(404)["detail"]
     reply = strings.send("GET", "/v1/recommend")
-    reply.problem(405)
+    assert reply.problem(405)["detail"] == "this path takes POST; ask it so"
     assert reply.headers["allow"] == "POST"
     for path in ("/healthz", "/readyz", "/v1/model"):
         reply = strings.send("DELETE", path)
-        reply.problem(405)
+        assert reply.headers["allow"] in reply.problem(405)["detail"]
         assert set(reply.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
 

@@ -60,6 +60,8 @@ def test_scores_and_reasons_take_times_too(times, data: Path) -> None:
 def test_what_is_no_time_is_refused(times, clock, words) -> None:
     problem = times.ask({"history": HISTORY, **clock}).problem(422)
     assert words in problem["detail"] or problem["field"].startswith(words)
+    assert problem["field"].startswith(("timestamps", "request_time"))
+    assert "item ids" not in problem["detail"]
 
 
 def test_times_in_another_unit_are_refused_on_every_path(times) -> None:

@@ -22,7 +22,10 @@ def check_columns(name: str, present: list[str], wanted: Mapping[str, str]) -> N
             continue
         listed = ", ".join(repr(column) for column in present[:30])
         problem = "there are several columns" if count else "there is no column"
-        raise DataError(f"{name}: {problem} {column!r}, the columns are {listed}", remedy)
+        problem = f"{problem} {column!r}, the columns are {listed}"
+        if count:
+            raise DataError(f"{name}: {problem}; rename all but one of them")
+        raise DataError(f"{name}: {problem}", remedy)
 
 
 def check_csv_header(name: str, header: list[str], wanted: Mapping[str, str]) -> None:
@@ -41,7 +44,7 @@ def check_csv_header(name: str, header: list[str], wanted: Mapping[str, str]) ->
         shown = ", ".join(map(repr, header[:30]))
         raise DataError(
             f"{name}: the file seems to have no header line, its first line is {shown}; put a "
-            f"line with the names of the {len(header)} columns before it, in their order, among "
+            f"line with the names of its columns before it, in their order, among "
             f"them {', '.join(wanted)}"
         )
     check_columns(name, header, wanted)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from attnrec.runtime.words import counted
+
 _BLOCK_BYTES = 1 << 20
 
 # Of a field, for the exact reader, which refuses 128 KiB otherwise: a description may be longer.
@@ -97,9 +99,12 @@ def _not_utf8(path: Path) -> str | None:
             except UnicodeDecodeError as error:
                 line += (waiting + block)[: error.start].count(b"\n")
                 offset = start - len(waiting) + error.start
+                utf16 = offset == 0 and block.startswith(
+                    (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+                )
                 return (
                     f"line {line}: byte {offset} is not UTF-8 text; save the file as UTF-8 "
-                    "(for example `iconv -f latin1 -t utf-8`)"
+                    f"(for example `iconv -f {'utf-16' if utf16 else 'latin1'} -t utf-8`)"
                 )
             if not block:
                 return None
@@ -112,7 +117,9 @@ def _ragged_row(path: Path) -> str | None:
     for line, fields in _records(path):
         expected = expected or len(fields)
         if len(fields) != expected:
-            problem = f"line {line}: {len(fields)} fields where the header has {expected}"
+            problem = (
+                f"line {line}: {counted(len(fields), 'field')} where the header has {expected}"
+            )
             if escaped := _escaped(path, line):
                 return f"{problem}; {_TWICE}{escaped}"
             return f"{problem}; put a field that holds a comma or a line break in double quotes"

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
+from attnrec.runtime.words import counted
 from attnrec.train.data.raw_table import RawTable, first_failure, shown
 from attnrec.train.data.recipe import DataRecipe
 
@@ -152,7 +153,11 @@ def _drop_below(keep: NDArray[np.bool_], codes: NDArray[np.int32], minimum: int)
 
 
 def check_usable(
-    name: str, lengths: NDArray[np.int64], n_items: int, dropped: Mapping[str, int]
+    name: str,
+    lengths: NDArray[np.int64],
+    n_items: int,
+    dropped: Mapping[str, int],
+    recipe: DataRecipe,
 ) -> None:
     """`DataError` unless there are two items and a user with three events.
 
@@ -168,15 +173,20 @@ def check_usable(
         problem = f"no user has 3 events, the longest history has {longest}"
     else:
         return
-    counts = f"{int(lengths.sum())} events of {len(lengths)} users and {n_items} items are left"
-    raise DataError(f"{name}: {problem} ({counts})", _remedy(n_items, dropped))
+    counts = (
+        f"{counted(int(lengths.sum()), 'event')} of {counted(len(lengths), 'user')} and "
+        f"{counted(n_items, 'item')} are left"
+    )
+    raise DataError(f"{name}: {problem} ({counts})", _remedy(n_items, dropped, recipe))
 
 
-def _remedy(n_items: int, dropped: Mapping[str, int]) -> str:
+def _remedy(n_items: int, dropped: Mapping[str, int], recipe: DataRecipe) -> str:
     """What the cause asks for: the filters that dropped something, or a wrong column."""
     repeated = dropped["dropped_repeated"]
     if dropped["dropped_rare_items"] or dropped["dropped_short_users"]:
-        return "lower `min_item_events` or `min_user_events`"
+        least = {name: getattr(recipe, name) for name in ("min_item_events", "min_user_events")}
+        told = [f"`{name}`, which is {value}" for name, value in least.items() if value > 1]
+        return f"lower {', or '.join(told)}"
     if repeated and n_items > 1:
         return f"`repeats` keeps the {repeated:,} repeated events that were dropped"
     wrong, kind = ("item_col", "items") if n_items < 2 else ("user_col", "users")

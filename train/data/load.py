@@ -143,7 +143,7 @@ def _prepare(
     }
     kept = events.take(frequent.keep)
     lengths = np.bincount(kept.user)
-    check_usable(raw.name, lengths[lengths > 0], len(np.unique(kept.item)), dropped)
+    check_usable(raw.name, lengths[lengths > 0], len(np.unique(kept.item)), dropped, recipe)
     return _assemble(kept, users.ids, catalogue.ids), times, dropped
 
 

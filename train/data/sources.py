@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from attnrec.runtime.errors import DataError
+from attnrec.runtime.files import address_note
 from attnrec.train.data.movielens_editions import recognise
 from attnrec.train.data.recipe import DataRecipe
 
@@ -14,7 +15,7 @@ def checked_suffix(path: Path) -> str:
     if path.is_dir():
         raise DataError(f"{path} is a directory; name one file ({', '.join(_SUFFIXES)})")
     if not path.exists():
-        raise DataError(f"{path}: there is no such file")
+        raise DataError(address_note(path) or f"{path}: there is no such file")
     for suffix in _SUFFIXES:
         if path.name.lower().endswith(suffix):
             if path.stat().st_size == 0:

@@ -1,5 +1,7 @@
 """A time column in any usual form to an exact sort key and whole unix seconds."""
 
+import logging
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.raw_table import RawTable, first_failure, shown
 from attnrec.train.data.recipe import TimeUnit
+
+logger = logging.getLogger(__name__)
 
 _Numbers = NDArray[np.int64] | NDArray[np.float64]
 
@@ -170,6 +174,10 @@ def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
     if chosen == "order" and not np.array_equal(whole, numbers):
         problem = "is no whole number, as a place in an order must be"
         raise where.error(int(np.argmax(whole != numbers)), problem, "give `time_unit`")
+    if unit == "auto":
+        _hint_at_dates(where, numbers, chosen)
+    else:
+        _hint_at_unit(where, numbers, chosen)
     seconds = whole // _TICKS_PER_SECOND.get(chosen, 1)
     return Times(numbers, seconds, chosen, guessed=unit == "auto")
 
@@ -189,6 +197,8 @@ def _guess_unit(where: _Column, numbers: _Numbers) -> str:
     low, high = int(np.argmin(sizes)), int(np.argmax(sizes))
     unit_low, unit_high = _unit_of(sizes[low]), _unit_of(sizes[high])
     if unit_high is None:
+        if _look_like_dates(numbers):
+            raise where.error(high, f"looks like a date, YYYYMMDD; write it like {_ISO_EXAMPLES}")
         problem = "is no likely unix time in s, ms, us or ns"
         raise where.error(high, problem, "give `time_unit`")
     if unit_low != unit_high:
@@ -198,6 +208,49 @@ def _guess_unit(where: _Column, numbers: _Numbers) -> str:
         )
         raise where.error(low, problem, "or give `time_unit`")
     return unit_high
+
+
+def _hint_at_dates(where: _Column, numbers: _Numbers, chosen: str) -> None:
+    """Say so where what is read as a place in an order, or as a unix time, may be a date."""
+    if _look_like_dates(numbers):
+        logger.warning(
+            "%s, column %r: %d looks like a date, YYYYMMDD, and is read as %s; if it is a date, "
+            "write it like %s; if not, give `time_unit=%s`",
+            where.raw.name, where.name, numbers[0], _described(chosen), _ISO_EXAMPLES, chosen,
+        )  # fmt: skip
+
+
+def _look_like_dates(numbers: _Numbers) -> bool:
+    """Whether all are YYYYMMDD from 1900 to 2100, perhaps with hours, minutes and seconds."""
+    n_digits = len(f"{numbers[0]:.0f}")
+    if n_digits not in (8, 10, 12, 14):
+        return False
+    rest = numbers.astype(np.float64)  # 14 digits are exact
+    bounds = [(0, 59)] * ((n_digits - 10) // 2) + [(0, 23)] * (n_digits > 8) + [(1, 31), (1, 12)]
+    for low, high in bounds:
+        rest, part = np.divmod(rest, 100)
+        if not ((low <= part) & (part <= high)).all():
+            return False
+    return bool(((rest >= 1900) & (rest <= 2100)).all())
+
+
+def _hint_at_unit(where: _Column, numbers: _Numbers, given: str) -> None:
+    """Say so where the unit that was given makes no likely year, and another one does."""
+    sizes = np.abs(numbers.astype(np.float64))
+    likely = _unit_of(sizes.min())
+    if likely not in _TICKS_PER_SECOND or likely != _unit_of(sizes.max()):
+        return
+    if given in _TICKS_PER_SECOND and given != likely:
+        years = [_year(float(numbers[0]) / _TICKS_PER_SECOND[unit]) for unit in (given, likely)]
+        logger.warning(
+            "%s, column %r: %s is in the year %d with `time_unit=%s`, with `time_unit=%s` in %d",
+            where.raw.name, where.name, numbers[0], years[0], given, likely, years[1],
+        )  # fmt: skip
+
+
+def _year(seconds: float) -> int:
+    """The year of unix seconds, also far beyond what calendars know."""
+    return 1970 + math.floor(seconds / 31_556_952)  # of a mean year
 
 
 def _described(unit: str | None) -> str:

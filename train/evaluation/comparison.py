@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime import Recommender
+from attnrec.runtime.files import exported_file
 from attnrec.train.data.held_out import HeldOut
 from attnrec.train.data.protocols import Part, SplitName
 from attnrec.train.data.read_table import Source
 from attnrec.train.data.split import Split
-from attnrec.train.evaluation.exported_file import exported_file
 from attnrec.train.evaluation.files import (
     catalogue_ids,
     divide_fairly,

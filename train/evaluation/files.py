@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
+from attnrec.runtime.files import exported_file
+from attnrec.runtime.words import kind_of_ids
 from attnrec.train.data.held_out import HeldOut, ItemIds
 from attnrec.train.data.ids import IdArray, spelled_as
 from attnrec.train.data.interactions import Interactions
@@ -17,7 +19,6 @@ from attnrec.train.data.read_table import Source
 from attnrec.train.data.recipe import DataRecipe, IdType
 from attnrec.train.data.split import Split, all_events, divide
 from attnrec.train.data.unseen import Unseen, after_sequences, after_time
-from attnrec.train.evaluation.exported_file import exported_file
 from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
 from attnrec.train.run_files import EVENTS_FILE
 
@@ -62,10 +63,10 @@ def evaluate(
 def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
     """`data` read by the recipe in the file, or the log of the run directory around it."""
     log = _log_of_run(path, info) if data is None else _read_as_in_training(path, info, data)
-    ids = log.events.item_ids
-    if info.id_type != ("int64" if ids.dtype == np.int64 else "string"):
+    kind = "int64" if log.events.item_ids.dtype == np.int64 else "string"
+    if info.id_type != kind:
         raise ValueError(
-            f"the log has {ids.dtype} item ids, the file {info.id_type} ids: "
+            f"the log has {kind_of_ids(kind)} item ids, the file {kind_of_ids(info.id_type)} ids: "
             "this is not the kind of log that the file was trained on"
         )
     if info.user_id_type == "int64" and log.events.user_ids.dtype != np.int64:
@@ -178,7 +179,7 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log
             items = _spelled_as_in(path, "item", log.item_ids, stored.item_ids())
             log = replace(log, item_ids=items)
         if info.user_id_type == "string":
-            users = _spelled_as_in(path, "user", log.user_ids, stored.user_texts())
+            users = _spelled_as_in(path, "user", log.user_ids, stored.user_ids())
             log = replace(log, user_ids=users)
     return Log(log, report.time_unit != "order")
 

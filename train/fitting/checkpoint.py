@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ from torch import Tensor
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.fitting.state import TrainingState
-from attnrec.train.run_files import CHECKPOINT, checkpoint_files, unfinished_directory
+from attnrec.train.run_files import (
+    CHECKPOINT,
+    checkpoint_files,
+    training_alone,
+    unfinished_directory,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +67,9 @@ class Checkpoints:
         path = self.directory / f"epoch-{state.epoch:06}-step-{state.step:09}{CHECKPOINT}"
         facts = {"identity": json.dumps(self._identity), "state": json.dumps(state.facts())}
         content = safetensors.torch.save(state.tensors(), facts)
-        try:
-            with replace_file(path) as temporary, open(temporary, "wb") as file:
-                file.write(content)
-                file.write(hashlib.sha256(content).hexdigest().encode())
-        except OSError as error:
-            error.filename = error.filename or str(path)  # which disk is full?
-            raise
+        with replace_file(path) as temporary, open(temporary, "wb") as file:
+            file.write(content)
+            file.write(hashlib.sha256(content).hexdigest().encode())
         for older in checkpoint_files(self.directory)[:-2]:
             older.unlink(missing_ok=True)
         self._written = time.monotonic()
@@ -117,21 +118,19 @@ def checkpoints_until_saved(
 
     An error of the block carries a note how to go on.
     """
-    checkpoints = Checkpoints(run_directory, identity)
-    directory = checkpoints.directory
-    if resume and not checkpoint_files(directory):
-        logger.warning("%s: nothing to resume, training from the start", directory)
-    try:
-        yield checkpoints
-    except BaseException as error:
-        if kept := checkpoint_files(directory):
-            error.add_note(
-                f"training is kept up to {kept[-1]}: the same command with `resume` goes on there"
-            )
-        raise
-    else:
+    with training_alone(run_directory):
+        checkpoints = Checkpoints(run_directory, identity)
+        directory = checkpoints.directory
+        if resume and not checkpoint_files(directory):
+            logger.warning("%s: nothing to resume, training from the start", directory)
+        try:
+            yield checkpoints
+        except BaseException as error:
+            if kept := checkpoint_files(directory):
+                error.add_note(
+                    f"training is kept up to {kept[-1]}: the same command with `resume` goes on "
+                    "there"
+                )
+            raise
         for path in checkpoint_files(directory):
             path.unlink(missing_ok=True)
-    finally:
-        with suppress(OSError):  # unless something is in it, ours or not
-            directory.rmdir()

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
-from attnrec.runtime.model_file.format import LONGEST
-from attnrec.train.checks import check_number, check_whole
+from attnrec.train.checks import check_number, check_size, check_whole
 from attnrec.train.data.protocols import PROTOCOLS, SplitName
 from attnrec.train.models import MODELS
 
@@ -63,11 +62,9 @@ class TrainConfig:
             raise ValueError(f"no model {self.model!r}; there are: {', '.join(MODELS)}")
         if self.split not in PROTOCOLS:
             raise ValueError(f"no split {self.split!r}; there are: {', '.join(PROTOCOLS)}")
-        for name in Schedule._fields:
+        for name in (*Schedule._fields, "threads"):
             if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name))
-        if self.threads is not None:
-            check_whole("threads", self.threads)
+                check_size(name, getattr(self, name))
         check_whole("seed", self.seed, 0, 2**63 - 1)
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("weight_decay", self.weight_decay, lowest=0)
@@ -81,10 +78,11 @@ class TrainConfig:
         for name in self.settings:
             if name not in known:
                 raise ValueError(
-                    f"model {self.model} has no setting {name}; it has: {', '.join(sorted(known))}"
+                    f"model {self.model} has no setting `{name}`; it has: "
+                    f"{', '.join(sorted(known))}"
                 )
         # Wrong values are refused before a log is read.
-        check_whole("max_len", self.model_config(n_items=1).max_len, 1, LONGEST)
+        check_size("max_len", self.model_config(n_items=1).max_len)
 
     @property
     def schedule(self) -> "Schedule":
@@ -138,7 +136,7 @@ def parse_settings(model: str, assignments: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"a setting is given as NAME=VALUE, not {assignment!r}")
         if name in settings:
-            raise ValueError(f"setting {name} is given twice; leave one out")
+            raise ValueError(f"`{name}` is given twice; leave one out")
         settings[name] = _parse(value, types.get(name, str))
     return settings
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from attnrec.train.checks import check_choice, check_number, check_whole
+from attnrec.train.checks import check_choice, check_number, check_size
 
 Loss = Literal["softmax", "sampled-softmax", "bce", "gbce"]
 
@@ -26,9 +26,9 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(Loss))
-        check_whole("n_negatives", self.n_negatives)
+        check_size("n_negatives", self.n_negatives)
         check_number("negative_power", self.negative_power, lowest=0, below=10)
         check_number("label_smoothing", self.label_smoothing, lowest=0, below=1)
         check_number("calibration", self.calibration, lowest=0)
         if self.calibration > 1:
-            raise ValueError(f"calibration must be from 0 to 1, not {self.calibration}")
+            raise ValueError(f"`calibration` must be from 0 to 1, not {self.calibration}")

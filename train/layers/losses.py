@@ -229,4 +229,4 @@ def _weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
 
 def _check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, not {value!r}")
+        raise ValueError(f"`{name}` must be from 0 to 1, not {value!r}")

@@ -33,7 +33,7 @@ class SharedNegatives:
         check_number("power", power, lowest=0, below=10)
         if n_negatives > len(n_events):
             raise ValueError(
-                f"n_negatives {n_negatives} is more than the catalogue's {len(n_events)} items; "
+                f"`n_negatives={n_negatives}` is more than the catalogue's {len(n_events)} items; "
                 "draw fewer, or use the loss over the whole catalogue"
             )
         if n_events.min() < 1:

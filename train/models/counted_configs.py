@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from attnrec.train.checks import check_choice, check_number, check_whole
+from attnrec.train.checks import check_choice, check_number, check_size, check_whole
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class NeighbourConfig:
     """Strongest neighbours kept per item, M; the file grows with N * M."""
 
     def __post_init__(self) -> None:
-        for name in ("n_items", "max_len", "n_neighbours"):
-            check_whole(name, getattr(self, name))
+        check_whole("n_items", self.n_items)
+        for name in ("max_len", "n_neighbours"):
+            check_size(name, getattr(self, name))
         if self.history_decay is not None:
             check_number("history_decay", self.history_decay, lowest=0)
 
@@ -45,7 +46,7 @@ class MarkovChainConfig(NeighbourConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("window", self.window)
+        check_size("window", self.window)
         for name in ("distance_decay", "popularity_discount"):
             check_number(name, getattr(self, name), lowest=0)
 
@@ -106,7 +107,7 @@ class PersonalFrequencyConfig:
 
     def __post_init__(self) -> None:
         check_whole("n_items", self.n_items)
-        check_whole("max_len", self.max_len)
+        check_size("max_len", self.max_len)
 
 
 @dataclass(frozen=True)
@@ -120,4 +121,4 @@ class PopularityConfig:
 
     def __post_init__(self) -> None:
         check_whole("n_items", self.n_items)
-        check_whole("max_len", self.max_len)
+        check_size("max_len", self.max_len)

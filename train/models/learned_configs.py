@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from attnrec.train.checks import check_choice, check_number, check_whole
+from attnrec.train.checks import check_choice, check_number, check_size, check_whole
 from attnrec.train.layers.loss_config import LossConfig
 from attnrec.train.models.counted_configs import EaseConfig, MarkovChainConfig
 
@@ -43,18 +43,19 @@ class SASRecConfig(LossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_items", "max_len", "hidden_dim", "n_blocks", "n_heads"):
-            check_whole(name, getattr(self, name))
+        check_whole("n_items", self.n_items)
+        for name in ("max_len", "hidden_dim", "n_blocks", "n_heads"):
+            check_size(name, getattr(self, name))
         check_number("dropout", self.dropout, lowest=0, below=1)
         check_number("temperature", self.temperature, above=0)
         check_choice("logits", self.logits, get_args(Logits))
         check_choice("block", self.block, get_args(Block))
         for name in ("fading_sum", "time_gaps"):
             if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}")
+                raise ValueError(f"`{name}` must be true or false, not {getattr(self, name)!r}")
         if self.hidden_dim % self.n_heads:
             raise ValueError(
-                f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
+                f"`hidden_dim={self.hidden_dim}` is not divisible by `n_heads={self.n_heads}`; "
                 "change one of them"
             )
 
@@ -89,8 +90,9 @@ class AttentionPoolConfig(LossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n_items", "max_len", "hidden_dim", "n_heads"):
-            check_whole(name, getattr(self, name))
+        check_whole("n_items", self.n_items)
+        for name in ("max_len", "hidden_dim", "n_heads"):
+            check_size(name, getattr(self, name))
         check_number("dropout", self.dropout, lowest=0, below=1)
         check_number("temperature", self.temperature, above=0)
         check_choice("attention", self.attention, get_args(Attention))
@@ -98,7 +100,7 @@ class AttentionPoolConfig(LossConfig):
         check_choice("logits", self.logits, get_args(Logits))
         if self.attention == "multi-head" and self.hidden_dim % self.n_heads:
             raise ValueError(
-                f"hidden_dim {self.hidden_dim} is not divisible by n_heads {self.n_heads}; "
+                f"`hidden_dim={self.hidden_dim}` is not divisible by `n_heads={self.n_heads}`; "
                 "change one of them"
             )
 
@@ -123,8 +125,9 @@ class PairConfig:
     """Share of the training events whose user is made a stranger."""
 
     def __post_init__(self) -> None:
-        for name in ("n_items", "max_len", "hidden_dim", "n_negatives"):
-            check_whole(name, getattr(self, name))
+        check_whole("n_items", self.n_items)
+        for name in ("max_len", "hidden_dim", "n_negatives"):
+            check_size(name, getattr(self, name))
         check_whole("n_users", self.n_users, 0)
         check_whole("n_tags", self.n_tags, 0)
         check_number("user_dropout", self.user_dropout, lowest=0, below=1)
@@ -178,7 +181,7 @@ class FusionConfig(SASRecConfig):
         check_number("count_floor", self.count_floor, above=0)
         self.chain()
         if not isinstance(self.ease, bool):
-            raise ValueError(f"ease must be true or false, not {self.ease!r}")
+            raise ValueError(f"`ease` must be true or false, not {self.ease!r}")
         if self.ease and self.n_items > MOST_EASE_ITEMS:
             raise ValueError(
                 f"ease is for {MOST_EASE_ITEMS:,} items at most, and here are {self.n_items:,}: "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnrec.runtime import Recommender, RunError
+from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.checks import check_kind
 from attnrec.train.data.split import all_events
 from attnrec.train.evaluation.validation import Validation
@@ -14,7 +15,6 @@ from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.loop import Progress
 from attnrec.train.models import MODELS
 from attnrec.train.report.figures import Reporting, report_figures
-from attnrec.train.run_files import MODEL_FILE
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 from attnrec.train.runs.train import fit_model, new_model, report_page, training_identity

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from attnrec.runtime.files import sync_directory, sync_file
+from attnrec.runtime.files import naming_full_disk, sync_directory, sync_file
 
 _NEW, _OLD, _LOCK = "new", "old", "lock"
 _REMOVING = "removing"  # the target, of which `old` is a whole copy
@@ -29,7 +29,7 @@ def replace_directory(target: Path) -> Iterator[Path]:
     work.mkdir()
     fresh, old = work / _NEW, work / _OLD
     try:
-        with open(work / _LOCK, "wb") as lock:
+        with naming_full_disk(target), open(work / _LOCK, "wb") as lock:
             _take(lock)
             fresh.mkdir()
             yield fresh

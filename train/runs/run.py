@@ -86,7 +86,7 @@ class Run:
             # Everything is derived from the log; the stored catalogue proves that it still is.
             if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
                 raise RunError(f"{path}: {CATALOGUE_FILE} does not follow from the interactions")
-            model.load_state_dict(safetensors.torch.load_file(path / WEIGHTS_FILE))
+            _load_weights(model, path)
             for key in ("valid", "best_epoch"):
                 if key not in metrics:
                     raise RunError(f"{path / METRICS_FILE} has no {key!r}; train again")
@@ -119,6 +119,21 @@ class Run:
             (path / WEIGHTS_FILE).write_bytes(safetensors.torch.save(self.model.state_dict()))
             if report is not None:
                 (path / REPORT_FILE).write_text(report, "utf-8", errors="backslashreplace")
+
+
+def _load_weights(model: RecommenderModel, path: Path) -> None:
+    """`RunError` for weights of a model with other settings; torch names them all in one line."""
+    weights = safetensors.torch.load_file(path / WEIGHTS_FILE)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        stored = {name: tuple(value.shape) for name, value in weights.items()}
+        name = next(n for n in {**shapes, **stored} if shapes.get(n) != stored.get(n))
+        raise RunError(
+            f"{path / CONFIG_FILE} does not belong to the weights in {WEIGHTS_FILE}: {name} is "
+            f"{stored.get(name, 'not there')}, not {shapes.get(name, 'wanted')}; train again"
+        ) from error
 
 
 def _unregistered(path: Path, model: str) -> RunError:

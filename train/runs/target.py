@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from attnrec.runtime.errors import RunError
-from attnrec.runtime.files import is_mount_point
+from attnrec.runtime.files import MODEL_FILE, is_mount_point
 from attnrec.train.run_files import (
     CATALOGUE_FILE,
     CONFIG_FILE,
@@ -13,10 +13,10 @@ from attnrec.train.run_files import (
     EVENTS_FILE,
     ITEMS_FILE,
     METRICS_FILE,
-    MODEL_FILE,
     REPORT_FILE,
     WEIGHTS_FILE,
     checkpoint_files,
+    lock_of,
     unfinished_directory,
 )
 from attnrec.train.runs.replacing import tidy_after_kill, work_directory
@@ -29,7 +29,7 @@ def reports_of(file: str | Path) -> tuple[Path, Path]:
 
 OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
 """What file managers and notebooks leave in any directory that somebody looks at."""
-_OWN_FILES = {
+OWN_FILES = {
     CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, EVENTS_FILE,
     ITEMS_FILE, MODEL_FILE, REPORT_FILE, *(path.name for path in reports_of(MODEL_FILE)),
 }  # fmt: skip
@@ -64,6 +64,8 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
             f"{directory} is a mount point, which cannot be replaced as a whole when the run is "
             f"done; name a directory in it, such as `out={directory / 'run'}`"
         )
+    if os.path.isdir(unfinished) and (lock := lock_of(directory)) is not None:
+        os.close(lock)
     tidy_after_kill(directory)
     if os.path.isdir(directory):
         foreign = _foreign_in(directory)
@@ -88,7 +90,7 @@ def _foreign_in(directory: Path) -> list[str]:
         is_run = b'"attnrec"' in (directory / CONFIG_FILE).read_bytes()
     except OSError:
         is_run = False
-    own = _OWN_FILES if is_run else ()
+    own = OWN_FILES if is_run else ()
     return sorted(
         path.name
         for path in directory.iterdir()
@@ -118,18 +120,18 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
     unfinished = unfinished_directory(directory)
     if search_file(directory).exists() and not (resume and tuning):
         raise RunError(
-            f"{unfinished} holds a search that was interrupted: go on with --tune MINUTES "
-            "--resume (tune(..., resume=True)), or delete that directory to train anew"
+            f"{unfinished} holds a search that was interrupted: go on with `tune` and "
+            "`resume`, or delete that directory to train anew"
         )
     if tuning and checkpoint_files(unfinished):
         raise RunError(
             f"{unfinished} holds a training that was interrupted, not a search: go on without "
-            "a search (train(..., resume=True), --resume), or delete that directory to search anew"
+            "a search, with `resume`, or delete that directory to search anew"
         )
     if not resume and checkpoint_files(unfinished):
         raise RunError(
-            f"{unfinished} holds a training that was interrupted: go on with --resume "
-            "(resume=True), or delete that directory to train anew"
+            f"{unfinished} holds a training that was interrupted: go on with `resume`, "
+            "or delete that directory to train anew"
         )
 
 

@@ -23,6 +23,7 @@ from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.report.figures import Reporting, report_figures
+from attnrec.train.run_files import training_alone
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 from attnrec.train.runs.train import CONFIG_REMEDY, read_log, report_page, training_identity
@@ -94,7 +95,7 @@ def tune_log(
         logger.warning("%s: no search to resume, beginning one", store.directory)
     validation = Validation(split, repeats=recipe.repeats)
     search = Search(config, split, validation, store, minutes, progress)
-    with _kept_until_saved(store, search):
+    with training_alone(Path(out)), _kept_until_saved(store, search):
         search.run()
         model, best_config, metrics = search.result()
         if reporting is not None:

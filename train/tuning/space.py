@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from attnrec.train.checks import check_number
+from attnrec.train.checks import LARGEST, check_number
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.models import MODELS
 from attnrec.train.models.learned_configs import Attention, Block, Query
@@ -152,6 +152,8 @@ def search_space(values: Mapping[str, Any], given: Set[str]) -> dict[str, Range]
         if name in given or (name == "max_len" and value == 1):
             continue
         found = _RULES[name](value)
+        if isinstance(found, OneOf) and name in LARGEST:
+            found = OneOf(tuple(size for size in found.values if size <= LARGEST[name]))
         if found is not None and not (isinstance(found, OneOf) and len(found.values) == 1):
             space[name] = found
     _let_heads_divide(space, values)

@@ -169,13 +169,8 @@ class TuningStore:
 
     def _write(self, name: str, content: bytes) -> None:
         self.directory.mkdir(exist_ok=True)
-        path = self.directory / name
-        try:
-            with replace_file(path) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            error.filename = error.filename or str(path)  # which disk is full?
-            raise
+        with replace_file(self.directory / name) as temporary:
+            temporary.write_bytes(content)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:

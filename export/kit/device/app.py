@@ -8,10 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from attnrec.runtime import Recommender
+from attnrec.runtime import ModelFileError, Recommender
 
 LONGEST_LINE = 1 << 20  # bytes; the rest of a longer one is the next line
-recommender = Recommender.load(Path(__file__).with_name("model.onnx"))
+try:
+    recommender = Recommender.load(Path(__file__).with_name("model.onnx"))
+except ModelFileError as error:  # missing, damaged, or no model file
+    sys.exit(f"error: {error}; copy the kit again")
 
 
 def answer(line: bytes) -> bytes:

@@ -89,7 +89,11 @@ def main() -> int:
         try:
             rows.extend(answers(options))
         except Exception as error:  # whatever it is, this device cannot answer
-            rows.append(("answers", f"{type(error).__name__}: {error}", "no error", False))
+            found, wanted = f"{type(error).__name__}: {error}", "an answer without an error"
+            # By its name: the class cannot be imported where onnxruntime is broken.
+            if type(error).__name__ == "ModelFileError":
+                found, wanted = str(error), "an intact model.onnx of this kit"
+            rows.append(("answers", found, wanted, False))
     else:
         install = f"{sys.executable} -m pip install --no-deps -r requirements.lock"
         rows.append(("answers", "not asked", install, False))

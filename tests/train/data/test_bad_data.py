@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_filters_that_leave_nothing_say_what_there_is(log: Path) -> None:
     assert "no row has the event type 'buy', there are 'view', 'click'; see `events`" in message
     assert "no rating reaches 4, the highest is 3.0" in refused(log, DataRecipe(min_rating=4))
     assert "lower `min_item_events`" in refused(log, DataRecipe(min_item_events=2))
-    assert "lower `min_item_events`" in refused(log, DataRecipe(min_user_events=4))
+    assert "lower `min_user_events`, which is 4" in refused(log, DataRecipe(min_user_events=4))
 
 
 def test_a_log_without_a_history_of_three_is_refused(log: Path) -> None:
@@ -177,8 +178,22 @@ def test_bytes_that_are_no_utf8_are_named_by_line_and_offset(log: Path, filler: 
     assert "UTF-8" in message
 
 
-def test_a_file_in_utf16_is_recognised(log: Path) -> None:
-    assert "line 1: byte 0 is not UTF-8 text" in refused(write(log, GOOD.encode("utf-16")))
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_utf16_is_recognised_and_converted_as_the_message_says(
+    tmp_path: Path, order: str
+) -> None:
+    log, text = tmp_path / "log.csv", f"\ufeff{GOOD}".encode(order)
+    message = refused(write(log, text))
+    assert message.startswith("log.csv, line 1: byte 0 is not UTF-8 text")
+    command = message.partition("`")[2].partition("`")[0]
+    assert command == "iconv -f utf-16 -t utf-8"
+    write(log, subprocess.run(command.split(), input=text, capture_output=True, check=True).stdout)
+    assert load_interactions(log)[1].n_events == 3
+
+
+def test_a_column_that_is_there_twice_is_to_be_renamed(log: Path) -> None:
+    message = refused(write(log, "user_id,item_id,item_id,timestamp\n1,a,b,1\n"))
+    assert message.endswith("'timestamp'; rename all but one of them")
 
 
 def test_a_column_that_is_not_used_may_be_in_any_encoding(log: Path) -> None:

@@ -131,14 +131,14 @@ def test_a_date_in_the_far_future_of_spark_stays_the_last(tmp_path: Path) -> Non
 def test_the_name_of_a_model_in_place_of_a_config_is_named_with_the_remedy(tmp_path: Path) -> None:
     wrong: Any = "sasrec"
     frame = pd.DataFrame({"user_id": [], "item_id": [], "timestamp": []})
-    message = "config must be a TrainConfig, not 'sasrec'; write TrainConfig"
+    message = "`config` must be a TrainConfig, not 'sasrec'; write TrainConfig"
     with pytest.raises(ValueError, match=message):
         train(frame, wrong, out=tmp_path / "run")
     with pytest.raises(ValueError, match=message):
         tune(frame, wrong, minutes=1, out=tmp_path / "run")
     with pytest.raises(
-        ValueError, match="recipe must be a DataRecipe, not a dict; write DataRecipe"
+        ValueError, match="`recipe` must be a DataRecipe, not a dict; write DataRecipe"
     ):
         train(frame, TrainConfig("popularity"), recipe={"repeats": True}, out=tmp_path / "run")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"held_out_run must be a Run, not 'run'; Run\.load"):
+    with pytest.raises(ValueError, match=r"`held_out_run` must be a Run, not 'run'; Run\.load"):
         train_final("run", out=tmp_path / "run")  # type: ignore[arg-type]

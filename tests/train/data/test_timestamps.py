@@ -164,7 +164,11 @@ def test_every_form_of_the_same_times_gives_the_same_log(times: list[pd.Timestam
         (pd.to_datetime(["2020-01-01"] * 3), "s", "leave `time_unit=s` out"),
         ([NOON, 0, NOON], "auto", "row 2, .*0 looks like a place in an order.*`time_unit`"),
         ([NOON, NOON * 1000, NOON], "auto", "row 1, .*unix time in s, .*unix time in ms"),
-        ([20111209125000] * 3, "auto", "row 1, .*no likely unix time.*`time_unit`"),
+        (
+            [20111209125000] * 3,
+            "auto",
+            "row 1, .*looks like a date, YYYYMMDD.*write it like 2011-12-09",
+        ),
         ([0.5, 1.5, 2.5], "auto", "row 1, .*0.5 is no whole number"),
         ([1e30, 1e30, 1e30], "s", "row 1, .*beyond int64"),
         (np.array([1, 2, 2**64 - 1], np.uint64), "s", "row 3, .*beyond int64"),
@@ -177,3 +181,60 @@ def test_a_time_that_cannot_be_trusted_is_refused_with_its_row(
 ) -> None:
     with pytest.raises(DataError, match=problem):
         read(times, unit)
+
+
+@pytest.mark.parametrize(
+    ("times", "unit"),
+    [
+        ([20200303, 20200304, 20191231], "order"),
+        ([2020030312, 2020030400, 2019123123], "s"),
+        ([202003031215, 202003040000, 201912312359], "ms"),
+    ],
+)
+def test_numbers_that_look_like_dates_are_read_as_before_with_a_hint(
+    times: list[int], unit: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read(times)[1].time_unit == unit
+    assert f"'timestamp': {times[0]} looks like a date, YYYYMMDD" in caplog.text
+    assert (
+        f"is read as {'a place in an order' if unit == 'order' else 'a unix time'}" in caplog.text
+    )
+    assert "write it like 2011-12-09" in caplog.text
+
+
+def test_the_hint_goes_where_the_unit_is_given(caplog: pytest.LogCaptureFixture) -> None:
+    read([20200303, 20200304, 20191231])
+    assert "if not, give `time_unit=order`" in caplog.text
+    caplog.clear()
+    read([20200303, 20200304, 20191231], "order")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("times", [[20200303, 20200304, 20201332], [1, 2, 3], [NOON, NOON, NOON]])
+def test_other_numbers_get_no_hint_of_dates(
+    times: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    read(times)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "year", "right"),
+    [
+        ([NOON * 1000] * 3, "s", 43907, "ms"),
+        ([NOON] * 3, "ms", 1970, "s"),
+        ([NOON * 10**9] * 3, "us", 43907, "ns"),
+    ],
+)
+def test_a_given_unit_that_makes_no_likely_year_is_remarked_with_the_one_that_does(
+    times: list[int], unit: TimeUnit, year: int, right: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read(times, unit)[1].time_unit == unit
+    assert f"{times[0]} is in the year {year} with `time_unit={unit}`" in caplog.text
+    assert f"with `time_unit={right}` in 2011" in caplog.text
+
+
+def test_a_given_unit_that_fits_is_not_remarked(caplog: pytest.LogCaptureFixture) -> None:
+    read([NOON] * 3, "s")
+    read([0, 2500, 5000], "ms")  # 1970, and no other unit makes a likely year of it
+    assert not caplog.text

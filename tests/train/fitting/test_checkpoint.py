@@ -153,7 +153,7 @@ def test_a_final_training_is_resumed_too(unbroken: Run, out: Path) -> None:
 def test_an_unfinished_training_is_not_overwritten(shop_log: pd.DataFrame, out: Path) -> None:
     interrupt(shop_log, out, 1)
     before = {path: path.read_bytes() for path in kept(out)}
-    with pytest.raises(RunError, match=r"run\.unfinished .* interrupted: go on with --resume"):
+    with pytest.raises(RunError, match=r"run\.unfinished .* interrupted: go on with `resume`"):
         train("no such log", SMALL, out=out)  # it is not even read
     assert {path: path.read_bytes() for path in kept(out)} == before
 

@@ -311,7 +311,7 @@ def test_no_thread_of_the_group_outlives_the_training(shop: Shop) -> None:
 
 def test_one_error_is_shown_for_a_bad_argument(shop: Shop) -> None:
     assert shop.train("--epochs", "0")[0] == 2
-    assert shop.said(0) == "error: epochs must be a whole number, at least 1, not 0\n"
+    assert shop.said(0) == "error: --epochs must be a whole number, from 1 to 100000, not 0\n"
     assert shop.said(1) == ""
 
 

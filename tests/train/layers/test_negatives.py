@@ -76,7 +76,7 @@ def test_without_a_generator_the_seed_of_torch_decides() -> None:
 
 
 def test_what_cannot_be_drawn_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ValueError, match="n_negatives 4 is more than the catalogue's 3 items"):
+    with pytest.raises(ValueError, match="`n_negatives=4` is more than the catalogue's 3 items"):
         SharedNegatives(4, np.array([3, 2, 1]))
     with pytest.raises(ValueError, match="without a training event"):
         SharedNegatives(2, np.array([3, 0, 1]))

@@ -318,7 +318,7 @@ def test_equally_strong_followers_are_kept_by_row() -> None:
 
 
 def test_a_shape_that_heads_cannot_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="hidden_dim 16 is not divisible by n_heads 3"):
+    with pytest.raises(ValueError, match="`hidden_dim=16` is not divisible by `n_heads=3`"):
         SASRecConfig(n_items=5, hidden_dim=16, n_heads=3)
 
 

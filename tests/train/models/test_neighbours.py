@@ -269,10 +269,10 @@ def test_weights_of_events_count_for_what_came_and_for_popularity() -> None:
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("item-knn", {"similarity": "dot"}, "similarity must be one of cosine, bm25, not 'dot'"),
-        ("item-knn", {"b": 1.5}, "b must be a number"),
-        ("ease", {"regularization": 0}, "regularization must be a number above 0"),
-        ("content-based", {"n_neighbours": 0}, "n_neighbours must be a whole number"),
+        ("item-knn", {"similarity": "dot"}, "`similarity` must be one of cosine, bm25, not 'dot'"),
+        ("item-knn", {"b": 1.5}, "`b` must be a number"),
+        ("ease", {"regularization": 0}, "`regularization` must be a number above 0"),
+        ("content-based", {"n_neighbours": 0}, "`n_neighbours` must be a whole number"),
     ],
 )
 def test_wrong_settings_are_refused(model: str, settings: dict[str, object], message: str) -> None:

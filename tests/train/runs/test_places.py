@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import MODEL_FILE
 from attnrec.train import Run, TrainConfig, train
-from attnrec.train.run_files import MODEL_FILE
 from attnrec.train.runs.replacing import replace_directory, tidy_after_kill
 from attnrec.train.runs.target import check_target, reports_of
 

@@ -152,6 +152,21 @@ def changed_config(copy: Path, **changes: Any) -> None:
     (copy / "config.json").write_text(json.dumps(config | changes))
 
 
+@pytest.mark.parametrize(
+    "settings", [{"hidden_dim": 64}, {"n_blocks": 9}, {"block": "ligr"}], ids=str
+)
+def test_settings_that_do_not_belong_to_the_weights_are_told_in_one_sentence(
+    settings: dict[str, Any], copy: Path
+) -> None:
+    stored = json.loads((copy / "config.json").read_text())
+    changed_config(copy, model_config=stored["model_config"] | settings)
+    with pytest.raises(RunError, match=r"config\.json does not belong to the weights") as refusal:
+        Run.load(copy)
+    message = str(refusal.value)
+    assert "weights.safetensors" in message and message.endswith("train again")
+    assert "\n" not in message and len(message) < 200 + 2 * len(str(copy))
+
+
 def test_a_run_of_a_model_that_is_not_registered_is_not_damaged(copy: Path) -> None:
     own = json.loads((copy / "config.json").read_text())["train"]
     changed_config(copy, train=own | {"model": "gru"})
@@ -183,7 +198,7 @@ def test_weights_of_another_shape_are_a_run_error(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["model_config"]["hidden_dim"] = 32
     (copy / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RunError, match="damaged"):
+    with pytest.raises(RunError, match="does not belong to the weights"):
         Run.load(copy)
 
 

@@ -111,7 +111,7 @@ def test_interrupted_it_goes_on_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt) as stopped:
         fine_tune(before, epochs=3, out=out, progress=Stopping(2))
     assert "`resume`" in stopped.value.__notes__[0]
-    with pytest.raises(RunError, match="go on with --resume"):
+    with pytest.raises(RunError, match="go on with `resume`"):
         fine_tune(before, epochs=3, out=out)
     resumed = fine_tune(before, epochs=3, out=out, resume=True)
     for name, weight in after.model.state_dict().items():

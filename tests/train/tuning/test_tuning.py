@@ -299,7 +299,9 @@ def test_a_search_on_another_log_is_refused(shop_log: pd.DataFrame, out: Path) -
 
 def test_searches_and_trainings_are_not_mixed_up(shop_log: pd.DataFrame, out: Path) -> None:
     interrupted(shop_log, out, 1)
-    with pytest.raises(RunError, match="holds a search that was interrupted: go on with --tune"):
+    with pytest.raises(
+        RunError, match="holds a search that was interrupted: go on with `tune` and `resume`"
+    ):
         tune(shop_log, SMALL, minutes=LONG, out=out)
     for resume in (False, True):
         with pytest.raises(RunError, match="holds a search that was interrupted"):
@@ -337,7 +339,7 @@ def test_a_model_that_counts_has_nothing_to_tune(
 
 @pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf])
 def test_a_time_that_is_none_is_refused(minutes: float, shop_log: pd.DataFrame, out: Path) -> None:
-    with pytest.raises(ValueError, match="tune must be a number above 0, not"):
+    with pytest.raises(ValueError, match="`tune` must be a number above 0, not"):
         tune(shop_log, SMALL, minutes=minutes, out=out)
 
 
