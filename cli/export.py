@@ -46,8 +46,8 @@ def export(
             "--quantize",
             metavar="[PROFILE]",
             help="Make the file smaller: int8, int4; for 100,000 items and more also int4+4 "
-            "(int8 in less time) and int8+pca32 (in the least time, if the model allows); or auto "
-            "for the smallest that keeps the limits below. Alone it means int8.",
+            "(int8 in less time); or auto for the smallest that keeps the limits below. Alone it "
+            "means int8.",
         ),
     ] = "fp32",
     min_overlap: Annotated[

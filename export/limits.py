@@ -9,11 +9,11 @@ from pathlib import Path
 from attnrec.runtime.files import check_replaceable, is_mount_point
 from attnrec.train.runs.target import reports_of
 
-NESTED, LOW_RANK = "int4+4", "int8+pca32"
-"""Profiles that exist for large catalogues only."""
-PROFILES = ("fp32", LOW_RANK, "int8", NESTED, "int4")
+NESTED = "int4+4"
+"""The profile that exists for large catalogues only."""
+PROFILES = ("fp32", "int8", NESTED, "int4")
 """From the largest file to the smallest."""
-_MIN_OVERLAP = {"int8": 0.98, LOW_RANK: 0.98, NESTED: 0.98, "int4": 0.9}
+_MIN_OVERLAP = {"int8": 0.98, NESTED: 0.98, "int4": 0.9}
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
     assert "--max-mb" in outcome.err and file.exists()
     assert "leave --quantize out" not in outcome.err  # fp32 passes the limit as well
     outcome = run("export", trained, "--quantize", "int3")
-    assert outcome.code == 2 and "fp32, int8+pca32, int8, int4+4, int4, and auto" in outcome.err
+    assert outcome.code == 2 and "fp32, int8, int4+4, int4, and auto" in outcome.err
     for more in ([], ["--quantize"]):
         outcome = run("export", trained, *more, "--out", tmp_path / "none" / "m.onnx")
         assert outcome.code == 2 and "none is no folder" in outcome.err
