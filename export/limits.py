@@ -2,12 +2,12 @@
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.runtime.files import check_replaceable, is_mount_point
-from attnrec.train.runs.target import reports_of
+from attnrec.train.runs.target import profiles_file
 
 NESTED = "int4+4"
 """The profile that exists for large catalogues only."""
@@ -41,18 +41,16 @@ class Limits:
 def check_place(path: str | Path, profiles: Sequence[str]) -> None:
     """`ValueError` for a profile that there is not, or a place that cannot be written."""
     check_replaceable(path, "`out`")
-    for place in reports_of(path):
-        check_replaceable(place, "`out`")
+    check_replaceable(profiles_file(path), "`out`")
     for profile in profiles:
         if profile not in PROFILES:
             raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
 
 
-def check_most(limits: Mapping[str, float | None]) -> None:
-    """`ValueError` for a largest size or time that nothing can keep."""
-    for name, most in limits.items():
-        if most is not None and not most > 0:
-            raise ValueError(f"`{name}` must be above 0, not {most}")
+def check_max_mb(max_mb: float | None) -> None:
+    """`ValueError` for a largest size that no file can keep."""
+    if max_mb is not None and not max_mb > 0:
+        raise ValueError(f"`max_mb` must be above 0, not {max_mb}")
 
 
 def check_kit_folder(folder: Path) -> None:

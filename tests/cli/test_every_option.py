@@ -94,7 +94,6 @@ EXPORTING: dict[str, list[str]] = {
     "--min-overlap": ["--min-overlap", "100%"],
     "--max-ndcg-loss": ["--max-ndcg-loss", "0%"],
     "--max-mb": ["--max-mb", "0.001"],
-    "--max-us": ["--max-us", "0.001"],
     "--allow-users": ["--allow-users"],
     "--kit": ["--kit", "FOLDER/kit"],
 }
