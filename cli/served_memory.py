@@ -12,8 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.cold_start import resident_mb
-from attnrec.runtime.memory import release_free_memory
+from attnrec.runtime.memory import release_free_memory, resident_mb
 
 
 def served_memory(file: Path) -> dict[str, float] | None:
