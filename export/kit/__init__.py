@@ -132,7 +132,7 @@ def _facts(file: Path) -> dict[str, str]:
 
 def _memory_mb(file: Path) -> float | None:
     """Resident MB (2^20 bytes) of a fresh process after an answer; None: not told."""
-    command = [sys.executable, "-c", _ANSWER, str(file)]
+    command = [sys.executable, "-P", "-c", _ANSWER, str(file)]
     told = subprocess.run(command, capture_output=True, text=True).stdout
     with suppress(ValueError):
         return float(told)
