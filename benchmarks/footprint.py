@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from attnrec.cli.bench.timing import Subject, cold_starts, take_turns
 from attnrec.runtime import Recommender
-from attnrec.runtime.measuring import Subject, cold_starts, take_turns
 from attnrec.runtime.session import make_session
 
 

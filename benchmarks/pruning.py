@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attnrec.cli.bench.timing import Subject, take_turns
 from attnrec.export.build import Drafts
 from attnrec.export.quantize.cost import price
-from attnrec.runtime.measuring import Subject, take_turns
 from attnrec.train import Run
 from attnrec.train.data.batches import left_pad
 from attnrec.train.fitting.loop import fit_by_gradient

@@ -22,11 +22,11 @@ import onnx_ir as ir
 import torch
 from speed import feed, sealed_file, with_int64_ids
 
+from attnrec.cli.bench.timing import take_turns
 from attnrec.export.graph.builder import GraphBuilder
 from attnrec.export.graph.trace import ITEM_VECTORS, KNOWN, OPSET, export_body
 from attnrec.runtime import Recommender
 from attnrec.runtime.batch import BATCH
-from attnrec.runtime.measuring import take_turns
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.session import make_session
 from attnrec.train import Run

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from attnrec.cli.bench.timing import Subject, cold_starts, take_turns
 from attnrec.export.build import PROFILES, Drafts, profiles_of
 from attnrec.runtime import Recommender
-from attnrec.runtime.measuring import Subject, cold_starts, take_turns
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 

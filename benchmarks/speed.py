@@ -18,13 +18,13 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from attnrec.cli.bench.timing import take_turns
 from attnrec.export.facts import describe
 from attnrec.export.graph.builder import GraphBuilder
 from attnrec.export.graph.contract import assemble
 from attnrec.export.graph.item_table import FloatTable
 from attnrec.export.graph.trace import ITEM_VECTORS, KNOWN, OPSET, export_body
 from attnrec.runtime import Recommender
-from attnrec.runtime.measuring import take_turns
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.session import make_session
 from attnrec.train import Run

@@ -13,7 +13,7 @@ from attnrec.export.limits import (
     PROFILES,
     Limits,
     check_kit_folder,
-    check_most,
+    check_max_mb,
     check_place,
 )
 from attnrec.runtime.files import MODEL_FILE
@@ -46,8 +46,8 @@ def export(
             "--quantize",
             metavar="[PROFILE]",
             help="Make the file smaller: int8, int4; for 100,000 items and more also int4+4 "
-            "(int8 in less time) and int8+pca32 (in the least time, if the model allows); or auto "
-            "for the smallest that keeps the limits below. Alone it means int8.",
+            "(int8 in less time); or auto for the smallest that keeps the limits below. Alone it "
+            "means int8.",
         ),
     ] = "fp32",
     min_overlap: Annotated[
@@ -69,13 +69,6 @@ def export(
     ] = Limits.max_ndcg_loss,
     max_mb: Annotated[
         float | None, typer.Option(help="Largest file that may be written, megabytes.")
-    ] = None,
-    max_us: Annotated[
-        float | None,
-        typer.Option(
-            help="Longest median of an answer after 50 events, on one thread of this machine, "
-            "microseconds."
-        ),
     ] = None,
     allow_users: Annotated[
         bool,
@@ -102,8 +95,8 @@ def export(
     The file is compared with the torch model on every test user and on made-up histories. If it
     does not answer alike, the exit code is 1, a table says where, and no file is written. A
     quantized file is compared with the model that has the rounded weights, and its answers with
-    those of the exact file; what that costs is printed, and kept with times and memory beside the
-    file. Beyond the limits, the exit code is 1 and no file is written.
+    those of the exact file; what that costs is printed, and kept beside the file.
+    Beyond the limits, the exit code is 1 and no file is written.
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     target = run / MODEL_FILE if file is None else file
@@ -115,8 +108,7 @@ def export(
     is_smaller = profile != "fp32", "--quantize PROFILE, of less than fp32"
     refuse_idle(context, {"min_overlap": is_smaller, "max_ndcg_loss": is_smaller})
     limits = Limits(min_overlap, max_ndcg_loss)
-    most = {"max_mb": max_mb, "max_us": max_us}
-    check_most(most)
+    check_max_mb(max_mb)
     if kit is not None:
         check_kit_folder(kit)
     check_run(run)
@@ -130,7 +122,7 @@ def export(
         target,
         profiles,
         limits,
-        most,
+        max_mb,
         allow_users=allow_users,
         kit=kit,
         as_json=as_json,

@@ -97,8 +97,6 @@ def cost_table(costs: Sequence[ProfileCost]) -> Table:
     table.add_column("profile")
     for name in ("MB", "table", "NDCG@10", "to fp32", "overlap", "first"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("us", "p99", "RAM"):
-        table.add_column(name, justify="right", no_wrap=True)
     for cost in costs:
         price = cost.price
         change, overlap, first = "", "", ""
@@ -115,8 +113,5 @@ def cost_table(costs: Sequence[ProfileCost]) -> Table:
             change,
             overlap,
             first,
-            f"{cost.p50_us:.0f}",
-            f"{cost.p99_us:.0f}",
-            "-" if cost.memory_mb is None else f"{cost.memory_mb:.0f}",
         )
     return table

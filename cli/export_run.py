@@ -1,7 +1,7 @@
 """What `attnrec-export` does once nothing speaks against it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.progress import Progress
@@ -19,7 +19,7 @@ def export_run(
     target: Path,
     profiles: Sequence[str] | None,
     limits: Limits,
-    most: Mapping[str, float | None],
+    max_mb: float | None,
     *,
     allow_users: bool,
     kit: Path | None,
@@ -42,11 +42,11 @@ def export_run(
             progress.update(task, description=what)
 
         try:
-            if profiles == ("fp32",) and not any(most.values()):
+            if profiles == ("fp32",) and max_mb is None:
                 export(trained, target, tick=tick, allow_users=allow_users)
             else:
                 _, costs = export_smallest(
-                    trained, target, profiles, limits=limits, **most,
+                    trained, target, profiles, limits=limits, max_mb=max_mb,
                     tick=tick, stage=stage, allow_users=allow_users,
                 )  # fmt: skip
         except ParityFailure as failure:
@@ -65,6 +65,6 @@ def export_run(
 def _remedy(profiles: Sequence[str] | None) -> str:
     """The options that decide about these profiles; None: all there are."""
     if profiles == ("fp32",):
-        return "--max-mb or --max-us"
-    options = "--min-overlap, --max-ndcg-loss, --max-mb or --max-us"
+        return "--max-mb"
+    options = "--min-overlap, --max-ndcg-loss or --max-mb"
     return options if profiles is None else f"{options}, or leave --quantize out"

@@ -43,7 +43,7 @@ def recommend() -> None:
 
 def bench() -> None:
     """`attnrec-bench`."""
-    _start("bench", extra="cli")
+    _start("bench", extra="cli", module="bench.command")
 
 
 def serve() -> None:
@@ -51,14 +51,16 @@ def serve() -> None:
     _start("serve", extra="serve", needs="uvicorn")
 
 
-def _start(command: str, *, extra: str, needs: str = "typer", name: str = "") -> None:
+def _start(
+    command: str, *, extra: str, needs: str = "typer", module: str | None = None, name: str = ""
+) -> None:
     # torch's threads wait for each other in busy loops unless told before its import. Asleep they
     # cost a seventh on an idle machine; beside one busy process they are 2.3 times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         if importlib.util.find_spec(needs) is None:  # before its arguments are looked at
             raise ModuleNotFoundError(name=needs)
-        importlib.import_module(f"attnrec.cli.{command}").main()
+        importlib.import_module(f"attnrec.cli.{module or command}").main()
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("attnrec"):
             raise

@@ -31,7 +31,8 @@ class _Commands(TyperGroup):
             return None
         app = typer.Typer(add_completion=False)
         if "_ATTNREC_COMPLETE" in os.environ:
-            command = getattr(import_module(f"attnrec.cli.{cmd_name}"), cmd_name)
+            module = "bench.command" if cmd_name == "bench" else cmd_name
+            command = getattr(import_module(f"attnrec.cli.{module}"), cmd_name)
             app.command(cmd_name)(command)
         else:
             app.command(cmd_name, help=_COMMANDS[cmd_name])(lambda: None)

@@ -87,9 +87,9 @@ def serve(
         curl -H 'Content-Type: application/json' http://127.0.0.1:8000/v1/recommend
             -d '{"history": ["85116", "22375"], "k": 5}'
 
-    A page to look and click at is at /, the interface at /docs, figures at /metrics. SIGHUP loads
-    FILE again, and changes to it only if it is intact and reproduces its golden vectors here.
-    Only this machine can ask, unless there is a --token-file (or --insecure).
+    A page to look and click at is at /, the interface at /openapi.json, figures at /metrics.
+    SIGHUP loads FILE again, and changes to it only if it is intact and reproduces its golden
+    vectors here. Only this machine can ask, unless there is a --token-file (or --insecure).
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     # What uvicorn warns of are mistakes of clients, and they have had their answer.

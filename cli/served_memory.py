@@ -18,8 +18,7 @@ from pathlib import Path
 from threading import Timer
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.cold_start import resident_mb
-from attnrec.runtime.memory import release_free_memory
+from attnrec.runtime.memory import release_free_memory, resident_mb
 
 _SECONDS = 120  # for all of it: a reload of the largest file takes 10
 _MIB = 2**20 / 1e6

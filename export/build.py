@@ -11,7 +11,7 @@ from attnrec.export.facts import describe
 from attnrec.export.graph.contract import assemble
 from attnrec.export.graph.item_table import FloatTable, ItemTable
 from attnrec.export.graph.trace import export_added, export_body
-from attnrec.export.limits import LOW_RANK, NESTED, PROFILES
+from attnrec.export.limits import NESTED, PROFILES
 from attnrec.export.quantize.item_vectors import block_of, rounded_table
 from attnrec.export.quantize.weights import pack_indexes, round_weights
 from attnrec.runtime.model_file import format as names
@@ -105,7 +105,7 @@ def profiles_of(run: Run) -> list[str]:
     """The profiles that a run can be exported in."""
     if not isinstance(run.model, TableModel):
         return ["fp32"]
-    return [p for p in PROFILES if p not in (LOW_RANK, NESTED) or block_of(run, p) is not None]
+    return [p for p in PROFILES if p != NESTED or block_of(run, p) is not None]
 
 
 def exact_table(run: Run) -> FloatTable | None:

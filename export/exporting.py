@@ -23,7 +23,7 @@ from attnrec.train.data.exported_ids import check_ids
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.runs.run import Run
-from attnrec.train.runs.target import reports_of
+from attnrec.train.runs.target import profiles_file
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +134,7 @@ def write(path: str | Path, file: bytes) -> None:
         temporary.write_bytes(file)
         # The last word belongs to the file as it lies on the disk.
         Recommender.load(temporary).selftest()
-    # The picture first: without the figures it would look like somebody else's.
-    for report_of_another_file in reversed(reports_of(path)):
-        report_of_another_file.unlink(missing_ok=True)
+    profiles_file(path).unlink(missing_ok=True)  # of an earlier file
     logger.info("wrote %s, %.2f MB", path, len(file) / 1e6)
 
 

@@ -2,19 +2,19 @@
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnrec.runtime.files import MODEL_FILE, check_replaceable, is_mount_point
 from attnrec.runtime.model_file.format import is_of_attnrec
-from attnrec.train.runs.target import OWN_FILES, reports_of
+from attnrec.train.runs.target import OWN_FILES, profiles_file
 
-NESTED, LOW_RANK = "int4+4", "int8+pca32"
-"""Profiles that exist for large catalogues only."""
-PROFILES = ("fp32", LOW_RANK, "int8", NESTED, "int4")
+NESTED = "int4+4"
+"""The profile that exists for large catalogues only."""
+PROFILES = ("fp32", "int8", NESTED, "int4")
 """From the largest file to the smallest."""
-_MIN_OVERLAP = {"int8": 0.98, LOW_RANK: 0.98, NESTED: 0.98, "int4": 0.9}
+_MIN_OVERLAP = {"int8": 0.98, NESTED: 0.98, "int4": 0.9}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class Limits:
 def check_place(path: str | Path, profiles: Sequence[str]) -> None:
     """`ValueError` for a profile that there is not, or a place that may not be written."""
     check_replaceable(path, "`out`")
-    for place in reports_of(path):
-        check_replaceable(place, "`out`")
+    check_replaceable(profiles_file(path), "`out`")
     _check_is_ours(Path(path))
     for profile in profiles:
         if profile not in PROFILES:
@@ -64,14 +63,12 @@ def _check_is_ours(path: Path) -> None:
             f"{path} is no model file of attnrec and would be lost; name another file with `out`, "
             "or move that one away"
         )
-    figures, picture = reports_of(path)
-    if not _head(figures).startswith(b'{\n "chosen"'):  # both are written, and removed, together
-        for place in (figures, picture):
-            if _head(place):
-                raise ValueError(
-                    f"{place} would be replaced by the figures of this export, and is not of an "
-                    "earlier one; name another file with `out`, or move that one away"
-                )
+    figures = profiles_file(path)
+    if _head(figures) and not _head(figures).startswith(b'{\n "chosen"'):
+        raise ValueError(
+            f"{figures} would be replaced by the figures of this export, and is not of an earlier "
+            "one; name another file with `out`, or move that one away"
+        )
 
 
 def _head(path: Path) -> bytes:
@@ -82,11 +79,10 @@ def _head(path: Path) -> bytes:
         return file.read(16)
 
 
-def check_most(limits: Mapping[str, float | None]) -> None:
-    """`ValueError` for a largest size or time that nothing can keep."""
-    for name, most in limits.items():
-        if most is not None and not most > 0:
-            raise ValueError(f"`{name}` must be above 0, not {most}")
+def check_max_mb(max_mb: float | None) -> None:
+    """`ValueError` for a largest size that no file can keep."""
+    if max_mb is not None and not max_mb > 0:
+        raise ValueError(f"`max_mb` must be above 0, not {max_mb}")
 
 
 def check_kit_folder(folder: Path) -> None:

@@ -1,12 +1,9 @@
-"""What every profile costs on this machine, and the smallest file that keeps the limits."""
+"""What every profile costs, and the smallest file that keeps the limits."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import numpy as np
 
 from attnrec.export.build import Draft, Drafts, profiles_of
 from attnrec.export.exporting import (
@@ -18,20 +15,15 @@ from attnrec.export.exporting import (
     test_metrics,
     write,
 )
-from attnrec.export.limits import Limits, check_most
+from attnrec.export.limits import Limits, check_max_mb
 from attnrec.export.parity.gate import ParityReport, Tick
-from attnrec.export.profiles_plot import draw_profiles
 from attnrec.export.quantize.cost import ProfileCost
 from attnrec.runtime.errors import ParityError
-from attnrec.runtime.files import naming_full_disk, replace_file
-from attnrec.runtime.measuring import Subject, cold_starts, take_turns
+from attnrec.runtime.files import replace_file
 from attnrec.train.runs.run import Run
-from attnrec.train.runs.target import reports_of
+from attnrec.train.runs.target import profiles_file
 
 _DEFAULT_LIMITS = Limits()
-_HISTORY = 50
-_SECONDS = 2.0  # for one profile
-Percentiles = tuple[float, float]
 
 
 class NoProfile(ParityError):
@@ -51,7 +43,6 @@ def export_smallest(
     *,
     limits: Limits = _DEFAULT_LIMITS,
     max_mb: float | None = None,
-    max_us: float | None = None,
     tick: Tick | None = None,
     stage: Callable[[str], None] = lambda _: None,
     allow_users: bool = False,
@@ -59,12 +50,11 @@ def export_smallest(
     """Write the smallest of `profiles` that keeps the limits; returns also what each costs.
 
     profiles: None for all that the run can have. All are measured, and fp32 beside them. The costs
-    are kept beside the file, as `NAME.profiles.json` and as a picture. max_mb: megabytes of the
-    file; max_us: median of an answer after 50 events, on one thread of this machine; stage: told
+    are kept beside the file, as `NAME.profiles.json`. max_mb: megabytes of the file; stage: told
     what is being done.
     Raises `NoProfile` where every profile passes a limit, and what `export` raises.
     """
-    check_most({"max_mb": max_mb, "max_us": max_us})
+    check_max_mb(max_mb)
     profiles = profiles_of(run) if profiles is None else profiles
     check_exportable(run, path, profiles, allow_users=allow_users)
     stage("exporting")
@@ -72,7 +62,7 @@ def export_smallest(
     made = {profile: drafts.of(profile) for profile in dict.fromkeys(["fp32", *profiles])}
     stage("measuring profiles")
     measured = _costs(made)
-    costs = [_within(cost, limits, max_mb, max_us) for cost in measured]
+    costs = [_within(cost, limits, max_mb) for cost in measured]
     chosen = _smallest(costs, profiles)
     draft = made[chosen.profile]
     report = gate(draft, tick)
@@ -80,7 +70,7 @@ def export_smallest(
     # The proof, too, takes room in a file: in each about the same.
     proof_mb = (len(file) - len(draft.file)) / 1e6
     measured = [replace(cost, file_mb=cost.file_mb + proof_mb) for cost in measured]
-    costs = [_within(cost, limits, max_mb, max_us) for cost in measured]
+    costs = [_within(cost, limits, max_mb) for cost in measured]
     _smallest(costs, [chosen.profile])
     write(path, file)
     _keep(costs, chosen.profile, Path(path))
@@ -96,21 +86,16 @@ def _smallest(costs: Sequence[ProfileCost], profiles: Sequence[str]) -> ProfileC
     return min(fitting, key=lambda cost: cost.file_mb)
 
 
-def _within(
-    cost: ProfileCost, limits: Limits, max_mb: float | None, max_us: float | None
-) -> ProfileCost:
+def _within(cost: ProfileCost, limits: Limits, max_mb: float | None) -> ProfileCost:
     beyond = [None if cost.price is None else cost.price.too_high(cost.profile, limits)]
     if max_mb is not None and cost.file_mb > max_mb:
         beyond.append(f"the file has {cost.file_mb:.3g} MB, above the limit {max_mb:g}")
-    if max_us is not None and cost.p50_us > max_us:
-        beyond.append(f"an answer takes {cost.p50_us:.0f} us, above the limit {max_us:g}")
     return replace(cost, beyond=", and ".join(filter(None, beyond)) or None)
 
 
 def _costs(made: dict[str, Draft]) -> list[ProfileCost]:
     exact = made["fp32"]
     ndcg = None if exact.run.split.final else test_metrics(exact)["ndcg@10"]
-    speeds, memory = _measured(made)
     found = []
     for profile, draft in made.items():
         table = draft.table
@@ -123,39 +108,13 @@ def _costs(made: dict[str, Draft]) -> list[ProfileCost]:
                 table_mb=0.0 if table is None else table.n_bytes / 1e6,
                 ndcg=None if ndcg is None or change is None else ndcg * (1 + change),
                 price=cost,
-                p50_us=speeds[profile][0],
-                p99_us=speeds[profile][1],
-                memory_mb=memory[profile],
             )
         )
     return found
 
 
-def _measured(
-    made: dict[str, Draft],
-) -> tuple[dict[str, Percentiles], dict[str, float | None]]:
-    """Median and 99th percentile of an answer, and memory, by profile; all take turns."""
-    with TemporaryDirectory() as folder, naming_full_disk(folder):
-        subjects = {}
-        for profile, draft in made.items():
-            file = Path(folder) / f"{profile}.onnx"
-            file.write_bytes(draft.file)
-            subjects[profile] = Subject.of_file(file)
-        starts = cold_starts(list(subjects.values()), seconds=0)
-        calls = {profile: subject.call(_HISTORY, 1) for profile, subject in subjects.items()}
-        taken = take_turns(calls, _SECONDS * len(calls))
-    speeds = {}
-    for profile, us in taken.items():
-        p50, p99 = np.percentile(us, [50, 99]).tolist()
-        speeds[profile] = (p50, p99)
-    return speeds, {p: s["answer_mb"] for p, s in zip(subjects, starts, strict=True)}
-
-
 def _keep(costs: Sequence[ProfileCost], chosen: str, path: Path) -> None:
     """The report beside the file."""
     told = {"chosen": chosen, "profiles": [cost.to_json() for cost in costs]}
-    figures, picture = reports_of(path)
-    with replace_file(figures) as temporary:
+    with replace_file(profiles_file(path)) as temporary:
         temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    with replace_file(picture) as temporary:
-        draw_profiles(costs, chosen, temporary)

@@ -1,7 +1,8 @@
-"""Memory that nobody uses any more goes back to the system."""
+"""What a process has in memory, and what nobody uses any more: that goes back to the system."""
 
 import ctypes
 import sys
+from importlib import import_module
 
 
 def release_free_memory() -> None:
@@ -15,3 +16,23 @@ def release_free_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in musl
         if trim is not None:
             trim(0)
+
+
+def resident_mb(kind: str = "VmRSS") -> float | None:
+    """Resident MB (2^20 bytes), without /proc at their peak; None: the system does not tell.
+
+    kind: a line of /proc/self/status; "RssFile": pages that the system can drop and read again.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(row.split()[1]) / 1024 for row in status if row.startswith(kind))
+    except OSError:
+        pass
+    if kind == "RssFile":
+        return None
+    try:
+        resource = import_module("resource")
+    except ImportError:  # Windows
+        return None
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)

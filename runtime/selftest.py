@@ -46,28 +46,16 @@ def _check_vector(label: str, vector: Mapping[str, Any], info: ModelInfo, run: R
     said = Said(*(vector.get(name) for name in names.CALLER_INPUTS))
     caller = Callers(info, said, [history.shape[1]]).inputs([0])
     items, scores, n_known = run(history, exclude, candidates, vector[names.K], caller)[:3]
-    rounding = info.score_tolerance  # of a file that rounds its states
     expected = np.array(
         [-np.inf if score is None else score for score in vector[names.SCORES]], dtype=np.float32
     )
     finite = np.abs(expected[np.isfinite(expected)])
-    # Two processors may round to either side.
-    tolerance = max(names.score_tolerance(float(finite.max(initial=0))), 2 * rounding)
-
-    def keep_their_scores() -> bool:
-        """Items may change places with their equals, but none gets the score of another."""
-        score_of = dict(zip(items[0].tolist(), scores[0].tolist(), strict=True))
-        return all(
-            abs(score_of.get(item_id, score) - score) <= tolerance
-            for item_id, score in zip(vector[names.ITEMS], expected.tolist(), strict=True)
-            if score > -np.inf
-        )
-
+    tolerance = names.score_tolerance(float(finite.max(initial=0)))
     same = (
         n_known[0] == vector[names.N_KNOWN]
         and scores[0].shape == expected.shape == (len(vector[names.ITEMS]),)
         and np.allclose(scores[0], expected, rtol=0, atol=tolerance)
-        and (items[0].tolist() == vector[names.ITEMS] or (rounding > 0 and keep_their_scores()))
+        and items[0].tolist() == vector[names.ITEMS]
     )
     if not same:
         raise SelfTestError(

@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         drafts = Drafts(of_size(any_run(Path(scratch)), 100_000, 128, "int64"))
-        for profile in ("fp32", "int8", "int4+4", "int4", "int8+pca32"):
+        for profile in ("fp32", "int8", "int4+4", "int4"):
             (folder / f"{profile}.onnx").write_bytes(drafts.of(profile).file)
 
 

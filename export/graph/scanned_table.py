@@ -16,9 +16,7 @@ CONTRIB = "com.microsoft"
 """Domain of the operators that onnxruntime has beyond the standard."""
 NESTED_CODES = (-136, 119)
 """Lowest and highest code whose high half, to the nearest, is one of 4 bits."""
-RANK = 32
-"""Numbers of an item that a low-rank scan reads."""
-_DEPTH, _MOST_DEPTH, _LOW_RANK_DEPTH = 64, 256, 512
+_DEPTH, _MOST_DEPTH = 64, 256
 """The fewer bits a scan reads and the more items there are, the more it has to find; measured by
 `benchmarks/scan_recall.py` and `benchmarks/scale.py`."""
 _ROWS_OF_DEPTH = 4000
@@ -87,39 +85,6 @@ class NestedTable:
 
     def project(self, g: GraphBuilder, state: ir.Value, bias: ir.Value) -> ir.Value:
         return self._high.scan(g, state, bias)
-
-
-class LowRankTable:
-    """Codes of 8 bits, of which the scan reads none, but a projection to 32 numbers.
-
-    Larger by a fourth and quicker by two fifths than codes of 128 values alone; whether it finds
-    what it should depends on the model, and the gate tells.
-    """
-
-    is_exact = False
-    scan_depth: int | None = _LOW_RANK_DEPTH
-
-    def __init__(self, codes: Codes, projection: NDArray[np.float32], projected: Codes) -> None:
-        """projection: of states, (D, 32); projected: items (N + 1, 32), of 8 bits."""
-        self.values = codes.values()
-        self._stored = _Stored(codes, "item_codes")
-        self._projection = projection
-        self._projected = _Stored(projected, "item_scan_codes")
-
-    @property
-    def n_bytes(self) -> int:
-        return self._stored.codes.n_bytes + self._projected.codes.n_bytes
-
-    def declare(self, g: GraphBuilder) -> None:
-        for stored, name in ((self._stored, "item_scales"), (self._projected, "item_scan_scales")):
-            stored.declare(g, g.initializer(name, stored.codes.scales))
-
-    def gather(self, g: GraphBuilder, rows: ir.Value) -> ir.Value:
-        return self._stored.gather(g, rows)
-
-    def project(self, g: GraphBuilder, state: ir.Value, bias: ir.Value) -> ir.Value:
-        projected = g.MatMul(state, g.initializer("scan_projection", self._projection))  # (B, 32)
-        return self._projected.scan(g, projected, bias)
 
 
 class _Stored:

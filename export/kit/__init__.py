@@ -6,6 +6,9 @@ import os
 import secrets
 import shlex
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from string import Template
@@ -17,7 +20,6 @@ from attnrec import runtime
 from attnrec.export.limits import check_kit_folder
 from attnrec.runtime import Recommender
 from attnrec.runtime.files import naming_full_disk, sync_directory, sync_file
-from attnrec.runtime.measuring import Subject, cold_starts
 
 _TEMPLATES = Path(__file__).with_name("device")
 _LOCK = "requirements.lock"
@@ -27,6 +29,14 @@ _WITHOUT_HASHES = """\
 """
 _N_EXAMPLES = 2  # ids in the question of the README
 _HEADROOM = 1.5  # of memory: another processor, other threads, longer lists
+_ANSWER = """
+import sys
+from attnrec.runtime import Recommender
+from attnrec.runtime.memory import resident_mb
+recommender = Recommender.load(sys.argv[1])
+recommender.recommend(recommender.recommend([], 50, exclude_seen=False).item_ids)
+print(resident_mb())
+"""
 
 
 def write_kit(file: Path, folder: Path) -> None:
@@ -102,13 +112,12 @@ def _license() -> str:
 
 
 def _facts(file: Path) -> dict[str, str]:
-    """What the README and the unit say of the file; its memory is measured in new processes."""
+    """What the README and the unit say of the file."""
     recommender = Recommender.load(file)
     info = recommender.info
     popular = recommender.recommend([], 50, exclude_seen=False).item_ids
-    (start,) = cold_starts([Subject(str(file), info, list(popular), {})], seconds=0)
     file_mb = file.stat().st_size / 1e6
-    memory_mb = start["answer_mb"] or 100 + 2 * file_mb  # Windows does not tell
+    memory_mb = _memory_mb(file) or 100 + 2 * file_mb  # Windows does not tell
     question = json.dumps({"history": popular[:_N_EXAMPLES], "k": 3})
     return {
         "model": info.model,
@@ -120,3 +129,12 @@ def _facts(file: Path) -> dict[str, str]:
         "question": shlex.quote(question),
         "attnrec": runtime.__version__,
     }
+
+
+def _memory_mb(file: Path) -> float | None:
+    """Resident MB (2^20 bytes) of a fresh process after an answer; None: not told."""
+    command = [sys.executable, "-P", "-c", _ANSWER, str(file)]
+    told = subprocess.run(command, capture_output=True, text=True).stdout
+    with suppress(ValueError):
+        return float(told)
+    return None

@@ -67,7 +67,7 @@ class Price:
 
 @dataclass(frozen=True)
 class ProfileCost:
-    """One profile of one model on one machine."""
+    """One profile of one model."""
 
     profile: str
     file_mb: float
@@ -78,12 +78,6 @@ class ProfileCost:
     """Test NDCG@10; None: a final run has no test."""
     price: Price | None
     """The answers against those of fp32; None: they are those."""
-    p50_us: float
-    """Median of an answer after 50 events, one thread, microseconds."""
-    p99_us: float
-    """99th percentile of it."""
-    memory_mb: float | None
-    """Resident memory of a fresh process that has answered; None where no system tells."""
     beyond: str | None = None
     """Which limit it passes, with both numbers; None: none."""
 

@@ -8,14 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.export.graph.item_table import Codes, ItemTable, UnfoldedTable
-from attnrec.export.graph.scanned_table import (
-    NESTED_CODES,
-    RANK,
-    LowRankTable,
-    NestedTable,
-    ScannedTable,
-)
-from attnrec.export.limits import LOW_RANK, NESTED
+from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable, ScannedTable
+from attnrec.export.limits import NESTED
 from attnrec.train.models.base import TableModel
 from attnrec.train.runs.run import Run
 from attnrec.train.tuning import rounding
@@ -23,11 +17,9 @@ from attnrec.train.tuning import rounding
 SCANNED_FROM = 100_000
 """Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `ScannedTable`."""
 
-_BITS = {"int8": 8, LOW_RANK: 8, NESTED: 8, "int4": 4}
-_BLOCKS = {"int8": (64, 32, 16), LOW_RANK: (64,), NESTED: (64, 32, 16), "int4": (32, 16)}
+_BITS = {"int8": 8, NESTED: 8, "int4": 4}
+_BLOCKS = {"int8": (64, 32, 16), NESTED: (64, 32, 16), "int4": (32, 16)}
 """Values that share a scale in a scanned table; the first that divides a vector is taken."""
-_LEAST_DIM = {LOW_RANK: 3 * RANK}
-"""Of shorter vectors, 32 numbers of 8 bits are not less than what other profiles read."""
 _N_STATES = 20_000
 _DAMPING = 0.01  # of the mean variance, as in the paper
 _SWEEPS = 2  # a third one moves few codes
@@ -40,23 +32,20 @@ def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
         raise ValueError(
             f"nothing to quantize: {run.config.model} has no item vectors; its one profile is fp32"
         )
-    for profile in {NESTED, LOW_RANK} & {*profiles}:
-        if block_of(run, profile) is None:
-            n_items, dim = run.split.catalogue.n_items, run.model.item_table().shape[1]
-            raise ValueError(
-                f"{profile} is for catalogues of {SCANNED_FROM:,} items and more, with vectors of "
-                f"a multiple of {_BLOCKS[profile][-1]} values, at least "
-                f"{_LEAST_DIM.get(profile, 16)}; here are {n_items:,} items of {dim}. "
-                "int8 has the same quality"
-            )
+    if NESTED in profiles and block_of(run, NESTED) is None:
+        n_items, dim = run.split.catalogue.n_items, run.model.item_table().shape[1]
+        raise ValueError(
+            f"{NESTED} is for catalogues of {SCANNED_FROM:,} items and more, with vectors of "
+            f"a multiple of {_BLOCKS[NESTED][-1]} values; here are {n_items:,} items of {dim}. "
+            "int8 has the same quality"
+        )
 
 
 def block_of(run: Run, profile: str) -> int | None:
     """Values that share a scale where the table of a profile is scanned; None: it is not."""
     assert isinstance(run.model, TableModel)
     dim = run.model.item_table().shape[1]
-    is_small = run.split.catalogue.n_items < SCANNED_FROM or dim < _LEAST_DIM.get(profile, 0)
-    if profile not in _BLOCKS or is_small:
+    if profile not in _BLOCKS or run.split.catalogue.n_items < SCANNED_FROM:
         return None
     return next((block for block in _BLOCKS[profile] if dim % block == 0), None)
 
@@ -71,12 +60,7 @@ def rounded_table(run: Run, profile: str) -> ItemTable:
         assert block is not None
         return NestedTable(quantize(values, states, block, bits, NESTED_CODES))
     if block is not None:
-        codes = quantize(values, states, block, bits)
-        return (
-            LowRankTable(codes, *low_rank(values, states))
-            if profile == LOW_RANK
-            else ScannedTable(codes)
-        )
+        return ScannedTable(quantize(values, states, block, bits))
     block = 32 if bits < 8 and dim % 32 == 0 else dim
     return UnfoldedTable(quantize(values, states, block, bits))
 
@@ -144,26 +128,6 @@ def _swept(
             pull += np.outer((better - codes[:, d]) * scales[:, d], together[d])
             codes[:, d] = better
     return codes
-
-
-def low_rank(
-    values: NDArray[np.float32], states: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], Codes]:
-    """What to multiply a state with, (D, 32), and items (N + 1, 32): nearly the same scores.
-
-    The 32 directions in which the scores of such states (n, D) differ most: a principal component
-    analysis of the table (N + 1, D), weighed by how the states are spread.
-    """
-    spread = _together(states)  # (D, D)
-    lengths, axes = np.linalg.eigh(spread)
-    half = axes * np.sqrt(lengths) @ axes.T
-    weighed = values @ half  # (N + 1, D)
-    _, directions = np.linalg.eigh(weighed.T @ weighed)
-    kept = directions[:, -RANK:]  # (D, 32)
-    projection = (np.linalg.inv(half) @ kept).astype(np.float32)
-    projected = (weighed @ kept).astype(np.float32)
-    no_states = np.empty((0, RANK), dtype=np.float32)
-    return projection, quantize(projected, no_states, RANK)
 
 
 def _together(states: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -39,14 +39,13 @@ _AT_MOST_1 = {
     "Or", "Sign",
 }  # fmt: skip
 _NOT_LARGER = {
-    "Cast", "Gather", "Identity", "ReduceMax", "ReduceMin", "Reshape", "Slice", "Split",
+    "Cast", "Identity", "ReduceMax", "ReduceMin", "Reshape", "Slice", "Split",
     "Squeeze", "Unsqueeze",
 }  # fmt: skip
 _MULTIPLIED = {
-    "Clip": 0, "Concat": 0, "Div": 0, "Max": 0, "Min": 0, "Mul": 0, "Where": 0, "Add": 1,
-    "Sub": 1, "ReduceSum": 6,
+    "Add", "Clip", "Concat", "Div", "Gather", "Max", "Min", "Mul", "ReduceSum", "Sub", "Where",
 }  # fmt: skip
-"""Operators whose results stay below the product of their inputs, times a power of 2."""
+"""Operators that compute sizes, as if each multiplied its inputs and 2."""
 _SMALL = 64  # more numbers than that are data, not sizes
 
 
@@ -196,24 +195,23 @@ class _Graph:
             )
 
     def power_of(self, op_type: str, inputs: list[str], attributes: list[Fields]) -> float:
-        """log2 of the largest size that the outputs of a node could stand for.
+        """log2 of the size that the outputs of a node stand for, followed from constants on.
 
-        Numbers that say how large a tensor becomes are followed from the constants on, through
-        the few operators that compute such numbers. The shape of what was computed counts as 1,
-        for that exists already; anything else has no limit.
+        It finds constants that ask for much, not every way to it: the shape of what was computed
+        counts as 1. What no operator that computes sizes made has no limit.
         """
         tensors = [self.tensor(one["t"]) for one in attributes if one["t"]]
         powers = [self.power[name] for name in inputs if name]
         if op_type == "Constant" and tensors:
             return tensors[0].power
-        dims = [math.prod(self.stored[name].dims) if name in self.stored else 1 for name in inputs]
         if op_type in ("Shape", "Size"):
-            return math.log2(max(1, *dims))
+            dims = [self.stored[name].dims for name in inputs if name in self.stored]
+            return math.log2(max([1, *map(math.prod, dims)]))
         if op_type in _AT_MOST_1:
             return 0.0
         if op_type in _NOT_LARGER and powers:
-            return powers[0] * (max(dims[1:], default=1) if op_type == "Gather" else 1)
-        return sum(powers) + _MULTIPLIED.get(op_type, math.inf)
+            return powers[0]
+        return sum(powers) + 1 if op_type in _MULTIPLIED else math.inf
 
     def add(self, name: str, power: float) -> None:
         """A value that nodes may read from here on; each name once."""

@@ -56,11 +56,6 @@ class ModelInfo:
     sha256: str | None = None
     """The seal of the file; None only while it is being made."""
 
-    @property
-    def score_tolerance(self) -> float:
-        """How far rounding inside the file was seen to move a score; 0: it does not round."""
-        return float((self.parity or {}).get(names.SCORE_TOLERANCE, 0.0))
-
     def to_metadata(self) -> dict[str, str]:
         """Metadata entries of a model file, as JSON texts."""
         model = {

@@ -40,9 +40,6 @@ SEAL_KEY = "attnrec.sha256"
 LONGEST = 100_000
 """Most ids in one list of a call."""
 
-SCORE_TOLERANCE = "score_tolerance"
-"""Entry of the parity report of a file that computes with rounded states."""
-
 SEAL_LENGTH = 64
 """The file ends in this many hex digits: the sha256 of everything before them."""
 

@@ -39,14 +39,14 @@ from attnrec.runtime.serving.workers import Computing
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
-OPEN_PATHS = frozenset({"/", "/docs", "/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 """What needs no token: nothing of the file is in it."""
 PROBES = frozenset({"/healthz", "/readyz"})
 """What may be asked under any name of a host: balancers ask by addresses."""
 FAILED = "the server failed; its log says why"
 _CLIENT_GONE = 499  # as nginx logs it; never sent
 _DETAILS = {
-    404: "nothing is at this path; ask /v1/recommend, or see /docs for what else there is",
+    404: "nothing is at this path; ask /v1/recommend, or see /openapi.json for what else there is",
 }
 
 Scope = MutableMapping[str, Any]

@@ -107,7 +107,6 @@ _FIXED = [
     Operation("get", "/readyz", "Whether the file answers here as it should", _Texts),
     Operation("get", "/metrics", "Counts and times, for Prometheus", "text/plain"),
     Operation("get", "/openapi.json", "This document", protocol.Facts),
-    Operation("get", "/docs", "This document as a page", "text/html"),
     Operation("get", "/", "A page to try the model", "text/html"),
     Operation("get", "/v2", "Open Inference Protocol: the server", protocol.Facts),
     Operation("get", "/v2/health/live", "Whether the process lives", protocol.Facts),

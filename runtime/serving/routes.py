@@ -1,6 +1,6 @@
 """What there is beside the bodies to be answered: health, facts, search, pages, reloading."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from attnrec.runtime.serving import docs_page, metrics, openapi
+from attnrec.runtime.serving import metrics, openapi
 from attnrec.runtime.serving.app import JSON, Service, refuse
 from attnrec.runtime.serving.errors import Refused, encode
 from attnrec.runtime.serving.open_inference.routes import inference_routes
@@ -27,7 +27,7 @@ class Pages:
     def __init__(self, service: Service, reloading: Reloading) -> None:
         self._service = service
         self._reloading = reloading
-        self._descriptions: tuple[str, bytes, bytes] | None = None
+        self._description: tuple[str, bytes] | None = None
 
     def app(self) -> Starlette:
         """The application."""
@@ -41,7 +41,6 @@ class Pages:
                 Route("/v1/items", self.items),
                 Route("/v1/reload", self.reload, methods=["POST"]),
                 Route("/openapi.json", self.openapi),
-                Route("/docs", self.docs),
                 *inference_routes(self._service),
                 *(Route(path, _posted_only, methods=["POST"]) for path in self._posted()),
             ],
@@ -123,30 +122,22 @@ class Pages:
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
-        """What there is, for programs."""
-        return Response(self._described()[0], media_type=JSON)
+        """What there is."""
+        return Response(self._described(), media_type=JSON)
 
-    async def docs(self, request: Request) -> Response:
-        """What there is, for people."""
-        policy = {"Content-Security-Policy": docs_page.CONTENT_SECURITY_POLICY}
-        return Response(self._described()[1], headers=policy, media_type="text/html")
-
-    def _described(self) -> tuple[bytes, bytes]:
-        """The document and its page, made once for a file: it takes 10 ms."""
+    def _described(self) -> bytes:
+        """The document, made once for a file: it takes 10 ms."""
         served = self._service.served
-        if self._descriptions is None or self._descriptions[0] != served.version:
-            has_token = self._service.has_token
-            examples: Sequence[int | str] = ()
-            if not has_token:  # the page is for everybody, items are not
-                examples = served.recommender.recommend([], 2, exclude_seen=False).item_ids
+        if self._description is None or self._description[0] != served.version:
+            examples = served.recommender.recommend([], 2, exclude_seen=False).item_ids
             document = openapi.document(
                 served.recommender.info,
                 served.version,
-                has_token=has_token,
+                has_token=self._service.has_token,
                 examples=examples if len(examples) == 2 else (),
             )
-            self._descriptions = served.version, encode(document), docs_page.render(document)
-        return self._descriptions[1:]
+            self._description = served.version, encode(document)
+        return self._description[1]
 
     async def reload(self, request: Request) -> Response:
         """Load the file again, for those who have the token."""

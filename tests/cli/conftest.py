@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnrec.cli.bench import bench
+from attnrec.cli.bench.command import bench
 from attnrec.cli.console import run_command
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export, with_default_profile

@@ -157,6 +157,21 @@ def test_the_readme_and_the_unit_speak_of_this_file(kit) -> None:
     assert "$" not in text + (kit / "attnrec.service").read_text()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
+def test_the_memory_that_the_unit_names_was_measured(kit, tmp_path, monkeypatch) -> None:
+    def named(folder: Path) -> int:
+        (mb,) = re.findall(
+            r"^# (\d+) MB were resident", (folder / "attnrec.service").read_text(), re.M
+        )
+        return int(mb)
+
+    assert 20 < named(kit) < 95, "where nothing is measured it is 100 and twice the file"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "numpy.py").write_text("raise SystemExit")  # of somebody else, in this folder
+    write_kit(FILE, tmp_path / "kit")
+    assert 20 < named(tmp_path / "kit") < 95
+
+
 def test_the_check_of_a_good_kit_passes_and_is_readable(kit) -> None:
     code, rows = check(kit)
     assert code == 0, rows

@@ -18,7 +18,7 @@ import typer
 import attnrec.export
 import attnrec.runtime
 import attnrec.train
-from attnrec.cli.bench import bench
+from attnrec.cli.bench.command import bench
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
 from attnrec.cli.recommend import recommend

@@ -10,8 +10,6 @@ import onnxruntime
 from attnrec.runtime.model_file.format import (
     CALLER_INPUTS,
     GOLDEN_KEY,
-    PARITY_KEY,
-    SCORE_TOLERANCE,
 )
 from attnrec.runtime.model_file.format import score_tolerance as tolerance_of
 
@@ -53,8 +51,8 @@ def asked_of_python(name: str) -> tuple[list[Question], list[Answer]]:
     return questions, [Answer(row["item_ids"], row["scores"]) for row in stored[profile]]
 
 
-def golden_vectors(path: Path) -> tuple[list[Question], list[Answer], float]:
-    """The questions and answers that a file holds, and how far it rounds its states."""
+def golden_vectors(path: Path) -> tuple[list[Question], list[Answer]]:
+    """The questions and answers that a file holds."""
     metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     questions, answers = [], []
     for vector in json.loads(metadata[GOLDEN_KEY]):
@@ -65,17 +63,11 @@ def golden_vectors(path: Path) -> tuple[list[Question], list[Answer], float]:
         questions.append(given)
         items, scores = ([vector[name][i] for i in found] for name in ("items", "scores"))
         answers.append(Answer(items, scores, vector["n_known"]))
-    rounding: float = json.loads(metadata[PARITY_KEY]).get(SCORE_TOLERANCE) or 0.0
-    return questions, answers, rounding
+    return questions, answers
 
 
-def compare(
-    found: Sequence[Answer], expected: Sequence[Answer], rounding: float = 0.0
-) -> Likeness:
-    """Scores within the tolerance, and items equal but where Python's scores are nearly so.
-
-    rounding: of the states, in a file that says so; two processors may round to either side.
-    """
+def compare(found: Sequence[Answer], expected: Sequence[Answer]) -> Likeness:
+    """Scores within the tolerance, and items equal but where Python's scores are nearly so."""
     assert len(found) == len(expected)
     largest, shared = 0.0, []
     for got, wanted in zip(found, expected, strict=True):
@@ -83,7 +75,7 @@ def compare(
         assert wanted.n_known in (None, got.n_known)
         if not wanted.item_ids:
             continue
-        tolerance = max(tolerance_of(max(map(abs, wanted.scores))), 2 * rounding)
+        tolerance = tolerance_of(max(map(abs, wanted.scores)))
         difference = max(abs(a - b) for a, b in zip(got.scores, wanted.scores, strict=True))
         assert difference <= tolerance, (got, wanted)
         largest = max(largest, difference / tolerance)

@@ -175,7 +175,7 @@ def test_a_catalogue_larger_than_any_list_of_a_call_is_exported(tmp_path: Path) 
     assert Recommender.load(tmp_path / "model.onnx").info.n_items == n_items - 40
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model.profiles.json", "model.profiles.png"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.profiles.json"])
 def test_what_cannot_be_replaced_is_refused_before_the_work(
     name: str, runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

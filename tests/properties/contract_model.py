@@ -77,13 +77,8 @@ class ContractModel:
             None if titles is None else titles + [""] * missing,
         )
 
-    def assert_answers(
-        self, row: Row, scores: NDArray[np.float32], call: Call, rounding: float = 0.0
-    ) -> None:
-        """`row` is what `call` asks for, up to the tolerance; scores (N,): those of the items.
-
-        rounding: what a file tolerates that computes with 8 bits.
-        """
+    def assert_answers(self, row: Row, scores: NDArray[np.float32], call: Call) -> None:
+        """`row` is what `call` asks for, up to the tolerance; scores (N,): those of the items."""
         wanted = self.answer(scores, call)
         n = min(self.width(call), int(self.allowed(call).sum()))
         assert row.n_known == wanted.n_known
@@ -92,7 +87,7 @@ class ContractModel:
         places = self.places(row.items[:n])
         assert len(set(places)) == n, "an unknown item, or one twice"
         assert self.allowed(call)[places].all()
-        tolerance = max(rounding, 1e-5 * max(1.0, float(np.abs(scores).max())))
+        tolerance = 1e-5 * max(1.0, float(np.abs(scores).max()))
         best = np.array(row.scores[:n], dtype=np.float32)
         assert np.abs(best - scores[places]).max(initial=0) <= tolerance
         apart = np.abs(scores[places] - scores[self.places(wanted.items[:n])])

@@ -130,7 +130,7 @@ def test_the_graph_itself_answers_any_call_as_the_contract_says(
         allowed = candidates[i].tolist() if candidates.shape[1] else None
         row = Row(columns[0][i], columns[1][i], columns[2][i], columns[3][i])
         asked = Call(call.history, k, call.exclude, allowed)
-        contract.assert_answers(row, scores, asked, recommender.info.score_tolerance)
+        contract.assert_answers(row, scores, asked)
 
 
 @many_calls
@@ -157,4 +157,4 @@ def test_a_recommender_answers_any_batch_as_the_contract_says(
         exclude = call.exclude + call.history * seen_too
         asked = Call(call.history, k, exclude, call.candidates)
         row = contract.row(answer.item_ids, answer.scores, answer.n_known, answer.titles, asked)
-        contract.assert_answers(row, scores, asked, recommender.info.score_tolerance)
+        contract.assert_answers(row, scores, asked)

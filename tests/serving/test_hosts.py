@@ -7,7 +7,7 @@ from attnrec.runtime.serving.errors import TARGET
 from attnrec.runtime.serving.hosts import Hosts
 
 TOKEN = "0123456789abcdef-hosts"
-PATHS = ("/", "/docs", "/openapi.json", "/metrics", "/v1/model", "/v1/items", "/v2", "/no")
+PATHS = ("/", "/openapi.json", "/metrics", "/v1/model", "/v1/items", "/v2", "/no")
 EVIL = ("evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example")
 WRONG = (
     *EVIL,

@@ -62,7 +62,7 @@ def test_free_memory_is_not_kept_after_loading(exported) -> None:
     program = """
 import ctypes, sys
 from attnrec.runtime import Recommender
-from attnrec.runtime.cold_start import resident_mb
+from attnrec.runtime.memory import resident_mb
 recommender = Recommender.load(sys.argv[1])
 before = resident_mb()
 ctypes.CDLL(None).malloc_trim(0)

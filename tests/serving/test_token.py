@@ -12,15 +12,15 @@ from attnrec.runtime.serving.token_file import token_of
 
 COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
 TOKEN = "tok-5e9c1f-0123456789abcdef"
-OPEN = ["/", "/docs", "/healthz", "/readyz"]
+OPEN = ["/", "/healthz", "/readyz"]
 GUARDED = [
     ("GET", "/v1/model"), ("GET", "/v1/items?q=a"), ("GET", "/metrics"), ("GET", "/openapi.json"),
     ("GET", "/v2"), ("GET", "/v2/health/live"), ("GET", "/v2/health/ready"),
     ("GET", "/v2/models/attnrec"), ("GET", "/v2/models/attnrec/ready"),
     ("POST", "/v1/recommend"), ("POST", "/v1/score"), ("POST", "/v1/similar"),
     ("POST", "/v1/explain"), ("POST", "/v2/models/attnrec/infer"), ("POST", "/v1/reload"),
-    ("GET", "/nowhere"), ("OPTIONS", "/v1/recommend"), ("GET", "//"), ("GET", "/docs/../metrics"),
-    ("GET", "/healthz/"), ("GET", "/%2e/healthz"),
+    ("GET", "/nowhere"), ("OPTIONS", "/v1/recommend"), ("GET", "//"),
+    ("GET", "/healthz/../metrics"), ("GET", "/healthz/"), ("GET", "/%2e/healthz"),
 ]  # fmt: skip
 
 

@@ -30,7 +30,7 @@ class EpochRecord:
     """Spent on training so far, also before an interruption."""
     seen_ndcg: float | None = None
     """NDCG@10 on answers that were trained on, `Split.seen`: far above that of validation, the
-    model overfits. None in a final run, and in runs of earlier versions."""
+    model overfits. None in a final run, and where nobody has two such events."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""

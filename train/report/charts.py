@@ -117,7 +117,7 @@ def quality_chart(epochs: Sequence[Mapping[str, Any]], best_epoch: int) -> Chart
         figure = Figure(figsize=(_WIDTH, 2.7), layout="constrained")
         axes = figure.subplots()
         axes.axvline(best_epoch, color=LINE, zorder=0)
-        if len(seen) == len(epochs):  # not of earlier versions
+        if len(seen) == len(epochs):  # there is somebody to ask
             axes.fill_between(number, valid, seen, color=OTHER, alpha=0.14, linewidth=0)
             axes.plot(number, seen, color=OTHER, marker="s", markersize=3.5, label="trained on")
         axes.plot(number, valid, color=OWN, marker="o", markersize=3.5, label="validation")

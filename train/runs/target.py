@@ -22,16 +22,16 @@ from attnrec.train.run_files import (
 from attnrec.train.runs.replacing import tidy_after_kill, work_directory
 
 
-def reports_of(file: str | Path) -> tuple[Path, Path]:
-    """Where attnrec-export keeps the figures of the profiles beside a file, and their picture."""
-    return Path(file).with_suffix(".profiles.json"), Path(file).with_suffix(".profiles.png")
+def profiles_file(file: str | Path) -> Path:
+    """Where attnrec-export keeps the figures of the profiles beside a file."""
+    return Path(file).with_suffix(".profiles.json")
 
 
 OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
 """What file managers and notebooks leave in any directory that somebody looks at."""
 OWN_FILES = {
     CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, EVENTS_FILE,
-    ITEMS_FILE, MODEL_FILE, REPORT_FILE, *(path.name for path in reports_of(MODEL_FILE)),
+    ITEMS_FILE, MODEL_FILE, REPORT_FILE, profiles_file(MODEL_FILE).name,
 }  # fmt: skip
 SEARCH_FILE = "tuning.json"
 """State of a search that is not finished."""

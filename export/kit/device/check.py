@@ -35,7 +35,7 @@ def answers(options: argparse.Namespace) -> Iterator[Row]:
     """The seal, the golden vectors, memory and latency of the model file."""
     # attnrec first: it keeps onnxruntime from reporting its use to its maker.
     from attnrec.runtime import Recommender
-    from attnrec.runtime.cold_start import resident_mb
+    from attnrec.runtime.memory import resident_mb
 
     before = resident_mb()
     recommender = Recommender.load(HERE / "model.onnx")  # refuses a file with a broken seal

@@ -26,12 +26,7 @@ from attnrec.export import (
 from attnrec.export.build import Drafts, Source, profiles_of
 from attnrec.export.graph import scanned_table
 from attnrec.export.graph.item_table import Codes, UnfoldedTable
-from attnrec.export.graph.scanned_table import (
-    NESTED_CODES,
-    LowRankTable,
-    NestedTable,
-    ScannedTable,
-)
+from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable, ScannedTable
 from attnrec.export.graph.trace import export_body
 from attnrec.export.parity.gate import check_parity
 from attnrec.export.quantize import item_vectors
@@ -45,18 +40,11 @@ pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 LOOSE = Limits(min_overlap=0.95, max_ndcg_loss=1)
 FORMS = {"unfolded": 10**9, "scanned": 0}
 RUNS = ("sasrec-string", "sasrec-int64")
-ROUNDED = {"unfolded": ("int8", "int4"), "scanned": ("int8", "int8+pca32", "int4+4", "int4")}
+ROUNDED = {"unfolded": ("int8", "int4"), "scanned": ("int8", "int4+4", "int4")}
 KINDS = [(form, profile) for form, profiles in ROUNDED.items() for profile in profiles]
 LIMITS = dict.fromkeys(ROUNDED["scanned"], LOOSE) | {
     "int4": Limits(min_overlap=0.8, max_ndcg_loss=1)
 }
-
-
-def of_16_values(patch: pytest.MonkeyPatch) -> None:
-    """The vectors of these runs are shorter than those that a low-rank scan is made for."""
-    patch.setattr(item_vectors, "RANK", 16)
-    patch.setattr(item_vectors, "_LEAST_DIM", {})
-    patch.setitem(item_vectors._BLOCKS, "int8+pca32", (16,))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +55,6 @@ def rounded_files(
     directory = tmp_path_factory.mktemp("rounded")
     files = {}
     with pytest.MonkeyPatch.context() as patch:
-        of_16_values(patch)
         for form, scanned_from in FORMS.items():
             patch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
             for name, profile in product(RUNS, ROUNDED[form]):
@@ -97,7 +84,6 @@ def made(
 ) -> tuple[Run, Path, str]:
     """A run with rounded weights, its file and the profile of it, in turn."""
     run, form, profile = request.param
-    of_16_values(monkeypatch)
     monkeypatch.setattr(item_vectors, "SCANNED_FROM", FORMS[form])
     return rounded_runs[run, form], rounded_files[request.param], profile
 
@@ -160,29 +146,6 @@ def test_states_that_are_alike_keep_their_scores_better_than_nearest_codes() -> 
     assert score_error(chosen, later) < 10 * score_error(nearest, later)  # others are not ruined
 
 
-def test_32_directions_are_enough_for_scores_that_have_no_more() -> None:
-    rng = np.random.default_rng(0)
-    few = rng.normal(size=(32, 96))
-    values = (rng.normal(size=(200, 32)) @ few).astype(np.float32)
-    states = rng.normal(size=(500, 96)).astype(np.float32)
-    projection, projected = item_vectors.low_rank(values, states)
-    scores = states @ values.T
-    assert projection.shape == (96, 32)
-    assert (states @ projection @ projected.values().T - scores).std() < 0.01 * scores.std()
-
-
-def test_the_directions_are_those_in_which_scores_differ_not_vectors() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(300, 96)).astype(np.float32)
-    values[:, :40] *= 3  # long, but no state ever looks there
-    states = rng.normal(size=(500, 96)).astype(np.float32)
-    states[:, :40] = 0
-    states[:, 72:] = 0
-    projection, projected = item_vectors.low_rank(values, states)
-    scores = states @ values.T
-    assert (states @ projection @ projected.values().T - scores).std() < 0.1 * scores.std()
-
-
 # --- the file
 
 
@@ -205,10 +168,9 @@ def test_vectors_that_are_no_blocks_of_16_are_unfolded_whatever_the_catalogue(
 
 
 def test_a_small_catalogue_has_no_halves(runs: dict[str, Run], tmp_path: Path) -> None:
-    for profile in ("int4+4", "int8+pca32"):
-        with pytest.raises(ValueError, match=r"\+.* is for catalogues of 100,000 items and more"):
-            export(runs["sasrec-string"], tmp_path / "model.onnx", profile)
-        assert profile not in profiles_of(runs["sasrec-string"])
+    with pytest.raises(ValueError, match=r"int4\+4 is for catalogues of 100,000 items and more"):
+        export(runs["sasrec-string"], tmp_path / "model.onnx", "int4+4")
+    assert "int4+4" not in profiles_of(runs["sasrec-string"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,7 +232,6 @@ def test_a_scan_says_what_it_finds_and_scores_are_exact_in_every_form(
 ) -> None:
     for (_, form, _), file in rounded_files.items():
         info = Recommender.load(file).info
-        assert info.score_tolerance == 0
         assert info.parity is not None
         # Of 40 items, every one is found.
         expected = {"found@10": 1.0, "found@100": 1.0} if form == "scanned" else None
@@ -296,9 +257,7 @@ def test_what_a_short_scan_misses_is_counted_and_the_rest_is_exact(
 ) -> None:
     monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
     monkeypatch.setattr(scanned_table, "_DEPTH", 0)  # 20 items for the 10 best
-    for table in (ScannedTable, LowRankTable):
-        monkeypatch.setattr(table, "scan_depth", 0)
-    of_16_values(monkeypatch)
+    monkeypatch.setattr(ScannedTable, "scan_depth", 0)
     made = Drafts(runs["sasrec-string"]).of(profile)
     report = check_parity(made.file, made.run, item_table=made.table.values, is_scanned=True)
     assert report.found is not None and 0.9 < report.found.share(10) <= 1

@@ -16,7 +16,7 @@ from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import MODEL_FILE
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.runs.replacing import replace_directory, tidy_after_kill
-from attnrec.train.runs.target import check_target, reports_of
+from attnrec.train.runs.target import check_target, profiles_file
 
 COUNTS = TrainConfig("popularity")
 
@@ -128,7 +128,7 @@ def test_what_attnrec_and_desktops_leave_in_a_run_does_not_stop_the_next_one(
     shop_log: pd.DataFrame, tmp_path: Path
 ) -> None:
     train(shop_log, COUNTS, out=tmp_path / "run")
-    for path in (tmp_path / "run" / MODEL_FILE, *reports_of(tmp_path / "run" / MODEL_FILE)):
+    for path in (tmp_path / "run" / MODEL_FILE, profiles_file(tmp_path / "run" / MODEL_FILE)):
         path.write_text("of attnrec-export")
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
         (tmp_path / "run" / name).write_text("of a file manager")

@@ -4,10 +4,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,15 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from attnrec.cli.bench_advice import Facts, Timings, advice, label, one_by_one, usual
-from attnrec.cli.console import (
-    err,
-    out,
-    say,
-)
-from attnrec.runtime.measuring import BATCHES, Call, Subject, Timing, cold_starts, measure
+from attnrec.cli.bench.timing import BATCHES, Call, Subject, Timing, cold_starts, measure
+from attnrec.cli.console import err, out, say
 from attnrec.runtime.version import __version__
 from attnrec.runtime.words import counted, kind_of_ids
+
+Facts = Sequence[Mapping[str, Any]]
+"""Of each file: name, profile, catalogue, size, cold start, its loss against fp32."""
+Timings = Mapping[str, list[Timing]]
+"""By file, and of torch under its own name; the first file comes first."""
 
 _BUSY = "Trust ratios one at a time; times, threads and large batches look worse than they are"
 _STEPS = {
@@ -46,13 +45,11 @@ def measure_and_print(
     paths: Sequence[Path],
     against: Path | None,
     seconds: float,
-    plot: Path | None,
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Time the files, and torch beside them, for `seconds` each; print what was found."""
-    draw = None if plot is None else _drawing(plot)
     subjects = [Subject.of_file(path) for path in paths]
     everyone = subjects if against is None else [*subjects, _torch_model(against, subjects)]
     with _progress(seconds * len(everyone), quiet) as tick:
@@ -64,12 +61,10 @@ def measure_and_print(
         say(f"this machine is busy: {share:.0%} of a core for the measurement. {_BUSY}")
     timings = {subject.name: rows for subject, rows in zip(everyone, found, strict=True)}
     facts = [_facts(subject, start) for subject, start in zip(subjects, starts, strict=True)]
-    if draw is not None:
-        draw(facts, timings)
-    said = advice(facts, timings)
     if not as_json:
         out.print(_table(facts, timings))
-        print("\nadvice, of what was measured here\n  " + "\n  ".join(said))
+        for line in _ratios(facts, timings):
+            print(line)
         return
     result = {
         "machine": {
@@ -78,7 +73,6 @@ def measure_and_print(
         },
         "files": facts,
         "timings": {name: [asdict(timing) for timing in rows] for name, rows in timings.items()},
-        "advice": f"{subjects[0].name}: {'; '.join(said)}",
     }  # fmt: skip
     print(json.dumps(result))
 
@@ -92,22 +86,16 @@ def _progress(seconds: float, quiet: bool) -> Iterator[Call]:
         yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)
 
 
-@contextmanager
-def _extra(option: str) -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{option} needs {error.name}, which is not installed: pip install 'attnrec[train]'"
-        ) from error
-
-
 def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
-    with _extra("--against"):
+    try:
         import torch
 
         from attnrec.train import Run
         from attnrec.train.evaluation.torch_recommender import Reference
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"--against needs {error.name}, which is not installed: pip install 'attnrec[train]'"
+        ) from error
     torch.set_num_threads(1)
     run = Run.load(directory)
     ids = sorted(run.split.catalogue.item_ids.tolist())
@@ -137,6 +125,24 @@ def _facts(subject: Subject, start: Mapping[str, float | None]) -> dict[str, Any
     }  # fmt: skip
 
 
+def _ratios(facts: Facts, timings: Timings) -> Iterator[str]:
+    """Every other file, and torch, against the first file."""
+    first, *others = timings
+    size = {fact["file"]: fact["file_mb"] for fact in facts}
+    own, most = _usual(timings[first]), max(BATCHES)
+    for name in others:
+        theirs = _usual(timings[name])
+        one, many = (
+            theirs[kind].histories_per_second / own[kind].histories_per_second
+            for kind in ((1, 1, 1), (most, 1, 1))
+        )
+        smaller = f", {size[name] / size[first]:.2f} times the size" if name in size else ""
+        yield (
+            f"{name}: {one:.2f} times the speed of {Path(first).name}, {many:.2f} in batches of "
+            f"{most}{smaller}"
+        )
+
+
 def _table(facts: Facts, timings: Timings) -> Table:
     """A column for each file, and for torch where it was timed."""
     table = Table(box=None, header_style="bold")
@@ -155,18 +161,18 @@ def _table(facts: Facts, timings: Timings) -> Table:
             table.add_row(f"  {_STEPS[name]}", *cells)
     rows = next(iter(timings.values()))
     table.add_row(Text("\nmicroseconds: median / p99", style="bold"))
-    for history in one_by_one(rows):
+    for history in _one_by_one(rows):
         table.add_row(
-            f"  history of {history}", *(_times(one_by_one(r)[history]) for r in timings.values())
+            f"  history of {history}", *(_times(_one_by_one(r)[history]) for r in timings.values())
         )
     for batch in BATCHES[1:]:
-        cells = [_times(usual(r)[batch, 1, 1]) for r in timings.values()]
+        cells = [_times(_usual(r)[batch, 1, 1]) for r in timings.values()]
         table.add_row(f"  {batch} histories of {rows[-1].history}", *cells)
     table.add_row(Text(f"\nhistories of {rows[-1].history} a second", style="bold"))
-    for kind in usual(rows):
-        speeds = [usual(r).get(kind) for r in timings.values()]  # of torch only on one thread
+    for kind in _usual(rows):
+        speeds = [_usual(r).get(kind) for r in timings.values()]  # of torch only on one thread
         cells = [f"{timing.histories_per_second:,.0f}" if timing else "" for timing in speeds]
-        table.add_row(f"  {label(*kind)}", *cells)
+        table.add_row(f"  {_label(*kind)}", *cells)
     return table
 
 
@@ -182,8 +188,19 @@ def _cell(value: float | str | None) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _drawing(path: Path) -> Callable[[Facts, Timings], None]:
-    """A function that draws; what hinders it is said before anything is measured."""
-    with _extra("--plot"):
-        from attnrec.cli.bench_plot import draw
-    return partial(draw, path)
+def _label(batch: int, n_threads: int, askers: int) -> str:
+    """How histories are asked for, in words."""
+    words = "one at a time" if batch == 1 else f"batches of {batch}"
+    words += f", n_threads={n_threads}" if n_threads > 1 else ""
+    return words + (f", {askers} Python threads" if askers > 1 else "")
+
+
+def _one_by_one(rows: Sequence[Timing]) -> dict[int, Timing]:
+    """Single histories on one thread, by length."""
+    return {t.history: t for t in rows if t.batch == t.n_threads == t.askers == 1}
+
+
+def _usual(rows: Sequence[Timing]) -> dict[tuple[int, int, int], Timing]:
+    """Batches and threads, at the length of the last timing."""
+    length = rows[-1].history
+    return {(t.batch, t.n_threads, t.askers): t for t in rows if t.history == length}

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.runtime import cold_start
+from attnrec.cli.bench import cold_start
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.recommender import Recommender

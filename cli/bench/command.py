@@ -7,15 +7,7 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    check_picture,
-    run_command,
-    set_verbosity,
-)
+from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, set_verbosity
 from attnrec.runtime.files import check_model_file
 
 
@@ -29,9 +21,6 @@ def bench(
         typer.Option(metavar="RUN", help="Time the torch model of this run beside the files."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long to measure a file, about.")] = 15,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the figures: speed, cold start.")
-    ] = None,
     as_json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -46,8 +35,6 @@ def bench(
     set_verbosity(verbose=verbose, quiet=quiet)
     if not 0 < seconds < math.inf:
         raise ValueError(f"--seconds must be above 0, not {seconds}")
-    if plot is not None:
-        check_picture(plot)
     paths = list(dict.fromkeys(map(check_model_file, files or [Path("attnrec-run")])))
     if against is not None:
         if find_spec("torch") is None:
@@ -58,9 +45,9 @@ def bench(
 
         check_run(against)
     # Only here: it needs onnxruntime.
-    from attnrec.cli.bench_run import measure_and_print
+    from attnrec.cli.bench.printing import measure_and_print
 
-    measure_and_print(paths, against, seconds, plot, as_json=as_json, quiet=quiet)
+    measure_and_print(paths, against, seconds, as_json=as_json, quiet=quiet)
 
 
 def main() -> None:

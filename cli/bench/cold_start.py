@@ -1,4 +1,4 @@
-"""The program of the fresh processes that `measuring` starts: from nothing to a first answer.
+"""The program of the fresh processes that `timing` starts: from nothing to a first answer.
 
 Arguments: file, history as JSON, the parent's clock at the start. Writes one JSON object.
 """
@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
-
-_OF_FILES = "RssFile"  # pages that the system can drop and read again
 
 
 def main() -> None:
@@ -28,35 +26,19 @@ def main() -> None:
 
     timed("onnxruntime", lambda: import_module("onnxruntime"))
     runtime = timed("attnrec", lambda: import_module("attnrec.runtime"))
-    imports_mb, code_mb = resident_mb(), resident_mb(_OF_FILES)
+    resident_mb = import_module("attnrec.runtime.memory").resident_mb
+    imports_mb, code_mb = resident_mb(), resident_mb("RssFile")
     recommender = timed("load", lambda: runtime.Recommender.load(file))
     load_mb = resident_mb()
     timed("first_answer", lambda: recommender.recommend(history))
     figures["total_ms"] = 1e3 * (time.perf_counter() - started)
     figures |= {"imports_mb": imports_mb, "load_mb": load_mb, "answer_mb": resident_mb()}
     if code_mb is not None:
-        figures["pages_mb"] = (resident_mb(_OF_FILES) or 0) - code_mb
+        figures["pages_mb"] = (resident_mb("RssFile") or 0) - code_mb
     # The part of the load that reads and checks the file, once more and by itself.
     model_file = import_module("attnrec.runtime.model_file.reading")
     timed("load_check", lambda: model_file.read_model_file(file, verify=True))
     sys.stdout.write(json.dumps(figures))
-
-
-def resident_mb(kind: str = "VmRSS") -> float | None:
-    """Resident MB (2^20 bytes), without /proc at their peak; None: the system does not tell."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            return next(int(row.split()[1]) / 1024 for row in status if row.startswith(kind))
-    except OSError:
-        pass
-    if kind == _OF_FILES:
-        return None
-    try:
-        resource = import_module("resource")
-    except ImportError:  # Windows
-        return None
-    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""`attnrec-bench`: what model files cost on this machine."""
