@@ -26,8 +26,7 @@ from attnrec.export import export
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import leave_one_out
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.fitting.distributed import joined, next_training
-from attnrec.train.fitting.following import follow_training, train_together
+from attnrec.train.fitting.distributed import train_together
 from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel, catalogue_scores
@@ -202,16 +201,12 @@ def train_alone(events: Interactions, config: TrainConfig) -> tuple[LearnedModel
 
 
 def train_along(rank: int, events: Interactions, config: TrainConfig, folder: Path) -> None:
-    with joined():
-        if rank == 0:
-            model, losses = train_alone(events, config)
-            (folder / "losses").write_text(json.dumps(losses))
-        else:
-            training = next_training()
-            assert training is not None
-            follow_training(*training)
-            model = training[0].model
-    safetensors.torch.save_file(model.state_dict(), folder / str(rank))
+    def lead() -> None:
+        model, losses = train_alone(events, config)
+        (folder / "losses").write_text(json.dumps(losses))
+        safetensors.torch.save_file(model.state_dict(), folder / "0")
+
+    train_together(lead)
 
 
 def weights(folder: Path, rank: int) -> dict[str, Tensor]:
