@@ -4,10 +4,10 @@
     the others   wait for trainings, take part in every step of each, and leave when rank 0 does
 
 The steps are those of one process: as many, of the same batches, at the same learning rates. Each
-process takes some rows of a batch, and torch's DistributedDataParallel adds up the gradients during
-the backward pass, each weighed by what its targets count in the whole batch. So the weights are
-those of one process up to rounding, and up to the random numbers of dropout and negatives, which
-each process draws for itself.
+process takes some rows of a batch, and torch's DistributedDataParallel adds up the gradients
+during the backward pass, each weighed by what its targets count in the whole batch. So the weights
+are those of one process up to rounding, and up to the random numbers of dropout and negatives,
+which each process draws for itself.
 
 A process that fails leaves the group, which ends the sums of all. The others stay until rank 0 has
 said why, because torchrun ends all when one is gone.
@@ -17,6 +17,7 @@ import logging
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _get_default_store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from attnrec.runtime.errors import RunError
@@ -38,8 +40,10 @@ from attnrec.train.fitting.device import seed_random_numbers, training_device
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.models.base import LearnedModel
 
+_JOINING = timedelta(minutes=5)
 _WAITING = timedelta(days=7)  # others wait while rank 0 reads the log, validates and reports
 _TELLING = timedelta(seconds=30)  # from a failure until rank 0 has said so
+_LEAVING = 1.0  # seconds: rank 0 is gone by then, and torchrun reports the first that is
 _FAILURE, _OVER = "failure", "over"  # keys of the store
 
 Value = TypeVar("Value")
@@ -91,10 +95,14 @@ def _join(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
+        store, rank, size = next(rendezvous("env://", timeout=_JOINING))
+        # After a restart torchrun's store may still have the addresses of those who are gone.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
         # What is told goes by way of the processor, whatever the sums do.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=_WAITING)
-        kinds: list[Any] = [None] * dist.get_world_size()
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAITING)
+        kinds: list[Any] = [None] * size
         dist.all_gather_object(kinds, device.type)
     except RuntimeError as error:
         raise ConnectionError(f"the processes cannot reach each other: {error}") from error
@@ -127,6 +135,7 @@ def _follow() -> None:
     dist.destroy_process_group()
     try:
         store.wait([_OVER], _TELLING)
+        time.sleep(_LEAVING)
     except RuntimeError:
         if failure:
             raise RunError(failure) from None
@@ -204,9 +213,7 @@ def _descend_alone(state: TrainingState, batch: Batch) -> Tensor:
     return loss.detach()
 
 
-def _descend_together(
-    state: TrainingState, loss_of: nn.Module, seed: int, batch: Batch
-) -> Tensor:
+def _descend_together(state: TrainingState, loss_of: nn.Module, seed: int, batch: Batch) -> Tensor:
     """Rows go to the processes in turn, because neighbours are of similar length."""
     rank, n = dist.get_rank(), dist.get_world_size()
     own = batch.rows(slice(rank, None, n))

@@ -70,9 +70,7 @@ def fit_by_gradient(
     return state.records
 
 
-def _take_part(
-    state: TrainingState, batches: Batches, config: TrainConfig, n_epochs: int
-) -> None:
+def _take_part(state: TrainingState, batches: Batches, config: TrainConfig, n_epochs: int) -> None:
     """What a process does that follows: the steps alone."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
