@@ -34,7 +34,6 @@ from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from attnrec.runtime.errors import RunError
 from attnrec.train.data.batches import Batch
 from attnrec.train.fitting.device import seed_random_numbers, training_device
 from attnrec.train.fitting.state import TrainingState
@@ -107,6 +106,7 @@ def _join(device: torch.device) -> None:
     except RuntimeError as error:
         raise ConnectionError(f"the processes cannot reach each other: {error}") from error
     if len(set(kinds)) > 1:
+        dist.destroy_process_group()
         raise ValueError(
             f"some processes have a GPU, some have none: {', '.join(kinds)}; set "
             "CUDA_VISIBLE_DEVICES= for all to train on the processors"
@@ -126,7 +126,7 @@ def _follow() -> None:
             work()
         dist.destroy_process_group()
         return
-    except (ConnectionError, RunError):
+    except ConnectionError:
         pass
     except Exception as error:
         failure = f"process {dist.get_rank()} of {dist.get_world_size()} failed: "
@@ -136,16 +136,33 @@ def _follow() -> None:
     try:
         store.wait([_OVER], _TELLING)
         time.sleep(_LEAVING)
-    except RuntimeError:
+    except dist.DistNetworkError:  # rank 0, which may keep the store, is gone
+        pass
+    except dist.DistStoreError:
         if failure:
-            raise RunError(failure) from None
+            raise ConnectionError(failure) from None
     raise SystemExit(1)
 
 
-def call_in_others(work: Callable[..., None], *arguments: Any) -> None:
-    """Have the processes that follow call `work`, if there are any; before this one does."""
-    if dist.is_initialized():
-        _broadcast(partial(work, *arguments))
+@contextmanager
+def with_others(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """For a block that trains: the processes that follow, if there are any, call `work` meanwhile.
+
+    After an error in such a block there is no other: the others are still inside of a step.
+    """
+    if not dist.is_initialized():
+        yield
+        return
+    store = _get_default_store()
+    if store.check([_FAILURE]):
+        failure = store.get(_FAILURE).decode()
+        raise ConnectionError(f"the processes are out of step after an error ({failure})")
+    _broadcast(partial(work, *arguments))
+    try:
+        yield
+    except Exception as error:
+        store.set(_FAILURE, str(error))
+        raise
 
 
 def from_rank_0(value: Value) -> Value:
@@ -155,23 +172,23 @@ def from_rank_0(value: Value) -> Value:
 
 def _broadcast(value: Any) -> Any:
     message = [value]
-    with _with_others():
+    with _reaching_others():
         dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
     return message[0]
 
 
 @contextmanager
-def _with_others() -> Iterator[None]:
-    """For a block that fails where another process is gone: `RunError` with what that one said."""
+def _reaching_others() -> Iterator[None]:
+    """`ConnectionError`, in rank 0 with what went wrong, if a block fails for want of another."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        store = _get_default_store()
+        store, text = _get_default_store(), f"a process of the training is gone ({error})"
         if dist.get_rank() == 0 and store.check([_FAILURE]):
-            raise RunError(store.get(_FAILURE).decode()) from error
-        raise ConnectionError(f"a process of the training is gone ({error})") from error
+            text = store.get(_FAILURE).decode()
+        raise ConnectionError(text) from error
 
 
 class _Loss(nn.Module):
@@ -225,7 +242,7 @@ def _descend_together(state: TrainingState, loss_of: nn.Module, seed: int, batch
     number = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
     seed_random_numbers(number, state.device)
     state.optimizer.zero_grad()
-    with _with_others():
+    with _reaching_others():
         loss = loss_of(own.to(state.device)) * share
         (loss * n).backward()  # the gradients are averaged
         total: Tensor = loss.detach()

@@ -12,7 +12,7 @@ from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.fitting.distributed import Descend, call_in_others, descent, from_rank_0
+from attnrec.train.fitting.distributed import Descend, descent, from_rank_0, with_others
 from attnrec.train.fitting.state import EpochRecord, TrainingState, best_epoch
 from attnrec.train.models.base import LearnedModel
 
@@ -62,8 +62,8 @@ def fit_by_gradient(
     n_epochs = stop_after or config.schedule.epochs
     if progress is not None:
         progress.on_start(n_epochs)
-    call_in_others(_take_part, state, batches, config, n_epochs)
-    _train(state, batches, config, n_epochs, validate, seen_ndcg, progress, checkpoints)
+    with with_others(_take_part, state, batches, config, n_epochs):
+        _train(state, batches, config, n_epochs, validate, seen_ndcg, progress, checkpoints)
     if state.best:
         model.load_state_dict(state.best)
     model.eval()

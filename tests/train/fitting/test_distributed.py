@@ -32,6 +32,7 @@ from attnrec.train.data.split import leave_one_out
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.distributed import train_together
 from attnrec.train.fitting.loop import fit_by_gradient
+from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.learned_configs import SASRecConfig
@@ -374,6 +375,13 @@ def test_one_error_is_shown_for_a_bad_argument(shop: Shop) -> None:
     assert shop.said(1) == ""
 
 
+def test_a_search_is_refused_before_the_log_is_read(shop: Shop) -> None:
+    shop.log = shop.folder / "no such log.csv"
+    assert shop.train("--tune", "5") == [2, 1]
+    assert shop.said(0).startswith("error: --tune trains in one process: search without torchrun")
+    assert shop.said(1) == ""
+
+
 @pytest.mark.parametrize(
     ("what", "at", "code", "message"),
     [
@@ -394,9 +402,34 @@ def test_an_error_of_rank_0_ends_the_others_without_a_word(
 def test_rank_0_tells_what_failed_in_another_process(shop: Shop) -> None:
     assert shop.train("-q", what="bug", at="loss", whose=1) == [2, 1]
     message, how_to_go_on = shop.said(0).splitlines()
-    assert message == "error: process 1 of 2 failed: ZeroDivisionError: out of luck"
+    failure = "process 1 of 2 failed: ZeroDivisionError: out of luck"
+    assert message == f"error: {failure}; earlier files are as they were"
     assert "--resume goes on there" in how_to_go_on
     assert shop.said(1) == ""
+
+
+class Failing:
+    def on_start(self, n_epochs: int) -> None: ...
+    def on_epoch(self, record: EpochRecord) -> None: ...
+    def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
+        raise ValueError("out of luck")
+
+
+def train_on_after_an_error(rank: int, shop: Shop) -> None:
+    config = TrainConfig("sasrec", epochs=1, settings={"hidden_dim": 16})
+
+    def lead() -> None:
+        with pytest.raises(ValueError, match="out of luck"):
+            train(shop.log, config, out=shop.out, progress=Failing())
+        train(shop.log, config, out=shop.folder / "other")
+
+    with pytest.raises(ConnectionError, match=r"out of step after an error \(out of luck\)"):
+        train_together(lead)
+
+
+def test_nothing_more_is_trained_after_an_error_inside_of_a_training(shop: Shop) -> None:
+    # The others wait inside of a step, and would take the next training for the rest of it.
+    assert start(train_on_after_an_error, shop) == [0, 1]
 
 
 def test_a_process_that_is_killed_ends_the_training(shop: Shop) -> None:
@@ -430,9 +463,7 @@ def test_torchrun_may_restart_a_training_in_which_a_process_failed(
     )
     done = torchrun("--max-restarts", "1", str(script))
     assert done.returncode == 0, done.stderr
-    assert (
-        shop.said(0).count("error: process 1 of 2 failed: ZeroDivisionError: out of luck\n") == 1
-    )
+    assert shop.said(0).count("error: process 1 of 2 failed: ZeroDivisionError: out of luck;") == 1
     assert "going on from epoch-" in shop.said(0)
     assert shop.said(1) == ""
     assert shop.result() == unbroken
