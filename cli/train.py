@@ -1,13 +1,22 @@
 """`attnrec-train`: from a log of events to a run directory."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from attnrec.cli import log_options
-from attnrec.cli.console import Json, Quiet, Verbose, Version, say, set_verbosity
-from attnrec.cli.processes import run_together
+from attnrec.cli.console import (
+    Json,
+    Quiet,
+    Verbose,
+    Version,
+    clean_errors,
+    run_command,
+    say,
+    set_verbosity,
+)
 from attnrec.cli.train_modes import MODES, check, mode_of, target_of, unused_note
 from attnrec.cli.train_options import ALL
 from attnrec.train.fitting.config import QUANTIZE_AWARE, Schedule, TrainConfig
@@ -225,4 +234,11 @@ def train(
 
 def main() -> None:
     """Entry point, of every process that torchrun starts."""
-    run_together(train)
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        run_command(train)
+        return
+    # Only here: it needs torch.
+    from attnrec.train.fitting.distributed import train_together
+
+    with clean_errors():
+        train_together(lambda: run_command(train))

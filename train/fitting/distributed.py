@@ -3,48 +3,51 @@
     rank 0       runs the command as one process does: reads, validates, keeps, reports
     the others   wait for trainings, take part in every step of each, and leave when rank 0 does
 
-The steps are those of one process: as many, of the same batches, at the same learning rates. Of
-each batch every process takes a share, and the gradients are added up, each weighed by what its
-targets count in the whole batch. So the weights are those of one process up to rounding, and up
-to the random numbers of dropout and negatives, which each process draws for itself; they are
-equal on all processes, because all add the same sum to the same weights.
+The steps are those of one process: as many, of the same batches, at the same learning rates. Each
+process takes some rows of a batch, and torch's DistributedDataParallel adds up the gradients
+during the backward pass, each weighed by what its targets count in the whole batch. So the weights
+are those of one process up to rounding, and up to the random numbers of dropout and negatives,
+which each process draws for itself.
 
-During a training all wait for each other in one place only, the sum of a step. Rank 0 ends a
-training, whatever the reason, by saying so in the next sum, for which the others have begun to
-compute already; a process that fails tells the others in the same way. So nobody waits for one
-who has left, and no message can be taken for another.
+A process that fails leaves the group, which ends the sums of all. The others stay until rank 0 has
+said why, because torchrun ends all when one is gone.
 """
 
+import logging
 import os
+import signal
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _get_default_store
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
-from attnrec.runtime.errors import RunError
-from attnrec.train.data.batches import Batch, Batches
-from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.data.batches import Batch
 from attnrec.train.fitting.device import seed_random_numbers, training_device
 from attnrec.train.fitting.state import TrainingState
+from attnrec.train.models.base import LearnedModel
 
 _JOINING = timedelta(minutes=5)
 _WAITING = timedelta(days=7)  # others wait while rank 0 reads the log, validates and reports
+_TELLING = timedelta(seconds=30)  # from a failure until rank 0 has said so
+_LEAVING = 1.0  # seconds: rank 0 is gone by then, and torchrun reports the first that is
+_FAILURE, _OVER = "failure", "over"  # keys of the store
 
+Value = TypeVar("Value")
 Descend = Callable[[Batch], Tensor]
 """Sets the gradients of a batch for the optimizer and returns its mean loss."""
-Training = tuple[TrainingState, Batches, TrainConfig]
-
-
-class TrainingOver(Exception):
-    """For the others: rank 0 has ended this training, or it has failed."""
 
 
 def n_processes() -> int:
@@ -52,73 +55,172 @@ def n_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-@contextmanager
-def joined() -> Iterator[int]:
-    """The rank of this process, connected with the others for a block; 0 where it is alone.
+def train_together(lead: Callable[[], None]) -> None:
+    """Call `lead` in rank 0, or where there is one process; the others help, and return after it.
 
-    `ConnectionError` if they do not find each other, `ValueError` if they cannot train together.
+    Under torchrun every process calls this, and whatever `lead` trains is trained by all. Errors
+    are raised once: by rank 0, or by the first process of a machine where none could begin. The
+    others exit with code 1, without a word.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield 0
+        lead()
         return
+    try:
+        _join(training_device())
+    except (ConnectionError, ValueError):
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        raise SystemExit(1) from None
+    if dist.get_rank() > 0:
+        _follow()
+        return
+    try:
+        lead()
+        _broadcast(None)
+    except SystemExit as end:  # of a command
+        if not end.code:
+            _broadcast(None)
+        raise
+    finally:
+        _get_default_store().set(_OVER, "")
+        dist.destroy_process_group()
+
+
+def _join(device: torch.device) -> None:
+    """Connect with the others; `ValueError` if they cannot train together."""
     # Its functions keep the group that exists when they are imported, which the first optimizer
     # does. The threads of a kept group outlive it, and may abort the process where Python ends.
     import_module("torch.distributed.nn")
-    device = training_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
         store, rank, size = next(rendezvous("env://", timeout=_JOINING))
-        # After a restart by torchrun its store still has the addresses of those who are gone.
+        # After a restart torchrun's store may still have the addresses of those who are gone.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
         # What is told goes by way of the processor, whatever the sums do.
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAITING)
-    except (RuntimeError, ValueError) as error:
+        kinds: list[Any] = [None] * size
+        dist.all_gather_object(kinds, device.type)
+    except RuntimeError as error:
         raise ConnectionError(f"the processes cannot reach each other: {error}") from error
-    try:
-        _check_alike(device)
-        yield rank
-    finally:
-        if rank == 0 and dist.is_initialized():
-            with suppress(ConnectionError):  # whoever is gone need not be told
-                _tell(None)
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
-def _check_alike(device: torch.device) -> None:
-    kinds = _gathered(device.type)
     if len(set(kinds)) > 1:
+        dist.destroy_process_group()
         raise ValueError(
             f"some processes have a GPU, some have none: {', '.join(kinds)}; set "
             "CUDA_VISIBLE_DEVICES= for all to train on the processors"
         )
 
 
-def next_training() -> Training | None:
-    """What rank 0 wants to be helped with; None: nothing more."""
-    return _tell(None)
+def _follow() -> None:
+    """Take part in what rank 0 asks for, until there is no more, and leave."""
+    logging.getLogger("attnrec").setLevel(logging.CRITICAL)  # rank 0 says the same
+    warnings.simplefilter("ignore")
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches every process; what follows from it is for rank 0 to say.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    store, failure = _get_default_store(), ""
+    try:
+        while (work := _broadcast(None)) is not None:
+            work()
+        dist.destroy_process_group()
+        return
+    except ConnectionError:
+        pass
+    except Exception as error:
+        failure = f"process {dist.get_rank()} of {dist.get_world_size()} failed: "
+        failure += f"{type(error).__name__}: {error}"
+        store.set(_FAILURE, failure)
+    dist.destroy_process_group()
+    try:
+        store.wait([_OVER], _TELLING)
+        time.sleep(_LEAVING)
+    except dist.DistNetworkError:  # rank 0, which may keep the store, is gone
+        pass
+    except dist.DistStoreError:
+        if failure:
+            raise ConnectionError(failure) from None
+    raise SystemExit(1)
 
 
 @contextmanager
-def led(state: TrainingState, batches: Batches, config: TrainConfig) -> Iterator[Descend]:
-    """For a block that trains: how to descend a batch, together with the others if there are any.
+def with_others(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """For a block that trains: the processes that follow, if there are any, call `work` meanwhile.
+
+    After an error in such a block there is no other: the others are still inside of a step.
+    """
+    if not dist.is_initialized():
+        yield
+        return
+    store = _get_default_store()
+    if store.check([_FAILURE]):
+        failure = store.get(_FAILURE).decode()
+        raise ConnectionError(f"the processes are out of step after an error ({failure})")
+    _broadcast(partial(work, *arguments))
+    try:
+        yield
+    except Exception as error:
+        store.set(_FAILURE, str(error))
+        raise
+
+
+def from_rank_0(value: Value) -> Value:
+    """That of the process that leads."""
+    return cast(Value, _broadcast(value)) if dist.is_initialized() else value
+
+
+def _broadcast(value: Any) -> Any:
+    message = [value]
+    with _reaching_others():
+        dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
+    return message[0]
+
+
+@contextmanager
+def _reaching_others() -> Iterator[None]:
+    """`ConnectionError`, in rank 0 with what went wrong, if a block fails for want of another."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        store, text = _get_default_store(), f"a process of the training is gone ({error})"
+        if dist.get_rank() == 0 and store.check([_FAILURE]):
+            text = store.get(_FAILURE).decode()
+        raise ConnectionError(text) from error
+
+
+class _Loss(nn.Module):
+    """The loss of a model in the form that DistributedDataParallel wraps."""
+
+    def __init__(self, model: LearnedModel) -> None:
+        super().__init__()
+        self.model = model
+        # Where there is none at all, torch prints that looking for them is slow.
+        self.unused = nn.Parameter(torch.zeros((), device=model.device))
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.model.training_loss(batch)
+
+
+def descent(state: TrainingState, seed: int) -> Descend:
+    """How to descend a batch, together with the others if there are any.
 
     The model is on the device of the training from here on.
     """
+    state.to(training_device())
     if not dist.is_initialized():
-        state.to(training_device())
-        yield partial(_descend_alone, state)
-        return
-    _tell((state, batches, config))
-    share = Share(state, config)
-    try:
-        state.to(share.device)
-        yield share.descend
-    finally:
-        share.end()
+        return partial(_descend_alone, state)
+    # A model may leave parameters unused. Looking for them also keeps the order of the sums from
+    # changing after the first step, so that a resume repeats them. Buffers are large and constant.
+    together = DistributedDataParallel(
+        _Loss(state.model),
+        find_unused_parameters=True,
+        forward_sync_buffers=False,
+        init_sync=False,
+    )
+    return partial(_descend_together, state, together, seed)
 
 
 def _descend_alone(state: TrainingState, batch: Batch) -> Tensor:
@@ -128,117 +230,27 @@ def _descend_alone(state: TrainingState, batch: Batch) -> Tensor:
     return loss.detach()
 
 
-class Share:
-    """What one process does of each step of a training."""
-
-    def __init__(self, state: TrainingState, config: TrainConfig) -> None:
-        self._state = state
-        self._seed = config.seed
-        self._rank, self._n_processes = dist.get_rank(), dist.get_world_size()
-        self.device = training_device()
-        self._is_over = False
-
-    def descend(self, batch: Batch) -> Tensor:
-        """Set the gradients of the whole batch and return its mean loss: equal everywhere.
-
-        Rows go to the processes in turn, because neighbours are of similar length. `RunError`
-        where another process failed, for rank 0; `TrainingOver` for the others.
-        """
-        state = self._state
-        share = batch.rows(slice(self._rank, None, self._n_processes))
-        weight = _weight(share) / _weight(batch)
-        # From nothing but the place of the step, so that a checkpoint need not know the others.
-        place = [self._seed, state.epoch, state.step, self._rank]
-        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
-        seed_random_numbers(seed, self.device)
-        loss = torch.zeros((), device=self.device)
-        state.optimizer.zero_grad()
-        if weight > 0:  # there may be fewer rows than processes
-            loss = state.model.training_loss(share.to(self.device)) * weight
-            loss.backward()  # type: ignore[no-untyped-call]
-        return self._sum(loss.detach())
-
-    def fail(self, error: Exception) -> None:
-        """Tell the others, in the place of the next step."""
-        with suppress(TrainingOver):
-            self._sum(failure=f"{type(error).__name__}: {error}")
-
-    def end(self) -> None:
-        """Rank 0 ends the training, in the place of the next step; no matter if it is over."""
-        if not self._is_over:
-            with suppress(TrainingOver, ConnectionError):  # an error that led here says more
-                self._sum(ends=True)
-
-    def _sum(
-        self, loss: Tensor | None = None, failure: str | None = None, ends: bool = False
-    ) -> Tensor:
-        """Add up gradients and loss of all processes; who fails or ends has none of them.
-
-        One buffer for all: gradients, which parameters have any, loss, failures, the end.
-        """
-        device = self.device
-        parameters = [p for p in self._state.model.parameters() if p.requires_grad]
-        grads = [p.grad if loss is not None else None for p in parameters]
-        told = [*(grad is not None for grad in grads), 0.0, failure is not None, ends]
-        flags = torch.tensor(told, dtype=torch.float32).to(device)
-        if loss is not None:
-            flags[-3] = loss
-        parts = [
-            torch.zeros(p.numel(), device=device) if grad is None else grad.flatten()
-            for p, grad in zip(parameters, grads, strict=True)
-        ]
-        buffer = torch.cat([*parts, flags])
-        try:
-            dist.all_reduce(buffer)
-        except RuntimeError as error:
-            self._is_over = True
-            raise _lost(error) from error
-        *sums, flags = torch.split(buffer, [*(p.numel() for p in parameters), len(flags)])
-        *has_gradient, total, n_failed, is_end = flags.tolist()
-        if is_end or n_failed:
-            self._is_over = True
-            self._leave(failure, is_end=bool(is_end))
-        for p, summed, has in zip(parameters, sums, has_gradient, strict=True):
-            p.grad = summed.view_as(p) if has else None
-        return torch.tensor(total)
-
-    def _leave(self, failure: str | None, *, is_end: bool) -> None:
-        if not is_end:
-            failures = _gathered(failure)
-            if self._rank == 0:
-                rank, text = next((r, text) for r, text in enumerate(failures) if text is not None)
-                raise RunError(f"process {rank} of {self._n_processes} failed: {text}")
-        raise TrainingOver
+def _descend_together(state: TrainingState, loss_of: nn.Module, seed: int, batch: Batch) -> Tensor:
+    """Rows go to the processes in turn, because neighbours are of similar length."""
+    rank, n = dist.get_rank(), dist.get_world_size()
+    own = batch.rows(slice(rank, None, n))
+    share = _weight(own) / _weight(batch)
+    if share == 0:  # fewer rows than processes: it takes part with a loss that counts nothing
+        own = batch
+    # From nothing but the place of the step, so that a checkpoint need not know the others.
+    place = [seed, state.epoch, state.step, rank]
+    number = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
+    seed_random_numbers(number, state.device)
+    state.optimizer.zero_grad()
+    with _reaching_others():
+        loss = loss_of(own.to(state.device)) * share
+        (loss * n).backward()  # the gradients are averaged
+        total: Tensor = loss.detach()
+        dist.all_reduce(total)
+    return total
 
 
 def _weight(batch: Batch) -> float:
     """What the targets of a batch count together."""
     asked = batch.targets > 0
     return float(asked.sum() if batch.weights is None else batch.weights[asked].sum())
-
-
-def _tell(training: Training | None) -> Training | None:
-    """From rank 0 to all; what the others give is ignored."""
-    message: list[Any] = [training]
-    try:
-        dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
-    except RuntimeError as error:
-        raise _lost(error) from error
-    told: Training | None = message[0]
-    return told
-
-
-def _gathered(text: Any) -> list[Any]:
-    """What each process has, by rank."""
-    found: list[Any] = [None] * dist.get_world_size()
-    try:
-        dist.all_gather_object(found, text)
-    except RuntimeError as error:
-        raise _lost(error) from error
-    return found
-
-
-def _lost(error: RuntimeError) -> ConnectionError:
-    """A process is gone, without a word; leave the group, which is none any more."""
-    dist.destroy_process_group()
-    return ConnectionError(f"a process of the training is gone ({error})")

@@ -6,6 +6,7 @@ rule stays as the recipe has it. To search wider, change a line.
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
@@ -172,6 +173,11 @@ def search_space(values: Mapping[str, Any], given: Set[str]) -> dict[str, Range]
 def check_tuning(config: TrainConfig, minutes: float) -> None:
     """`ValueError` for a search that cannot be, before a log is read."""
     check_number("tune", minutes, above=0)
+    if os.environ.get("WORLD_SIZE", "1") != "1":  # a trial may end inside of a step
+        raise ValueError(
+            "`tune` trains in one process: search without torchrun, and give the settings that "
+            "it finds to a training of several processes"
+        )
     if not MODELS[config.model].learns:
         learned = [name for name, kind in MODELS.items() if kind.learns]
         raise ValueError(
