@@ -25,7 +25,7 @@ from torch import Tensor
 
 from attnrec.train.data.pair_batches import PairBatches
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import Sequences, Split, all_events, leave_one_out
+from attnrec.train.data.split import Sequences, Split, all_events, divide
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.evaluation.torch_recommender import Reference
 from attnrec.train.models.pair_model import PairConfig
@@ -113,7 +113,7 @@ def main() -> None:
     log, _ = read_log(arguments.data, DataRecipe())
     for name, kind in (("one score", SoftmaxOfOneScore), ("catalogue", UserItemAttention)):
         figures = pairs(kind, all_events(log), arguments.seed)
-        figures |= ranking(kind, leave_one_out(log), arguments.seed)
+        figures |= ranking(kind, divide(log, "leave-one-out"), arguments.seed)
         rounded = {key: round(value, 4) for key, value in figures.items()}
         print(json.dumps({"softmax over": name, **rounded}), flush=True)
 

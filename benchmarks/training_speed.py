@@ -28,7 +28,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from attnrec.runtime.answers import Recommendations
-from attnrec.train.data.split import Split, leave_one_out
+from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.metrics import target_ranks, user_gains
 from attnrec.train.runs.train import read_log
 
@@ -90,7 +90,7 @@ def best(side: Result) -> Result:
 def measure(arguments: argparse.Namespace) -> Result:
     """Ours, the peer, ours again."""
     file = arguments.data / arguments.log / "interactions.csv.gz"
-    split = leave_one_out(read_log(file)[0])
+    split = divide(read_log(file)[0], "leave-one-out")
     threads, minutes = arguments.threads, str(arguments.minutes_own)
     own = [sys.executable, str(PEERS / "attnrec_sasrec.py"), str(file), str(threads), minutes]
     with tempfile.TemporaryDirectory() as folder:

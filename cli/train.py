@@ -1,6 +1,7 @@
 """`attnrec-train`: from a log of events to a run directory."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +19,10 @@ from attnrec.cli.console import (
     set_verbosity,
 )
 from attnrec.cli.train_modes import MODES, check, mode_of, target_of, unused_note
-from attnrec.cli.train_options import ALL
-from attnrec.train.fitting.config import QUANTIZE_AWARE, Schedule, TrainConfig
+from attnrec.cli.train_options import ALL, refuse_settings
+from attnrec.train.fitting.config import Schedule, TrainConfig
 from attnrec.train.models import MODELS
-from attnrec.train.models.learned_configs import (
-    Attention,
-    AttentionPoolConfig,
-    Block,
-    SASRecConfig,
-)
+from attnrec.train.models.learned_configs import SASRecConfig
 
 _MODEL = "Model"
 
@@ -53,22 +49,6 @@ def train(
     final: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Train as RUN did, but on every event, for shipping."),
-    ] = None,
-    init_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="Begin with what RUN has learned, on its log or on DATA with the same items; "
-            "with --quantize-aware. Default of --out: RUN-int4",
-        ),
-    ] = None,
-    quantize_aware: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROFILE",
-            help=f"Round the item vectors of --init-from RUN for {', '.join(QUANTIZE_AWARE)}, and "
-            "train the rest to answer as before, for an epoch or for --epochs.",
-        ),
     ] = None,
     allow_users: Annotated[
         bool,
@@ -121,38 +101,12 @@ def train(
         int | None,
         typer.Option(help=f"Transformer blocks. {_default('n_blocks')}", rich_help_panel=_MODEL),
     ] = None,
-    n_heads: Annotated[
-        int | None,
-        typer.Option(help=f"Attention heads. {_default('n_heads')}", rich_help_panel=_MODEL),
-    ] = None,
-    dropout: Annotated[
-        float | None,
-        typer.Option(
-            help=f"More for small logs. {_BY_THE_LOG}: {SASRecConfig.dropout}",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    block: Annotated[
-        Block | None,
-        typer.Option(
-            help=f"fusion, sasrec: ligr adds gates and SwiGLU. Default: {SASRecConfig.block}",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    attention: Annotated[
-        Attention | None,
-        typer.Option(
-            help="attention-pool: how the events of a history are weighed. Default: "
-            f"{AttentionPoolConfig.attention}",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Any setting of the model, such as logits=dot; may be given several times. A "
+            help="Any setting of the model, such as dropout=0.2; may be given several times. A "
             "name that there is not shows those that there are.",
             rich_help_panel=_MODEL,
         ),
@@ -234,6 +188,8 @@ def train(
 
 def main() -> None:
     """Entry point, of every process that torchrun starts."""
+    with clean_errors():
+        refuse_settings(sys.argv[1:])
     if os.environ.get("WORLD_SIZE", "1") == "1":
         run_command(train)
         return

@@ -12,7 +12,6 @@ from attnrec.cli.modes import given as written
 from attnrec.cli.train_options import ALL, SETTINGS, check_log, config_of, has_titles, recipe_of
 from attnrec.export.comparison_directory import check_family_directory
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.fitting.config import check_quantize_aware
 from attnrec.train.models import MODELS as MODELS_BY_NAME
 from attnrec.train.runs.target import check_run, check_target
 
@@ -50,15 +49,6 @@ MODES = {
         "--final repeats the recipe of its run",
         "train a new run first",
     ),
-    "init": Mode(
-        frozenset(
-            _ALWAYS
-            | {"init_from", "quantize_aware", "data", "items", "users", "epochs"}
-            | {"max_minutes", "seed", "report"}
-        ),
-        "--init-from goes on as its run was trained",
-        "train a new run first",
-    ),
 }
 
 
@@ -66,17 +56,14 @@ def mode_of(context: typer.Context, given: Given) -> str:
     """The way that the command is called; `ValueError` for an option that it does not read."""
     if given["final"] is not None:
         name = "final"
-    elif given["init_from"] is not None or given["quantize_aware"] is not None:
-        name = "init"
     elif given["model"] == ALL:
         name = "all"
     else:
         name = "new" if given["tune"] is None else "tune"
-    mode, has_data = MODES[name], given["data"] is not None
+    mode = MODES[name]
     if mode.why:
         refuse_unread(context, mode.reads, mode.why, mode.remedy)
     typed = given["events"] or given["event_weights"]
-    tables = "DATA" if name == "init" else "DATA (the embedded log has its own titles)"
     refuse_idle(
         context,
         {
@@ -84,8 +71,7 @@ def mode_of(context: typer.Context, given: Given) -> str:
             "event_col": (bool(typed), "--events or --event-weights"),
             "rating_col": (given["min_rating"] is not None, "--min-rating"),
             "title_col": (has_titles(given), "--items"),
-            "items": (has_data, tables),
-            "users": (has_data or name != "init", tables),
+            "items": (given["data"] is not None, "DATA (the embedded log has its own titles)"),
         },
     )
     return name
@@ -103,28 +89,16 @@ def target_of(mode: str, given: Given) -> Path:
     """The run directory to write, which may follow from another."""
     if given["run_directory"] is not None:
         return Path(given["run_directory"])
-    if mode in ("final", "init"):
-        whole = _run_of(mode, given).absolute()
-        return whole.with_name(
-            f"{whole.name}-{'final' if mode == 'final' else given['quantize_aware']}"
-        )
+    if mode == "final":
+        whole = Path(given["final"]).absolute()
+        return whole.with_name(f"{whole.name}-final")
     return Path("attnrec-all" if mode == "all" else "attnrec-run")
-
-
-def _run_of(mode: str, given: Given) -> Path:
-    """The run that this one repeats or goes on from."""
-    return Path(given["final"] if mode == "final" else given["init_from"])
 
 
 def check(mode: str, given: Given) -> None:
     """Refuse what the arguments and a look at files tell, before torch is imported."""
-    if mode == "init" and None in (given["init_from"], given["quantize_aware"]):
-        raise ValueError("--init-from RUN and --quantize-aware PROFILE belong together: give both")
-    if mode in ("final", "init"):
-        check_run(_run_of(mode, given))
-        if mode == "init":
-            check_quantize_aware(given["quantize_aware"])
-            check_log(given, None)
+    if mode == "final":
+        check_run(Path(given["final"]))
         check_target(target_of(mode, given), resume=given["resume"])
         return
     config, recipe = config_of(given), recipe_of(given, given["data"])

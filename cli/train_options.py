@@ -1,6 +1,6 @@
 """What `attnrec-train` was given, as the values that the library takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,23 @@ from attnrec.train.data.movielens_editions import recognise, with_known_columns
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.sources import check_files, check_tables
 from attnrec.train.fitting.config import TrainConfig, parse_settings
+from attnrec.train.models import MODELS
 
 ALL = "all"
 LISTS = ("events", "attribute_cols", "tag_cols")
-SETTINGS = ("max_len", "hidden_dim", "n_blocks", "n_heads", "dropout", "block", "attention")
+SETTINGS = ("max_len", "hidden_dim", "n_blocks")
+"""Settings of models that have an option of their own."""
+
+
+def refuse_settings(arguments: Sequence[str]) -> None:
+    """`ValueError` for a setting that is written as an option and has none of its own."""
+    settings = {f.name for kind in MODELS.values() for f in fields(kind.config)} - {*SETTINGS}
+    for option in (argument.partition("=")[0] for argument in arguments):
+        name = option.removeprefix("--").replace("-", "_")
+        if option.startswith("--") and name in settings:
+            raise ValueError(
+                f"{option} is not an option: a setting of the model is given as --set {name}=VALUE"
+            )
 
 
 def config_of(given: Mapping[str, Any]) -> TrainConfig:
@@ -56,15 +69,12 @@ def has_titles(given: Mapping[str, Any]) -> bool:
     return bool(recognise(data)[1])
 
 
-def check_log(given: Mapping[str, Any], recipe: DataRecipe | None) -> None:
-    """Refuse files that there are not, and tables and columns that do not belong together.
-
-    recipe: None where it is that of a run.
-    """
+def check_log(given: Mapping[str, Any], recipe: DataRecipe) -> None:
+    """Refuse files that there are not, and tables and columns that do not belong together."""
     data, items, users = given["data"], given["items"], given["users"]
     if is_download(data):
         data = None
-    elif recipe is not None:
+    else:
         people = len(recognise(data)[1]) > 2
         has_users = users is not None
         check_tables(recipe, has_items=has_titles(given), has_users=has_users, has_people=people)

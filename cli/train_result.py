@@ -28,7 +28,6 @@ def print_result(run: Run, *, as_json: bool) -> None:
             **({"of": metrics["of"]} if run.split.final else {}),
             **metrics["valid"],
             "report": report and str(report),
-            **({"quantize_aware": aware} if (aware := metrics.get("quantize_aware")) else {}),
             **({"tuning": metrics["tuning"]} if "tuning" in metrics else {}),
         }
         print(json.dumps(result))
@@ -37,10 +36,7 @@ def print_result(run: Run, *, as_json: bool) -> None:
         print_tuning(metrics["tuning"])
     _print_figures(run)
     directory = shlex.quote(str(run.directory))
-    export = f"attnrec-export {directory}"
-    if aware := metrics.get("quantize_aware"):
-        export = f"attnrec-export {directory} --quantize {aware['profile']}"
-    say(f"run written to {run.directory}. Next: {export}")
+    say(f"run written to {run.directory}. Next: attnrec-export {directory}")
     if report is not None:
         say(f"report for people: {report}")
 
@@ -53,27 +49,10 @@ def _print_figures(run: Run) -> None:
         f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
         f"{valid['hit_rate@10']:.4f} ({whose}, {counted(valid['n_users'], 'user')})"
     )
-    if "quantize_aware" in metrics:
-        _print_rounding(metrics["quantize_aware"])
     if "report" in metrics:
         _print_traditional(metrics["report"]["traditional"])
     if (note := basket_note(metrics)) is not None:
         print(f"note: {note}")
-
-
-def _print_rounding(told: dict[str, Any]) -> None:
-    """The answers beside those of the run that it came from."""
-    line = (
-        f"{told['profile']} beside the run it came from ({counted(told['users'], 'user')}): "
-        f"overlap@10 {told['overlap@10']:.4f}, first item the same {told['same_first']:.1%}"
-    )
-    if "ndcg@10_change" in told:
-        low, high = told["ndcg@10_change_interval"]
-        line += (
-            f", NDCG@10 {told['ndcg@10_change']:+.2%} (paired 95 % interval {low:+.2%} to "
-            f"{high:+.2%})"
-        )
-    print(line)
 
 
 def _print_traditional(models: list[dict[str, Any]]) -> None:

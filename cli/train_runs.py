@@ -7,7 +7,6 @@ from typing import Any
 
 from attnrec.cli.compare import train_all
 from attnrec.cli.console import say
-from attnrec.cli.train_from import train_from
 from attnrec.cli.train_log import read_given
 from attnrec.cli.train_options import config_of
 from attnrec.cli.train_progress import TrainingProgress, watching
@@ -55,7 +54,6 @@ RUNS: Mapping[str, Callable[[Given, Path], None]] = {
     "new": _printed(_train_new),
     "tune": _printed(_train_tuned),
     "final": _printed(_train_final),
-    "init": _printed(train_from),
     "all": train_all,
 }
 """By the names of `train_modes.MODES`."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from attnrec.train.runs.final import train_final
     from attnrec.train.runs.run import Run
     from attnrec.train.runs.train import train
-    from attnrec.train.tuning.fine_tuning import fine_tune
     from attnrec.train.tuning.search import tune
 else:
     __getattr__ = on_first_use(
@@ -25,7 +24,6 @@ else:
             "fitting.config": ["TrainConfig"],
             "evaluation.files": ["evaluate"],
             "evaluation.metrics": ["Metrics", "evaluate_answers"],
-            "tuning.fine_tuning": ["fine_tune"],
             "data.interactions": ["Interactions"],
             "data.load": ["load_interactions"],
             "data.recipe": ["DataRecipe"],
@@ -46,7 +44,6 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_answers",
-    "fine_tune",
     "load_interactions",
     "train",
     "train_final",

@@ -12,7 +12,6 @@ from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable, Scanne
 from attnrec.export.limits import NESTED
 from attnrec.train.models.base import TableModel
 from attnrec.train.runs.run import Run
-from attnrec.train.tuning import rounding
 
 SCANNED_FROM = 100_000
 """Items of a catalogue from which on codes stay codes: see `UnfoldedTable`, `ScannedTable`."""
@@ -24,6 +23,11 @@ _N_STATES = 20_000
 _DAMPING = 0.01  # of the mean variance, as in the paper
 _SWEEPS = 2  # a third one moves few codes
 _CHUNK = 1024  # rows that stay in the processor's cache
+_SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
+"""Shares of its largest value that may become the largest code of a block: of few codes, none
+should be kept for one far value."""
+_FEW_CODES = 7  # at most, for these shares to be worth trying
+_NOTHING = 1e-30  # where float32 ends, a scale would become 0
 
 
 def check_quantizable(run: Run, profiles: Sequence[str]) -> None:
@@ -140,14 +144,30 @@ def _together(states: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def codes_of(bits: int) -> tuple[int, int]:
     """Lowest and highest code: -127 and 127, or -8 and 7, where one code more is much."""
-    return (-127, 127) if bits == 8 else rounding.CODES
+    return (-127, 127) if bits == 8 else (-8, 7)
 
 
-def scales_of(blocks: NDArray[np.float32], lowest: int, highest: int) -> NDArray[np.float32]:
-    """`rounding.scales_of` of arrays."""
-    scales: NDArray[np.float32]
-    scales = rounding.scales_of(torch.from_numpy(blocks), lowest, highest).numpy()
-    return scales
+def scales_of(values: NDArray[np.float32], lowest: int, highest: int) -> NDArray[np.float32]:
+    """Scales (R, C / block, 1) of blocks (R, C / block, block): those that lose least.
+
+    Where there are more codes below 0 than above, the largest value of a block is to get the
+    lowest, so its scale may be negative.
+    """
+    blocks = torch.from_numpy(values)
+    far = blocks.gather(2, blocks.abs().argmax(dim=2, keepdim=True))
+    whole = far / lowest if -lowest > highest else far.abs() / highest
+    # A block of nothing has no scale; any will do.
+    whole = torch.where(far.abs() > _NOTHING, whole, 1.0)
+    shares = [-lowest / highest] if -lowest > highest else []  # as many codes above 0 as below
+    shares += _SHRUNK if highest <= _FEW_CODES else [1.0]
+    best, fewest = whole, torch.full_like(whole, torch.inf)
+    for share in shares if len(shares) > 1 else []:
+        scales = whole * share
+        codes = (blocks / scales).round().clamp(lowest, highest)
+        lost = (blocks - codes * scales).square().sum(dim=2, keepdim=True)
+        best, fewest = torch.where(lost < fewest, scales, best), torch.minimum(lost, fewest)
+    found: NDArray[np.float32] = best.numpy()
+    return found
 
 
 def _training_states(run: Run, model: TableModel) -> NDArray[np.float32]:

@@ -76,9 +76,9 @@ def test_settings_reach_the_model(trained) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--block", "ligr", "--set", "n_blocks=1"], {"block": "ligr", "n_blocks": 1}),
+        (["--set", "n_blocks=1"], {"n_blocks": 1}),
         (
-            ["--model", "attention-pool", "--attention", "dot", "--set", "query=learned"],
+            ["--model", "attention-pool", "--set", "attention=dot", "--set", "query=learned"],
             {"attention": "dot", "query": "learned"},
         ),
         (

@@ -13,7 +13,6 @@ from attnrec.cli.modes import EVERYWHERE
 from attnrec.cli.train import train
 from attnrec.cli.train_modes import MODES, check, target_of
 from attnrec.cli.train_runs import RUNS
-from attnrec.train import Run
 from attnrec.train.models import FAMILY
 
 SMALL = {"hidden_dim": 16, "max_len": 5, "epochs": 1, "threads": 1, "n_blocks": 1}
@@ -22,7 +21,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "tune": {"model": "sasrec", **SMALL, "tune": 0.2},
     "all": {"model": "all", "threads": 1},
     "final": {},
-    "init": {"quantize_aware": "int4"},
 }
 DEFAULTS = {
     name: parameter.default
@@ -64,14 +62,12 @@ def test_what_is_declared_is_what_is_read(
 ) -> None:
     for name in {*FAMILY} - {"popularity"} if mode == "all" else ():
         monkeypatch.delitem(FAMILY, name)
-    run = {"final": {"final": before}, "init": {"init_from": before}}.get(mode, {"data": log})
+    run = {"final": before} if mode == "final" else {"data": log}
     values = {**DEFAULTS, **WAYS[mode], **run, "run_directory": tmp_path / "made", "quiet": True}
     given = Recording({name: values[name] for name in MODES[mode].reads})
     check(mode, given)
     RUNS[mode](given, target_of(mode, given))
     unread = MODES[mode].reads - given.read - EVERYWHERE
-    if mode == "init":  # tables belong to a log, and the run has its own
-        unread -= {"items", "users"}
     assert unread == set()
     assert target_of(mode, given).is_dir()
 
@@ -84,39 +80,28 @@ def every_option() -> dict[str, list[str]]:
     for parameter in typer.main.get_command(app).params:
         if parameter.param_type_name == "option" and parameter.name not in EVERYWHERE:
             written = parameter.opts[0]
-            values = {"--block": "ligr", "--attention": "dot", "--split": "last-session",
-                      "--id-type": "string", "--time-unit": "s"}  # fmt: skip
+            values = {"--split": "last-session", "--id-type": "string", "--time-unit": "s"}
             value = [] if parameter.is_flag else [values.get(written, "1")]
             words[str(parameter.name)] = [written, *value]
     return words
 
 
-@pytest.mark.parametrize("mode", ["all", "final", "init"])
+@pytest.mark.parametrize("mode", ["all", "final"])
 def test_every_option_that_is_not_read_is_refused_by_its_name(
     mode: str, log: Path, before: Path, run
 ) -> None:
-    call = {
-        "all": [log, "--model", "all"],
-        "final": ["--final", before],
-        "init": ["--init-from", before, "--quantize-aware", "int4"],
-    }[mode]
-    choosing = {"final", "init_from", "quantize_aware"} if mode == "all" else {"final"}
+    call = [log, "--model", "all"] if mode == "all" else ["--final", before]
     n_refused = 0
     for name, words in every_option().items():
-        if name in MODES[mode].reads | choosing:
+        if name in MODES[mode].reads | {"final"}:
             continue
         outcome = run("train", *call, *words)
         assert outcome.code == 2, words
         assert f"{words[0]} cannot be given with it" in outcome.err, words
         n_refused += 1
-    assert n_refused >= 10
+    assert n_refused >= 6
     option = "--no-report" if mode == "all" else "--repeats"
     assert f"{option} cannot be given with it" in run("train", *call, option).err
-
-
-def test_the_two_runs_to_go_on_from_exclude_each_other(before: Path, run) -> None:
-    both = run("train", "--final", before, "--init-from", before, "--quantize-aware", "int4")
-    assert both.code == 2 and "--init-from cannot be given with it" in both.err
 
 
 @pytest.mark.parametrize(
@@ -134,11 +119,3 @@ def test_an_option_that_changes_nothing_alone_says_what_it_is_read_with(
     outcome = run("train", log, *words)
     assert outcome.code == 2
     assert f"{words[0]} is read only with {needed}" in outcome.err
-
-
-def test_a_seed_of_0_is_a_seed_as_well(before: Path, run) -> None:
-    words = ("--init-from", before, "--quantize-aware", "int4", "--no-report", "--threads", 1)
-    for seed, expected in (((), 5), (("--seed", 0), 0)):
-        outcome = run("train", *words, *seed, "--out", before.with_name(f"seed-{expected}"))
-        assert outcome.code == 0, outcome.err
-        assert Run.load(before.with_name(f"seed-{expected}")).config.seed == expected

@@ -202,12 +202,12 @@ def test_a_killed_family_goes_on_where_it_was(family: Path, log: Path, tmp_path:
     assert process.wait() == -signal.SIGKILL
     assert not (out / "comparison.json").exists()
     kept = files(out)
-    assert {"sasrec/model.onnx", "sasrec-ligr/model.onnx"} <= kept.keys()
+    assert {"sasrec/model.onnx", "sasrec-time-gaps/model.onnx"} <= kept.keys()
     assert len({name.split("/")[0] for name in kept}) < len(FAMILY) - len(LEFT_OUT)
 
     assert subprocess.run([*command, "--resume"]).returncode == 0
     after = files(out)
-    for name in ("sasrec", "sasrec-ligr", "attention-pool-dot"):
+    for name in ("sasrec", "sasrec-time-gaps", "attention-pool-dot"):
         own = [file for file in kept if file.startswith(f"{name}/")]
         assert own and all(after[file] == kept[file] for file in own)
     assert figures(out) == figures(family)

@@ -90,7 +90,7 @@ FAULTS = [
     Fault("last event dropped", faults.last_event_dropped, of=history_counts),
     Fault("padding leak", body=faults.padding_visible, of=history_counts),
     Fault("state of the event before", body=faults.state_of_the_event_before, of=is_table),
-    Fault("causal mask off", model=faults.causal_mask_off, variant="sasrec-ligr"),
+    Fault("causal mask off", model=faults.causal_mask_off, variant="sasrec"),
     Fault("wrong norm epsilon", body=faults.wrong_epsilon, of=is_sasrec),
     Fault("user map off by one", faults.users_shifted, of=asks_for_users),
     Fault("given tags ignored", faults.given_tags_ignored, of=asks_for_users),

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from documents import BLOCK, ROOT, blocks, run_shell
 
-from attnrec.runtime import Recommender
-
 pytestmark = pytest.mark.examples
 
 A_COMMAND = re.compile(
@@ -46,7 +44,6 @@ SNIPPETS = {
     ("docs/operations.md", "install -m"): "installs a service as root",
     ("docs/serving.md", "attnrec-serve"): "docs/test_documents.py",
     ("docs/serving.md", "curl"): "docs/test_documents.py",
-    ("docs/smaller-models.md", "attnrec-train"): "here",
     ("examples/README.md", "pip install attnrec\n"): "examples/test_multiprocessing.py",
     ("examples/README.md", "pip install attnrec 'ray"): "examples/test_ray.py",
     ("examples/node/README.md", "npm ci"): "examples/test_node.py",
@@ -77,12 +74,6 @@ def test_the_kit_is_written(shop: Path) -> None:
 def test_the_command_says_why(shop: Path) -> None:
     (line,) = blocks("docs/explanations.md", "", "attnrec-recommend")
     assert "because of" in run_shell(line, shop)
-
-
-def test_the_smaller_model_is_trained_and_exported(shop: Path) -> None:
-    (code,) = blocks("docs/smaller-models.md", "", "attnrec-train --init-from")
-    run_shell(code, shop)
-    assert Recommender.load(shop / "attnrec-run-int4" / "model.onnx").info.profile == "int4"
 
 
 def test_node_answers_as_its_page_says(shop: Path, tmp_path: Path) -> None:

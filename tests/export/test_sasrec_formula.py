@@ -39,10 +39,6 @@ def norm(w: Weights, name: str, x: Tensor) -> Tensor:
     return x * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
-def sigmoid(x: Tensor) -> Tensor:
-    return 1 / (1 + (-x).exp())
-
-
 def on_sphere(x: Tensor) -> Tensor:
     return x / x.norm()
 
@@ -84,18 +80,11 @@ def plain_block(
             weights = (torch.stack(scores) + torch.tensor(prior)).softmax(dim=0)
             heads.append(sum(a * value[s][d] for a, s in zip(weights, seen[t], strict=True)))
         news = linear(w, f"{b}.attention_output", torch.cat(heads))
-        if c.block == "ligr":
-            news = news * sigmoid(linear(w, f"{b}.attention_gate", old))
         new = old + news
         small = norm(w, f"{b}.feed_forward_norm", new)
         wide = linear(w, f"{b}.expand", small)
-        if c.block == "ligr":
-            gate = linear(w, f"{b}.expand_gate", small)
-            news = linear(w, f"{b}.contract", gate * sigmoid(gate) * wide)
-            after.append(new + news * sigmoid(linear(w, f"{b}.feed_forward_gate", new)))
-        else:
-            gelu = wide * (1 + torch.erf(wide / math.sqrt(2))) / 2
-            after.append(new + linear(w, f"{b}.contract", gelu))
+        gelu = wide * (1 + torch.erf(wide / math.sqrt(2))) / 2
+        after.append(new + linear(w, f"{b}.contract", gelu))
     return after
 
 
@@ -143,7 +132,6 @@ def shake(model: SASRec) -> None:
         n_blocks=st.integers(1, 3),
         n_heads=st.sampled_from([1, 2, 4]),
         logits=st.sampled_from(["cosine", "dot"]),
-        block=st.sampled_from(["standard", "ligr"]),
         temperature=st.sampled_from([0.07, 1.5]),
         fading_sum=st.booleans(),
         time_gaps=st.booleans(),
@@ -178,7 +166,6 @@ def test_in_training_every_position_follows_the_formula(
         {"n_blocks": 1, "n_heads": 1, "logits": "dot", "temperature": 1.0},
         {"n_blocks": 3, "n_heads": 4},
         {"n_heads": 2, "fading_sum": True, "time_gaps": True},
-        {"n_heads": 2, "block": "ligr"},
     ],
     ids=str,
 )

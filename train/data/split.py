@@ -231,11 +231,6 @@ def n_last_session_users(log: Interactions) -> int:
         return 0
 
 
-def leave_one_out(log: Interactions) -> Split:
-    """Train on all but the last two events of each user with at least 3 events."""
-    return divide(log, "leave-one-out")
-
-
 def divide(log: Interactions, name: SplitName) -> Split:
     """Train on what comes before the validation targets, and on users who are not asked."""
     cuts = _cuts(log, name)

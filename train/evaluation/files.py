@@ -102,9 +102,7 @@ def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName 
             f"{name} holds out: figures would flatter. Leave `split` out here, or train with "
             f"attnrec-train --split {name}"
         )
-    before = info.data.get("seen_before")
-    earlier = None if before is None else after_time(log.events, before, f"the run before {path}")
-    return replace(divide(log.events, name), unseen=earlier)
+    return divide(log.events, name)
 
 
 def fair_questions(divided: Split, part: Part) -> HeldOut:
@@ -124,7 +122,7 @@ def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
     """What a file has not seen of a log that is not the one it was trained on."""
     if not log.has_times or info.data["time_unit"] == "order":
         before = _log_around(path, info)
-        if before is None or info.data.get("seen_before") is not None:
+        if before is None:
             raise ValueError(
                 f"{path} and this log have no times in common to tell what the file has seen of "
                 f"it, and the run directory of the file, which could tell ({EVENTS_FILE}), is "
@@ -132,13 +130,13 @@ def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
             )
         seen = all_events(before) if info.final else divide(before, info.metrics["split"])
         return after_sequences(log.events, before, seen.n_seen(), str(path))
-    last, before = info.data.get("seen_until"), info.data.get("seen_before")
+    last = info.data.get("seen_until")
     if not isinstance(last, int):
         raise ValueError(
             f"{path} does not say up to when it has seen events, so it can be evaluated on the "
             "log it was trained on alone: export its run again"
         )
-    return after_time(log.events, last if before is None else max(last, before), str(path))
+    return after_time(log.events, last, str(path))
 
 
 def _log_around(path: str | Path, info: ModelInfo) -> Interactions | None:

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from attnrec.train.data.split import Split
     from attnrec.train.models.base import HistoryConfig
 
-QUANTIZE_AWARE = ("int4",)
-"""Profiles that can be trained for. Of int8 rounding alone holds what is promised."""
-
 
 class Schedule(NamedTuple):
     """How long it is trained."""
@@ -154,14 +151,6 @@ def _parse(value: str, kind: Any) -> Any:
             except ValueError:
                 continue
     return value
-
-
-def check_quantize_aware(profile: str) -> None:
-    """`ValueError` for a profile that cannot be trained for."""
-    if profile not in QUANTIZE_AWARE:
-        raise ValueError(
-            f"training for {profile!r} is not known; there is: {', '.join(QUANTIZE_AWARE)}"
-        )
 
 
 def value_text(value: object) -> str:

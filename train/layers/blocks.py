@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnrec.train.layers.attention import multi_head_attention
-from attnrec.train.layers.dropout import Dropout
 
 
 class TransformerBlock(nn.Module):
@@ -23,7 +22,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden_dim)
         self.expand = nn.Linear(hidden_dim, 4 * hidden_dim)
         self.contract = nn.Linear(4 * hidden_dim, hidden_dim)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Tensor, visible: Tensor, prior: Tensor | None = None, *, causal: bool = False
@@ -87,44 +86,7 @@ class TransformerBlock(nn.Module):
 
     def _add(self, flat: Tensor, attended: Tensor) -> Tensor:
         """Both residual connections: (B * Q, D), (B * Q, D) -> (B * Q, D)."""
-        return self.add_feed_forward(self.add_attention(flat, self.attention_output(attended)))
-
-    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The first residual connection: (B * Q, D), (B * Q, D) -> (B * Q, D)."""
-        news: Tensor = self.dropout(attended)
-        return x + news
-
-    def add_feed_forward(self, x: Tensor) -> Tensor:
-        """The second one, with its network: (B * Q, D) -> (B * Q, D)."""
+        x: Tensor = flat + self.dropout(self.attention_output(attended))
         wide = F.gelu(self.expand(self.feed_forward_norm(x)))  # (B * Q, 4 D)
         news: Tensor = self.dropout(self.contract(wide))
-        return x + news
-
-
-class LiGRBlock(TransformerBlock):
-    """Pre-norm block with gates: x + attention(norm(x)) * sigmoid(W x), likewise feed-forward.
-
-    Borisyuk et al. 2025, "From Features to Transformers: Redefining Ranking for Scalable Impact",
-    arXiv 2502.03417: what x is decides how much of the news it takes. The feed-forward network is
-    SwiGLU (Shazeer 2020, arXiv 2002.05202), contract(silu(gate(x)) * expand(x)), as in eSASRec
-    (Tikhonovich et al. 2025, arXiv 2508.06450), which found these blocks better for SASRec.
-    """
-
-    def __init__(self, hidden_dim: int, n_heads: int, dropout: float) -> None:
-        super().__init__(hidden_dim, n_heads, dropout)
-        self.attention_gate = nn.Linear(hidden_dim, hidden_dim)
-        self.feed_forward_gate = nn.Linear(hidden_dim, hidden_dim)
-        self.expand_gate = nn.Linear(hidden_dim, 4 * hidden_dim)
-
-    def add_attention(self, x: Tensor, attended: Tensor) -> Tensor:
-        """x + attended * sigmoid(W x)."""
-        news: Tensor = self.dropout(attended * torch.sigmoid(self.attention_gate(x)))
-        return x + news
-
-    def add_feed_forward(self, x: Tensor) -> Tensor:
-        """x + swiglu(norm(x)) * sigmoid(W x)."""
-        normed = self.feed_forward_norm(x)  # (B * Q, D)
-        wide = F.silu(self.expand_gate(normed)) * self.expand(normed)  # (B * Q, 4 D)
-        gate = torch.sigmoid(self.feed_forward_gate(x))  # (B * Q, D)
-        news: Tensor = self.dropout(self.contract(wide) * gate)
         return x + news

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from attnrec.train.checks import check_choice, check_number, check_size
 
-Loss = Literal["softmax", "sampled-softmax", "bce", "gbce"]
+Loss = Literal["softmax", "sampled-softmax", "gbce"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,20 +15,15 @@ class LossConfig:
     loss: Loss = "softmax"
     """The training loss: softmax over the whole catalogue or over a sample of it, or binary
     cross-entropy on sampled items."""
-    label_smoothing: float = 0.0
-    """Of softmax: share of each target that is spread evenly over the catalogue."""
     n_negatives: int = 512
     """Of the other losses: sampled items that a batch is compared with, K; at most all items."""
-    negative_power: float = 0.0
-    """Of the other losses: items are sampled by their events to this power; 0: evenly."""
     calibration: float = 0.75
-    """Of gbce: 0 leaves the overconfidence that sampling causes, 1 removes it."""
+    """Of gbce: 0 leaves the overconfidence that sampling causes, as plain binary cross-entropy
+    does, 1 removes it."""
 
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(Loss))
         check_size("n_negatives", self.n_negatives)
-        check_number("negative_power", self.negative_power, lowest=0, below=10)
-        check_number("label_smoothing", self.label_smoothing, lowest=0, below=1)
         check_number("calibration", self.calibration, lowest=0)
         if self.calibration > 1:
             raise ValueError(f"`calibration` must be from 0 to 1, not {self.calibration}")

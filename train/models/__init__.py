@@ -88,7 +88,6 @@ MODELS: dict[str, ModelKind] = {
 
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec": ("sasrec", {}),
-    "sasrec-ligr": ("sasrec", {"block": "ligr"}),
     "sasrec-time-gaps": ("sasrec", {"time_gaps": True}),
     **{
         f"attention-pool-{form}": ("attention-pool", {"attention": form})

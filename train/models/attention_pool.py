@@ -30,7 +30,6 @@ from attnrec.train.layers.attention import (
     attention_weights,
     dot_product_scores,
 )
-from attnrec.train.layers.dropout import Dropout
 from attnrec.train.layers.sphere import on_sphere
 from attnrec.train.models.base import TableModel
 from attnrec.train.models.learned_configs import AttentionPoolConfig
@@ -66,7 +65,7 @@ class AttentionPool(TableModel):
             if isinstance(layer := getattr(self.attention, name, None), nn.Linear):
                 nn.init.eye_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=dim**-0.5)
 
     def item_table(self) -> Tensor:

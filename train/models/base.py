@@ -29,7 +29,7 @@ from attnrec.train.data.batches import Batch, Batches, SequenceBatches
 from attnrec.train.data.split import Split
 from attnrec.train.layers.loss_config import LossConfig
 from attnrec.train.layers.losses import catalogue_softmax
-from attnrec.train.layers.objective import Objective
+from attnrec.train.layers.objective import loss_of
 
 Context = Mapping[str, Tensor]
 """The declared inputs of a batch, by name."""
@@ -109,15 +109,6 @@ class LearnedModel(RecommenderModel):
 class TableModel(LearnedModel):
     """One vector per item, one state per history: score = item_table @ state."""
 
-    objective: Objective | None = None
-    """The loss that the settings ask for, from `prepare`. None for a model whose settings are no
-    `LossConfig`: softmax over the catalogue."""
-
-    def prepare(self, split: Split) -> None:
-        """Make the loss that the settings ask for, if the model has such settings."""
-        if isinstance(self.config, LossConfig):
-            self.objective = Objective(self.config, split.catalogue.n_events)
-
     @abstractmethod
     def item_table(self) -> Tensor:
         """Vectors of row 0 and of every item: (N + 1, D)."""
@@ -170,30 +161,20 @@ class TableModel(LearnedModel):
         return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """The loss over the catalogue, mean of every position that has a target.
+        """The loss that the settings ask for, mean of every position that has a target.
 
-        Nothing beyond the state is computed for the positions without one (padding).
+        Softmax over the catalogue where the settings are no `LossConfig`. Nothing beyond the
+        state is computed for the positions without a target (padding).
         """
         table = self.item_table()  # (N + 1, D)
-        return self.loss_of(self.asked_states(batch, table), table, batch)
-
-    def asked_states(self, batch: Batch, table: Tensor) -> Tensor:
-        """States of the positions that have a target, (M, D)."""
         vectors = torch.nn.functional.embedding(batch.history_index, table)  # (B, T, D)
         states = self.states(vectors, batch.history_index > 0, **batch.context(self.inputs))
-        return states[batch.targets > 0]
-
-    def loss_of(self, states: Tensor, table: Tensor, batch: Batch) -> Tensor:
-        """The loss of these states (M, D) in the catalogue. `ValueError` before `prepare`."""
-        if self.objective is None and isinstance(self.config, LossConfig):
-            raise ValueError(
-                f"{type(self).__name__} has no loss yet: call prepare(split) before "
-                "training_loss, and super().prepare(split) in a prepare of your own"
-            )
         asked = batch.targets > 0  # (B, T)
         weights = None if batch.weights is None else batch.weights[asked]
-        loss = self.objective or catalogue_softmax
-        return loss(states, table[1:], batch.targets[asked] - 1, weights)
+        question = (states[asked], table[1:], batch.targets[asked] - 1, weights)
+        if isinstance(self.config, LossConfig):
+            return loss_of(self.config, *question)
+        return catalogue_softmax(*question)
 
 
 class ScoreModel(RecommenderModel):

@@ -48,7 +48,6 @@ class Fusion(SASRec):
 
     def prepare(self, split: Split) -> None:
         """Count the transitions, solve EASE."""
-        super().prepare(split)
         self.chain.fit(split)
         if self.ease is not None:
             self.ease.fit(split)

@@ -9,8 +9,6 @@ from attnrec.train.models.counted_configs import EaseConfig, MarkovChainConfig
 
 Logits = Literal["cosine", "dot"]
 
-Block = Literal["standard", "ligr"]
-
 
 @dataclass(frozen=True)
 class SASRecConfig(LossConfig):
@@ -32,8 +30,6 @@ class SASRecConfig(LossConfig):
     """Item vectors and states on the unit sphere, or as they are."""
     temperature: float = 0.07
     """Logits are divided by this."""
-    block: Block = "standard"
-    """Standard blocks, or blocks with gates and SwiGLU; see `blocks`."""
     fading_sum: bool = False
     """Add the decayed sum of the item vectors, through one matrix, to the output of the blocks: so
     the first epochs already use recent events, which blocks alone learn later."""
@@ -49,7 +45,6 @@ class SASRecConfig(LossConfig):
         check_number("dropout", self.dropout, lowest=0, below=1)
         check_number("temperature", self.temperature, above=0)
         check_choice("logits", self.logits, get_args(Logits))
-        check_choice("block", self.block, get_args(Block))
         for name in ("fading_sum", "time_gaps"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be true or false, not {getattr(self, name)!r}")

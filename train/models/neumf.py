@@ -8,7 +8,6 @@ NeuMF   logit = h . [g; z_2]                                      11 and 12, bef
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.layers.dropout import Dropout
 from attnrec.train.models.learned_configs import NeuMFConfig
 from attnrec.train.models.pair_model import INITIAL_SPREAD, PairModel, UserVectors
 
@@ -34,7 +33,7 @@ class NeuMF(PairModel):
         self.second = nn.Linear(2 * dim, dim)
         self.of_product = nn.Linear(dim, 1, bias=False)  # h of g
         self.of_network = nn.Linear(dim, 1)  # h of z_2
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Logits of row 0 and of every item, (B, N + 1)."""

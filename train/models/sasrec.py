@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnrec.train.layers.attention import attention_weights, linear
-from attnrec.train.layers.blocks import LiGRBlock, TransformerBlock
-from attnrec.train.layers.dropout import Dropout
+from attnrec.train.layers.blocks import TransformerBlock
 from attnrec.train.layers.sphere import on_sphere
 from attnrec.train.layers.time_bias import (
     INPUTS,
@@ -41,9 +40,8 @@ class SASRec(TableModel):
         self.config = config
         self.item_embedding = nn.Embedding(config.n_items + 1, config.hidden_dim)
         self.position_embedding = nn.Embedding(config.max_len, config.hidden_dim)
-        block = LiGRBlock if config.block == "ligr" else TransformerBlock
         self.blocks = nn.ModuleList(
-            block(config.hidden_dim, config.n_heads, config.dropout)
+            TransformerBlock(config.hidden_dim, config.n_heads, config.dropout)
             for _ in range(config.n_blocks)
         )
         self.final_norm = nn.LayerNorm(config.hidden_dim)
@@ -54,7 +52,7 @@ class SASRec(TableModel):
             nn.init.eye_(self.sum_map.weight)
         if config.time_gaps:
             self.time_gaps = TimeGaps(config.hidden_dim, config.n_blocks, config.n_heads)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=config.hidden_dim**-0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.02)
 

@@ -40,11 +40,6 @@ def train_final(
     check_target(Path(out), resume=resume)
     if held_out_run.split.final:
         raise ValueError(f"{held_out_run.directory} is a final run already")
-    if "quantize_aware" in held_out_run.metrics:
-        raise ValueError(
-            f"{held_out_run.directory} was rounded after its training, which a final run "
-            "would not repeat: make the run that it came from final, and round that"
-        )
     test_figures = _test_figures(held_out_run)
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from attnrec.runtime.version import __version__
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import Catalogue, Split, all_events, divide
-from attnrec.train.data.unseen import after_time, newest_time
+from attnrec.train.data.unseen import newest_time
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.models import MODELS
@@ -44,8 +44,7 @@ class Run:
     recipe: DataRecipe
     """How its log was read; the same recipe reads another log for `attnrec-evaluate --data`."""
     data: Mapping[str, Any]
-    """What the log held and what was dropped: `DataReport.to_json`; and "seen_before", where the
-    run went on from one of another log: Unix seconds of the newest event that had been seen."""
+    """What the log held and what was dropped: `DataReport.to_json`."""
     split: Split
     """The prepared log, divided as the model saw it."""
     model: RecommenderModel
@@ -79,8 +78,6 @@ class Run:
             recipe = DataRecipe.from_json(data["recipe"])
             report = data["report"]
             split = all_events(log) if stored["final"] else divide(log, config.split)
-            if (before := report.get("seen_before")) is not None:
-                split = replace(split, unseen=after_time(log, before, "the run before"))
             kind = MODELS[config.model]
             model = kind.model(kind.config(**stored["model_config"]))
             # Everything is derived from the log; the stored catalogue proves that it still is.

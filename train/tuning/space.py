@@ -17,7 +17,7 @@ import numpy as np
 from attnrec.train.checks import LARGEST, check_number
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.models import MODELS
-from attnrec.train.models.learned_configs import Attention, Block, Query
+from attnrec.train.models.learned_configs import Attention, Query
 
 if TYPE_CHECKING:
     from attnrec.train.models.base import HistoryConfig
@@ -101,14 +101,12 @@ _RULES: Mapping[str, Callable[[Any], Range | None]] = {
     "batch_events": _half_or_double(least=16),
     "dropout": _plus_minus(0.2, below=0.8),
     "temperature": _times(1.6),
-    "label_smoothing": _plus_minus(0.2, below=0.5),
     "loss": _losses,
     "n_negatives": _half_or_double(least=1),
     "hidden_dim": _half_or_double(least=8),
     "n_blocks": _one_more_or_less,
     "n_heads": _half_or_double(least=1),
     "max_len": _half_or_double(least=5),
-    "block": _any_of(Block),
     "time_gaps": _may_be_left_out,
     "attention": _any_of(Attention),
     "query": _any_of(Query),
@@ -120,7 +118,6 @@ _TRAINING = ("learning_rate", "weight_decay", "batch_events")
 
 # Settings that change nothing beside some values of another: a trial leaves them as they are.
 _IDLE: Mapping[str, tuple[str, Callable[[str], bool]]] = {
-    "label_smoothing": ("loss", lambda loss: loss != "softmax"),
     "n_negatives": ("loss", lambda loss: loss == "softmax"),
     "n_heads": ("attention", lambda attention: attention != "multi-head"),
 }

@@ -17,9 +17,9 @@ CONFIGS = {
     "multi-head, learned query": TrainConfig(
         "attention-pool", settings={**SHAPE, "attention": "multi-head", "query": "learned"}
     ),
-    "ligr": TrainConfig("sasrec", settings={**SHAPE, "block": "ligr", "n_blocks": 2}),
+    "sasrec": TrainConfig("sasrec", settings={**SHAPE, "n_blocks": 2}),
 }
-EXPECTED = {"additive": (0, 4), "multi-head, learned query": (1, 5), "ligr": (1, 18)}
+EXPECTED = {"additive": (0, 4), "multi-head, learned query": (1, 5), "sasrec": (1, 12)}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -12,7 +12,7 @@ from attnrec.runtime.errors import DataError
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import all_events, leave_one_out
+from attnrec.train.data.split import all_events, divide
 from attnrec.train.runs.train import read_log
 
 LOG = pd.DataFrame(
@@ -94,7 +94,7 @@ def test_without_columns_there_is_nothing_and_the_report_is_silent() -> None:
     data, report = load_interactions(LOG, items=FILMS)
     assert data.item_attributes is data.user_tags is data.weights is None
     assert "attributes" not in str(report) and "tags" not in str(report)
-    split = leave_one_out(data)
+    split = divide(data, "leave-one-out")
     assert split.catalogue.attributes is split.sequences.weights is None
 
 
@@ -121,7 +121,7 @@ def test_attributes_follow_their_items_into_the_catalogue() -> None:
 def test_weights_follow_their_events_into_training() -> None:
     data, _ = load_interactions(LOG)
     weights = np.arange(1, data.n_events + 1, dtype=np.float32)
-    split = leave_one_out(replace(data, weights=weights))
+    split = divide(replace(data, weights=weights), "leave-one-out")
     assert split.sequences.weights is not None
     ids, bounds = split.catalogue.item_ids, list(pairwise(split.sequences.offsets))
     rows = [ids[split.sequences.rows[a:b] - 1].tolist() for a, b in bounds]

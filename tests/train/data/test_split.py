@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from attnrec.runtime import DataError
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Split, all_events, divide, held_out_targets, leave_one_out
+from attnrec.train.data.split import Split, all_events, divide, held_out_targets
 from attnrec.train.evaluation.metrics import ask
 from attnrec.train.evaluation.torch_recommender import Reference
 from attnrec.train.models.popularity import Popularity, PopularityConfig
@@ -56,7 +56,7 @@ def questions(split: Split, part: str) -> list[tuple[list[str], str]]:
 
 
 def test_the_last_two_events_are_held_back() -> None:
-    split = leave_one_out(interactions_of([["a", "b", "c", "a", "d"], ["c", "a", "b"]]))
+    split = divide(interactions_of([["a", "b", "c", "a", "d"], ["c", "a", "b"]]), "leave-one-out")
     assert trained_histories(split) == [["a", "b", "c"], ["c"]]
     assert questions(split, "valid") == [(["a", "b", "c"], "a"), (["c"], "a")]
     assert questions(split, "test") == [(["a", "b", "c", "a"], "d"), (["c", "a"], "b")]
@@ -66,7 +66,7 @@ def test_the_last_two_events_are_held_back() -> None:
 def test_users_with_three_events_are_asked_and_the_others_trained_on_as_a_whole(
     histories: list[list[str]],
 ) -> None:
-    split = leave_one_out(interactions_of(histories))
+    split = divide(interactions_of(histories), "leave-one-out")
     long = [h for h in histories if len(h) >= 3]
     assert questions(split, "test") == [(h[:-1], h[-1]) for h in long]
     assert questions(split, "valid") == [(h[:-2], h[-2]) for h in long]
@@ -74,8 +74,8 @@ def test_users_with_three_events_are_asked_and_the_others_trained_on_as_a_whole(
 
 
 def test_fewer_users_may_be_asked_always_the_same_ones() -> None:
-    split = leave_one_out(
-        interactions_of([[f"{user}-{n}" for n in range(4)] for user in range(9)])
+    split = divide(
+        interactions_of([[f"{user}-{n}" for n in range(4)] for user in range(9)]), "leave-one-out"
     )
     everybody, some = split.held_out("valid"), split.held_out("valid", 4)
     assert len(some.histories) == len(some.request_times) == 4
@@ -90,7 +90,7 @@ def test_fewer_users_may_be_asked_always_the_same_ones() -> None:
 def test_the_catalogue_is_what_was_trained_on_by_frequency_then_id(
     histories: list[list[str]],
 ) -> None:
-    split = leave_one_out(interactions_of(histories))
+    split = divide(interactions_of(histories), "leave-one-out")
     count = Counter(item for history in trained_histories(split) for item in history)
     expected = sorted(count, key=lambda item: (-count[item], item))
     catalogue = split.catalogue
@@ -105,7 +105,7 @@ def test_the_catalogue_is_what_was_trained_on_by_frequency_then_id(
 def test_the_order_of_users_does_not_matter(histories: list[list[str]], random: Random) -> None:
     shuffled = list(histories)
     random.shuffle(shuffled)
-    one, other = (leave_one_out(interactions_of(h)) for h in (histories, shuffled))
+    one, other = (divide(interactions_of(h), "leave-one-out") for h in (histories, shuffled))
     assert one.catalogue.item_ids.tolist() == other.catalogue.item_ids.tolist()
     assert one.catalogue.n_events.tolist() == other.catalogue.n_events.tolist()
     assert sorted(trained_histories(one)) == sorted(trained_histories(other))
@@ -114,7 +114,9 @@ def test_the_order_of_users_does_not_matter(histories: list[list[str]], random: 
 
 
 def test_an_item_seen_only_in_held_out_events_is_not_in_the_catalogue() -> None:
-    split = leave_one_out(interactions_of([["a", "b", "only held out", "b"], ["a", "b"]]))
+    split = divide(
+        interactions_of([["a", "b", "only held out", "b"], ["a", "b"]]), "leave-one-out"
+    )
     assert split.catalogue.item_ids.tolist() == ["a", "b"]
     assert questions(split, "valid") == [(["a", "b"], "only held out")]
 
@@ -154,7 +156,7 @@ def long_log(n_events: int) -> Interactions:
 
 def test_nobody_is_asked_with_more_events_than_a_request_holds() -> None:
     log = long_log(LONGEST + 12)
-    split = leave_one_out(log)
+    split = divide(log, "leave-one-out")
     for asked, n_events in (
         (split.held_out("test"), LONGEST + 11),
         (split.held_out("valid"), LONGEST + 10),
@@ -173,7 +175,7 @@ def test_nobody_is_asked_with_more_events_than_a_request_holds() -> None:
 
 
 def test_what_was_seen_before_the_newest_events_is_not_recommended_either() -> None:
-    split = leave_one_out(long_log(LONGEST + 12))
+    split = divide(long_log(LONGEST + 12), "leave-one-out")
     model = Popularity(PopularityConfig(split.catalogue.n_items))
     model.fit(split)
     reference, asked = Reference(model, split.catalogue), split.held_out("test")

@@ -12,7 +12,7 @@ import pytest
 
 from attnrec.export import export
 from attnrec.runtime import Recommender
-from attnrec.train import Run, TrainConfig, compare, evaluate, train, train_final
+from attnrec.train import TrainConfig, compare, evaluate, train, train_final
 from attnrec.train.data.split import divide
 from attnrec.train.evaluation.files import Log, divide_fairly
 from attnrec.train.evaluation.metrics import evaluate_answers
@@ -165,20 +165,6 @@ def test_a_file_that_does_not_say_what_it_has_seen_is_asked_on_its_own_log_alone
     assert divide_fairly(files[0], silent, own, None).unseen is None
     with pytest.raises(ValueError, match="export its run again"):
         divide_fairly(files[0], silent, later, None)
-
-
-def test_a_run_that_is_loaded_again_asks_no_more_than_before(files, tmp_path) -> None:
-    run = Run.load(files[0].parent)
-    last = run.seen_until()
-    went_on = replace(run, directory=tmp_path / "run", data={**run.data, "seen_before": last})
-    went_on.save()
-    held_out = Run.load(tmp_path / "run").split.held_out("test")
-    assert 0 < len(held_out.histories) < N_USERS
-    assert (held_out.request_times > last).all()
-    export(Run.load(tmp_path / "run"), tmp_path / "run" / "model.onnx")
-    info = Recommender.load(tmp_path / "run" / "model.onnx").info
-    assert info.metrics["test"]["n_users"] == len(held_out.histories)
-    assert evaluate(tmp_path / "run" / "model.onnx").to_json() == info.metrics["test"]
 
 
 def test_without_times_users_are_the_same_whether_their_ids_are_read_as_numbers_or_texts(

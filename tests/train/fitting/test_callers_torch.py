@@ -11,7 +11,6 @@ import torch
 
 from attnrec.export import export
 from attnrec.train import Run, TrainConfig, evaluate, train, train_final
-from attnrec.train.tuning.fine_tuning import fine_tune
 from attnrec.train.tuning.search import tune
 
 SMALL = TrainConfig(
@@ -52,8 +51,6 @@ CALLS = {
     "train, stopped": lambda log, run, out: stopped(train, log, SMALL, out=out),
     "train, counted": lambda log, run, out: train(log, TrainConfig("markov-chain"), out=out),
     "train_final": lambda log, run, out: train_final(run, out=out),
-    "fine_tune": lambda log, run, out: fine_tune(run, out=out),
-    "fine_tune, stopped": lambda log, run, out: stopped(fine_tune, run, out=out),
     "tune": lambda log, run, out: tune(log, SMALL, minutes=0.001, out=out),
     "tune, stopped": lambda log, run, out: stopped(tune, log, SMALL, minutes=0.1, out=out),
     "load": lambda log, run, out: Run.load(run.directory),

@@ -13,7 +13,7 @@ import torch
 
 from attnrec.runtime.errors import RunError
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
-from attnrec.train.data.split import leave_one_out
+from attnrec.train.data.split import divide
 from attnrec.train.fitting import checkpoint
 from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.fitting.state import EpochRecord
@@ -25,7 +25,7 @@ SMALL = TrainConfig(
     epochs=3,
     batch_events=100,
     threads=1,
-    seed=15,  # best after the second epoch
+    seed=10,  # best after the second epoch
 )
 
 
@@ -86,7 +86,7 @@ def kept(out: Path) -> list[Path]:
 
 def test_checkpoints_change_nothing(unbroken: Run) -> None:
     torch.manual_seed(SMALL.seed)
-    split = leave_one_out(unbroken.split.interactions)
+    split = divide(unbroken.split.interactions, "leave-one-out")
     model = MODELS["sasrec"].model(unbroken.model.config)
     best_epoch = unbroken.metrics["best_epoch"]
     assert best_epoch == 2  # so that the last weights are not the best, here and below
@@ -168,7 +168,7 @@ def test_with_nothing_to_resume_training_starts_and_says_so(
 
 
 OTHER: list[tuple[TrainConfig, DataRecipe, str]] = [
-    (replace(SMALL, seed=1), DataRecipe(), "with seed 15, not 1: "),
+    (replace(SMALL, seed=1), DataRecipe(), "with seed 10, not 1: "),
     (replace(SMALL, epochs=4), DataRecipe(), "with epochs 3, not 4: "),
     (replace(SMALL, settings={"max_len": 10}), DataRecipe(), "settings.hidden_dim 16, not 64: "),
     (TrainConfig("popularity"), DataRecipe(), "with model 'sasrec', not 'popularity': "),

@@ -28,7 +28,7 @@ from attnrec.train.data.batches import Batch
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import leave_one_out
+from attnrec.train.data.split import divide
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.distributed import train_together
 from attnrec.train.fitting.loop import fit_by_gradient
@@ -240,7 +240,7 @@ class Training:
     folder: Path
 
     def fit(self) -> tuple[LearnedModel, list[float]]:
-        split = leave_one_out(self.events)
+        split = divide(self.events, "leave-one-out")
         torch.manual_seed(self.config.seed)
         model = self.kind(self.config.model_config(**split.sizes()))  # type: ignore[arg-type]
         if isinstance(model, Watched):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnrec.train.data.batches import Batch
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Split, leave_one_out
+from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.config import TrainConfig, parse_settings
 from attnrec.train.fitting.loop import fit_by_gradient, learning_rate_factor, train_epoch
@@ -23,7 +23,7 @@ SMALL = TrainConfig(settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_
 
 @pytest.fixture(scope="module")
 def split(shop_events: Interactions) -> Split:
-    return leave_one_out(shop_events)
+    return divide(shop_events, "leave-one-out")
 
 
 def new_model(split: Split, seed: int = 0) -> SASRec:
@@ -216,13 +216,12 @@ WRONG: list[tuple[Callable[[], object], str]] = [
         lambda: TrainConfig(model="bert"),
         "no model 'bert'; there are: fusion, sasrec, attention-pool",
     ),
-    (lambda: TrainConfig(settings={"layers": 2}), "has no setting `layers`; it has: block"),
+    (lambda: TrainConfig(settings={"layers": 2}), "has no setting `layers`; it has: calibration"),
     (lambda: TrainConfig(settings={"n_items": 2}), "has no setting `n_items`"),
     (
         lambda: TrainConfig("ease", settings={"max_len": 100_001}),
         "`max_len` must be a whole number, from 1 to 100000, not 100001",
     ),
-    (lambda: TrainConfig(settings={"block": "gated"}), "`block` must be one of standard, ligr"),
     (lambda: AttentionPoolConfig(5, attention="hard"), "must be one of dot, additive, self, mul"),
     (lambda: AttentionPoolConfig(5, query="first"), "`query` must be one of last, learned"),
     (

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,20 +13,16 @@ from torch import Tensor
 from attnrec.train.data.batches import Batch
 from attnrec.train.layers import losses
 from attnrec.train.layers.losses import (
-    binary_cross_entropy,
     catalogue_softmax,
     generalized_binary_cross_entropy,
     sampled_softmax,
 )
-from attnrec.train.layers.objective import Objective
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
 
-def prepared_sasrec() -> SASRec:
+def small_sasrec() -> SASRec:
     """A model of 5 items with the loss of its settings, softmax."""
-    model = SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
-    model.objective = Objective(model.config, np.ones(5, dtype=np.int64))
-    return model
+    return SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
 
 
 def problem(seed: int, n_states: int, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,10 +32,10 @@ def problem(seed: int, n_states: int, n_items: int) -> tuple[Tensor, Tensor, Ten
     return states, table, torch.randint(0, n_items, (n_states,))
 
 
-def in_chunks(rows: int, *args: Tensor, **options: float) -> Tensor:
+def in_chunks(rows: int, *args: Tensor) -> Tensor:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losses, "_chunk_rows", lambda n_items: rows)
-        return catalogue_softmax(*args, **options)
+        return catalogue_softmax(*args)
 
 
 @given(
@@ -48,16 +43,15 @@ def in_chunks(rows: int, *args: Tensor, **options: float) -> Tensor:
     n_states=st.integers(1, 20),
     n_items=st.integers(1, 9),
     rows=st.integers(1, 25),
-    label_smoothing=st.sampled_from([0.0, 0.1, 1.0]),
 )
 @settings(max_examples=60)
 def test_it_is_the_cross_entropy_in_chunks_of_any_size(
-    seed: int, n_states: int, n_items: int, rows: int, label_smoothing: float
+    seed: int, n_states: int, n_items: int, rows: int
 ) -> None:
     states, table, targets = problem(seed, n_states, n_items)
-    expected = F.cross_entropy(states @ table.T, targets, label_smoothing=label_smoothing)
+    expected = F.cross_entropy(states @ table.T, targets)
     expected_gradients = torch.autograd.grad(3 * expected, (states, table))
-    loss = in_chunks(rows, states, table, targets, label_smoothing=label_smoothing)
+    loss = in_chunks(rows, states, table, targets)
     torch.testing.assert_close(loss, expected)
     gradients = torch.autograd.grad(3 * loss, (states, table))
     torch.testing.assert_close(gradients, expected_gradients)
@@ -86,7 +80,7 @@ def test_huge_logits_stay_finite() -> None:
 
 def test_the_training_loss_asks_at_targets_only_and_never_for_row_0() -> None:
     torch.manual_seed(0)
-    model = prepared_sasrec()
+    model = small_sasrec()
     inputs = torch.tensor([[0, 0, 1, 2], [0, 3, 4, 5]])
     targets = torch.tensor([[0, 1, 2, 3], [3, 4, 5, 1]])
     table = model.item_table()
@@ -110,21 +104,17 @@ def batch_of(inputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> 
     n_states=st.integers(1, 20),
     n_items=st.integers(1, 9),
     rows=st.integers(1, 25),
-    label_smoothing=st.sampled_from([0.0, 0.1]),
 )
 @settings(max_examples=30)
 def test_a_weighted_target_counts_as_so_many(
-    seed: int, n_states: int, n_items: int, rows: int, label_smoothing: float
+    seed: int, n_states: int, n_items: int, rows: int
 ) -> None:
     states, table, targets = problem(seed, n_states, n_items)
     weights = torch.randint(1, 5, (n_states,))
     repeated = torch.repeat_interleave(torch.arange(n_states), weights)
-    expected = F.cross_entropy(
-        states[repeated] @ table.T, targets[repeated], label_smoothing=label_smoothing
-    )
+    expected = F.cross_entropy(states[repeated] @ table.T, targets[repeated])
     expected_gradients = torch.autograd.grad(3 * expected, (states, table))
-    weighted = (states, table, targets, weights.double())
-    loss = in_chunks(rows, *weighted, label_smoothing=label_smoothing)
+    loss = in_chunks(rows, states, table, targets, weights.double())
     torch.testing.assert_close(loss, expected)
     gradients = torch.autograd.grad(3 * loss, (states, table))
     torch.testing.assert_close(gradients, expected_gradients)
@@ -132,7 +122,7 @@ def test_a_weighted_target_counts_as_so_many(
 
 def test_the_training_loss_weighs_every_target_by_its_own_weight() -> None:
     torch.manual_seed(0)
-    model = prepared_sasrec()
+    model = small_sasrec()
     inputs = torch.tensor([[0, 1, 2], [0, 0, 3]])
     targets = torch.tensor([[1, 2, 3], [0, 3, 4]])
     ones = torch.ones(2, 3, dtype=torch.float64)
@@ -147,19 +137,16 @@ def test_the_training_loss_weighs_every_target_by_its_own_weight() -> None:
 
 N_ITEMS = 7
 NEGATIVES = torch.tensor([5, 0, 3, 3])  # one comes twice, some are the true item of some state
-LOG_COUNTS = torch.tensor([0.9, 0.1, 0.5, 0.3, 1.0, 0.2, 0.7], dtype=torch.float64).log()
 
 Loss = Callable[..., Tensor]
 LOSSES: dict[str, Loss] = {
     "catalogue_softmax": catalogue_softmax,
-    "smoothed catalogue_softmax": partial(catalogue_softmax, label_smoothing=0.1),
     "sampled_softmax": partial(sampled_softmax, negatives=NEGATIVES),
-    "corrected sampled_softmax": partial(
-        sampled_softmax, negatives=NEGATIVES, log_expected_counts=LOG_COUNTS
+    "binary cross-entropy": partial(
+        generalized_binary_cross_entropy, negatives=NEGATIVES, calibration=0.0
     ),
-    "binary_cross_entropy": partial(binary_cross_entropy, negatives=NEGATIVES),
     "generalized_binary_cross_entropy": partial(
-        generalized_binary_cross_entropy, negatives=NEGATIVES, n_items=N_ITEMS, calibration=0.75
+        generalized_binary_cross_entropy, negatives=NEGATIVES, calibration=0.75
     ),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
@@ -229,9 +216,7 @@ def test_a_batch_of_one_state_is_enough(loss: Loss) -> None:
 
 def test_a_share_outside_of_0_to_1_is_refused() -> None:
     states, table, targets = problem(0, 2, N_ITEMS)
-    with pytest.raises(ValueError, match=r"label_smoothing must be from 0 to 1, not 1\.5"):
-        catalogue_softmax(states, table, targets, label_smoothing=1.5)
     with pytest.raises(ValueError, match="calibration must be from 0 to 1, not nan"):
         generalized_binary_cross_entropy(
-            states, table, targets, NEGATIVES, n_items=N_ITEMS, calibration=float("nan")
+            states, table, targets, NEGATIVES, calibration=float("nan")
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from attnrec.train.layers.attention import multi_head_attention
-from attnrec.train.layers.blocks import LiGRBlock, TransformerBlock
+from attnrec.train.layers.blocks import TransformerBlock
 from attnrec.train.layers.sphere import on_sphere
 from attnrec.train.layers.time_bias import TimeGaps, gaps_between
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
@@ -40,12 +40,9 @@ def test_causal_attention_sees_nothing_newer() -> None:
         torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("kind", [TransformerBlock, LiGRBlock])
-def test_the_last_position_alone_is_that_of_the_whole_block(
-    kind: type[TransformerBlock], both: Both
-) -> None:
+def test_the_last_position_alone_is_that_of_the_whole_block(both: Both) -> None:
     torch.manual_seed(1)
-    block = kind(8, 2, 0.0).double().eval()
+    block = TransformerBlock(8, 2, 0.0).double().eval()
     for weight in block.parameters():
         torch.nn.init.normal_(weight, std=0.5)
     known = torch.arange(5) >= torch.tensor([[0], [2], [4]])  # (B, T)

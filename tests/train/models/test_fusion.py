@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from attnrec.train import DataRecipe, TrainConfig, train
-from attnrec.train.data.split import leave_one_out
+from attnrec.train.data.split import divide
 from attnrec.train.evaluation.torch_recommender import Reference
 from attnrec.train.models.base import catalogue_scores
 from attnrec.train.models.ease import Ease
@@ -20,7 +20,7 @@ SMALL = {"hidden_dim": 8, "max_len": 10}
 
 
 def counted_fusion(shop_events, **settings) -> Fusion:
-    split = leave_one_out(shop_events)
+    split = divide(shop_events, "leave-one-out")
     torch.manual_seed(0)
     model = Fusion(FusionConfig(split.catalogue.n_items, **{**SMALL, **settings})).eval()
     model.prepare(split)
@@ -37,7 +37,7 @@ def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_co
         states = model.states(model.item_table()[history], history > 0)[:, -1]
         attended = states @ model.item_table().T
     chain = MarkovChain(model.config.chain())
-    chain.fit(leave_one_out(shop_events))
+    chain.fit(divide(shop_events, "leave-one-out"))
     counts = chain.scores(history)
     for row in range(2):
         total = float(counts[row].sum())
@@ -54,7 +54,7 @@ def test_ease_adds_the_logarithm_of_the_share_of_what_it_is_for(shop_events) -> 
     both = counted_fusion(shop_events, **settings, ease=True, ease_weight=0.7)
     history = torch.tensor([[0, 3, 7], [1, 2, 3]])
     ease = Ease(both.config.solved())
-    ease.fit(leave_one_out(shop_events))
+    ease.fit(divide(shop_events, "leave-one-out"))
     liked = ease.scores(history).clamp(min=0)
     assert (ease.scores(history) < 0).any()  # and what it is against says nothing
     share = liked / liked.sum(1, keepdim=True)
@@ -65,7 +65,7 @@ def test_ease_adds_the_logarithm_of_the_share_of_what_it_is_for(shop_events) -> 
 def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_them(
     shop_events,
 ) -> None:
-    catalogue = leave_one_out(shop_events).catalogue
+    catalogue = divide(shop_events, "leave-one-out").catalogue
     ids = catalogue.item_ids.tolist()
     newest, extra = ids[:30], ids[30:35]
     counted = {"max_len": 30, "history_decay": 1.0}

@@ -39,7 +39,6 @@ sasrecs = st.builds(
     n_blocks=st.integers(1, 3),
     n_heads=heads,
     logits=logits,
-    block=st.sampled_from(["standard", "ligr"]),
     fading_sum=st.booleans(),
 )
 pools = st.builds(

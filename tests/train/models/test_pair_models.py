@@ -20,7 +20,7 @@ from attnrec.train.data.batches import Batch
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.pair_batches import PairBatches
-from attnrec.train.data.split import Split, leave_one_out
+from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.torch_recommender import Reference
 from attnrec.train.fitting import checkpoint
 from attnrec.train.fitting.state import EpochRecord
@@ -39,7 +39,7 @@ def split(shop_events: Interactions) -> Split:
     """With tags, and a weight for every event."""
     tags = np.empty(shop_events.n_users, object)
     tags[:] = [TAGS[user % 4] for user in range(shop_events.n_users)]
-    found = leave_one_out(replace(shop_events, user_tags=tags))
+    found = divide(replace(shop_events, user_tags=tags), "leave-one-out")
     weights = np.arange(1, len(found.sequences.rows) + 1, dtype=np.float32)
     return replace(found, sequences=replace(found.sequences, weights=weights))
 
@@ -102,7 +102,7 @@ def test_negatives_are_uniform_over_what_is_left(split: Split) -> None:
 def test_who_has_taken_everything_ends_no_training() -> None:
     rows = [("all", f"i{n}", n) for n in range(6)] + [("some", "i1", 0), ("some", "i2", 1)]
     log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
-    run_all = PairBatches(leave_one_out(load_interactions(log)[0]), 10, 2, 0)
+    run_all = PairBatches(divide(load_interactions(log)[0], "leave-one-out"), 10, 2, 0)
     assert sum(len(b.user) for b in run_all.epoch(np.random.default_rng(0))) == 6
 
 
