@@ -153,7 +153,7 @@ def changed_config(copy: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"hidden_dim": 64}, {"n_blocks": 9}, {"block": "ligr"}], ids=str
+    "settings", [{"hidden_dim": 64}, {"n_blocks": 9}, {"time_gaps": True}], ids=str
 )
 def test_settings_that_do_not_belong_to_the_weights_are_told_in_one_sentence(
     settings: dict[str, Any], copy: Path
