@@ -24,8 +24,8 @@ from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel
 from attnrec.train.runs.train import read_log
 from attnrec.train.tuning.search import tune_log
-from attnrec.train.tuning.space import values_of
-from attnrec.train.tuning.study import Trial
+from attnrec.train.tuning.space import search_space, values_of
+from attnrec.train.tuning.study import Trial, TuningStudy
 
 SMALL = TrainConfig(
     "attention-pool", {"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100, threads=1
@@ -94,9 +94,9 @@ def tried(trials: list[Trial]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def searched(shop_log: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search of twelve trials and an interrupted one, whose time is then over."""
+    """A search of sixteen trials and an interrupted one, whose time is then over."""
     out = tmp_path_factory.mktemp("searched") / "run"
-    interrupted(shop_log, out, 12)
+    interrupted(shop_log, out, 16)
     quietly = {"resume": True, "reporting": lambda *step: None}
     return tune(shop_log, SMALL, minutes=1e-6, out=out, **quietly)
 
@@ -160,7 +160,7 @@ def test_the_run_is_the_best_trial_with_its_weights(searched: Run) -> None:
     told = searched.metrics["tuning"]
     finished = [t for t in told["trials"] if t["outcome"] in ("done", "cut short")]
     best = told["trials"][told["best"]]
-    assert len(told["trials"]) == 13 and told["best"] > 0
+    assert len(told["trials"]) == 17 and told["best"] > 0
     assert best["ndcg@10"] == max(t["ndcg@10"] for t in finished)
     assert best["ndcg@10"] == searched.metrics["valid"]["ndcg@10"]
     assert best["ndcg@10"] >= told["trials"][0]["ndcg@10"]
@@ -247,6 +247,21 @@ def test_a_trial_that_has_no_time_left_is_cut_short_and_may_be_the_best(
     assert run.metrics["tuning"]["seconds"] < 20  # 3 and an epoch, on a busy machine
 
 
+def test_the_setting_that_decides_is_the_most_important_one(out: Path) -> None:
+    config = TrainConfig("sasrec")
+    values = values_of(config, config.model_config(n_items=40))
+    space = search_space(values, values.keys() - {"dropout", "temperature"})
+    study = TuningStudy(out, {}, epochs=3, seed=0)
+    for n_trials in range(1, 21):
+        asked, tried = study.ask(space, values)
+        ndcg = 0.5 - tried["dropout"] + 0.1 * tried["temperature"]
+        study.end(asked, {"outcome": "done", "ndcg": ndcg, "after": 1.0}, {}, {})
+        if n_trials == 5:
+            assert study.importance() == {}  # too few
+    found = study.importance()
+    assert list(found) == ["dropout", "temperature"] and found["dropout"] > 0.8
+
+
 # --- going on
 
 
@@ -306,17 +321,16 @@ def test_a_search_that_was_killed_in_the_recipe_begins_anew(
 
 
 def test_the_minutes_before_an_interruption_count(shop_log: pd.DataFrame, out: Path) -> None:
+    first = Watcher(2)
     with pytest.raises(KeyboardInterrupt) as stopped:
-        tune(shop_log, SMALL, minutes=LONG, out=out, progress=Watcher(2))
+        tune(shop_log, SMALL, minutes=LONG, out=out, progress=first)
     assert "kept up to trial 1" in "".join(stopped.value.__notes__)
-    watcher = Watcher(3)
-    seconds: list[float] = []
-    watcher.on_move = lambda number, share, s: seconds.append(s)  # type: ignore[method-assign]
-    run = tune(shop_log, SMALL, minutes=0.1, out=out, progress=watcher, resume=True)
-    told = run.metrics["tuning"]
-    before = told["trials"][2]["after"]  # that of the trial that was lost, too
-    assert told["trials"][2]["outcome"] == "interrupted"
-    assert before > told["trials"][1]["after"] and all(s > before for s in seconds)
+    watcher = Watcher()
+    minutes = first.trials[-1].after / 60  # enough for another, if they began at 0
+    run = tune(shop_log, SMALL, minutes=minutes, out=out, progress=watcher, resume=True)
+    lost = run.metrics["tuning"]["trials"][2]
+    assert lost["outcome"] == "interrupted" and lost["after"] > first.trials[-1].after
+    assert watcher.begun == [] and run.metrics["tuning"]["seconds"] == lost["after"]
 
 
 def test_a_recipe_that_was_cut_short_is_trained_anew_with_more_minutes(
