@@ -104,7 +104,10 @@ class TuningStudy:
             if frozen.state != _STATES[told["outcome"]]:
                 told = {"outcome": "interrupted"}  # killed just before its end was written
             curve = [value for _, value in sorted(frozen.intermediate_values.items())]
-            known = {"values": frozen.user_attrs.get("values", {}), "ndcg": max(curve, default=None)}
+            known = {
+                "values": frozen.user_attrs.get("values", {}),
+                "ndcg": max(curve, default=None),
+            }
             found.append(Trial(number=frozen.number, curve=curve, **known | told))
         return found
 
@@ -195,7 +198,9 @@ class TuningStudy:
 
     def remove(self) -> None:
         """Nothing of the search is needed any more; what is not of it stays."""
-        for pattern in (f"{self._journal.name}*", "*trial-*.safetensors"):
+        weights = "trial-*.safetensors"
+        half_written = f".{8 * '[0-9a-f]'}.{weights}"  # by a process that was killed
+        for pattern in (f"{self._journal.name}*", weights, half_written):
             for path in self.directory.glob(pattern):
                 path.unlink(missing_ok=True)
         with suppress(OSError):

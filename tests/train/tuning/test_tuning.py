@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from attnrec.runtime.errors import RunError
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
@@ -69,13 +73,12 @@ def interrupted(log: pd.DataFrame, out: Path, number: int, **more: Any) -> list[
     return watcher.trials
 
 
-def killed(log: pd.DataFrame, out: Path, number: int) -> int:
+def killed(log: pd.DataFrame, out: Path, number: int) -> None:
     """End the process of a search inside of trial `number`, without a chance to tidy up."""
     process = multiprocessing.get_context("fork").Process(target=_kill, args=(log, out, number))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    return number
 
 
 def _kill(log: pd.DataFrame, out: Path, number: int) -> None:
@@ -300,15 +303,21 @@ def test_a_search_that_goes_on_does_not_try_the_same_again(
 def test_a_trial_that_was_killed_is_marked_and_the_search_goes_on(
     shop_log: pd.DataFrame, out: Path
 ) -> None:
-    trials = killed(shop_log, out, 4)
-    last = journal_of(out).read_bytes()
-    journal_of(out).write_bytes(last + b'{"op_code":6,"wor')  # it was being written
-    assert kept_weights(out)
+    killed(shop_log, out, 4)
+    with journal_of(out).open("ab") as journal:
+        journal.write(b'{"op_code":6,"wor')  # it was being written
+    (best,) = (journal_of(out).with_name(name) for name in kept_weights(out))
+    shutil.copy(best, best.with_name("trial-000004.safetensors"))  # written before it was told
+    shutil.copy(best, best.with_name(".01234567.trial-000005.safetensors"))
     rest = interrupted(shop_log, out, 6, resume=True)
     assert [t.number for t in rest] == [5]
+    backend = JournalFileBackend(str(journal_of(out)))
+    study = optuna.load_study(study_name=None, storage=JournalStorage(backend))
+    assert [t.number for t in study.trials if t.state == optuna.trial.TrialState.FAIL] == [4, 6]
     told = tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True).metrics["tuning"]["trials"]
     assert [t["outcome"] for t in told if t["number"] in (4, 6)] == ["interrupted"] * 2
-    assert [t["number"] for t in told] == list(range(7)) and trials == 4
+    assert [t["number"] for t in told] == list(range(7))
+    assert [path.name for path in out.parent.iterdir()] == ["run"]
 
 
 def test_a_search_that_was_killed_in_the_recipe_begins_anew(
@@ -370,14 +379,14 @@ def test_a_search_with_other_arguments_is_refused(
 ) -> None:
     interrupted(shop_log, out, 1)
     with pytest.raises(RunError, match=message):
-        tune(shop_log, config, minutes=LONG, out=out, resume=True)
+        tune(shop_log, config, minutes=1e-6, out=out, resume=True)
     assert [t.number for t in interrupted(shop_log, out, 3, resume=True)] == [2]
 
 
 def test_a_search_on_another_log_is_refused(shop_log: pd.DataFrame, out: Path) -> None:
     interrupted(shop_log, out, 1)
     with pytest.raises(RunError, match=r"unfinished search with data .* or delete that directory"):
-        tune(shop_log.iloc[:-1], SMALL, minutes=LONG, out=out, resume=True)
+        tune(shop_log.iloc[:-1], SMALL, minutes=1e-6, out=out, resume=True)
 
 
 def test_searches_and_trainings_are_not_mixed_up(shop_log: pd.DataFrame, out: Path) -> None:
