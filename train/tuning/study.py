@@ -140,7 +140,10 @@ class TuningStudy:
         return asked, values
 
     def is_hopeless(self, asked: optuna.Trial, epoch: int, ndcg: float, seconds: float) -> bool:
-        """Whether it is behind the median of the others at this epoch; the recipe never is."""
+        """Write what an epoch came to; whether the trial is behind the median of the others there.
+
+        The recipe never is. seconds: of the search so far.
+        """
         asked.report(ndcg, epoch)
         self._study.set_user_attr("seconds", seconds)
         return asked.number > 0 and asked.should_prune()
