@@ -1,6 +1,7 @@
 """The search itself: trial after trial while there is time, and the best of them at the end."""
 
 import logging
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -122,13 +123,11 @@ class Search:
         """What a trial has learned, facts about it, and whether it ended before its time."""
         left = self._left() - (self._spare() if number else 0)
         left_minutes = max(left / 60, 1e-9)  # a limit of 0 is none
-        own = config.max_minutes
-        is_limited = own is None or left_minutes < own
-        limited = replace(config, max_minutes=left_minutes) if is_limited else config
+        limited = replace(config, max_minutes=min(left_minutes, config.max_minutes or math.inf))
         model = new_model(config, config.model_config(**self._split.sizes()))
         records = fit_model(model, self._split, limited, self._validation, watcher, None)
         last = records[-1]
-        is_over = last.seconds > left_minutes * 60 and last.epoch < config.schedule.epochs
+        is_cut = last.seconds > left_minutes * 60 and last.epoch < config.schedule.epochs
         ranking = self._validation.ranking(model)
         questions = self._validation.questions
         facts = {
@@ -137,7 +136,7 @@ class Search:
             "epochs": [record.to_json() for record in records],
         }
         gains = torch.from_numpy(ndcg_of_users(ranking, questions))
-        return {**model.state_dict(), GAINS: gains}, facts, is_limited and is_over
+        return {**model.state_dict(), GAINS: gains}, facts, is_cut
 
     def result(self) -> tuple[RecommenderModel, TrainConfig, dict[str, Any]]:
         """Model, configuration and metrics of the best trial."""

@@ -265,6 +265,12 @@ def test_the_setting_that_decides_is_the_most_important_one(out: Path) -> None:
     assert list(found) == ["dropout", "temperature"] and found["dropout"] > 0.8
 
 
+def test_the_limit_of_each_trial_is_that_of_a_training(shop_log: pd.DataFrame, out: Path) -> None:
+    config = replace(SMALL, epochs=100_000, patience=100_000, max_minutes=1e-6)
+    trials = interrupted(shop_log, out, 3, config=config)
+    assert [(t.outcome, len(t.curve)) for t in trials] == [("done", 1)] * 3
+
+
 # --- going on
 
 
