@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -16,7 +16,9 @@ from attnrec.train.fitting.config import value_text
 from attnrec.train.report.trials import changes, ended, ranked
 from attnrec.train.runs.run import Run
 from attnrec.train.tuning.search import tune_log
-from attnrec.train.tuning.store import Trial
+
+if TYPE_CHECKING:
+    from attnrec.train.tuning.study import Trial  # with optuna, which is an extra
 
 _N_SHOWN = 8
 
@@ -27,7 +29,7 @@ def train_tuned(given: Mapping[str, Any], target: Path) -> Run:
     """Search within the time that was given, and keep the run of the best trial."""
     config, minutes = config_of(given), given["tune"]
     log, report, recipe = read_given(given)
-    with _SearchBar(minutes * 60, quiet=given["quiet"]) as bar:
+    with SearchBar(minutes * 60, quiet=given["quiet"]) as bar:
         return tune_log(
             log,
             report,
@@ -41,7 +43,7 @@ def train_tuned(given: Mapping[str, Any], target: Path) -> Run:
         )
 
 
-class _SearchBar:
+class SearchBar:
     """One bar over the time of the search, and a line for every trial."""
 
     def __init__(self, most_seconds: float, *, quiet: bool) -> None:
@@ -70,7 +72,7 @@ class _SearchBar:
             left=_clock(self._most_seconds - seconds),
         )
 
-    def on_trial(self, trial: Trial, best: Trial | None) -> None:
+    def on_trial(self, trial: "Trial", best: "Trial | None") -> None:
         """Leave a line behind."""
         reached = "-" if best is None else f"{best.ndcg:.4f} (trial {best.number})"
         self._bar.update(self._task, done=trial.number + 1, best=reached)
@@ -86,7 +88,7 @@ class _SearchBar:
             self._bar.stop()
         self._report.move(what, done, n_steps)
 
-    def __enter__(self) -> "_SearchBar":
+    def __enter__(self) -> "SearchBar":
         self._bar.start()
         return self
 

@@ -169,7 +169,7 @@ def test_how_to_go_on_is_said_in_the_words_of_the_caller(run, shop, tmp_path) ->
     with pytest.raises(RunError, match=r"go on with `resume`, or delete"):
         check_target(tmp_path / "run")
     checkpoint.unlink()
-    write(kept / "tuning.json", "{}")
+    write(kept / "tuning.journal", "{}")
     trained = run(*words)
     assert "go on with --tune and --resume, or delete" in trained.err
     assert "True" not in trained.err

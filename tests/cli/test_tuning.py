@@ -2,30 +2,33 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from attnrec.train.tuning.trials import Search
+from attnrec.cli.train_tuning import SearchBar
 
 OPTIONS = ["--model", "attention-pool", "--hidden-dim", "16", "--max-len", "10", "--epochs", "3"]
 QUICK = [*OPTIONS, "--threads", "1", "--no-report"]
 
 
+NO_TIME = ["--tune", "0.00001", "--resume"]  # what was found until now becomes the run
+
+
 @pytest.fixture
-def after_trials(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The time of a search is over after so many trials, however fast this machine is."""
+def ctrl_c_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Somebody watches the progress and presses Ctrl-C when so many trials are over."""
+    on_trial = SearchBar.on_trial
 
-    def set_number(number: int, error: BaseException | None = None) -> None:
-        def is_over(self: Any) -> bool:
-            if len(self.store.trials) < number:
-                return False
-            if error is not None:
-                raise error
-            return True
+    def set_number(number: int) -> None:
+        def watched(self: SearchBar, trial: Any, best: Any) -> None:
+            on_trial(self, trial, best)
+            if trial.number + 1 == number:
+                raise KeyboardInterrupt
 
-        monkeypatch.setattr(Search, "_is_over", is_over)
+        monkeypatch.setattr(SearchBar, "on_trial", watched)
 
     return set_number
 
@@ -36,17 +39,26 @@ def test_the_help_teaches_it(run) -> None:
 
 
 def test_a_search_becomes_a_run_that_is_exported_like_any(
-    log: Path, run, tmp_path: Path, after_trials
+    log: Path, run, tmp_path: Path, ctrl_c_after
 ) -> None:
-    after_trials(8)
+    ctrl_c_after(8)
     out = tmp_path / "run"
-    outcome = run("train", log, *OPTIONS, "--threads", "1", "--tune", "60", "--out", out)
+    command = ["train", log, *OPTIONS, "--threads", "1", "--out", out]
+    outcome = run(*command, "--tune", "60")
+    assert outcome.code == 130 and not out.exists()
+    assert len(re.findall(r"trial +\d+  validation NDCG@10", outcome.err)) == 8
+    assert "the search is kept up to trial 7" in outcome.err and "--resume" in outcome.err
+
+    outcome = run(*command, "--tune", "60")
+    assert outcome.code == 2 and "go on with --tune and --resume" in outcome.err
+
+    outcome = run(*command, *NO_TIME)
     assert outcome.code == 0, outcome.err
     table = outcome.out.splitlines()
     assert table[0].split()[:3] == ["trial", "NDCG@10", "minutes"]
     assert "the recipe" in outcome.out and "8 trials in" in outcome.out
-    assert len(re.findall(r"trial +\d+  validation NDCG@10", outcome.err)) == 8
     assert "The search for settings" in (out / "report.html").read_text(encoding="utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
     outcome = run("export", out, "-q")
     assert outcome.code == 0, outcome.err
@@ -54,14 +66,19 @@ def test_a_search_becomes_a_run_that_is_exported_like_any(
     assert outcome.code == 0 and json.loads(outcome.out)["ndcg@10"] > 0
 
 
-def test_json_holds_every_trial(log: Path, run, tmp_path: Path, after_trials) -> None:
-    after_trials(7)
+def test_json_holds_every_trial(log: Path, run, tmp_path: Path, ctrl_c_after) -> None:
     out = tmp_path / "run"
-    outcome = run("train", log, *QUICK, "--tune", "60", "--out", out, "--json", "-q")
+    for number in (3, 7):  # the second time it goes on
+        ctrl_c_after(number)
+        resume = [] if number == 3 else ["--resume"]
+        assert run("train", log, *QUICK, "--tune", "60", "--out", out, *resume).code == 130
+    outcome = run("train", log, *QUICK, *NO_TIME, "--out", out, "--json", "-q")
     assert outcome.code == 0 and outcome.err == ""
     told = json.loads(outcome.out)
     assert told["tuning"] == json.loads((out / "metrics.json").read_text())["tuning"]
     assert [trial["number"] for trial in told["tuning"]["trials"]] == list(range(7))
+    fields = {"number", "values", "ndcg@10", "seconds", "after", "outcome", "curve", "reason"}
+    assert all(trial.keys() == fields for trial in told["tuning"]["trials"])
     assert told["ndcg@10"] == told["tuning"]["trials"][told["tuning"]["best"]]["ndcg@10"]
     assert not {"hidden_dim", "max_len"} & told["tuning"]["recipe"].keys()
 
@@ -74,31 +91,22 @@ def test_a_time_too_short_for_the_recipe_is_told(log: Path, run, tmp_path: Path)
 
 
 def test_a_time_that_suffices_for_the_recipe_alone_is_told(
-    log: Path, run, tmp_path: Path, after_trials
+    log: Path, run, tmp_path: Path, ctrl_c_after
 ) -> None:
-    after_trials(1)
-    outcome = run("train", log, *QUICK, "--tune", "60", "--out", tmp_path / "run")
+    ctrl_c_after(1)
+    command = ["train", log, *QUICK, "--out", tmp_path / "run"]
+    assert run(*command, "--tune", "60").code == 130
+    outcome = run(*command, *NO_TIME)
     assert outcome.code == 0, outcome.err
     assert "too few for more than the recipe; give --tune more" in outcome.out
 
 
-def test_an_interrupted_search_says_how_to_go_on_and_does(
-    log: Path, run, tmp_path: Path, after_trials
-) -> None:
-    out = tmp_path / "run"
-    command = ["train", log, *QUICK, "--tune", "60", "--out", out]
-    after_trials(2, KeyboardInterrupt())
-    outcome = run(*command)
-    assert outcome.code == 130 and not out.exists()
-    assert "the search is kept up to trial 1" in outcome.err and "--resume" in outcome.err
-
-    outcome = run(*command)
-    assert outcome.code == 2 and "go on with --tune and --resume" in outcome.err
-    after_trials(4)
-    outcome = run(*command, "--resume", "--json")
+def test_a_search_ends_when_its_time_is_over(log: Path, run, tmp_path: Path) -> None:
+    outcome = run("train", log, *QUICK, "--tune", "0.1", "--out", tmp_path / "run", "--json")
     assert outcome.code == 0, outcome.err
-    assert len(json.loads(outcome.out)["tuning"]["trials"]) == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    told = json.loads(outcome.out)["tuning"]
+    assert told["minutes"] == 0.1 and told["trials"][-1]["after"] == told["seconds"]
+    assert len(re.findall(r"trial +\d+  validation", outcome.err)) == len(told["trials"])
 
 
 @pytest.mark.parametrize(
@@ -122,9 +130,9 @@ def test_what_cannot_be_is_refused_before_the_log_is_read(
 
 
 def test_another_log_is_refused_when_a_search_goes_on(
-    log: Path, run, tmp_path: Path, after_trials
+    log: Path, run, tmp_path: Path, ctrl_c_after
 ) -> None:
-    after_trials(1, KeyboardInterrupt())
+    ctrl_c_after(1)
     out = tmp_path / "run"
     assert run("train", log, *QUICK, "--tune", "60", "--out", out).code == 130
     other = tmp_path / "other.csv"

@@ -9,7 +9,7 @@ def ranked(trials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
     def place(trial: Mapping[str, Any]) -> tuple[bool, float, int]:
         counts = trial["outcome"] in ("done", "cut short")
-        return not counts, -(trial["expected"] or 0.0), trial["number"]
+        return not counts, -(trial["ndcg@10"] or 0.0), trial["number"]
 
     return sorted(trials, key=place)
 

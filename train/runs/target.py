@@ -33,8 +33,8 @@ OWN_FILES = {
     CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, EVENTS_FILE,
     ITEMS_FILE, MODEL_FILE, REPORT_FILE, profiles_file(MODEL_FILE).name,
 }  # fmt: skip
-SEARCH_FILE = "tuning.json"
-"""State of a search that is not finished."""
+SEARCH_FILE = "tuning.journal"
+"""The trials of a search that is not finished."""
 
 
 def check_run(directory: Path) -> None:

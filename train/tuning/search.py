@@ -1,14 +1,15 @@
 """A search for settings: many trainings on one log, judged by validation, within a time.
 
-The first trial is the recipe of the model. The rest vary what nobody gave (`tuning_space`), as a
-sampler proposes (`tuning_study`), and are stopped when they are behind. What is over is kept
-beside the run directory (`tuning_store`); at the end the best becomes the run, with its weights.
+The first trial is the recipe of the model. The rest vary what nobody gave (`space`), as Optuna
+proposes (`study`), and are stopped when they are behind (`trials`). The study is kept beside the
+run directory; at the end the best trial becomes the run, with its weights.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,10 +27,19 @@ from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.run_files import training_alone
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
-from attnrec.train.runs.train import CONFIG_REMEDY, read_log, report_page, training_identity
-from attnrec.train.tuning.space import check_tuning
-from attnrec.train.tuning.store import TuningStore
-from attnrec.train.tuning.trials import Search, TuningProgress
+from attnrec.train.runs.train import (
+    CONFIG_REMEDY,
+    read_log,
+    report_page,
+    training_identity,
+)
+from attnrec.train.tuning.space import (
+    check_tuning,
+)
+
+if TYPE_CHECKING:
+    from attnrec.train.tuning.study import TuningStudy
+    from attnrec.train.tuning.trials import TuningProgress
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +56,7 @@ def tune(
     users: Source | None = None,
     recipe: DataRecipe = _DEFAULT_RECIPE,
     out: str | Path = "attnrec-run",
-    progress: TuningProgress | None = None,
+    progress: "TuningProgress | None" = None,
     resume: bool = False,
     reporting: Reporting | None = None,
 ) -> Run:
@@ -78,7 +88,7 @@ def tune_log(
     *,
     minutes: float,
     out: str | Path,
-    progress: TuningProgress | None = None,
+    progress: "TuningProgress | None" = None,
     resume: bool = False,
     reporting: Reporting | None = None,
 ) -> Run:
@@ -90,36 +100,39 @@ def tune_log(
         torch.set_num_threads(config.threads)
     split = divide(log, config.split)
     identity = training_identity(config, recipe, split, {}) | {"settings": dict(config.settings)}
-    store = TuningStore(Path(out), identity)
-    if resume and not store.trials:
-        logger.warning("%s: no search to resume, beginning one", store.directory)
     validation = Validation(split, repeats=recipe.repeats)
-    search = Search(config, split, validation, store, minutes, progress)
-    with training_alone(Path(out)), _kept_until_saved(store, search):
-        search.run()
-        model, best_config, metrics = search.result()
-        if reporting is not None:
-            seconds = metrics["epochs"][-1]["seconds"]
-            metrics["report"] = report_figures(model, best_config, validation, seconds, reporting)
-        run = Run(Path(out), best_config, recipe, report.to_json(), split, model, metrics)
-        run.save(report_page(run))
+    from attnrec.train.tuning.trials import Search  # optuna is an extra, and slow to import
+
+    with training_alone(Path(out)):
+        search = Search(config, split, validation, Path(out), identity, minutes, progress)
+        if resume and not search.study.trials:
+            logger.warning("%s: no search to resume, beginning one", search.study.directory)
+        with _kept_until_saved(search.study):
+            search.run()
+            model, best_config, metrics = search.result()
+            if reporting is not None:
+                took = metrics["epochs"][-1]["seconds"]
+                metrics["report"] = report_figures(model, best_config, validation, took, reporting)
+            run = Run(Path(out), best_config, recipe, report.to_json(), split, model, metrics)
+            run.save(report_page(run))
     return run
 
 
 @contextmanager
-def _kept_until_saved(store: TuningStore, search: "Search") -> Iterator[None]:
+def _kept_until_saved(study: "TuningStudy") -> Iterator[None]:
     """For a block that searches and saves the run: then nothing of the search is left over."""
     try:
         yield
     except BaseException as error:
-        store.spend(search.seconds())
-        if store.trials:
-            error.add_note(
-                f"the search is kept up to trial {store.trials[-1].number} in {store.directory}: "
-                "the same command with `resume` goes on there"
-            )
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(study.directory)  # which disk is full?
+        if not study.is_worth_keeping:
+            study.remove()
+            raise
+        last = max(t.number for t in study.trials if t.outcome != "interrupted")
+        error.add_note(
+            f"the search is kept up to trial {last} in {study.directory}: "
+            "the same command with `resume` goes on there"
+        )
         raise
-    else:
-        store.remove()
-    finally:
-        store.tidy()
+    study.remove()

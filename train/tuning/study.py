@@ -1,121 +1,259 @@
-"""What a search tries next, and which settings matter: the part that Optuna does.
+"""The trials of a search: one Optuna study in a journal, and the weights of the best trial.
 
-Nothing is kept between two trials: what the next one tries follows from the trials so far and
-from the seed, so that a search that was interrupted goes on as if it had not been.
+Both lie beside the run directory until the run is saved. The weights of a better trial are written
+before the journal says that it is over, and those of the one before are deleted after that: the
+best trial of the journal has its weights, whenever the process is killed.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-)
-from optuna.trial import TrialState, create_trial
+import safetensors.torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import TrialState
+from safetensors import SafetensorError
+from torch import Tensor
 
+from attnrec.runtime.errors import RunError
+from attnrec.runtime.files import replace_file
+from attnrec.train.fitting.checkpoint import check_identity
+from attnrec.train.run_files import unfinished_directory
+from attnrec.train.runs.target import search_file
 from attnrec.train.tuning.space import Between, Range, Space, near, settled
-from attnrec.train.tuning.store import Trial
 
+GAINS, RECIPE_GAINS = "validation/gains", "validation/recipe"  # no weight has a name like these
+"""Tensors beside the weights: NDCG@10 of each user of the validation (n_users,)."""
 _N_NEAR = 6
 _LEAST_IMPORTANT = 6  # trials: fewer say nothing about ten settings
 _WARM_UP = 0.25  # share of the epochs before a trial may be stopped
 
-
-class Proposal:
-    """A trial that is to be made, and how it compares on the way."""
-
-    def __init__(self, trial: optuna.Trial, values: dict[str, Any]) -> None:
-        self._trial = trial
-        self.values = values
-        """By name of the setting."""
-
-    def is_hopeless(self, epoch: int, ndcg: float) -> bool:
-        """Whether it is behind the median of the others at this epoch."""
-        self._trial.report(ndcg, epoch)
-        return self._trial.should_prune()
+Outcome = Literal["done", "cut short", "stopped", "failed", "interrupted"]
+_STATES: Mapping[str, TrialState] = {
+    "done": TrialState.COMPLETE,
+    "cut short": TrialState.PRUNED,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+    "interrupted": TrialState.FAIL,
+}
 
 
-def propose(
-    trials: Sequence[Trial], space: Space, values: Mapping[str, Any], *, epochs: int, seed: int
-) -> Proposal:
-    """What to try after these trials: the recipe, then near to it, then where it looks good.
+@dataclass(frozen=True)
+class Trial:
+    """One training of a search."""
 
-    values: those of the recipe.
-    """
-    number = len(trials)
-    draw_seed = int(np.random.default_rng([seed, number]).integers(2**31))
-    study = _study(trials, space, epochs, draw_seed)
-    if number < _N_NEAR:
-        drawn = near(space, values, np.random.default_rng(draw_seed))
-        study.enqueue_trial({name: values[name] for name in space} if number == 0 else drawn)
-    distributions = {name: _distribution(wanted) for name, wanted in space.items()}
-    asked = study.ask(distributions)
-    return Proposal(asked, settled(asked.params, space, values))
+    number: int
+    """From 0, which is the recipe."""
+    values: Mapping[str, Any]
+    """What it had for the settings that are searched."""
+    outcome: Outcome
+    """Cut short: the time of the search was over, its best epoch counts. Stopped: behind others
+    at the same epoch, or out of time before it could be measured. Failed: see `reason`."""
+    ndcg: float | None
+    """Validation NDCG@10, of the best epoch; None if it had no epoch."""
+    curve: Sequence[float]
+    """The same by epoch, before a model chooses what it leaves open."""
+    seconds: float = 0.0
+    """What it took; 0 where the process was killed."""
+    after: float = 0.0
+    """Seconds of the search when it ended; 0 likewise."""
+    reason: str | None = None
+    """Why it failed."""
 
-
-def importance(trials: Sequence[Trial], space: Space) -> dict[str, float]:
-    """Share of the differences between trials that each setting explains (fANOVA), most first.
-
-    A stopped trial counts with what it was heading for, see `expected`; failed ones do not. Empty
-    where there are too few trials.
-    """
-    told = {trial.number: expected(trial, trials[0]) for trial in trials}
-    figures = {number: figure for number, figure in told.items() if figure is not None}
-    if len(figures) < _LEAST_IMPORTANT or len(set(figures.values())) == 1:
-        return {}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
-    distributions = {name: _distribution(wanted) for name, wanted in space.items()}
-    for number, figure in figures.items():
-        params = dict(trials[number].values)
-        study.add_trial(create_trial(params=params, distributions=distributions, value=figure))
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: round(float(share), 4) for name, share in found.items()}
+    @property
+    def counts(self) -> bool:
+        """Whether it may be the best: its weights were measured at its end."""
+        return self.outcome in ("done", "cut short")
 
 
-def expected(trial: Trial, recipe: Trial) -> float | None:
-    """What a trial reached, or was heading for when it was stopped.
+class TuningStudy:
+    """What was tried in one search, what is tried next, and what the best has learned."""
 
-    Then: what the recipe reached, times its ratio to the recipe at the same epoch.
-    """
-    if trial.counts or trial.outcome == "failed":
-        return trial.ndcg
-    n_epochs = min(len(trial.curve), len(recipe.curve))
-    if not n_epochs or recipe.ndcg is None:
-        return None
-    before = max(recipe.curve[:n_epochs])
-    return recipe.ndcg * max(trial.curve[:n_epochs]) / before if before else None
+    def __init__(
+        self, run_directory: Path, identity: Mapping[str, Any], *, epochs: int, seed: int
+    ) -> None:
+        """Take up the search that is there, else begin one.
 
+        identity: what must be equal, by name, when a search goes on; else `RunError`.
+        """
+        self.directory = unfinished_directory(run_directory)
+        self._journal = search_file(run_directory)
+        self._identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self._epochs, self._seed = epochs, seed
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it says a line each time
+        self._study = self._open()
+        if not self.is_worth_keeping:
+            self.remove()
+            self._study = self._open()
 
-def _study(trials: Sequence[Trial], space: Space, epochs: int, seed: int) -> optuna.Study:
-    """The trials as Optuna knows them."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it says a line each time
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(n_startup_trials=_N_NEAR, seed=seed),
-        # The recipe is known to be good: a trial has to keep up with it from the second one on.
-        pruner=optuna.pruners.MedianPruner(
-            n_startup_trials=1, n_warmup_steps=max(1, round(_WARM_UP * epochs))
-        ),
-    )
-    distributions = {name: _distribution(wanted) for name, wanted in space.items()}
-    state = {"done": TrialState.COMPLETE, "failed": TrialState.FAIL}
-    for trial in trials:
-        is_done = trial.outcome == "done"
-        study.add_trial(
-            create_trial(
-                state=state.get(trial.outcome, TrialState.PRUNED),
-                value=trial.ndcg if is_done else None,
-                params=dict(trial.values),
-                distributions=distributions,
-                intermediate_values=dict(enumerate(trial.curve, start=1)),
+    @property
+    def trials(self) -> list[Trial]:
+        """So far, by number; not one that was about to begin when the process was killed."""
+        found = []
+        for frozen in self._study.get_trials(deepcopy=False):
+            if frozen.state == TrialState.WAITING:
+                continue
+            told = frozen.user_attrs.get("told", {"outcome": "interrupted"})
+            if frozen.state != _STATES[told["outcome"]]:
+                told = {"outcome": "interrupted"}  # killed just before its end was written
+            curve = [value for _, value in sorted(frozen.intermediate_values.items())]
+            known = {
+                "values": frozen.user_attrs.get("values", {}),
+                "ndcg": max(curve, default=None),
+            }
+            found.append(Trial(number=frozen.number, curve=curve, **known | told))
+        return found
+
+    @property
+    def best(self) -> Trial | None:
+        """The first with the best figure; None before any."""
+        counting = (trial for trial in self.trials if trial.counts)
+        return max(counting, key=lambda trial: trial.ndcg or 0.0, default=None)
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the recipe is done: nothing else can be compared before."""
+        return any(trial.outcome == "done" for trial in self.trials[:1])
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the search when something was last written, also before an interruption."""
+        return float(self._study.user_attrs.get("seconds", 0.0))
+
+    def ask(self, space: Space, recipe: Mapping[str, Any]) -> tuple[optuna.Trial, dict[str, Any]]:
+        """What to try now: the recipe, then near to it, then where it looks good."""
+        number = len(self.trials)
+        is_waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if number < _N_NEAR and not is_waiting:
+            drawn = near(space, recipe, np.random.default_rng([self._seed, number]))
+            self._study.enqueue_trial(drawn if number else {name: recipe[name] for name in space})
+        asked = self._study.ask({name: _distribution(wanted) for name, wanted in space.items()})
+        values = settled(asked.params, space, recipe)
+        asked.set_user_attr("values", values)
+        return asked, values
+
+    def is_hopeless(self, asked: optuna.Trial, epoch: int, ndcg: float, seconds: float) -> bool:
+        """Write what an epoch came to; whether the trial is behind the median of the others there.
+
+        The recipe never is. seconds: of the search so far.
+        """
+        asked.report(ndcg, epoch)
+        self._study.set_user_attr("seconds", seconds)
+        return asked.number > 0 and asked.should_prune()
+
+    def end(
+        self, asked: optuna.Trial, told: Mapping[str, Any], learned: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """Write what came of a trial, and what it has learned if it is the best.
+
+        told: fields of `Trial` that the study does not know; learned: weights and `GAINS`, empty
+        where the trial does not count; facts: for JSON, about the weights.
+        """
+        best = self.best
+        is_best = bool(learned) and (best is None or told["ndcg"] > best.ndcg)
+        if is_best:
+            recipe = self.learned()[0][RECIPE_GAINS] if best else learned[GAINS]
+            content = safetensors.torch.save({**learned, RECIPE_GAINS: recipe.clone()})
+            with replace_file(self._weights(asked.number)) as temporary:
+                temporary.write_bytes(content)
+            asked.set_user_attr("facts", dict(facts))
+        asked.set_user_attr("told", dict(told))
+        self._study.set_user_attr("seconds", told["after"])
+        value = told["ndcg"] if told["outcome"] == "done" else None
+        self._study.tell(asked, value, _STATES[told["outcome"]])
+        if best and is_best:
+            self._weights(best.number).unlink(missing_ok=True)
+
+    def learned(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights of the best trial with `GAINS` and `RECIPE_GAINS`, and their facts."""
+        best = self.best
+        assert best is not None
+        path = self._weights(best.number)
+        try:
+            return safetensors.torch.load(path.read_bytes()), self.facts(best.number)
+        except (OSError, SafetensorError) as error:
+            raise self._damaged(path, error) from error
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """Of the recipe, or of the best trial."""
+        found: dict[str, Any] = self._study.get_trials(deepcopy=False)[number].user_attrs["facts"]
+        return found
+
+    def importance(self) -> dict[str, float]:
+        """Share of the differences between finished trials that a setting explains, most first.
+
+        By fANOVA. Empty where there are too few trials.
+        """
+        figures = [trial.ndcg for trial in self.trials if trial.outcome == "done"]
+        if len(figures) < _LEAST_IMPORTANT or len(set(figures)) == 1:
+            return {}
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        found = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        return {name: round(float(share), 4) for name, share in found.items()}
+
+    def remove(self) -> None:
+        """Nothing of the search is needed any more; what is not of it stays."""
+        weights = "trial-*.safetensors"
+        half_written = f".{8 * '[0-9a-f]'}.{weights}"  # by a process that was killed
+        for pattern in (f"{self._journal.name}*", weights, half_written):
+            for path in self.directory.glob(pattern):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.rmdir()
+
+    def _open(self) -> optuna.Study:
+        """The study of the journal, with nothing under way; a new one where there is none."""
+        self.directory.mkdir(exist_ok=True)
+        try:
+            _drop_half_line(self._journal)
+            lock = JournalFileOpenLock(str(self._journal))  # makes no link, which Windows refuses
+            study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(self._journal), lock)),
+                study_name="attnrec",
+                direction="maximize",
+                load_if_exists=True,
+                # The recipe is known to be good: the second trial already has to keep up with it.
+                pruner=optuna.pruners.MedianPruner(
+                    n_startup_trials=1, n_warmup_steps=max(1, round(_WARM_UP * self._epochs))
+                ),
             )
-        )
-    return study
+            n_made = len(study.get_trials(deepcopy=False))
+            killed = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+            raise self._damaged(self._journal, error) from error
+        stored = study.user_attrs.get("identity", self._identity)
+        check_identity(self.directory, "search", stored, self._identity)
+        study.set_user_attr("identity", self._identity)
+        for trial in killed:
+            study.tell(trial.number, state=TrialState.FAIL)
+        # A search that goes on does not draw again what it drew at first.
+        seed = int(np.random.default_rng([self._seed, n_made]).integers(2**31))
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=_N_NEAR, seed=seed)
+        return study
+
+    def _weights(self, number: int) -> Path:
+        return self.directory / f"trial-{number:06}.safetensors"
+
+    def _damaged(self, path: Path, error: Exception) -> RunError:
+        how = "missing" if isinstance(error, FileNotFoundError) else f"damaged ({error!r})"
+        return RunError(f"{path} is {how}: delete {self.directory} to search anew")
+
+
+def _drop_half_line(journal: Path) -> None:
+    """A line that a killed process did not finish would damage the next one."""
+    content = journal.read_bytes() if journal.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with open(journal, "r+b") as file:
+            file.truncate(whole)
 
 
 def _distribution(wanted: Range) -> BaseDistribution:

@@ -2,6 +2,10 @@
 
 import json
 import math
+import multiprocessing
+import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from attnrec.runtime.errors import RunError
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
@@ -20,10 +27,9 @@ from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel
 from attnrec.train.runs.train import read_log
-from attnrec.train.tuning import trials as tuning_search
 from attnrec.train.tuning.search import tune_log
-from attnrec.train.tuning.space import values_of
-from attnrec.train.tuning.store import Trial
+from attnrec.train.tuning.space import search_space, values_of
+from attnrec.train.tuning.study import Trial, TuningStudy
 
 SMALL = TrainConfig(
     "attention-pool", {"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100, threads=1
@@ -33,10 +39,14 @@ LEARNED = [name for name, kind in MODELS.items() if issubclass(kind.model, Learn
 
 
 class Watcher:
-    """Keeps the trials, and interrupts inside of one of them."""
+    """Keeps the trials, interrupts inside of one of them, and lets others fail."""
 
-    def __init__(self, interrupt_in: int | None = None) -> None:
-        self.interrupt_in = interrupt_in
+    def __init__(
+        self,
+        interrupt_in: int | None = None,
+        fail_in: Callable[[int], bool] = lambda number: False,
+    ) -> None:
+        self.interrupt_in, self.fail_in = interrupt_in, fail_in
         self.trials: list[Trial] = []
         self.begun: list[int] = []
 
@@ -46,6 +56,8 @@ class Watcher:
             self.begun.append(number)
         if number == self.interrupt_in:
             raise KeyboardInterrupt
+        if self.fail_in(number):
+            raise RuntimeError("not enough memory")
 
     def on_trial(self, trial: Trial, best: Trial | None) -> None:
         assert best is not None and best.counts
@@ -61,6 +73,23 @@ def interrupted(log: pd.DataFrame, out: Path, number: int, **more: Any) -> list[
     return watcher.trials
 
 
+def killed(log: pd.DataFrame, out: Path, number: int) -> None:
+    """End the process of a search inside of trial `number`, without a chance to tidy up."""
+    process = multiprocessing.get_context("fork").Process(target=_kill, args=(log, out, number))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _kill(log: pd.DataFrame, out: Path, number: int) -> None:
+    def kill_in(current: int) -> bool:
+        if current == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    tune(log, SMALL, minutes=LONG, out=out, progress=Watcher(fail_in=kill_in))
+
+
 def tried(trials: list[Trial]) -> list[Any]:
     """What they tried and came to, without what depends on the machine."""
     return [(t.number, dict(t.values), t.outcome, t.ndcg, list(t.curve)) for t in trials]
@@ -68,9 +97,9 @@ def tried(trials: list[Trial]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def searched(shop_log: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A search of twelve trials, whose time is then over."""
+    """A search of sixteen trials and an interrupted one, whose time is then over."""
     out = tmp_path_factory.mktemp("searched") / "run"
-    interrupted(shop_log, out, 12)
+    interrupted(shop_log, out, 16)
     quietly = {"resume": True, "reporting": lambda *step: None}
     return tune(shop_log, SMALL, minutes=1e-6, out=out, **quietly)
 
@@ -80,8 +109,12 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def state_of(out: Path) -> Path:
-    return out.with_name("run.unfinished") / "tuning.json"
+def journal_of(out: Path) -> Path:
+    return out.with_name("run.unfinished") / "tuning.journal"
+
+
+def kept_weights(out: Path) -> set[str]:
+    return {path.name for path in journal_of(out).parent.glob("*.safetensors")}
 
 
 # --- what is tried
@@ -110,7 +143,7 @@ def test_a_search_that_has_no_time_is_the_recipe_alone_and_a_whole_run(
     for name, weight in Run.load(tmp_path / "run").model.state_dict().items():
         assert torch.equal(weight, plain.model.state_dict()[name])
     assert run.metrics["valid"] == plain.metrics["valid"]
-    assert not state_of(tmp_path / "run").parent.exists()
+    assert not journal_of(tmp_path / "run").parent.exists()
 
 
 def test_settings_that_were_given_stay(shop_log: pd.DataFrame, out: Path) -> None:
@@ -130,7 +163,7 @@ def test_the_run_is_the_best_trial_with_its_weights(searched: Run) -> None:
     told = searched.metrics["tuning"]
     finished = [t for t in told["trials"] if t["outcome"] in ("done", "cut short")]
     best = told["trials"][told["best"]]
-    assert len(told["trials"]) == 12 and told["best"] > 0
+    assert len(told["trials"]) == 17 and told["best"] > 0
     assert best["ndcg@10"] == max(t["ndcg@10"] for t in finished)
     assert best["ndcg@10"] == searched.metrics["valid"]["ndcg@10"]
     assert best["ndcg@10"] >= told["trials"][0]["ndcg@10"]
@@ -138,7 +171,7 @@ def test_the_run_is_the_best_trial_with_its_weights(searched: Run) -> None:
     measured = Validation(loaded.split, repeats=False).metrics(loaded.model).to_json()
     assert measured == searched.metrics["valid"]
     assert values_of(loaded.config, loaded.model.config).items() >= best["values"].items()
-    assert not state_of(searched.directory).parent.exists()
+    assert not journal_of(searched.directory).parent.exists()
 
 
 def test_the_lead_is_that_of_the_figures(searched: Run) -> None:
@@ -164,7 +197,7 @@ def test_the_report_shows_the_search(searched: Run) -> None:
     assert "The search for settings" in page and "partly luck" not in page
     assert f"the best of {len(told['trials'])} trials" in page
     assert "Validation NDCG@10 of the trials" in page
-    assert "NDCG@10 by the value of a setting" in page
+    assert "What mattered most" in page and told["importance"]
 
 
 def test_a_final_run_repeats_what_was_found(searched: Run, tmp_path: Path) -> None:
@@ -174,17 +207,9 @@ def test_a_final_run_repeats_what_was_found(searched: Run, tmp_path: Path) -> No
 
 
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(
-    shop_log: pd.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
+    shop_log: pd.DataFrame, out: Path
 ) -> None:
-    fit = tuning_search.fit_model
-
-    def sometimes(*arguments: Any) -> Any:
-        if watcher.trials and len(watcher.trials) % 2:
-            raise RuntimeError("not enough memory")
-        return fit(*arguments)
-
-    watcher = Watcher(4)
-    monkeypatch.setattr(tuning_search, "fit_model", sometimes)
+    watcher = Watcher(4, fail_in=lambda number: number in (1, 3))
     with pytest.raises(KeyboardInterrupt):
         tune(shop_log, SMALL, minutes=LONG, out=out, progress=watcher)
     outcomes = [(t.outcome, t.reason) for t in watcher.trials]
@@ -192,60 +217,135 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(
     assert outcomes[0] == ("done", None)
 
 
-def test_a_recipe_that_fails_fails_as_a_training_does(
-    shop_log: pd.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: Any) -> Any:
-        raise RuntimeError("not enough memory")
-
-    monkeypatch.setattr(tuning_search, "fit_model", fail)
+def test_a_recipe_that_fails_fails_as_a_training_does(shop_log: pd.DataFrame, out: Path) -> None:
+    watcher = Watcher(fail_in=lambda number: True)
     with pytest.raises(RuntimeError, match="not enough memory"):
-        tune(shop_log, SMALL, minutes=LONG, out=out)
-    assert not out.exists() and not state_of(out).parent.exists()
+        tune(shop_log, SMALL, minutes=LONG, out=out, progress=watcher)
+    assert not out.exists() and not journal_of(out).parent.exists()
 
 
-def test_a_search_of_failures_ends(
-    shop_log: pd.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fit, watcher = tuning_search.fit_model, Watcher()
-
-    def once(*arguments: Any) -> Any:
-        if watcher.trials:
-            raise RuntimeError("not enough memory")
-        return fit(*arguments)
-
-    monkeypatch.setattr(tuning_search, "fit_model", once)
+def test_a_search_of_failures_ends(shop_log: pd.DataFrame, out: Path) -> None:
+    watcher = Watcher(fail_in=lambda number: number > 0)
     run = tune(shop_log, SMALL, minutes=LONG, out=out, progress=watcher)
     assert len(watcher.trials) == 6 and run.metrics["tuning"]["best"] == 0
+
+
+def test_a_trial_is_stopped_when_it_is_behind_the_median_of_the_others(searched: Run) -> None:
+    trials = searched.metrics["tuning"]["trials"]
+    stopped = [trial for trial in trials if trial["outcome"] == "stopped"]
+    assert stopped and all(len(trial["curve"]) < SMALL.epochs for trial in stopped)
+    for trial in stopped:
+        n_epochs = len(trial["curve"])
+        done = [t for t in trials[: trial["number"]] if t["outcome"] == "done"]
+        assert max(trial["curve"]) < np.median([t["curve"][n_epochs - 1] for t in done])
+
+
+def test_a_trial_that_has_no_time_left_is_cut_short_and_may_be_the_best(
+    shop_log: pd.DataFrame, out: Path
+) -> None:
+    config = replace(SMALL, epochs=100_000, patience=100_000)
+    run = tune(shop_log, config, minutes=0.05, out=out)
+    (trial,) = run.metrics["tuning"]["trials"]
+    assert trial["outcome"] == "cut short" and 1 < len(trial["curve"]) < 100_000
+    assert run.metrics["tuning"]["seconds"] < 20  # 3 and an epoch, on a busy machine
+
+
+def test_the_setting_that_decides_is_the_most_important_one(out: Path) -> None:
+    config = TrainConfig("sasrec")
+    values = values_of(config, config.model_config(n_items=40))
+    space = search_space(values, values.keys() - {"dropout", "temperature"})
+    study = TuningStudy(out, {}, epochs=3, seed=0)
+    for n_trials in range(1, 21):
+        asked, tried = study.ask(space, values)
+        ndcg = 0.5 - tried["dropout"] + 0.1 * tried["temperature"]
+        study.end(asked, {"outcome": "done", "ndcg": ndcg, "after": 1.0}, {}, {})
+        if n_trials == 5:
+            assert study.importance() == {}  # too few
+    found = study.importance()
+    assert list(found) == ["dropout", "temperature"] and found["dropout"] > 0.8
+
+
+def test_the_limit_of_each_trial_is_that_of_a_training(shop_log: pd.DataFrame, out: Path) -> None:
+    config = replace(SMALL, epochs=100_000, patience=100_000, max_minutes=1e-6)
+    trials = interrupted(shop_log, out, 3, config=config)
+    assert [(t.outcome, len(t.curve)) for t in trials] == [("done", 1)] * 3
 
 
 # --- going on
 
 
-def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
-    shop_log: pd.DataFrame, tmp_path: Path
+def test_an_interrupted_search_goes_on_where_it_was(shop_log: pd.DataFrame, out: Path) -> None:
+    first = interrupted(shop_log, out, 3)
+    rest = interrupted(shop_log, out, 9, resume=True)
+    assert [t.number for t in first + rest] == [0, 1, 2, 4, 5, 6, 7, 8]
+    assert {t.outcome for t in first + rest} <= {"done", "stopped"}
+    run = tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True)
+    told = run.metrics["tuning"]["trials"]
+    assert [t["number"] for t in told if t["outcome"] == "interrupted"] == [3, 9]
+    found = [(t["number"], t["ndcg@10"], t["curve"]) for t in told]
+    assert [found[n] for n in (0, 1, 2)] == [(t.number, t.ndcg, list(t.curve)) for t in first]
+    assert not journal_of(out).parent.exists()
+
+
+def test_the_lead_is_over_the_recipe_also_when_a_search_went_on(
+    shop_log: pd.DataFrame, out: Path
 ) -> None:
-    whole = interrupted(shop_log, tmp_path / "whole", 9)
-    first = interrupted(shop_log, tmp_path / "run", 3)
-    rest = interrupted(shop_log, tmp_path / "run", 9, resume=True)
-    assert [t.number for t in rest] == list(range(3, 9))
-    assert tried(first + rest) == tried(whole)
-    run = tune(shop_log, SMALL, minutes=1e-6, out=tmp_path / "run", resume=True)
-    assert len(run.metrics["tuning"]["trials"]) == 9  # no time was left
-    assert not state_of(tmp_path / "run").parent.exists()
+    for number in (1, 3, 9, 12):
+        interrupted(shop_log, out, number, resume=number > 1)
+    told = tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True).metrics["tuning"]
+    recipe, best = (told["trials"][n]["ndcg@10"] for n in (0, told["best"]))
+    assert told["best"] > 0 and told["gain"] == pytest.approx(best - recipe, abs=2e-6)
+
+
+def test_a_search_that_goes_on_does_not_try_the_same_again(
+    shop_log: pd.DataFrame, out: Path
+) -> None:
+    trials = interrupted(shop_log, out, 1)
+    for number in range(2, 12, 2):
+        trials += interrupted(shop_log, out, number + 1, resume=True)
+    assert len({json.dumps(dict(t.values)) for t in trials}) == len(trials) > 5
+
+
+def test_a_trial_that_was_killed_is_marked_and_the_search_goes_on(
+    shop_log: pd.DataFrame, out: Path
+) -> None:
+    killed(shop_log, out, 4)
+    with journal_of(out).open("ab") as journal:
+        journal.write(b'{"op_code":6,"wor')  # it was being written
+    (best,) = (journal_of(out).with_name(name) for name in kept_weights(out))
+    shutil.copy(best, best.with_name("trial-000004.safetensors"))  # written before it was told
+    shutil.copy(best, best.with_name(".01234567.trial-000005.safetensors"))
+    rest = interrupted(shop_log, out, 6, resume=True)
+    assert [t.number for t in rest] == [5]
+    backend = JournalFileBackend(str(journal_of(out)))
+    study = optuna.load_study(study_name=None, storage=JournalStorage(backend))
+    assert [t.number for t in study.trials if t.state == optuna.trial.TrialState.FAIL] == [4, 6]
+    told = tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True).metrics["tuning"]["trials"]
+    assert [t["outcome"] for t in told if t["number"] in (4, 6)] == ["interrupted"] * 2
+    assert [t["number"] for t in told] == list(range(7))
+    assert [path.name for path in out.parent.iterdir()] == ["run"]
+
+
+def test_a_search_that_was_killed_in_the_recipe_begins_anew(
+    shop_log: pd.DataFrame, out: Path
+) -> None:
+    killed(shop_log, out, 0)
+    assert journal_of(out).exists()
+    (first,) = interrupted(shop_log, out, 1, resume=True)
+    assert (first.number, first.outcome) == (0, "done")
 
 
 def test_the_minutes_before_an_interruption_count(shop_log: pd.DataFrame, out: Path) -> None:
+    first = Watcher(2)
     with pytest.raises(KeyboardInterrupt) as stopped:
-        tune(shop_log, SMALL, minutes=LONG, out=out, progress=Watcher(2))
+        tune(shop_log, SMALL, minutes=LONG, out=out, progress=first)
     assert "kept up to trial 1" in "".join(stopped.value.__notes__)
-    state = json.loads(state_of(out).read_text())
-    assert state["seconds"] > state["trials"][-1]["after"]  # of the trial that was lost, too
-    state["seconds"] = 59.5 * 60
-    state_of(out).write_text(json.dumps(state))
     watcher = Watcher()
-    run = tune(shop_log, SMALL, minutes=59.5, out=out, progress=watcher, resume=True)
-    assert watcher.begun == [] and len(run.metrics["tuning"]["trials"]) == 2
+    minutes = first.trials[-1].after / 60  # enough for another, if they began at 0
+    run = tune(shop_log, SMALL, minutes=minutes, out=out, progress=watcher, resume=True)
+    lost = run.metrics["tuning"]["trials"][2]
+    assert lost["outcome"] == "interrupted" and lost["after"] > first.trials[-1].after
+    assert watcher.begun == [] and run.metrics["tuning"]["seconds"] == lost["after"]
 
 
 def test_a_recipe_that_was_cut_short_is_trained_anew_with_more_minutes(
@@ -256,21 +356,20 @@ def test_a_recipe_that_was_cut_short_is_trained_anew_with_more_minutes(
 
     with pytest.raises(KeyboardInterrupt):
         tune(shop_log, SMALL, minutes=1e-6, out=out, reporting=stop)
-    assert json.loads(state_of(out).read_text())["trials"][0]["outcome"] == "cut short"
+    assert not journal_of(out).exists()  # nothing is lost: the minutes were too few
     (first,) = interrupted(shop_log, out, 1, resume=True)
     assert (first.number, first.outcome) == (0, "done")
 
 
 def test_nothing_is_kept_before_the_first_trial_is_over(shop_log: pd.DataFrame, out: Path) -> None:
     assert interrupted(shop_log, out, 0) == []
-    assert not state_of(out).parent.exists()
+    assert not journal_of(out).parent.exists()
 
 
-def test_only_the_recipe_and_the_best_are_kept(shop_log: pd.DataFrame, out: Path) -> None:
+def test_only_the_weights_of_the_best_are_kept(shop_log: pd.DataFrame, out: Path) -> None:
     trials = interrupted(shop_log, out, 8)
     best = max((t for t in trials if t.counts), key=lambda t: t.ndcg or 0.0)
-    weights = {path.name for path in state_of(out).parent.glob("*.safetensors")}
-    assert weights == {f"trial-{number:06}.safetensors" for number in (0, best.number)}
+    assert best.number > 0 and kept_weights(out) == {f"trial-{best.number:06}.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -285,16 +384,15 @@ def test_a_search_with_other_arguments_is_refused(
     config: TrainConfig, message: str, shop_log: pd.DataFrame, out: Path
 ) -> None:
     interrupted(shop_log, out, 1)
-    before = state_of(out).read_bytes()
     with pytest.raises(RunError, match=message):
-        tune(shop_log, config, minutes=LONG, out=out, resume=True)
-    assert state_of(out).read_bytes() == before
+        tune(shop_log, config, minutes=1e-6, out=out, resume=True)
+    assert [t.number for t in interrupted(shop_log, out, 3, resume=True)] == [2]
 
 
 def test_a_search_on_another_log_is_refused(shop_log: pd.DataFrame, out: Path) -> None:
     interrupted(shop_log, out, 1)
     with pytest.raises(RunError, match=r"unfinished search with data .* or delete that directory"):
-        tune(shop_log.iloc[:-1], SMALL, minutes=LONG, out=out, resume=True)
+        tune(shop_log.iloc[:-1], SMALL, minutes=1e-6, out=out, resume=True)
 
 
 def test_searches_and_trainings_are_not_mixed_up(shop_log: pd.DataFrame, out: Path) -> None:
@@ -306,23 +404,34 @@ def test_searches_and_trainings_are_not_mixed_up(shop_log: pd.DataFrame, out: Pa
     for resume in (False, True):
         with pytest.raises(RunError, match="holds a search that was interrupted"):
             train(shop_log, SMALL, out=out, resume=resume)
-    state_of(out).unlink()
-    (state_of(out).parent / "epoch-000001-step-000001.checkpoint").touch()
+    journal_of(out).unlink()
+    (journal_of(out).parent / "epoch-000001-step-000001.checkpoint").touch()
     with pytest.raises(RunError, match="holds a training that was interrupted, not a search"):
         tune(shop_log, SMALL, minutes=LONG, out=out, resume=True)
 
 
-@pytest.mark.parametrize("name", ["tuning.json", "trial-000000.safetensors"])
+@pytest.mark.parametrize("name", ["tuning.journal", "trial-000000.safetensors"])
 def test_what_is_damaged_is_refused(name: str, shop_log: pd.DataFrame, out: Path) -> None:
     interrupted(shop_log, out, 1)
-    path = state_of(out).with_name(name)
-    path.write_bytes(path.read_bytes()[:-20])
+    path = journal_of(out).with_name(name)
+    path.write_bytes(path.read_bytes()[20:])
     with pytest.raises(RunError, match=rf"{name} is damaged.*: delete .* to search anew"):
         tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True)
-    path.unlink()
-    if name != "tuning.json":
-        with pytest.raises(RunError, match=f"{name} is missing"):
-            tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True)
+
+
+def test_weights_that_are_missing_are_told(shop_log: pd.DataFrame, out: Path) -> None:
+    interrupted(shop_log, out, 1)
+    journal_of(out).with_name("trial-000000.safetensors").unlink()
+    with pytest.raises(RunError, match=r"trial-000000.safetensors is missing: delete"):
+        tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True)
+
+
+def test_what_is_not_of_the_search_stays(shop_log: pd.DataFrame, out: Path) -> None:
+    interrupted(shop_log, out, 1)
+    notes = journal_of(out).with_name("notes.txt")
+    notes.touch()
+    tune(shop_log, SMALL, minutes=1e-6, out=out, resume=True)
+    assert [path.name for path in notes.parent.iterdir()] == ["notes.txt"]
 
 
 # --- what cannot be
@@ -357,10 +466,6 @@ def test_where_everything_was_given_there_is_nothing_to_search(
 def test_without_optuna_the_error_says_how_to_install_it(
     shop_log: pd.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import attnrec.train
-
-    monkeypatch.delitem(sys.modules, "attnrec.train.tuning.study", raising=False)
-    monkeypatch.delattr(attnrec.train, "tuning_study", raising=False)
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r"needs optuna.*: pip install 'attnrec\[tune\]'"):
         tune(shop_log, SMALL, minutes=1, out=out)

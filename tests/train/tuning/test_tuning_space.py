@@ -1,4 +1,4 @@
-"""The ranges of a search: near the recipe, and always a model; and what is said to matter."""
+"""The ranges of a search: near the recipe, and always a model."""
 
 from typing import Any
 
@@ -9,8 +9,6 @@ from attnrec.train import TrainConfig
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel
 from attnrec.train.tuning.space import near, search_space, settled, values_of, with_values
-from attnrec.train.tuning.store import Trial
-from attnrec.train.tuning.study import expected, importance
 
 LEARNED = [name for name, kind in MODELS.items() if issubclass(kind.model, LearnedModel)]
 
@@ -55,36 +53,3 @@ def test_heads_divide_every_width_that_is_tried(width: int, heads: int) -> None:
     tried_heads = space["n_heads"].values if "n_heads" in space else (heads,)
     assert width in widths and heads in tried_heads
     assert all(width % heads == 0 for width in widths for heads in tried_heads)
-
-
-# --- what mattered
-
-
-def trial_of(number: int, curve: list[float], outcome: Any = "done", **values: float) -> Trial:
-    return Trial(number, values, outcome, max(curve), curve, 1.0, number + 1.0)
-
-
-def test_a_stopped_trial_counts_with_what_it_was_heading_for() -> None:
-    recipe = trial_of(0, [0.1, 0.2, 0.4])
-    assert expected(recipe, recipe) == 0.4
-    assert expected(trial_of(1, [0.05, 0.1], "stopped"), recipe) == pytest.approx(0.2)
-    assert expected(trial_of(2, [0.1, 0.2, 0.3, 0.5], "stopped"), recipe) == pytest.approx(0.3)
-    assert expected(Trial(3, {}, "failed", None, [], 1.0, 4.0, reason="no memory"), recipe) is None
-
-
-def test_the_setting_that_decides_is_the_most_important_one() -> None:
-    config = TrainConfig("sasrec")
-    values = values_of(config, config.model_config(n_items=40))
-    space = search_space(values, values.keys() - {"dropout", "temperature"})
-    rng = np.random.default_rng(0)
-    trials = []
-    for number in range(20):
-        drawn = near(space, values, rng) if number else dict.fromkeys(space)
-        made = settled({**values, **drawn} if number else values, space, values)
-        made = {name: made[name] for name in space}
-        trials.append(
-            trial_of(number, [0.5 - made["dropout"] + 0.1 * made["temperature"]], **made)
-        )
-    found = importance(trials, space)
-    assert list(found) == ["dropout", "temperature"] and found["dropout"] > 0.8
-    assert importance(trials[:5], space) == {}
