@@ -10,7 +10,7 @@ import pytest
 from attnrec.runtime.errors import RunError
 from attnrec.train import TrainConfig, train, tune
 from attnrec.train.fitting.state import EpochRecord
-from attnrec.train.tuning.store import Trial
+from attnrec.train.tuning.study import Trial
 
 SMALL = TrainConfig(
     "sasrec", settings={"hidden_dim": 16, "max_len": 10}, epochs=1, batch_events=100, threads=1
@@ -20,7 +20,7 @@ BUSY = r"run is being written by another training: wait for it, or name another 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from attnrec.train.runs.target import training_alone
+from attnrec.train.run_files import training_alone
 with training_alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -44,7 +44,7 @@ def check_csv_header(name: str, header: list[str], wanted: Mapping[str, str]) ->
         shown = ", ".join(map(repr, header[:30]))
         raise DataError(
             f"{name}: the file seems to have no header line, its first line is {shown}; put a "
-            f"line with the names of its columns before it, in their order, among "
+            f"line with the names of the {len(header)} columns before it, in their order, among "
             f"them {', '.join(wanted)}"
         )
     check_columns(name, header, wanted)

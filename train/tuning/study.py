@@ -7,7 +7,6 @@ best trial of the journal has its weights, whenever the process is killed.
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -206,8 +205,6 @@ class TuningStudy:
         for pattern in (f"{self._journal.name}*", weights, half_written):
             for path in self.directory.glob(pattern):
                 path.unlink(missing_ok=True)
-        with suppress(OSError):
-            self.directory.rmdir()
 
     def _open(self) -> optuna.Study:
         """The study of the journal, with nothing under way; a new one where there is none."""

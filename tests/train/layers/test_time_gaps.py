@@ -140,5 +140,5 @@ def test_what_depends_on_the_pause_is_learned(tmp_path) -> None:
 
 
 def test_time_gaps_is_true_or_false() -> None:
-    with pytest.raises(ValueError, match="time_gaps must be true or false, not 'yes'"):
+    with pytest.raises(ValueError, match="`time_gaps` must be true or false, not 'yes'"):
         SASRecConfig(9, time_gaps="yes")  # type: ignore[arg-type]

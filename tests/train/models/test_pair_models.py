@@ -244,7 +244,7 @@ def test_without_tags_in_the_log_none_are_asked_for(name: str) -> None:
 )
 def test_wrong_settings_are_refused_before_a_log_is_read(setting: str, value: Any) -> None:
     for name in NAMES:
-        with pytest.raises(ValueError, match=f"{setting} must be"):
+        with pytest.raises(ValueError, match=f"`{setting}` must be"):
             TrainConfig(name, settings={setting: value})
 
 
