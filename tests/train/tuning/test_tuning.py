@@ -377,7 +377,7 @@ def test_only_the_weights_of_the_best_are_kept(shop_log: pd.DataFrame, out: Path
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (replace(SMALL, seed=1), "unfinished search with seed 0, not 1"),
+        (replace(SMALL, seed=1), "unfinished search with seed 7, not 1"),
         (replace(SMALL, settings={"hidden_dim": 16}), "unfinished search with settings"),
         (replace(SMALL, model="sasrec"), "unfinished search with model 'attention-pool'"),
     ],
