@@ -30,9 +30,9 @@ from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import divide
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.fitting.distributed import train_together
+from attnrec.train.fitting.distributed import descent, train_together, with_others
 from attnrec.train.fitting.loop import fit_by_gradient
-from attnrec.train.fitting.state import EpochRecord
+from attnrec.train.fitting.state import EpochRecord, TrainingState
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.learned_configs import SASRecConfig
@@ -48,7 +48,7 @@ SETTINGS = [
 
 # The command, with somebody watching who may end a process or make it fail.
 COMMAND = """
-import os, signal, sys, time
+import logging, os, signal, sys, time, warnings
 from attnrec.cli import train as command
 from attnrec.cli import train_runs as runs
 from attnrec.train.fitting import checkpoint
@@ -74,6 +74,8 @@ if at == "loss":
     def training_loss(model, batch):
         global n_losses
         n_losses += 1
+        warnings.warn("of a model")
+        logging.getLogger("attnrec").warning("of a model")
         if n_losses == 6:
             happen(what)
         return loss(model, batch)
@@ -239,6 +241,10 @@ class Training:
     config: TrainConfig
     folder: Path
 
+    @property
+    def fitted(self) -> Path:
+        return self.folder / "fitted"
+
     def fit(self) -> tuple[LearnedModel, list[float]]:
         split = divide(self.events, "leave-one-out")
         torch.manual_seed(self.config.seed)
@@ -250,12 +256,12 @@ class Training:
 
     def fit_together(self, n: int) -> tuple[LearnedModel, list[float]]:
         assert start(keep_fitted, self, n=n) == [0] * n
-        model, losses = torch.load(self.folder / "fitted", weights_only=False)
+        model, losses = torch.load(self.fitted, weights_only=False)
         return model, losses
 
 
 def keep_fitted(rank: int, training: Training) -> None:
-    train_together(lambda: torch.save(training.fit(), training.folder / "fitted"))
+    train_together(lambda: torch.save(training.fit(), training.fitted))
 
 
 SMALL = {"hidden_dim": 16, "max_len": 10, "dropout": 0.0}
@@ -299,12 +305,49 @@ def test_a_process_without_rows_in_a_step_takes_part(
     assert_alike(Training(shop_events, Sparing, config, tmp_path), n=3)
 
 
-def test_events_weigh_as_much_as_in_one_process(shop_log: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.fixture
+def weighed_events(shop_log: pd.DataFrame) -> Interactions:
     # Rows go to the processes in turn: without weights their shares would be equal.
     log = shop_log.assign(event=np.where(shop_log["user_id"].str[-1] == "1", "buy", "view"))
-    events, _ = load_interactions(log, DataRecipe(event_weights={"buy": 20}))
+    return load_interactions(log, DataRecipe(event_weights={"buy": 20}))[0]
+
+
+def test_events_weigh_as_much_as_in_one_process(
+    weighed_events: Interactions, tmp_path: Path
+) -> None:
     config = TrainConfig("sasrec", SMALL, epochs=2, batch_events=100)
-    assert_alike(Training(events, SASRec, config, tmp_path), n=2)
+    assert_alike(Training(weighed_events, SASRec, config, tmp_path), n=2)
+
+
+def keep_gradients(rank: int, training: Training) -> None:
+    def lead() -> None:
+        split = leave_one_out(training.events)
+        torch.manual_seed(0)
+        model = SASRec(training.config.model_config(**split.sizes()))
+        model.prepare(split)
+        (batch, *_) = model.batches(split, 200).epoch(np.random.default_rng(0))
+        state = TrainingState(model, training.config)
+        with with_others(descend_once, state, batch):
+            descend_once(state, batch)
+        torch.save({name: p.grad for name, p in model.named_parameters()}, training.fitted)
+
+    train_together(lead)
+
+
+def descend_once(state: TrainingState, batch: Batch) -> None:
+    descent(state, seed=0)(batch)
+
+
+def test_the_gradient_of_a_step_is_that_of_one_process(
+    weighed_events: Interactions, tmp_path: Path
+) -> None:
+    # Trained models do not tell: Adam makes the same steps of gradients twice as large.
+    training = Training(weighed_events, SASRec, TrainConfig("sasrec", SMALL), tmp_path)
+    gradients = []
+    for n in (1, 2):
+        assert start(keep_gradients, training, n=n) == [0] * n
+        gradients.append(torch.load(training.fitted))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
 def test_random_numbers_differ_between_processes_and_weights_do_not(
