@@ -130,7 +130,9 @@ NUMBERS = numbers_of_train()
 
 
 def test_the_walk_finds_the_options() -> None:
-    assert {"--epochs", "--threads", "--seed", "--tune", "--dropout", "--n-blocks"} <= set(NUMBERS)
+    assert {"--epochs", "--threads", "--seed", "--tune", "--hidden-dim", "--n-blocks"} <= set(
+        NUMBERS
+    )
 
 
 @pytest.mark.parametrize("option", NUMBERS)
@@ -142,9 +144,9 @@ def test_a_wrong_number_is_refused_by_the_name_of_its_option(run, shop, tmp_path
 
 
 def test_settings_that_do_not_go_together_are_named_as_options(run, shop) -> None:
-    outcome = run("train", shop, "--model", "sasrec", "--hidden-dim", "63", "--n-heads", "2")
+    outcome = run("train", shop, "--model", "sasrec", "--hidden-dim", "63", "--set", "n_heads=2")
     assert outcome.err == (
-        "error: --hidden-dim 63 is not divisible by --n-heads 2; change one of them\n"
+        "error: --hidden-dim 63 is not divisible by --set n_heads=2; change one of them\n"
     )
 
 

@@ -91,7 +91,9 @@ def test_the_strongest_are_those_that_speak_for_the_item() -> None:
 
 def test_files_without_attention_say_so(path, recommender, expected) -> None:
     # The others were made before files could have any.
-    has_attention = path.stem in ("tiny-times", "tiny-int4", "tiny-top-k-blocks", "tiny-nested")
+    has_attention = path.stem in (
+        "tiny-times", "tiny-int4", "tiny-int8-blocks", "tiny-top-k-blocks", "tiny-nested"
+    )  # fmt: skip
     assert recommender.info.has_attention == has_attention
     explanation = recommender.explain(expected["catalogue"][:3], expected["catalogue"][3])
     assert (explanation.attention is not None) == has_attention

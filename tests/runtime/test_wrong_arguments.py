@@ -102,7 +102,7 @@ def test_what_is_no_list_of_int64_is_refused(
     assert_refused(numbers, ids, [100], words)
 
 
-@pytest.mark.parametrize("place", ["history", "exclude"])
+@pytest.mark.parametrize("place", ["history"])
 def test_none_is_no_list(place: str, strings: Recommender) -> None:
     options: dict[str, Any] = {"history": [], place: None}
     with pytest.raises(ValueError) as error:
