@@ -360,7 +360,7 @@ def test_one_error_is_shown_for_a_bad_argument(shop: Shop) -> None:
 def test_a_search_is_refused_before_the_log_is_read(shop: Shop) -> None:
     shop.log = shop.folder / "no such log.csv"
     assert shop.train("--tune", "5") == [2, 1]
-    assert shop.said(0).startswith("error: --tune trains in one process: search without torchrun")
+    assert shop.said(0).startswith("error: a search trains in one process: start it without")
     assert shop.said(1) == ""
 
 
@@ -376,7 +376,7 @@ def test_an_error_of_rank_0_ends_the_others_without_a_word(
     what: str, at: str, code: int, message: str, shop: Shop
 ) -> None:
     assert shop.train("-q", what=what, at=at) == [code, 1]
-    assert shop.said(0).startswith(message)
+    assert message in shop.said(0)
     assert "--resume goes on there" in shop.said(0)
     assert shop.said(1) == ""
 
