@@ -55,7 +55,8 @@ class Rows:
         self._bans_seen = not info.repeats if exclude_seen is None else bool(exclude_seen)
         self._banned: Ragged | None = None
         if exclude is not None:
-            lists = id_lists(names.EXCLUDE, exclude, n_rows)
+            rows = id_lists(names.EXCLUDE, exclude, n_rows)
+            lists = [() if ids is None else ids for ids in rows]
             self._banned = Ragged(names.EXCLUDE, lists, id_type)
         self._is_free = np.ones(n_rows, dtype=bool)  # to be answered from the whole catalogue
         if candidates is not None:

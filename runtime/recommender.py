@@ -149,7 +149,7 @@ class Recommender:
         histories: Sequence[Ids] | NDArray[Any],
         k: int = 10,
         *,
-        exclude: Sequence[Ids] | NDArray[Any] | None = None,
+        exclude: Sequence[Ids | None] | NDArray[Any] | None = None,
         candidates: Sequence[Ids | None] | NDArray[Any] | None = None,
         exclude_seen: bool | None = None,
         users: UserIds | None = None,

@@ -36,7 +36,7 @@ class Question(Struct, Generic[Id, User], forbid_unknown_fields=True):
 
     history: _Ids[Id]
     k: _K = 10
-    exclude: _Ids[Id] = ()
+    exclude: _Ids[Id] | None = None
     candidates: _Ids[Id] | None = None
     exclude_seen: bool | None = None
     user: User | None = None

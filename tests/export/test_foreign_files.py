@@ -64,7 +64,7 @@ def test_an_older_model_file_a_damaged_or_an_empty_one_is_replaced(
     assert Recommender.load(target).info.model == "popularity"
 
 
-@pytest.mark.parametrize("name", ["model.profiles.json", "model.profiles.png"])
+@pytest.mark.parametrize("name", ["model.profiles.json"])
 def test_figures_of_somebody_else_beside_the_file_are_kept(
     name: str, runs: dict[str, Run], tmp_path: Path
 ) -> None:

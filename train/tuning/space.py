@@ -172,8 +172,8 @@ def check_tuning(config: TrainConfig, minutes: float) -> None:
     check_number("tune", minutes, above=0)
     if os.environ.get("WORLD_SIZE", "1") != "1":  # a trial may end inside of a step
         raise ValueError(
-            "`tune` trains in one process: search without torchrun, and give the settings that "
-            "it finds to a training of several processes"
+            "a search trains in one process: start it without torchrun, and give the settings "
+            "that it finds to a training of several processes"
         )
     if not MODELS[config.model].learns:
         learned = [name for name, kind in MODELS.items() if kind.learns]
