@@ -236,6 +236,7 @@ def take_steps(rank: int, steps: Steps) -> None:
         split = divide(steps.events, "leave-one-out")
         torch.manual_seed(0)
         model = steps.kind(steps.config.model_config(**split.sizes()))  # type: ignore[arg-type]
+        model.prepare(split)
         state, batches = TrainingState(model, steps.config), model.batches(split, BATCH_EVENTS)
         batches = list(batches.epoch(np.random.default_rng(0)))
         with with_others(note_steps, steps.folder, state, batches):
@@ -296,7 +297,7 @@ def test_random_numbers_differ_between_processes_and_gradients_do_not(
 
 
 def test_two_processes_train_a_run_like_that_of_one(shop: Shop) -> None:
-    assert shop.train("--dropout", "0", "--json") == [0, 0], shop.said(0)
+    assert shop.train("--set", "dropout=0", "--json") == [0, 0], shop.said(0)
     figures = json.loads((shop.folder / "messages-0.out").read_text())
     assert shop.said(0).count("epoch   3  loss") == 1
     assert shop.said(1) == ""
