@@ -57,6 +57,8 @@ def _start(
     # torch's threads wait for each other in busy loops unless told before its import. Asleep they
     # cost a seventh on an idle machine; beside one busy process they are 2.3 times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # One of several processes says what went wrong; torch's notices of lost sockets say less.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         if importlib.util.find_spec(needs) is None:  # before its arguments are looked at
             raise ModuleNotFoundError(name=needs)

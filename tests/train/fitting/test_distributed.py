@@ -39,6 +39,8 @@ from attnrec.train.models.sasrec import SASRec
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import train
 
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command does, before torch
+
 SETTINGS = [
     "--model", "sasrec", "--hidden-dim", "32", "--max-len", "20", "--epochs", "3",
     "--threads", "1", "--no-report",
