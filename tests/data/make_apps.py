@@ -19,7 +19,7 @@ import pandas as pd
 
 from attnrec.runtime import Recommender
 
-EMBEDDED = Path(__file__).parents[2] / "train/datasets/online-retail.parquet"
+EMBEDDED = Path(__file__).parents[2] / "train/data/online_retail/online-retail.parquet"
 ITEMS = EMBEDDED.with_stem("online-retail-items")
 BIN = Path(sys.executable).parent
 PROFILES = ("fp32", "int8")

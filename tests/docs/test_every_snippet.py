@@ -31,7 +31,7 @@ TESTS = {
 # Others by how they begin.
 SNIPPETS = {
     ("README.md", "make demo"): "the whole journey; .ci/run runs it",
-    ("README.md", "from attnrec.runtime"): "docs/test_documents.py",
+    ("README.md", "from attnrec import"): "docs/test_documents.py",
     ("README.md", "attnrec-train events.csv --items"): "docs/test_documents.py",
     ("README.md", "attnrec-train events.csv --model all"): "cli/test_train_all.py",
     ("docs/device-kit.md", "attnrec-export"): "here",
