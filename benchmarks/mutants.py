@@ -57,11 +57,12 @@ class Copy:
             if (_ROOT / name).is_file():
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(_ROOT / name, self.tree / name)
-        # A namespace package is looked for along the path: what comes first is imported.
+        # What comes first along the path is imported.
         packages = folder / "path" / "attnrec"
         packages.mkdir(parents=True)
         for name in _PACKAGES:
             (packages / name).symlink_to(self.tree / name)
+        shutil.copy2(self.tree / "package" / "__init__.py", packages)
         self._path = str(packages.parent)
         self._printed = folder / "printed"
 
