@@ -145,7 +145,7 @@ def clean_errors() -> Iterator[None]:
     except (AttnrecError, ValueError) as error:
         fail(_with_notes(str(error), error))
     except OSError as error:
-        # Whoever writes a file names it; what is printed has no name.
+        # A file that is written has a name in the error, standard output has none.
         place = error.filename or ("standard output" if error.errno in FULL else None)
         what = f"{place}: {error.strerror}" if place and error.strerror else str(error)
         remedy = "make room there, or name another place; " if error.errno in FULL else ""

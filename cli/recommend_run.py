@@ -63,12 +63,12 @@ def recommend_and_print(
     reasons = reasons_for(recommender, asked, answer, who) if why else None
     lists = {"history": asked} | lists
     unknown = unknown_in(ids, lists, answer)
-    stranger = unknown_user(ids, who.get("user"))
-    _show(answer, reasons, unknown | stranger, as_json=as_json)
+    unknown_id = unknown_user(ids, who.get("user"))
+    _show(answer, reasons, unknown | unknown_id, as_json=as_json)
     if unknown or not as_json:
         _say_known(lists, unknown)
-    if stranger:
-        say(f"--user: the file does not know {who['user']!r}: this is the answer to a stranger")
+    if unknown_id:
+        say(f"--user: the file does not know {who['user']!r}: it is answered like no user")
     if unknown and (whole := ids.with_comma(history)) is not None:
         line = json.dumps({"history": [whole]}, ensure_ascii=False)
         say(f"ask for ids with commas in JSON lines, such as {line}")

@@ -61,7 +61,7 @@ def test_lines_may_say_who_asks(run, monkeypatch) -> None:
 def test_a_user_that_the_file_does_not_know_is_named(run, monkeypatch) -> None:
     stranger = run("recommend", USERS, "--history", "", "--user", "9999", "--json")
     assert stranger.code == 0
-    assert "--user: the file does not know 9999: this is the answer to a stranger" in stranger.err
+    assert "--user: the file does not know 9999: it is answered like no user" in stranger.err
     assert json.loads(stranger.out)["unknown"] == {"user": [9999]}
     assert "9999" in run("recommend", USERS, "--history", "", "--user", "9999").err
     for known in (["--user", "3"], ["--user=-1"]):  # -1 is nobody
