@@ -24,7 +24,7 @@ for line in sys.stdin:
         print(f"     {title_of.get(item_id, item_id)}")
     answer = recommender.recommend(history, k=8)
     print("You may also like:")
-    for place, (item_id, score) in enumerate(answer):
+    for place, (item_id, score) in enumerate(answer.pairs()):
         title = answer.titles[place] if answer.titles else item_id
         mark = "   <- what the customer really took next" if item_id == bought_next else ""
         print(f"  {place + 1}. {title:<40} {score:6.2f}{mark}")
