@@ -27,7 +27,7 @@ from attnrec.train.data.pair_batches import PairBatches
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import Sequences, Split, all_events, divide
 from attnrec.train.evaluation.metrics import evaluate_answers
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.pair_model import PairConfig
 from attnrec.train.models.user_item_attention import UserItemAttention
 from attnrec.train.runs.train import read_log
@@ -98,7 +98,7 @@ def pairs(kind: type[UserItemAttention], everything: Split, seed: int) -> dict[s
 def ranking(kind: type[UserItemAttention], split: Split, seed: int) -> dict[str, float]:
     """Whole-catalogue figures of the validation event of every user."""
     model = train(kind, split, seed)
-    answers = Reference(model, split.catalogue, users=split.users)
+    answers = TorchRecommender(model, split.catalogue, users=split.users)
     held_out, ids = split.held_out("valid"), split.catalogue.item_ids
     found = evaluate_answers(answers, held_out, ids, exclude_seen=True, inputs=model.inputs)
     return {name: found.values[name] for name in ("ndcg@10", "hit_rate@10", "coverage@10")}

@@ -26,7 +26,7 @@ from attnrec.export import export
 from attnrec.train import TrainConfig, train
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.evaluation.comparison import compare
-from attnrec.train.models import FAMILY, MODELS
+from attnrec.train.models import COMPARED_MODELS, MODELS
 from attnrec.train.models.base import CountModel
 
 _LOGS = {
@@ -40,7 +40,7 @@ _FIGURES = ("ndcg@10", "hit_rate@10", "mrr@10", "coverage@10")
 
 def measure(log: str, name: str, seed: int, data: Path | None, threads: int) -> dict[str, Any]:
     """Figures of one exported model."""
-    model, settings = FAMILY[name]
+    model, settings = COMPARED_MODELS[name]
     source = items = None
     recipe = DataRecipe()
     if log != "online-retail":
@@ -106,13 +106,13 @@ def table(results: list[dict[str, Any]], log: str) -> str:
 def draw(results: list[dict[str, Any]], path: Path) -> None:
     """NDCG@10 of every model, a panel a log, seeds as dots."""
     logs = list(dict.fromkeys(result["log"] for result in results))
-    names = [name for name in FAMILY if any(result["name"] == name for result in results)]
+    names = [name for name in COMPARED_MODELS if any(result["name"] == name for result in results)]
     figure = Figure(figsize=(3.2 * len(logs) + 1.5, 0.32 * len(names) + 1), layout="constrained")
     panels = figure.subplots(1, len(logs), sharey=True, squeeze=False)[0]
     for axes, log in zip(panels, logs, strict=True):
         for place, name in enumerate(names):
             own = [r["ndcg@10"] for r in results if (r["log"], r["name"]) == (log, name)]
-            learned = not issubclass(MODELS[FAMILY[name][0]].model, CountModel)
+            learned = not issubclass(MODELS[COMPARED_MODELS[name][0]].model, CountModel)
             colour = "tab:blue" if learned else "tab:gray"
             if own:
                 axes.barh(place, statistics.mean(own), height=0.7, color=colour, alpha=0.6)
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the logs")
     parser.add_argument("--logs", default=",".join(_LOGS))
-    parser.add_argument("--only", default=",".join(FAMILY), help="models, by commas")
+    parser.add_argument("--only", default=",".join(COMPARED_MODELS), help="models, by commas")
     parser.add_argument("--seeds", type=int, default=3, help="of models that learn")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("models"))
@@ -140,7 +140,7 @@ def main() -> None:
     for log, seed, name in product(
         arguments.logs.split(","), range(arguments.seeds), arguments.only.split(",")
     ):
-        counted = issubclass(MODELS[FAMILY[name][0]].model, CountModel)
+        counted = issubclass(MODELS[COMPARED_MODELS[name][0]].model, CountModel)
         done = any((r["log"], r["name"], r["seed"]) == (log, name, seed) for r in results)
         # These logs are read without repeats, where personal-frequency is popularity.
         if done or (counted and seed) or name in (_DEFAULT, "personal-frequency"):

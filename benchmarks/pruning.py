@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from attnrec.cli.bench.timing import Subject, take_turns
-from attnrec.export.build import Drafts
+from attnrec.export.build import FileBuilder
 from attnrec.export.quantize.cost import price
 from attnrec.train import Run
 from attnrec.train.data.batches import left_pad
@@ -221,7 +221,7 @@ def rows_of(run: Run, settings: list[str], epochs: int, seconds: float) -> list[
     """A row of figures for each setting."""
     asked = Asked(run)
     made = {"as trained": run} | {p: trained(run, p, asked, epochs) for p in settings}
-    drafts = {name: Drafts(of).of("fp32") for name, of in made.items()}
+    drafts = {name: FileBuilder(of).of("fp32") for name, of in made.items()}
     exact = drafts["as trained"]
     with tempfile.TemporaryDirectory() as folder:
         calls = {}

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from attnrec.cli.bench.timing import Subject, cold_starts, take_turns
-from attnrec.export.build import PROFILES, Drafts, profiles_of
+from attnrec.export.build import PROFILES, FileBuilder, profiles_of
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
@@ -84,7 +84,7 @@ def overlap(exact: Recommender, other: Recommender, subject: Subject) -> float:
 
 def measured(run: Run, folder: Path, profiles: list[str], seconds: float) -> list[dict[str, Any]]:
     """A row for each profile of one catalogue."""
-    drafts, files = Drafts(run), {}
+    drafts, files = FileBuilder(run), {}
     profiles = [profile for profile in profiles_of(run) if profile in profiles]
     for profile in profiles:
         files[profile] = folder / f"{profile}.onnx"

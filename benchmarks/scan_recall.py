@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from attnrec.export.build import Drafts, profiles_of
+from attnrec.export.build import FileBuilder, profiles_of
 from attnrec.export.exporting import gate, price_of
 from attnrec.export.quantize import item_vectors
 from attnrec.train import Run
@@ -22,7 +22,7 @@ from attnrec.train import Run
 
 def rows(run: Run) -> list[str]:
     """A row of the table for each profile."""
-    drafts = Drafts(run)
+    drafts = FileBuilder(run)
     exact = drafts.of("fp32")
     assert exact.table is not None
     lines = []

@@ -19,7 +19,7 @@ from attnrec.train.fitting.loop import Progress as TrainingWatcher
 def train_all(given: Mapping[str, Any], target: Path) -> None:
     """Train, export and compare the family; print the table, or JSON."""
     # Only here: it needs the packages of the export.
-    from attnrec.export.model_comparison import train_family
+    from attnrec.export.model_comparison import compare_models
 
     config, quiet = config_of(given), given["quiet"]
     log, report, recipe = read_given(given)
@@ -36,7 +36,7 @@ def train_all(given: Mapping[str, Any], target: Path) -> None:
         bar.update(task, completed=done, total=total)
 
     try:
-        family = train_family(
+        family = compare_models(
             log,
             report,
             recipe,

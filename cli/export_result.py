@@ -98,13 +98,13 @@ def cost_table(costs: Sequence[ProfileCost]) -> Table:
     for name in ("MB", "table", "NDCG@10", "to fp32", "overlap", "first"):
         table.add_column(name, justify="right", no_wrap=True)
     for cost in costs:
-        price = cost.price
+        own = cost.cost
         change, overlap, first = "", "", ""
-        if price is not None:
-            overlap, first = f"{price.overlap_10:.4f}", f"{price.same_first:.1%}"
-            if price.ndcg_change is not None and price.ndcg_interval is not None:
-                low, high = price.ndcg_interval
-                change = f"{price.ndcg_change:+.2%} ({low:+.2%}..{high:+.2%})"
+        if own is not None:
+            overlap, first = f"{own.overlap_10:.4f}", f"{own.same_first:.1%}"
+            if own.ndcg_change is not None and own.ndcg_interval is not None:
+                low, high = own.ndcg_interval
+                change = f"{own.ndcg_change:+.2%} ({low:+.2%}..{high:+.2%})"
         table.add_row(
             cost.profile,
             f"{cost.file_mb:.2f}",

@@ -10,7 +10,7 @@ import typer
 from attnrec.cli.modes import EVERYWHERE, refuse_idle, refuse_unread
 from attnrec.cli.modes import given as written
 from attnrec.cli.train_options import ALL, SETTINGS, check_log, config_of, has_titles, recipe_of
-from attnrec.export.comparison_directory import check_family_directory
+from attnrec.export.comparison_directory import check_comparison_directory
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.models import MODELS as MODELS_BY_NAME
 from attnrec.train.runs.target import check_run, check_target
@@ -109,6 +109,6 @@ def check(mode: str, given: Given) -> None:
     check_log(given, recipe)
     target, resume = target_of(mode, given), given["resume"]
     if mode == "all":
-        check_family_directory(target, resume=resume)
+        check_comparison_directory(target, resume=resume)
     else:
         check_target(target, resume=resume, tuning=mode == "tune")

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 from attnrec.runtime.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from attnrec.export.exporting import ParityFailure, PriceTooHigh, export
+    from attnrec.export.exporting import ParityFailure, QuantizationCostTooHigh, export
     from attnrec.export.limits import Limits
     from attnrec.export.parity.gate import Fault, ParityReport
     from attnrec.export.profiles import NoProfile, export_smallest
-    from attnrec.export.quantize.cost import Price, ProfileCost
+    from attnrec.export.quantize.cost import ProfileCost, QuantizationCost
 else:
     __getattr__ = on_first_use(
         __name__,
         {
-            "exporting": ["ParityFailure", "PriceTooHigh", "export"],
+            "exporting": ["ParityFailure", "QuantizationCostTooHigh", "export"],
             "limits": ["Limits"],
             "parity.gate": ["Fault", "ParityReport"],
-            "quantize.cost": ["Price", "ProfileCost"],
+            "quantize.cost": ["QuantizationCost", "ProfileCost"],
             "profiles": ["NoProfile", "export_smallest"],
         },
     )
@@ -28,9 +28,9 @@ __all__ = [
     "NoProfile",
     "ParityFailure",
     "ParityReport",
-    "Price",
-    "PriceTooHigh",
     "ProfileCost",
+    "QuantizationCost",
+    "QuantizationCostTooHigh",
     "export",
     "export_smallest",
 ]

@@ -26,7 +26,7 @@ _STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report", "tuning"}
 
 
 @dataclass(frozen=True)
-class Source:
+class GraphParts:
     """A model, and what the exporter has made of it."""
 
     run: Run
@@ -34,14 +34,14 @@ class Source:
     added: ir.Model | None
 
     @classmethod
-    def of(cls, run: Run) -> "Source":
+    def of(cls, run: Run) -> "GraphParts":
         """The model as it was trained."""
         source = cls(run, export_body(run.model), export_added(run.model))
         for part in source.parts():
             pack_indexes(part)
         return source
 
-    def rounded(self) -> "Source":
+    def rounded(self) -> "GraphParts":
         """The same with 8-bit weights; in a large catalogue only those that grow with it."""
         codes = replace(self, body=self.body.clone(), added=self.added and self.added.clone())
         is_large = block_of(self.run, "int8") is not None
@@ -55,7 +55,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Draft:
+class UnprovedFile:
     """A file that still has to prove itself."""
 
     profile: str
@@ -71,33 +71,33 @@ class Draft:
         return Recommender.from_session(make_session(self.file))
 
 
-class Drafts:
+class FileBuilder:
     """A run in every profile, from one pass of the exporter."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._exact = Source.of(run)
+        self._exact = GraphParts.of(run)
 
     @property
     def metrics(self) -> dict[str, Any]:
         """Figures of the run that go into its files."""
         return {n: value for n, value in self.run.metrics.items() if n not in _STAY_IN_RUN}
 
-    def of(self, profile: str) -> Draft:
+    def of(self, profile: str) -> UnprovedFile:
         """The file of a profile."""
         if profile == "fp32":
             return self.with_table(profile, exact_table(self.run))
         return self.with_table(profile, rounded_table(self._rounded.run, profile))
 
-    def with_table(self, profile: str, table: ItemTable | None) -> Draft:
+    def with_table(self, profile: str, table: ItemTable | None) -> UnprovedFile:
         """The same with a table in another form."""
         source = self._exact if profile == "fp32" else self._rounded
         graph = build_graph(source.run, source.body, table, source.added)
         file = finish(graph, describe(self.run, self.metrics, None, profile))
-        return Draft(profile, source.run, table, graph, file)
+        return UnprovedFile(profile, source.run, table, graph, file)
 
     @cached_property
-    def _rounded(self) -> Source:
+    def _rounded(self) -> GraphParts:
         return self._exact.rounded()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import check_replaceable
-from attnrec.train.models import FAMILY
+from attnrec.train.models import COMPARED_MODELS
 from attnrec.train.runs.replacing import tidy_after_kill
 from attnrec.train.runs.target import OF_DESKTOPS, check_target
 
@@ -15,22 +15,22 @@ UNFINISHED = "family.unfinished"
 _HEX = 8 * "[0-9a-f]"
 _OF_KILLED = [
     *(f".{_HEX}.{name}" for name in (FIGURES, PICTURE)),
-    *(f".{name}*.{_HEX}.attnrec" for name in FAMILY),
+    *(f".{name}*.{_HEX}.attnrec" for name in COMPARED_MODELS),
 ]
 """What a killed process leaves of a file, or of a run, that it was replacing."""
 
 
-def check_family_directory(directory: Path, *, resume: bool) -> None:
+def check_comparison_directory(directory: Path, *, resume: bool) -> None:
     """Refuse, before hours of training, a folder that holds something else, or make it."""
     if directory.is_dir():
-        for name in FAMILY:
+        for name in COMPARED_MODELS:
             tidy_after_kill(directory / name)
         known = OF_DESKTOPS | {
             FIGURES,
             PICTURE,
             UNFINISHED,
-            *FAMILY,
-            *(f"{name}.unfinished" for name in FAMILY),
+            *COMPARED_MODELS,
+            *(f"{name}.unfinished" for name in COMPARED_MODELS),
         }
         names = {path.name for path in directory.iterdir()} - known
         foreign = sorted(n for n in names if not any(fnmatchcase(n, left) for left in _OF_KILLED))
@@ -47,7 +47,7 @@ def check_family_directory(directory: Path, *, resume: bool) -> None:
     elif directory.exists() or not directory.absolute().parent.is_dir():
         raise RunError(f"{directory} cannot be made; name a folder with `out`")
     directory.mkdir(exist_ok=True)
-    for name in FAMILY:
+    for name in COMPARED_MODELS:
         check_target(directory / name, resume=resume)
     for name in (FIGURES, PICTURE):
         check_replaceable(directory / name, "`out`")

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from attnrec.export.build import Draft, Drafts, exact_table, finish
+from attnrec.export.build import FileBuilder, UnprovedFile, exact_table, finish
 from attnrec.export.facts import describe, golden_vectors
 from attnrec.export.limits import Limits, check_place
 from attnrec.export.parity.gate import ParityReport, Tick, check_parity
-from attnrec.export.quantize.cost import Price, price
+from attnrec.export.quantize.cost import QuantizationCost, quantization_cost
 from attnrec.export.quantize.item_vectors import check_quantizable
 from attnrec.runtime.errors import ParityError
 from attnrec.runtime.files import replace_file
@@ -42,15 +42,15 @@ class ParityFailure(ParityError):
         self.report = report
 
 
-class PriceTooHigh(ParityError):
-    """A smaller file would recommend too differently; `price` says how. Nothing was written."""
+class QuantizationCostTooHigh(ParityError):
+    """A smaller file would recommend too differently; `cost` says how. Nothing was written."""
 
-    def __init__(self, profile: str, price: Price, reason: str) -> None:
+    def __init__(self, profile: str, cost: QuantizationCost, reason: str) -> None:
         super().__init__(
-            f"{profile} changes the answers too much: {reason}, measured on {price.n_users:,} "
+            f"{profile} changes the answers too much: {reason}, measured on {cost.n_users:,} "
             "users; nothing was written. Export fp32, or allow more"
         )
-        self.price = price
+        self.cost = cost
 
 
 @contextmanager
@@ -77,31 +77,31 @@ def export(
     other weights to 8, or "int4+4", which is int8 for large catalogues in half the time; limits:
     what that may cost.
     allow_users: write a file that holds user ids, which a model with the input "user" needs.
-    Raises `ParityFailure` where the file does not answer like the model, `PriceTooHigh` where a
-    limit is passed, `ValueError` for a profile or a catalogue that cannot be exported; then
+    Raises `ParityFailure` where the file does not answer like the model, `QuantizationCostTooHigh`
+    above a limit, `ValueError` for a profile or a catalogue that cannot be exported; then
     nothing is written and an earlier file at `path` stays. The same run gives the same bytes.
     """
     check_kind("limits", limits, Limits, "write Limits(min_overlap=SHARE)")
     check_exportable(run, path, (profile,), allow_users=allow_users)
-    drafts = Drafts(run)
-    draft = drafts.of(profile)
-    report = gate(draft, tick)
+    builder = FileBuilder(run)
+    unproved = builder.of(profile)
+    report = gate(unproved, tick)
     cost = None
     if profile != "fp32":
-        cost = price_of(drafts.of("fp32"), draft)
+        cost = price_of(builder.of("fp32"), unproved)
         reason = cost.too_high(profile, limits)
         if reason is not None:
-            raise PriceTooHigh(profile, cost, reason)
-    write(path, finished(drafts, draft, report, cost))
+            raise QuantizationCostTooHigh(profile, cost, reason)
+    write(path, finished(builder, unproved, report, cost))
     return report
 
 
-def gate(draft: Draft, tick: Tick | None) -> ParityReport:
-    """The report of a draft that answers like the torch model; else `ParityFailure`."""
-    table = draft.table
+def gate(unproved: UnprovedFile, tick: Tick | None) -> ParityReport:
+    """The report of a unproved that answers like the torch model; else `ParityFailure`."""
+    table = unproved.table
     report = check_parity(
-        draft.file,
-        draft.run,
+        unproved.file,
+        unproved.run,
         tick,
         item_table=None if table is None or table.is_exact else table.values,
         is_scanned=table is not None and table.scan_depth is not None,
@@ -111,21 +111,26 @@ def gate(draft: Draft, tick: Tick | None) -> ParityReport:
     return report
 
 
-def price_of(exact: Draft, draft: Draft) -> Price:
-    """What the answers of a draft lose against the exact file."""
-    size = len(draft.file) / len(exact.file)
-    return price(exact.recommender(), draft.recommender(), exact.run, size=size)
+def price_of(exact: UnprovedFile, unproved: UnprovedFile) -> QuantizationCost:
+    """What the answers of a unproved lose against the exact file."""
+    size = len(unproved.file) / len(exact.file)
+    return quantization_cost(exact.recommender(), unproved.recommender(), exact.run, size=size)
 
 
-def finished(drafts: Drafts, draft: Draft, report: ParityReport, cost: Price | None) -> bytes:
+def finished(
+    builder: FileBuilder,
+    unproved: UnprovedFile,
+    report: ParityReport,
+    cost: QuantizationCost | None,
+) -> bytes:
     """The file with all that is known of it."""
-    run, metrics, parity = drafts.run, drafts.metrics, report.to_json()
+    run, metrics, parity = builder.run, builder.metrics, report.to_json()
     if cost is not None:
         parity["against_fp32"] = cost.to_json()
     if not run.split.final:
-        metrics["test"] = test_metrics(draft)
-    info = describe(run, metrics, parity, draft.profile)
-    return finish(draft.graph, info, golden=golden_vectors(draft.file, run))
+        metrics["test"] = test_metrics(unproved)
+    info = describe(run, metrics, parity, unproved.profile)
+    return finish(unproved.graph, info, golden=golden_vectors(unproved.file, run))
 
 
 def write(path: str | Path, file: bytes) -> None:
@@ -177,11 +182,11 @@ def _check_users(run: Run, *, allow_users: bool) -> None:
         )
 
 
-def test_metrics(draft: Draft) -> dict[str, Any]:
+def test_metrics(unproved: UnprovedFile) -> dict[str, Any]:
     """What is measured is what is shipped: the file, through the runtime."""
-    run = draft.run
+    run = unproved.run
     metrics = evaluate_answers(
-        draft.recommender(),
+        unproved.recommender(),
         run.split.held_out("test"),
         run.split.catalogue.item_ids,
         exclude_seen=not run.recipe.repeats,

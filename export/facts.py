@@ -20,7 +20,7 @@ from attnrec.runtime.arguments import id_row, stack
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
-from attnrec.runtime.side_inputs import Callers
+from attnrec.runtime.side_inputs import CheckedSideInputs
 from attnrec.runtime.version import __version__
 from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.split import Catalogue
@@ -98,7 +98,7 @@ def _golden(session: onnxruntime.InferenceSession, call: Call, info: ModelInfo) 
         name: stack([id_row(name, ids, id_type)], id_type, names.PADDING[id_type])
         for name, ids in question.items()
     }
-    caller = Callers(info, call.said(), [len(call.histories[0])]).inputs([0])
+    caller = CheckedSideInputs(info, call.said(), [len(call.histories[0])]).inputs([0])
     who = dict(zip(names.CALLER_INPUTS, call.said(), strict=True))
     items, scores, n_known = session.run(None, {**feed, names.K: np.array([call.k]), **caller})[:3]
     return {

@@ -19,7 +19,7 @@ _MIN_OVERLAP = {"int8": 0.98, NESTED: 0.98, "int4": 0.9}
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a price is too high and no file is written."""
+    """Limits of the quantization cost; beyond them no file is written."""
 
     min_overlap: float | None = None
     """Least mean share of the exact top 10 that is still in the top 10; None: that of the profile,

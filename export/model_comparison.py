@@ -13,7 +13,7 @@ from attnrec.export.comparison_directory import (
     FIGURES,
     PICTURE,
     UNFINISHED,
-    check_family_directory,
+    check_comparison_directory,
 )
 from attnrec.export.exporting import export
 from attnrec.runtime.errors import AttnrecError, DataError, RunError
@@ -26,7 +26,7 @@ from attnrec.train.evaluation.comparison_plot import draw_comparison
 from attnrec.train.evaluation.metrics import Tick
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.loop import Progress
-from attnrec.train.models import FAMILY, MODELS
+from attnrec.train.models import COMPARED_MODELS, MODELS
 from attnrec.train.run_files import checkpoint_files, unfinished_directory
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import train_log
@@ -38,7 +38,7 @@ Watch = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelComparison:
     """What became of every model."""
 
     comparison: Comparison
@@ -57,7 +57,7 @@ class Family:
         }
 
 
-def train_family(
+def compare_models(
     log: Interactions,
     report: DataReport,
     recipe: DataRecipe,
@@ -68,7 +68,7 @@ def train_family(
     resume: bool = False,
     watch: Watch | None = None,
     tick: Tick | None = None,
-) -> Family:
+) -> ModelComparison:
     """Train and export every model into a folder of `out`, and compare the files there.
 
     config: what they share, such as epochs and seed; model and settings are those of the family.
@@ -77,9 +77,9 @@ def train_family(
     that is all of them, `RunError` for a folder that holds something else.
     """
     directory = Path(out)
-    check_family_directory(directory, resume=resume)
+    check_comparison_directory(directory, resume=resume)
     with _kept_until_compared(directory):
-        return _train_members(
+        return _train_compared(
             log, report, recipe, config, directory, allow_users, resume, watch, tick
         )
 
@@ -98,7 +98,7 @@ def _kept_until_compared(directory: Path) -> Iterator[None]:
     (directory / UNFINISHED).unlink(missing_ok=True)
 
 
-def _train_members(
+def _train_compared(
     log: Interactions,
     report: DataReport,
     recipe: DataRecipe,
@@ -108,12 +108,12 @@ def _train_members(
     resume: bool,
     watch: Watch | None,
     tick: Tick | None,
-) -> Family:
-    """`train_family` in a folder that was checked."""
+) -> ModelComparison:
+    """`compare_models` in a folder that was checked."""
     files: list[Path] = []
     seconds: dict[str, float] = {}
     left_out: dict[str, str] = {}
-    for name, (model, settings) in FAMILY.items():
+    for name, (model, settings) in COMPARED_MODELS.items():
         member = replace(config, model=model, settings=settings)
         reason = _unfit(member, recipe, allow_users=allow_users)
         run = _finished(directory / name, member, recipe, log) if resume else None
@@ -148,7 +148,7 @@ def _train_members(
             left_out[name] = reason
     if not files:
         raise ValueError(f"no model could be trained on this log: {left_out}")
-    family = Family(compare(files, tick=tick), seconds, left_out)
+    family = ModelComparison(compare(files, tick=tick), seconds, left_out)
     with replace_file(directory / FIGURES) as path:
         path.write_text(json.dumps(family.to_json(), indent=1) + "\n", encoding="utf-8")
     draw_comparison(family.comparison, directory / PICTURE)

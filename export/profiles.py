@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from attnrec.export.build import Draft, Drafts, profiles_of
+from attnrec.export.build import FileBuilder, UnprovedFile, profiles_of
 from attnrec.export.exporting import (
     check_exportable,
     finished,
@@ -58,17 +58,17 @@ def export_smallest(
     profiles = profiles_of(run) if profiles is None else profiles
     check_exportable(run, path, profiles, allow_users=allow_users)
     stage("exporting")
-    drafts = Drafts(run)
-    made = {profile: drafts.of(profile) for profile in dict.fromkeys(["fp32", *profiles])}
+    builder = FileBuilder(run)
+    made = {profile: builder.of(profile) for profile in dict.fromkeys(["fp32", *profiles])}
     stage("measuring profiles")
     measured = _costs(made)
     costs = [_within(cost, limits, max_mb) for cost in measured]
     chosen = _smallest(costs, profiles)
-    draft = made[chosen.profile]
-    report = gate(draft, tick)
-    file = finished(drafts, draft, report, chosen.price)
+    unproved = made[chosen.profile]
+    report = gate(unproved, tick)
+    file = finished(builder, unproved, report, chosen.cost)
     # The proof, too, takes room in a file: in each about the same.
-    proof_mb = (len(file) - len(draft.file)) / 1e6
+    proof_mb = (len(file) - len(unproved.file)) / 1e6
     measured = [replace(cost, file_mb=cost.file_mb + proof_mb) for cost in measured]
     costs = [_within(cost, limits, max_mb) for cost in measured]
     _smallest(costs, [chosen.profile])
@@ -87,27 +87,27 @@ def _smallest(costs: Sequence[ProfileCost], profiles: Sequence[str]) -> ProfileC
 
 
 def _within(cost: ProfileCost, limits: Limits, max_mb: float | None) -> ProfileCost:
-    beyond = [None if cost.price is None else cost.price.too_high(cost.profile, limits)]
+    beyond = [None if cost.cost is None else cost.cost.too_high(cost.profile, limits)]
     if max_mb is not None and cost.file_mb > max_mb:
         beyond.append(f"the file has {cost.file_mb:.3g} MB, above the limit {max_mb:g}")
     return replace(cost, beyond=", and ".join(filter(None, beyond)) or None)
 
 
-def _costs(made: dict[str, Draft]) -> list[ProfileCost]:
+def _costs(made: dict[str, UnprovedFile]) -> list[ProfileCost]:
     exact = made["fp32"]
     ndcg = None if exact.run.split.final else test_metrics(exact)["ndcg@10"]
     found = []
-    for profile, draft in made.items():
-        table = draft.table
-        cost = None if draft is exact else price_of(exact, draft)
+    for profile, unproved in made.items():
+        table = unproved.table
+        cost = None if unproved is exact else price_of(exact, unproved)
         change = 0.0 if cost is None else cost.ndcg_change
         found.append(
             ProfileCost(
                 profile=profile,
-                file_mb=len(draft.file) / 1e6,
+                file_mb=len(unproved.file) / 1e6,
                 table_mb=0.0 if table is None else table.n_bytes / 1e6,
                 ndcg=None if ndcg is None or change is None else ndcg * (1 + change),
-                price=cost,
+                cost=cost,
             )
         )
     return found

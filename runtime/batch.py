@@ -10,7 +10,7 @@ from attnrec.runtime.arguments import IdArray, Ids, id_lists, id_row
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.ragged import Ragged
-from attnrec.runtime.side_inputs import Callers
+from attnrec.runtime.side_inputs import CheckedSideInputs
 
 BATCH = 64
 """Histories of one call of the graph: more is not faster and costs memory."""
@@ -74,7 +74,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self._seen.lengths)
 
-    def answer(self, run: Run, k: int, callers: Callers) -> list[Recommendations]:
+    def answer(self, run: Run, k: int, callers: CheckedSideInputs) -> list[Recommendations]:
         """One answer for each history.
 
         Whether there are candidates belongs to a call of the graph; within one, rows of similar

@@ -23,9 +23,9 @@ from attnrec.runtime.origin import Origin
 from attnrec.runtime.run_graph import RunGraph
 from attnrec.runtime.selftest import check_golden
 from attnrec.runtime.side_inputs import (
-    Callers,
+    CheckedSideInputs,
     RequestTimes,
-    Said,
+    SideInputs,
     Tags,
     Times,
     UserIds,
@@ -160,8 +160,8 @@ class Recommender:
         """`recommend` for many histories, faster; every list has one entry for each of them."""
         check_options(k, exclude_seen)
         rows = Rows(self._info, histories, exclude, candidates, exclude_seen)
-        said = Said(users, user_tags, timestamps, request_times)
-        callers = Callers(self._info, said, rows.lengths).check_unit()
+        said = SideInputs(users, user_tags, timestamps, request_times)
+        callers = CheckedSideInputs(self._info, said, rows.lengths).check_unit()
         return rows.answer(self._run, k, callers)
 
     def recommend_iter(
@@ -267,12 +267,12 @@ class Recommender:
     def _caller(
         self, history: IdArray, user: Any, user_tags: Any, timestamps: Any, request_time: Any
     ) -> dict[str, IdArray]:
-        """Inputs of one row, from the values of `Said` for it."""
+        """Inputs of one row, from the values of `SideInputs` for it."""
         if not self._asks_who and user is user_tags is timestamps is request_time is None:
             return {}
         said = (user, user_tags, timestamps, request_time)
-        lists = Said(*(None if value is None else [value] for value in said))
-        return Callers(self._info, lists, [len(history)]).check_unit().inputs([0])
+        lists = SideInputs(*(None if value is None else [value] for value in said))
+        return CheckedSideInputs(self._info, lists, [len(history)]).check_unit().inputs([0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._run.origin is None:

@@ -10,7 +10,7 @@ from attnrec.runtime.arguments import IdArray, id_row
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
-from attnrec.runtime.side_inputs import Callers, Said
+from attnrec.runtime.side_inputs import CheckedSideInputs, SideInputs
 
 _LONGEST = 2**20  # characters; attnrec writes about 10,000
 
@@ -43,8 +43,8 @@ def _check_vector(label: str, vector: Mapping[str, Any], info: ModelInfo, run: R
         id_row(name, vector[name], info.id_type)[None]
         for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
     )
-    said = Said(*(vector.get(name) for name in names.CALLER_INPUTS))
-    caller = Callers(info, said, [history.shape[1]]).inputs([0])
+    said = SideInputs(*(vector.get(name) for name in names.CALLER_INPUTS))
+    caller = CheckedSideInputs(info, said, [history.shape[1]]).inputs([0])
     items, scores, n_known = run(history, exclude, candidates, vector[names.K], caller)[:3]
     expected = np.array(
         [-np.inf if score is None else score for score in vector[names.SCORES]], dtype=np.float32

@@ -21,7 +21,7 @@ _LATEST = 4_102_444_800
 _UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
-class Said(NamedTuple):
+class SideInputs(NamedTuple):
     """What comes beside the histories, a value for each of them; None: nothing is said."""
 
     users: UserIds | None = None
@@ -29,19 +29,19 @@ class Said(NamedTuple):
     timestamps: Sequence[Times | None] | None = None
     request_times: RequestTimes | None = None
 
-    def of(self, rows: Sequence[int]) -> "Said":
+    def of(self, rows: Sequence[int]) -> "SideInputs":
         """That of some of the histories."""
         own: list[Any] = [None if all_ is None else [all_[row] for row in rows] for all_ in self]
-        return Said(*own)
+        return SideInputs(*own)
 
 
-class Callers:
+class CheckedSideInputs:
     """The declared inputs of many histories, checked.
 
     `ValueError` for what the file does not declare, and for what is no id, no tag or no time.
     """
 
-    def __init__(self, info: ModelInfo, said: Said, lengths: Sequence[int]) -> None:
+    def __init__(self, info: ModelInfo, said: SideInputs, lengths: Sequence[int]) -> None:
         """lengths: events of each history; None, as a whole or in a row, says nothing."""
         given = dict(zip(names.CALLER_INPUTS, said, strict=True))
         for name, value in given.items():
@@ -59,7 +59,7 @@ class Callers:
         if names.TIMESTAMPS in info.inputs:
             self._timestamps, self._rows[names.REQUEST_TIME] = _times(said, lengths)
 
-    def check_unit(self) -> "Callers":
+    def check_unit(self) -> "CheckedSideInputs":
         """Itself. `ValueError` for times in another unit than seconds, see `check_seconds`."""
         if self._timestamps is not None:
             asked = self._rows[names.REQUEST_TIME]
@@ -100,7 +100,7 @@ def _tags(tags: Sequence[Tags | None] | None, n_rows: int) -> list[IdArray]:
     ]
 
 
-def _times(said: Said, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
+def _times(said: SideInputs, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
     """Of the events of each history, and of the requests (n_rows,); -1 where nothing is said."""
     n_rows, what = len(lengths), "times"
     if (said.timestamps is None) is not (said.request_times is None):

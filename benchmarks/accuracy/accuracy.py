@@ -28,7 +28,7 @@ from attnrec.train import Run, TrainConfig, evaluate_answers, train, train_final
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import divide, held_out_targets
 from attnrec.train.evaluation.comparison import compare
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 _LOGS = {
     "online-retail": (None, 3),
@@ -82,7 +82,7 @@ def parts_alone(run: Run) -> dict[str, dict[str, float]]:
     for name, weights in parts.items():
         model = copy.deepcopy(run.model)
         model.config = replace(given, **weights)
-        reference = Reference(model, run.split.catalogue, users=run.split.users)
+        reference = TorchRecommender(model, run.split.catalogue, users=run.split.users)
         figures[name] = test_figures(reference, run)
     return figures
 

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from attnrec.runtime.side_inputs import Said
+from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train import Run, TrainConfig, train
 from attnrec.train.evaluation.metrics import bootstrap_intervals
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting.config import parse_settings
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
@@ -54,11 +54,11 @@ def parts(run: Run) -> tuple[NDArray[Any], NDArray[Any], dict[int | None, NDArra
     model, split = run.model, run.split
     assert isinstance(model, Fusion)
     questions = split.held_out("valid")
-    floor, said = model.config.count_floor, Said(None, None, *_times(run, questions))
+    floor, said = model.config.count_floor, SideInputs(None, None, *_times(run, questions))
     alone = Fusion(replace(model.config, count_weight=0.0, ease=False))
     weights = model.state_dict()
     alone.load_state_dict({name: weights[name] for name in alone.state_dict()})
-    reference = Reference(alone.eval(), split.catalogue)
+    reference = TorchRecommender(alone.eval(), split.catalogue)
     n_users = len(questions.histories)
     attended = np.concatenate([
         reference.scores(questions.histories[a : a + 64], said.of(range(a, min(a + 64, n_users))))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attnrec.export.build import Drafts
+from attnrec.export.build import FileBuilder
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.neighbours import NeighbourModel
@@ -103,11 +103,11 @@ def prepare(run: Run, setting: Setting, folder: Path, files: Iterable[str]) -> b
     )
     for name, content in shared.items():
         (folder / name).write_bytes(content)
-    drafts = {"sasrec": Drafts(run)}
+    drafts = {"sasrec": FileBuilder(run)}
     for name in files:
         model, _, profile = name.partition("-")
         if model not in drafts:
-            drafts[model] = Drafts(fusion_run(run))
+            drafts[model] = FileBuilder(fusion_run(run))
         (folder / f"{name}.onnx").write_bytes(drafts[model].of(profile).file)
     return is_old
 

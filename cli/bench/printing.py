@@ -91,7 +91,7 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
         import torch
 
         from attnrec.train import Run
-        from attnrec.train.evaluation.torch_recommender import Reference
+        from attnrec.train.evaluation.torch_recommender import TorchRecommender
     except ModuleNotFoundError as error:
         raise ValueError(
             f"--against needs {error.name}, which is not installed: pip install 'attnrec[train]'"
@@ -108,7 +108,7 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
                 "the run that the file comes from"
             )
     # Without exclusion and top-k, which the files do as well: the ratio is a lower bound.
-    reference = Reference(run.model, run.split.catalogue, users=run.split.users)
+    reference = TorchRecommender(run.model, run.split.catalogue, users=run.split.users)
     return replace(subjects[0], name="torch eager, only scores", ask={1: reference.scores})
 
 

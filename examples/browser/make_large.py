@@ -11,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from scale import any_run, of_size
 
-from attnrec.export.build import Drafts
+from attnrec.export.build import FileBuilder
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        drafts = Drafts(of_size(any_run(Path(scratch)), 100_000, 128, "int64"))
+        drafts = FileBuilder(of_size(any_run(Path(scratch)), 100_000, 128, "int64"))
         for profile in ("fp32", "int8", "int4+4", "int4"):
             (folder / f"{profile}.onnx").write_bytes(drafts.of(profile).file)
 

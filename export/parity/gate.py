@@ -20,10 +20,10 @@ from attnrec.runtime.arguments import stack
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
-from attnrec.runtime.side_inputs import Callers
+from attnrec.runtime.side_inputs import CheckedSideInputs
 from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.held_out import HeldOut
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.runs.run import Run
 
 _BATCH = 64
@@ -171,7 +171,7 @@ class _Gate:
         self._catalogue = run.split.catalogue
         metadata = self._session.get_modelmeta().custom_metadata_map
         self._info = ModelInfo.from_metadata(metadata)
-        self._reference = Reference(run.model, self._catalogue, item_table, run.split.users)
+        self._reference = TorchRecommender(run.model, self._catalogue, item_table, run.split.users)
         self.id_type = id_type_of(self._catalogue)
         self.report = ParityReport(found=Found() if is_scanned else None)
         if item_table is not None:
@@ -222,7 +222,7 @@ class _Gate:
             names.EXCLUDE: self._array(call.exclude or none),
             names.CANDIDATES: self._array(call.candidates or none),
             names.K: np.array([call.k], dtype=np.int64),
-            **Callers(self._info, call.said(), [*map(len, call.histories)]).inputs(
+            **CheckedSideInputs(self._info, call.said(), [*map(len, call.histories)]).inputs(
                 range(len(call.histories))
             ),
         }

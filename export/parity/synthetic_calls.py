@@ -9,7 +9,7 @@ import numpy as np
 
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.format import LONGEST
-from attnrec.runtime.side_inputs import Said
+from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
 
@@ -40,9 +40,9 @@ class Call:
     request_times: list[int | None] = field(default_factory=list)
     """When they ask, one a row, or none at all."""
 
-    def said(self) -> Said:
+    def said(self) -> SideInputs:
         """What stands beside the histories."""
-        return Said(
+        return SideInputs(
             self.users or None,
             self.user_tags or None,
             self.timestamps or None,

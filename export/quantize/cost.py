@@ -22,7 +22,7 @@ _K = 10
 
 
 @dataclass(frozen=True)
-class Price:
+class QuantizationCost:
     """The difference to the exact file."""
 
     n_users: int
@@ -76,17 +76,19 @@ class ProfileCost:
     """Of that, the item vectors."""
     ndcg: float | None
     """Test NDCG@10; None: a final run has no test."""
-    price: Price | None
+    cost: QuantizationCost | None
     """The answers against those of fp32; None: they are those."""
     beyond: str | None = None
     """Which limit it passes, with both numbers; None: none."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures."""
-        return asdict(self) | {"price": self.price and self.price.to_json()}
+        return asdict(self) | {"price": self.cost and self.cost.to_json()}
 
 
-def price(exact: Answers, smaller: Answers, run: Run, *, size: float) -> Price:
+def quantization_cost(
+    exact: Answers, smaller: Answers, run: Run, *, size: float
+) -> QuantizationCost:
     """Ask both for every test user of `run`, or for every user of a final run."""
     split = run.split
     asked = split.everybody() if split.final else split.held_out("test")
@@ -96,7 +98,7 @@ def price(exact: Answers, smaller: Answers, run: Run, *, size: float) -> Price:
     )
     pairs = [(a.item_ids[:_K], b.item_ids[:_K]) for a, b in zip(before, after, strict=True)]
     change = None if split.final else _ndcg_change(before, after, asked)
-    return Price(
+    return QuantizationCost(
         n_users=len(pairs),
         overlap_10=float(np.mean([len({*a} & {*b}) / max(1, len(a)) for a, b in pairs if a])),
         same_first=float(np.mean([a[:1] == b[:1] for a, b in pairs])),

@@ -13,7 +13,7 @@ from attnrec.cli.modes import EVERYWHERE
 from attnrec.cli.train import train
 from attnrec.cli.train_modes import MODES, check, target_of
 from attnrec.cli.train_runs import RUNS
-from attnrec.train.models import FAMILY
+from attnrec.train.models import COMPARED_MODELS
 
 SMALL = {"hidden_dim": 16, "max_len": 5, "epochs": 1, "threads": 1, "n_blocks": 1}
 WAYS: dict[str, dict[str, Any]] = {
@@ -60,8 +60,8 @@ def before(trained: Path, tmp_path: Path) -> Path:
 def test_what_is_declared_is_what_is_read(
     mode: str, log: Path, before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in {*FAMILY} - {"popularity"} if mode == "all" else ():
-        monkeypatch.delitem(FAMILY, name)
+    for name in {*COMPARED_MODELS} - {"popularity"} if mode == "all" else ():
+        monkeypatch.delitem(COMPARED_MODELS, name)
     run = {"final": before} if mode == "final" else {"data": log}
     values = {**DEFAULTS, **WAYS[mode], **run, "run_directory": tmp_path / "made", "quiet": True}
     given = Recording({name: values[name] for name in MODES[mode].reads})

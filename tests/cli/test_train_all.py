@@ -15,11 +15,11 @@ import pytest
 
 from attnrec.cli.console import run_command
 from attnrec.cli.train import train
-from attnrec.export.comparison_directory import check_family_directory
+from attnrec.export.comparison_directory import check_comparison_directory
 from attnrec.export.model_comparison import _finished
 from attnrec.runtime.errors import RunError
 from attnrec.train import Interactions, Run
-from attnrec.train.models import FAMILY
+from attnrec.train.models import COMPARED_MODELS
 
 QUICK = ["--model", "all", "--epochs", "1", "--threads", "1", "-q"]
 # What this log is not made for: it has no titles, nobody may know its users, nobody has an item
@@ -73,7 +73,9 @@ def files(directory: Path) -> dict[str, tuple[int, int]]:
 
 def test_every_model_that_suits_the_log_is_there_and_the_others_say_why(family: Path) -> None:
     told = figures(family)
-    assert [entry["file"] for entry in told["models"]] == [n for n in FAMILY if n not in LEFT_OUT]
+    assert [entry["file"] for entry in told["models"]] == [
+        n for n in COMPARED_MODELS if n not in LEFT_OUT
+    ]
     assert told["left_out"].keys() == LEFT_OUT.keys()
     for name, reason in LEFT_OUT.items():
         assert reason in told["left_out"][name] and not (family / name).exists()
@@ -105,7 +107,7 @@ def test_an_interrupted_family_says_how_to_go_on_and_is_not_begun_anew(
     log: Path, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C where content-based begins, a model that counts: it leaves no checkpoint."""
-    monkeypatch.setattr("attnrec.export.model_comparison.FAMILY", COUNTED)
+    monkeypatch.setattr("attnrec.export.model_comparison.COMPARED_MODELS", COUNTED)
     out = tmp_path / "family"
     words = ("train", log, *QUICK[:-1], "--out", out)
     with monkeypatch.context() as context:
@@ -163,7 +165,7 @@ def test_what_a_killed_process_left_does_not_stop_the_next_training(
     left: str, tmp_path: Path
 ) -> None:
     (tmp_path / left).mkdir()
-    check_family_directory(tmp_path, resume=False)
+    check_comparison_directory(tmp_path, resume=False)
     assert (tmp_path / left).exists()
 
 
@@ -173,7 +175,7 @@ def test_what_a_killed_process_left_does_not_stop_the_next_training(
 def test_what_only_looks_like_a_leftover_is_something_else(other: str, tmp_path: Path) -> None:
     (tmp_path / other).touch()
     with pytest.raises(RunError, match="is not of a family of models"):
-        check_family_directory(tmp_path, resume=False)
+        check_comparison_directory(tmp_path, resume=False)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_a_killed_family_goes_on_where_it_was(family: Path, log: Path, tmp_path:
     assert not (out / "comparison.json").exists()
     kept = files(out)
     assert {"sasrec/model.onnx", "sasrec-time-gaps/model.onnx"} <= kept.keys()
-    assert len({name.split("/")[0] for name in kept}) < len(FAMILY) - len(LEFT_OUT)
+    assert len({name.split("/")[0] for name in kept}) < len(COMPARED_MODELS) - len(LEFT_OUT)
 
     assert subprocess.run([*command, "--resume"]).returncode == 0
     after = files(out)

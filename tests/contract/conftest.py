@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from attnrec.export import ParityReport, build, export
 from attnrec.train import DataRecipe, Run, TrainConfig, train
-from attnrec.train.models import FAMILY, MODELS
+from attnrec.train.models import COMPARED_MODELS, MODELS
 
 Tracing = Callable[[], AbstractContextManager[None]]
 
@@ -86,7 +86,7 @@ class Member:
 
 def small_config(name: str) -> TrainConfig:
     """Trained in a moment, whatever the model has to be made small with."""
-    model, settings = FAMILY[name]
+    model, settings = COMPARED_MODELS[name]
     own = {f.name: f.default for f in fields(MODELS[model].config)}
     small = {key: value for key, value in _SMALL.items() if key in own}
     small["max_len"] = min(own["max_len"], _LONGEST_HISTORY)
@@ -126,7 +126,7 @@ def member_of(
     return get
 
 
-@pytest.fixture(params=[(n, i) for n in FAMILY for i in ID_TYPES], ids="-".join)
+@pytest.fixture(params=[(n, i) for n in COMPARED_MODELS for i in ID_TYPES], ids="-".join)
 def member(request: pytest.FixtureRequest, member_of: Callable[[str, str], Member]) -> Member:
     """Every model with every type of ids, in turn."""
     return member_of(*request.param)

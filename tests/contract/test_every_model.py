@@ -34,8 +34,8 @@ from attnrec.runtime.session import make_session
 from attnrec.train import Metrics, Run, evaluate
 from attnrec.train.data.split import Part
 from attnrec.train.evaluation.metrics import evaluate_answers
-from attnrec.train.evaluation.torch_recommender import Reference
-from attnrec.train.models import FAMILY, MODELS
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
+from attnrec.train.models import COMPARED_MODELS, MODELS
 from attnrec.train.models.base import TableModel
 
 pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
@@ -78,12 +78,12 @@ def test_the_gate_passes_and_says_so(member) -> None:
     recommender = Recommender.load(member.file)
     assert recommender.selftest() >= 4
     assert recommender.info.parity["identical_top_10"] == 1.0
-    assert recommender.info.model == FAMILY[member.name][0]
+    assert recommender.info.model == COMPARED_MODELS[member.name][0]
     assert recommender.info.id_type == member.id_type
 
 
 @pytest.mark.parametrize(
-    ("name", "id_type"), [(name, ID_TYPES[n % 2]) for n, name in enumerate(FAMILY)]
+    ("name", "id_type"), [(name, ID_TYPES[n % 2]) for n, name in enumerate(COMPARED_MODELS)]
 )
 def test_a_run_that_was_kept_gives_the_same_bytes(
     name: str, id_type: str, member_of, tmp_path: Path
@@ -100,7 +100,7 @@ def test_a_run_that_was_kept_gives_the_same_bytes(
 # Both types of ids for every model and for every fault, but not for every pair of them.
 SEEDED = [
     pytest.param(name, fault, ID_TYPES[(i + j) % 2], id=f"{name}-{fault.name}")
-    for i, (name, (model, _)) in enumerate(FAMILY.items())
+    for i, (name, (model, _)) in enumerate(COMPARED_MODELS.items())
     for j, fault in enumerate(FAULTS)
     if fault.of(MODELS[model].model) and fault.variant in ("", name)
 ]
@@ -280,7 +280,7 @@ def test_what_is_near_is_similar_and_who_knows_no_items_says_so(member) -> None:
 def measured_in_torch(run: Run, part: Part) -> Metrics:
     """The figures without a file."""
     return evaluate_answers(
-        Reference(run.model, run.split.catalogue, users=run.split.users),
+        TorchRecommender(run.model, run.split.catalogue, users=run.split.users),
         run.split.held_out(part),
         run.split.catalogue.item_ids,
         exclude_seen=True,
@@ -302,7 +302,7 @@ def test_a_file_is_measured_as_the_torch_model_would_be(member, part: Part) -> N
 def test_the_command_tells_the_figures_of_torch(
     id_type: str, member_of, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    members = [member_of(name, id_type) for name in FAMILY]
+    members = [member_of(name, id_type) for name in COMPARED_MODELS]
     with pytest.raises(SystemExit) as stopped:
         run_command(evaluate_command, [*(str(m.file) for m in members), "--json", "-q"])
     assert not stopped.value.code

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 
 from attnrec.export import Limits, export
-from attnrec.export.build import Source
+from attnrec.export.build import GraphParts
 from attnrec.export.graph import top_k
 from attnrec.export.quantize import item_vectors
 from attnrec.runtime.model_file.format import CALLER_INPUTS
-from attnrec.runtime.side_inputs import Said
+from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.evaluation.torch_recommender import Reference, top_rows
+from attnrec.train.evaluation.torch_recommender import TorchRecommender, top_rows
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import train
@@ -186,7 +186,7 @@ def with_times(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return timed
 
 
-def expect(run: Run, reference: Reference, question: dict[str, Any]) -> dict[str, Any]:
+def expect(run: Run, reference: TorchRecommender, question: dict[str, Any]) -> dict[str, Any]:
     """What the torch model answers, and how it scores every item."""
     catalogue = run.split.catalogue
     seen = reference.rows(question["history"])
@@ -200,7 +200,7 @@ def expect(run: Run, reference: Reference, question: dict[str, Any]) -> dict[str
     admissible = reference.admissible(
         exclude, None if candidates is None else reference.rows(candidates)
     )
-    said = Said(*([question.get(name)] for name in CALLER_INPUTS))
+    said = SideInputs(*([question.get(name)] for name in CALLER_INPUTS))
     (scores,) = reference.scores([question["history"]], said)
     rows = top_rows(scores, admissible, question.get("k", 10))
     titles = catalogue.titles
@@ -219,9 +219,9 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
     catalogue = run.split.catalogue
     table = None
     if profile != "fp32":
-        run = Source.of(run).rounded().run
+        run = GraphParts.of(run).rounded().run
         table = item_vectors.rounded_table(run, profile).values
-    reference = Reference(run.model, catalogue, table, run.split.users)
+    reference = TorchRecommender(run.model, catalogue, table, run.split.users)
     ids = catalogue.item_ids.tolist()
     text = isinstance(ids[0], str)
     unknown: list[Id] = ["no such item", "00124", "E\u0301", "-2"] if text else [99, -3, 2**62]

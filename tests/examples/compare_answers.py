@@ -57,7 +57,7 @@ def golden_vectors(path: Path) -> tuple[list[Question], list[Answer]]:
     questions, answers = [], []
     for vector in json.loads(metadata[GOLDEN_KEY]):
         given = {name: vector[name] for name in ("history", "exclude", "candidates", "k")}
-        # Said for each row of a batch, of which there is one.
+        # SideInputs for each row of a batch, of which there is one.
         given |= {name: vector[name][0] for name in CALLER_INPUTS if name in vector}
         found = [i for i, score in enumerate(vector["scores"]) if score is not None]
         questions.append(given)

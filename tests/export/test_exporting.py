@@ -180,7 +180,7 @@ def test_what_cannot_be_replaced_is_refused_before_the_work(
     name: str, runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / name).mkdir()
-    monkeypatch.setattr("attnrec.export.exporting.Drafts", None)  # no work is begun
+    monkeypatch.setattr("attnrec.export.exporting.FileBuilder", None)  # no work is begun
     with pytest.raises(ValueError, match=f"{name} is a folder; name a file"):
         export(runs["popularity-string"], tmp_path / "model.onnx")
 

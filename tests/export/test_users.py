@@ -10,9 +10,9 @@ import pytest
 from attnrec.export import export
 from attnrec.runtime import Recommender
 from attnrec.runtime.model_file.format import score_tolerance
-from attnrec.runtime.side_inputs import Said
+from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train import DataRecipe, Run, TrainConfig, train
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 ITEM_IDS = {"string": [f"item {n}" for n in range(24)], "int64": [2**53 + n for n in range(24)]}
 USER_IDS = {"string": [f"user {n}" for n in range(30)], "int64": [7 * n - 60 for n in range(30)]}
@@ -62,7 +62,7 @@ def test_users_strangers_and_tags_are_answered_like_in_torch(
     made: tuple[Run, Recommender],
 ) -> None:
     run, recommender = made
-    reference = Reference(run.model, run.split.catalogue, users=run.split.users)
+    reference = TorchRecommender(run.model, run.split.catalogue, users=run.split.users)
     ids = run.split.catalogue.item_ids.tolist()
     known = run.split.users.ids.tolist()
     asked: list[tuple[Any, Any]] = [(known[3], None), (known[7], None), (None, None)]
@@ -71,7 +71,7 @@ def test_users_strangers_and_tags_are_answered_like_in_torch(
         asked += [(known[3], ["b"]), (None, ["a", "c"]), (known[3], ["no such tag"])]
     seen = []
     for user, tags in asked:
-        (truth,) = reference.scores([ids[:2]], Said([user], [tags]))[:, 1:]
+        (truth,) = reference.scores([ids[:2]], SideInputs([user], [tags]))[:, 1:]
         scores = recommender.score(ids[:2], ids, user=user, user_tags=tags)
         assert scores == pytest.approx(
             truth.tolist(), abs=score_tolerance(float(np.abs(truth).max()))

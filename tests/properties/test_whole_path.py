@@ -18,7 +18,7 @@ from attnrec.runtime import DataError, Recommendations, Recommender
 from attnrec.runtime.session import make_session
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
 from attnrec.train.evaluation.files import evaluate
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("operators_read_once")
@@ -77,7 +77,7 @@ class Asker:
     def __init__(self, run: Run, path: Path, prepared: Prepared, seed: int) -> None:
         self.recommender = Recommender.load(path)
         self.session = make_session(path.read_bytes())
-        self.reference = Reference(run.model, run.split.catalogue)
+        self.reference = TorchRecommender(run.model, run.split.catalogue)
         self.contract = ContractModel(prepared.catalogue, prepared.titles)
         self.max_len = run.model.config.max_len
         self.repeats = run.recipe.repeats

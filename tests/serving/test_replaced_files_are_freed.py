@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attnrec.export.build import Drafts
+from attnrec.export.build import FileBuilder
 from attnrec.runtime import Recommender
 from attnrec.runtime.serving.answers import Served
 from attnrec.train import TrainConfig, train
@@ -38,7 +38,7 @@ def file_of_50_mb(tmp_path_factory) -> Path:
     model = SASRec(SASRecConfig(n_items, hidden_dim=128, n_blocks=1, max_len=5)).eval()
     large = replace(run, model=model, split=replace(run.split, catalogue=catalogue))
     file = folder / "model.onnx"
-    file.write_bytes(Drafts(large).of("fp32").file)
+    file.write_bytes(FileBuilder(large).of("fp32").file)
     return file
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.arguments import Ids
 from attnrec.runtime.model_file.format import NO_TIME
-from attnrec.runtime.side_inputs import RequestTimes, Said, Tags, Times, UserIds
+from attnrec.runtime.side_inputs import RequestTimes, SideInputs, Tags, Times, UserIds
 from attnrec.train.data.batches import left_pad
 from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
@@ -26,10 +26,10 @@ from attnrec.train.models.base import (
 
 # Histories of one forward pass; their (64, N) scores stay small for any catalogue.
 _BATCH = 64
-_NOTHING = Said()
+_NOTHING = SideInputs()
 
 
-class Reference:
+class TorchRecommender:
     """Answers like a `Recommender`, straight from a torch model."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Reference:
         """Catalogue row of an item, -1 for what is none."""
         return self._row.get(item_id, -1)
 
-    def scores(self, histories: Sequence[Ids], said: Said = _NOTHING) -> NDArray[np.float32]:
+    def scores(self, histories: Sequence[Ids], said: SideInputs = _NOTHING) -> NDArray[np.float32]:
         """Scores of every item, (B, N + 1); column 0 belongs to no item."""
         padded = self._padded(histories)
         context = self._context(histories, said)
@@ -78,7 +78,7 @@ class Reference:
         found: NDArray[np.float32] = scores.cpu().numpy()
         return found
 
-    def _context(self, histories: Sequence[Ids], said: Said) -> dict[str, torch.Tensor]:
+    def _context(self, histories: Sequence[Ids], said: SideInputs) -> dict[str, torch.Tensor]:
         """The inputs that the model declares: rows of users, and of tags, and times."""
         context: dict[str, torch.Tensor] = {}
         if {"user", "user_tags"}.intersection(self._model.inputs):
@@ -87,7 +87,7 @@ class Reference:
             context |= self._times(histories, said)
         return {name: context[name].to(self._device) for name in self._model.inputs}
 
-    def _callers(self, n_rows: int, said: Said) -> dict[str, torch.Tensor]:
+    def _callers(self, n_rows: int, said: SideInputs) -> dict[str, torch.Tensor]:
         """Tags that come with the call stand for the stored ones of a user."""
         raw = [None] * n_rows if said.users is None else [*said.users]
         user = [self._user_row.get(user_id, 0) for user_id in raw]
@@ -102,7 +102,7 @@ class Reference:
             row[: len(own)] = torch.tensor(own, dtype=torch.int64)
         return {"user": torch.tensor(user), "user_tags": padded}
 
-    def _times(self, histories: Sequence[Ids], said: Said) -> dict[str, torch.Tensor]:
+    def _times(self, histories: Sequence[Ids], said: SideInputs) -> dict[str, torch.Tensor]:
         """Times of the known events, (B, T) as the history is padded, and of the requests (B,)."""
         n_rows = len(histories)
         lists = [None] * n_rows if said.timestamps is None else said.timestamps
@@ -119,7 +119,7 @@ class Reference:
         }
 
     def attention(
-        self, histories: Sequence[Ids], said: Said = _NOTHING
+        self, histories: Sequence[Ids], said: SideInputs = _NOTHING
     ) -> NDArray[np.float32] | None:
         """Weights of the events (B, W), aligned with the newest known ones; None: it has none."""
         model = self._model
@@ -158,7 +158,7 @@ class Reference:
         request_times: RequestTimes | None = None,
     ) -> list[Recommendations]:
         """Best `k` items for each history, best first, equal scores by row."""
-        said = Said(users, user_tags, timestamps, request_times)
+        said = SideInputs(users, user_tags, timestamps, request_times)
         # By length, so that a batch computes next to no padding.
         order = sorted(range(len(histories)), key=lambda i: len(histories[i]))
         answers: dict[int, Recommendations] = {}

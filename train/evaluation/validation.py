@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from attnrec.train.data.held_out import HeldOut
 from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import Metrics, Ranking, metrics_of, rank_targets, user_gains
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import RecommenderModel
 
 # Users who are asked after every epoch for what was trained on: 2 % of the training of sasrec on
@@ -51,9 +51,9 @@ class Validation:
         ranking = self._rank(model, self._seen)
         return round(float(ndcg_of_users(ranking, self._seen).mean()), 6)
 
-    def reference(self, model: RecommenderModel) -> Reference:
+    def reference(self, model: RecommenderModel) -> TorchRecommender:
         """Who answers for a model."""
-        return Reference(model, self.split.catalogue, users=self.split.users)
+        return TorchRecommender(model, self.split.catalogue, users=self.split.users)
 
     def _rank(self, model: RecommenderModel, questions: HeldOut) -> Ranking:
         return rank_targets(

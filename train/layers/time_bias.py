@@ -28,7 +28,7 @@ def gaps_between(asked_at: Tensor, timestamps: Tensor) -> Tensor:
     A gap between two knots is shared by their rows, the nearer one takes more. Row 0 is for what
     is not known. No gap at all lies at the first knot, a second half way between the second and
     the third; with every knot the time grows fourfold. In an exported file it is how far each
-    knot is reached, from 0 to 1, for which `TimeGaps` uses the steps of its tables.
+    knot is reached, from 0 to 1, for which `TimeBias` uses the steps of its tables.
     """
     known = (asked_at >= 0) & (timestamps >= 0)
     gap = (asked_at - timestamps).clamp(min=0)
@@ -61,7 +61,7 @@ def forget_times(context: Mapping[str, Tensor], share: float) -> dict[str, Tenso
     return {**context, "request_time": torch.where(forgotten, -1, request_time)}
 
 
-class TimeGaps(nn.Module):
+class TimeBias(nn.Module):
     """What the gaps add: to the scores of attention, to the fading sum, and to the events.
 
     Each is a table with a row for every knot; between two knots it is interpolated. In the
@@ -98,5 +98,5 @@ def _by_gap(table: Tensor) -> Tensor:
 
 
 def of_sum(pairs: Tensor | None) -> Tensor | None:
-    """Of the priors of `TimeGaps.pairs`, that of the fading sum: (B, Q, T)."""
+    """Of the priors of `TimeBias.pairs`, that of the fading sum: (B, Q, T)."""
     return None if pairs is None else pairs[:, -1]

@@ -86,7 +86,7 @@ MODELS: dict[str, ModelKind] = {
     "popularity": ModelKind(PopularityConfig, "popularity:Popularity", counts=True),
 }
 
-FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
+COMPARED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "sasrec": ("sasrec", {}),
     "sasrec-time-gaps": ("sasrec", {"time_gaps": True}),
     **{

@@ -17,7 +17,7 @@ from attnrec.train.layers.blocks import TransformerBlock
 from attnrec.train.layers.sphere import on_sphere
 from attnrec.train.layers.time_bias import (
     INPUTS,
-    TimeGaps,
+    TimeBias,
     forget_times,
     gaps_between,
     moments,
@@ -51,7 +51,7 @@ class SASRec(TableModel):
             self.sum_share = nn.Parameter(torch.ones(()))
             nn.init.eye_(self.sum_map.weight)
         if config.time_gaps:
-            self.time_gaps = TimeGaps(config.hidden_dim, config.n_blocks, config.n_heads)
+            self.time_gaps = TimeBias(config.hidden_dim, config.n_blocks, config.n_heads)
         self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.item_embedding.weight, std=config.hidden_dim**-0.5)
         nn.init.normal_(self.position_embedding.weight, std=0.02)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.runtime.side_inputs import Said
+from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train.data.held_out import HeldOut
-from attnrec.train.evaluation.torch_recommender import Reference, top_rows
+from attnrec.train.evaluation.torch_recommender import TorchRecommender, top_rows
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models.base import RecommenderModel
 
@@ -66,10 +66,10 @@ def _drawn(questions: HeldOut, seed: int) -> list[int]:
 
 
 def _scores(
-    answers: Reference, one: HeldOut, model: RecommenderModel, *, repeats: bool
+    answers: TorchRecommender, one: HeldOut, model: RecommenderModel, *, repeats: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Scores (N + 1,) for one person, and which rows may be recommended."""
-    (scores,) = answers.scores(one.histories, Said(**one.said(model.inputs)))
+    (scores,) = answers.scores(one.histories, SideInputs(**one.said(model.inputs)))
     seen = answers.rows([*one.older.get(0, ()), *one.histories[0]])
     return scores, answers.admissible(seen[:0] if repeats else seen)
 

@@ -9,11 +9,11 @@ from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.models.base import RecommenderModel
 from attnrec.train.report.baselines import (
-    Contender,
-    beside,
+    Baseline,
+    baseline_figures,
+    baselines_of,
     best_of,
-    contender_figures,
-    fit_traditional,
+    fit_baseline,
 )
 from attnrec.train.report.examples import examples
 
@@ -32,34 +32,34 @@ def report_figures(
 
     model: in eval mode; seconds: what its training took, None if that is not known.
     """
-    names = beside(config)
+    names = baselines_of(config)
     n_steps = len(names) + 2
     reporting(f"asking {config.model}", 0, n_steps)
     own = validation.ranking(model)
-    contenders = []
+    baselines = []
     for step, name in enumerate(names, start=1):
         reporting(f"fitting {name}", step, n_steps)
-        contenders.append(fit_traditional(name, validation))
+        baselines.append(fit_baseline(name, validation))
     reporting("comparing", n_steps - 1, n_steps)
-    took = {"run": seconds, **{contender.name: contender.seconds for contender in contenders}}
+    took = {"run": seconds, **{baseline.name: baseline.seconds for baseline in baselines}}
     return {
-        **_compared(own, contenders, validation),
+        **_compared(own, baselines, validation),
         "seconds": {name: time and round(time, 2) for name, time in took.items()},
         "examples": examples(model, validation, config.seed),
     }
 
 
 def _compared(
-    own: Ranking, contenders: Sequence[Contender], validation: Validation
+    own: Ranking, baselines: Sequence[Baseline], validation: Validation
 ) -> dict[str, Any]:
-    """The figures of all; in slices those of the run and of the best contender."""
+    """The figures of all; in slices those of the run and of the best baseline."""
     questions, catalogue = validation.questions, validation.split.catalogue
     masks = slice_masks(questions, catalogue)
     run: dict[str, Any] = metrics_of(own, questions, catalogue.item_ids).to_json()
     run["slices"] = slice_figures(own.ranks, questions, masks)
-    models = [contender_figures(contender, own, validation) for contender in contenders]
+    models = [baseline_figures(baseline, own, validation) for baseline in baselines]
     best = best_of(models)
-    for figures, contender in zip(models, contenders, strict=True):
-        if figures is best and contender.ranking is not None:
-            figures["slices"] = slice_figures(contender.ranking.ranks, questions, masks)
+    for figures, baseline in zip(models, baselines, strict=True):
+        if figures is best and baseline.ranking is not None:
+            figures["slices"] = slice_figures(baseline.ranking.ranks, questions, masks)
     return {"run": run, "traditional": models}

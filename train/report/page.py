@@ -11,7 +11,7 @@ from attnrec.runtime.version import __version__
 from attnrec.train.data.baskets import basket_note
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.fitting.config import TrainConfig, value_text
-from attnrec.train.models import FAMILY
+from attnrec.train.models import COMPARED_MODELS
 from attnrec.train.models.base import HistoryConfig
 from attnrec.train.report import charts, tuning_charts
 from attnrec.train.report.baselines import best_of
@@ -99,7 +99,9 @@ def run_report(
 def model_name(config: TrainConfig) -> str:
     """What the family calls a model with these settings; else the model and no more."""
     trained = (config.model, dict(config.settings))
-    return next((name for name, member in FAMILY.items() if member == trained), config.model)
+    return next(
+        (name for name, member in COMPARED_MODELS.items() if member == trained), config.model
+    )
 
 
 def _template() -> Any:

@@ -17,7 +17,7 @@ from attnrec.export.graph.trace import export_body
 from attnrec.export.quantize import item_vectors
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, train
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 N_CAUSES, N_OTHERS, N_USERS = 10, 30, 250
 SMALL = {"hidden_dim": 32, "max_len": 10}
@@ -109,7 +109,7 @@ def test_attention_is_that_of_the_model_in_the_places_of_the_caller(planted, rec
     if planted.config.model == "markov-chain":
         assert recommender.explain(["cause 1"], "effect 1").attention is None
         return
-    reference = Reference(planted.model, planted.split.catalogue)
+    reference = TorchRecommender(planted.model, planted.split.catalogue)
     for history, _, effect in histories(10):
         (own,) = reference.attention([history])
         assert recommender.explain(history, effect).attention == pytest.approx(own, abs=1e-5)

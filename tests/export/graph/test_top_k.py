@@ -72,7 +72,7 @@ def test_a_file_with_blocks_passes_the_gate_and_answers_like_one_without(
     profile: str, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs["sasrec-string"]
-    drafts = build.Drafts(run)
+    drafts = build.FileBuilder(run)
     plain = drafts.of(profile).recommender()
     monkeypatch.setattr(top_k, "BLOCKS_FROM", 0)
     monkeypatch.setattr(top_k, "_BLOCK", 8)

@@ -11,7 +11,7 @@ from attnrec.export import ParityReport, build, export
 from attnrec.export.facts import describe
 from attnrec.export.parity.gate import check_parity
 from attnrec.train import Run
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 
 def test_no_weight_can_be_off_by_a_thousandth(
@@ -38,13 +38,13 @@ def test_no_weight_can_be_off_by_a_thousandth(
 def test_every_test_user_is_asked_what_was_held_out_of_the_log(
     runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, scores, asked = runs["markov-chain-int64"], Reference.scores, set()
+    run, scores, asked = runs["markov-chain-int64"], TorchRecommender.scores, set()
 
-    def heard(reference: Reference, histories: Any, *said: Any) -> Any:
+    def heard(reference: TorchRecommender, histories: Any, *said: Any) -> Any:
         asked.update(map(tuple, histories))
         return scores(reference, histories, *said)
 
-    monkeypatch.setattr(Reference, "scores", heard)
+    monkeypatch.setattr(TorchRecommender, "scores", heard)
     report = export(run, tmp_path / "model.onnx")
     users = run.split.held_out("test").histories
     assert report.n_test_users == len(users) > 40

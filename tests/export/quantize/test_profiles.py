@@ -32,7 +32,7 @@ def test_the_smallest_file_that_keeps_the_limits_is_written_with_its_costs_besid
     assert costs["fp32"].table_mb > 3 * costs["int8"].table_mb > 3 * costs["int4"].table_mb
     assert Recommender.load(file).info.profile == "int4"
     assert file.stat().st_size == pytest.approx(1e6 * costs["int4"].file_mb, abs=1)
-    assert costs["fp32"].price is None and costs["int8"].price is not None
+    assert costs["fp32"].cost is None and costs["int8"].cost is not None
     told = json.loads(file.with_suffix(".profiles.json").read_text())
     assert told["chosen"] == "int4"
     assert [cost["profile"] for cost in told["profiles"]] == ["fp32", "int8", "int4"]

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from attnrec.export import (
     Limits,
     ParityFailure,
-    Price,
-    PriceTooHigh,
+    QuantizationCost,
+    QuantizationCostTooHigh,
     build,
     export,
 )
-from attnrec.export.build import Drafts, Source, profiles_of
+from attnrec.export.build import FileBuilder, GraphParts, profiles_of
 from attnrec.export.graph import scanned_table
 from attnrec.export.graph.item_table import Codes, UnfoldedTable
 from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable, ScannedTable
@@ -32,7 +32,7 @@ from attnrec.export.parity.gate import check_parity
 from attnrec.export.quantize import item_vectors
 from attnrec.runtime import Recommender
 from attnrec.train import Run
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 
@@ -71,7 +71,7 @@ def rounded_runs(runs: dict[str, Run]) -> dict[tuple[str, str], Run]:
         for form, scanned_from in FORMS.items():
             patch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
             for name in RUNS:
-                found[name, form] = Source.of(runs[name]).rounded().run
+                found[name, form] = GraphParts.of(runs[name]).rounded().run
     return found
 
 
@@ -194,7 +194,7 @@ def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
     run, file, profile = made
     recommender = Recommender.load(file)
     table = item_vectors.rounded_table(run, profile).values
-    reference = Reference(run.model, run.split.catalogue, table)
+    reference = TorchRecommender(run.model, run.split.catalogue, table)
     histories = run.split.held_out("test").histories
     answers = recommender.recommend_batch(histories, 5, exclude_seen=True)
     truths = reference.recommend_batch(histories, 5)
@@ -258,7 +258,7 @@ def test_what_a_short_scan_misses_is_counted_and_the_rest_is_exact(
     monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
     monkeypatch.setattr(scanned_table, "_DEPTH", 0)  # 20 items for the 10 best
     monkeypatch.setattr(ScannedTable, "scan_depth", 0)
-    made = Drafts(runs["sasrec-string"]).of(profile)
+    made = FileBuilder(runs["sasrec-string"]).of(profile)
     report = check_parity(made.file, made.run, item_table=made.table.values, is_scanned=True)
     assert report.found is not None and 0.9 < report.found.share(10) <= 1
     assert [fault for fault in report.faults if "scan finds" not in fault.what] == []
@@ -358,10 +358,10 @@ def test_a_price_above_the_limit_writes_nothing_and_keeps_the_older_file(
     target = tmp_path / "model.onnx"
     target.write_bytes(b"\x08\x0a\x12\x07attnrec, an older file")
     with pytest.raises(
-        PriceTooHigh, match=r"overlap@10 is 0\.\d+, below the limit 0\.98"
+        QuantizationCostTooHigh, match=r"overlap@10 is 0\.\d+, below the limit 0\.98"
     ) as error:
         export(runs["sasrec-string"], target, "int8")
-    assert error.value.price.overlap_10 < 0.98
+    assert error.value.cost.overlap_10 < 0.98
     assert list(tmp_path.iterdir()) == [target]
     assert target.read_bytes().endswith(b"an older file")
 
@@ -379,11 +379,11 @@ def test_codes_that_are_not_those_of_the_table_do_not_pass_the_gate(
     assert list(tmp_path.iterdir()) == []
 
 
-PRICE = Price(1000, 0.99, 0.99, 0.5, ndcg_change=-0.01, ndcg_interval=(-0.02, -0.001))
+PRICE = QuantizationCost(1000, 0.99, 0.99, 0.5, ndcg_change=-0.01, ndcg_interval=(-0.02, -0.001))
 
 
 @pytest.mark.parametrize(
-    ("price", "reason"),
+    ("cost", "reason"),
     [
         (PRICE, "a loss above the limit 0.50%"),
         (replace(PRICE, ndcg_interval=(-0.02, 0.001)), None),  # chance alone explains it
@@ -393,8 +393,10 @@ PRICE = Price(1000, 0.99, 0.99, 0.5, ndcg_change=-0.01, ndcg_interval=(-0.02, -0
         (replace(PRICE, ndcg_change=None, ndcg_interval=None), None),  # a final run
     ],
 )
-def test_a_loss_counts_where_it_is_large_and_not_chance(price: Price, reason: str | None) -> None:
-    found = price.too_high("int8", Limits())
+def test_a_loss_counts_where_it_is_large_and_not_chance(
+    cost: QuantizationCost, reason: str | None
+) -> None:
+    found = cost.too_high("int8", Limits())
     assert (found is None) == (reason is None)
     assert reason is None or reason in str(found)
 

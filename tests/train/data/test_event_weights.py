@@ -14,7 +14,7 @@ from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import all_events
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
@@ -121,7 +121,7 @@ def test_a_model_scores_what_weighs_more_higher(heavy: str) -> None:
     torch.manual_seed(0)
     model = SASRec(SASRecConfig(split.catalogue.n_items, hidden_dim=16, max_len=5))
     fit_by_gradient(model, split, TrainConfig(batch_events=60, learning_rate=0.02), None)
-    reference = Reference(model, split.catalogue)
+    reference = TorchRecommender(model, split.catalogue)
     scores = reference.scores([["start"]])[0]
     other = {"view": "purchase", "purchase": "view"}[heavy]
     assert scores[reference.row(heavy)] > scores[reference.row(other)] + 1

@@ -15,7 +15,7 @@ from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import Split, all_events, divide, held_out_targets
 from attnrec.train.evaluation.metrics import ask
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.popularity import Popularity, PopularityConfig
 
 logs = st.lists(
@@ -178,7 +178,7 @@ def test_what_was_seen_before_the_newest_events_is_not_recommended_either() -> N
     split = divide(long_log(LONGEST + 12), "leave-one-out")
     model = Popularity(PopularityConfig(split.catalogue.n_items))
     model.fit(split)
-    reference, asked = Reference(model, split.catalogue), split.held_out("test")
+    reference, asked = TorchRecommender(model, split.catalogue), split.held_out("test")
     (_, answer, _) = ask(reference, asked, exclude_seen=True)
     assert answer.item_ids == []  # all that was trained on has been seen
     (_, answer, _) = ask(reference, asked, exclude_seen=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.batches import SequenceBatches
 from attnrec.train.data.split import Sequences
-from attnrec.train.layers.time_bias import TimeGaps, forget_times, gaps_between, moments
+from attnrec.train.layers.time_bias import TimeBias, forget_times, gaps_between, moments
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
 NOW = 1_700_000_000
@@ -28,7 +28,7 @@ def test_gaps_lie_on_a_logarithmic_scale_and_unknown_ones_aside() -> None:
 
 
 def test_a_second_more_hardly_moves_what_a_gap_adds() -> None:
-    module = TimeGaps(4, 1, 2)
+    module = TimeBias(4, 1, 2)
     torch.nn.init.normal_(module.of_event)
     seconds = torch.tensor([10**n + step for n in range(1, 9) for step in (-1, 0, 1)])
     gaps = gaps_between((NOW + seconds).unsqueeze(0), torch.tensor([[NOW]]))  # (1, R, 24)

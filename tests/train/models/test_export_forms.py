@@ -9,7 +9,7 @@ from torch import Tensor
 from attnrec.train.layers.attention import multi_head_attention
 from attnrec.train.layers.blocks import TransformerBlock
 from attnrec.train.layers.sphere import on_sphere
-from attnrec.train.layers.time_bias import TimeGaps, gaps_between
+from attnrec.train.layers.time_bias import TimeBias, gaps_between
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
 Both = Callable[[Callable[[], Tensor]], tuple[Tensor, Tensor]]
@@ -74,7 +74,7 @@ def test_the_state_of_the_file_is_that_of_training() -> None:
 
 def test_tables_of_gaps_are_interpolated_alike(both: Both) -> None:
     torch.manual_seed(3)
-    tables = TimeGaps(hidden_dim=4, n_blocks=1, n_heads=2)
+    tables = TimeBias(hidden_dim=4, n_blocks=1, n_heads=2)
     for table in tables.parameters():
         torch.nn.init.normal_(table)
     asked = torch.tensor([[100, 2**40, -1, 5, 7]])

@@ -9,7 +9,7 @@ import torch
 
 from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.split import divide
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import catalogue_scores
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
@@ -74,10 +74,10 @@ def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_th
 
     def added(model: Fusion, history: list[str]) -> list[float]:
         """Counted scores, asked as validation and the gate do: raw ids, cut at `max_len`."""
-        reference = Reference(model, catalogue)
+        reference = TorchRecommender(model, catalogue)
         alone = copy.copy(model)
         alone.config = replace(model.config, count_weight=0.0, ease_weight=0.0)
-        together, attention = reference.scores([history]), Reference(alone, catalogue)
+        together, attention = reference.scores([history]), TorchRecommender(alone, catalogue)
         return (together - attention.scores([history]))[0].tolist()
 
     for model in (by_transitions, by_both):

@@ -13,7 +13,7 @@ from torch import Tensor
 from attnrec.train.data.batches import left_pad
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import Catalogue, Sequences, Split
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import (
     AttentionPool,
@@ -239,7 +239,9 @@ def test_without_repeats_personal_frequency_is_popularity(
     for model in models:
         model.fit(split_of(histories))
         raw = np.array(asked, dtype=np.int64) - 1
-        answers += Reference(model, catalogue).recommend_batch([raw], N_ITEMS, exclude_seen=True)
+        answers += TorchRecommender(model, catalogue).recommend_batch(
+            [raw], N_ITEMS, exclude_seen=True
+        )
     assert answers[0].item_ids == answers[1].item_ids
 
 

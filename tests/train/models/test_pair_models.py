@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from attnrec.runtime.side_inputs import Said
+from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
 from attnrec.train.data.batches import Batch
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.pair_batches import PairBatches
 from attnrec.train.data.split import Split, divide
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting import checkpoint
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.layers.losses import pair_cross_entropy
@@ -299,13 +299,15 @@ def test_a_run_learns_who_takes_what_and_is_kept(
     assert run.metrics["valid"]["hit_rate@10"] > 0.8  # by chance 10 of about 18 items left
     again = Run.load(run.directory)
     assert again.model.inputs == (("user", "user_tags") if tags else ("user",))
-    references = [Reference(r.model, r.split.catalogue, users=r.split.users) for r in (run, again)]
+    references = [
+        TorchRecommender(r.model, r.split.catalogue, users=r.split.users) for r in (run, again)
+    ]
     users = [USER_IDS[kind][0], USER_IDS[kind][1], None]
-    one, other = (reference.scores([[], [], []], Said(users)) for reference in references)
+    one, other = (reference.scores([[], [], []], SideInputs(users)) for reference in references)
     assert np.array_equal(one, other)
     if tags:
         ids = run.split.catalogue.item_ids.tolist()
-        given = references[0].scores([[], []], Said(None, [["even"], ["odd"]]))[:, 1:]
+        given = references[0].scores([[], []], SideInputs(None, [["even"], ["odd"]]))[:, 1:]
         for scores, expected in zip(given, (0, 1), strict=True):
             best = [int(ids[row][-2:]) // 12 for row in np.argsort(-scores)[:8]]
             assert best.count(expected) >= 7, "a stranger with a tag is answered by it"

@@ -14,13 +14,13 @@ import pytest
 
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
 from attnrec.train.data.split import Part, Split
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import value_text
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import MODELS
 from attnrec.train.report import baselines as traditional
-from attnrec.train.report.baselines import TRADITIONAL, fit_traditional
+from attnrec.train.report.baselines import BASELINES, fit_baseline
 from attnrec.train.report.page import run_report
 from attnrec.train.report.settings import settings_of
 from attnrec.train.report.verdicts import overfitting, verdict
@@ -175,7 +175,7 @@ def test_the_figures_are_those_of_metrics_json(run: Run, page: str) -> None:
     report, reader = stored["report"], Reader(page)
     own = {name: value for name, value in report["run"].items() if name != "slices"}
     assert own == stored["valid"]
-    assert [model["model"] for model in report["traditional"]] == list(TRADITIONAL)
+    assert [model["model"] for model in report["traditional"]] == list(BASELINES)
     for name, figures in [("sasrec", own), *((m["model"], m) for m in report["traditional"])]:
         _, ndcg, hit_rate, *_ = reader.row(name)
         assert ndcg.split()[0] == f"{figures['ndcg@10']:.4f}"
@@ -198,7 +198,7 @@ def test_a_traditional_model_has_the_figures_of_its_own_training(
 
 def test_the_difference_is_paired(run: Run) -> None:
     validation = Validation(run.split, repeats=False)
-    ranking = fit_traditional("markov-chain", validation).ranking
+    ranking = fit_baseline("markov-chain", validation).ranking
     assert ranking is not None
     gains = [
         ndcg_of_users(of, validation.questions)
@@ -221,8 +221,8 @@ def test_the_difference_is_paired(run: Run) -> None:
 def test_a_traditional_model_stands_once_beside_itself(
     model: str, settings: dict[str, Any], left: str | None
 ) -> None:
-    names = traditional.beside(TrainConfig(model, settings))
-    assert names == [name for name in TRADITIONAL if name != left]
+    names = traditional.baselines_of(TrainConfig(model, settings))
+    assert names == [name for name in BASELINES if name != left]
 
 
 def test_where_ease_is_too_large_its_row_says_so(
@@ -336,7 +336,7 @@ def test_examples_are_people_of_the_validation_as_they_were_answered(run: Run) -
     assert [p["n_events"] for p in people] == sorted(p["n_events"] for p in people)
     valid = run.split.held_out("valid")
     questions = {tuple(h.tolist()): t for h, t in zip(valid.histories, valid.targets, strict=True)}
-    answers = Reference(run.model, run.split.catalogue)
+    answers = TorchRecommender(run.model, run.split.catalogue)
     for person in people:
         ids = [item["id"] for item in person["events"]]
         assert len(ids) == min(6, person["n_events"])

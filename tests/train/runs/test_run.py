@@ -16,7 +16,7 @@ from attnrec.runtime.errors import RunError
 from attnrec.train import Run, TrainConfig, train, train_final
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.evaluation.torch_recommender import Reference
+from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.runs.target import check_target
 from attnrec.train.runs.train import read_log, train_log
@@ -66,7 +66,8 @@ def test_a_loaded_run_is_the_run_that_was_saved(run: Run) -> None:
     assert same_weights(loaded, run)
     assert loaded.split.interactions.fingerprint() == run.split.interactions.fingerprint()
     answers, expected = (
-        Reference(r.model, r.split.catalogue).recommend_batch(HISTORIES, 40) for r in (loaded, run)
+        TorchRecommender(r.model, r.split.catalogue).recommend_batch(HISTORIES, 40)
+        for r in (loaded, run)
     )
     assert answers == expected
     assert "Mug" in (answers[0].titles or [])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from attnrec.export import ParityReport
-from attnrec.export.quantize.cost import price
+from attnrec.export.quantize.cost import quantization_cost
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 
@@ -13,6 +13,6 @@ def test_a_file_beside_itself_costs_nothing_and_that_is_certain(
 ) -> None:
     for name in ("sasrec-string", "markov-chain-int64"):
         recommender = Recommender.load(exported[name][0])
-        cost = price(recommender, recommender, runs[name], size=1.0)
+        cost = quantization_cost(recommender, recommender, runs[name], size=1.0)
         assert cost.ndcg_interval == (0.0, 0.0)
         assert (cost.ndcg_change, cost.overlap_10, cost.same_first) == (0.0, 1.0, 1.0)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnrec.train.data.split import Catalogue
-from attnrec.train.evaluation.torch_recommender import Reference, top_rows
+from attnrec.train.evaluation.torch_recommender import TorchRecommender, top_rows
 from attnrec.train.models.base import ScoreModel
 from attnrec.train.models.popularity import PopularityConfig
 
@@ -31,9 +31,11 @@ class NewestTwice(ScoreModel):
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
+def reference() -> TorchRecommender:
     titles = np.array(["A", "B", "", "D", "E"], dtype=object)
-    return Reference(NewestTwice(), Catalogue(np.array(IDS, dtype=object), np.ones(5), titles))
+    return TorchRecommender(
+        NewestTwice(), Catalogue(np.array(IDS, dtype=object), np.ones(5), titles)
+    )
 
 
 @given(
@@ -54,13 +56,13 @@ def test_equals_of_the_last_place_are_chosen_by_row() -> None:
     assert top_rows(scores, scores > 0, 3).tolist() == [3, 1, 2]
 
 
-def test_rows_of_known_ids_keep_their_order(reference: Reference) -> None:
+def test_rows_of_known_ids_keep_their_order(reference: TorchRecommender) -> None:
     assert reference.rows(["c", "?", "a", "", "c"]).tolist() == [3, 1, 3]
     assert reference.rows([]).tolist() == []
     assert (reference.row("e"), reference.row("?")) == (5, -1)
 
 
-def test_the_newest_known_events_count(reference: Reference) -> None:
+def test_the_newest_known_events_count(reference: TorchRecommender) -> None:
     (answer,) = reference.recommend_batch([["a", "a", "b", "?", "b", "c"]], exclude_seen=False)
     assert answer.item_ids == ["b", "c", "a", "d", "e"]  # b and c score 2: lower row first
     assert answer.scores == [2.0, 2.0, 0.0, 0.0, 0.0]
@@ -68,12 +70,12 @@ def test_the_newest_known_events_count(reference: Reference) -> None:
     assert answer.n_known == 5
 
 
-def test_what_was_seen_is_left_out_however_long_ago(reference: Reference) -> None:
+def test_what_was_seen_is_left_out_however_long_ago(reference: TorchRecommender) -> None:
     (answer,) = reference.recommend_batch([["a", "b", "b", "b", "c"]], k=3)
     assert answer.item_ids == ["d", "e"]
 
 
-def test_answers_come_in_the_order_of_the_questions(reference: Reference) -> None:
+def test_answers_come_in_the_order_of_the_questions(reference: TorchRecommender) -> None:
     histories = [["a"] * (n % 4) + [IDS[n % 5]] for n in range(150)]  # more than one batch
     answers = reference.recommend_batch(histories, k=1, exclude_seen=False)
     alone = [reference.recommend_batch([h], k=1, exclude_seen=False)[0] for h in histories]
@@ -81,7 +83,7 @@ def test_answers_come_in_the_order_of_the_questions(reference: Reference) -> Non
     assert [answer.item_ids[0] for answer in answers[:2]] == ["a", "b"]
 
 
-def test_only_candidates_without_the_excluded_may_be_returned(reference: Reference) -> None:
+def test_only_candidates_without_the_excluded_may_be_returned(reference: TorchRecommender) -> None:
     everything = reference.admissible(np.array([], dtype=np.int64))
     assert everything.tolist() == [False, True, True, True, True, True]
     some = reference.admissible(np.array([2]), np.array([2, 5]))
