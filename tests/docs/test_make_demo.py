@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,20 @@ def test_a_training_that_fails_ends_it(demo, tmp_path) -> None:
     with pytest.raises(AssertionError, match="Error 130"):
         demo()
     assert not (tmp_path / "did").exists()
+
+
+@pytest.mark.examples
+def test_its_programs_show_customers_what_the_file_recommends(shop: Path) -> None:
+    def run(program: str, *arguments: str, given: str = "") -> str:
+        command = [sys.executable, str(ROOT / "examples" / program), *arguments]
+        return subprocess.run(
+            command, cwd=shop, input=given, capture_output=True, text=True, check=True
+        ).stdout
+
+    customers = run("pick_customers.py", "attnrec-run")
+    assert len(customers.splitlines()) == 2
+    shown = run("shop.py", "model.onnx", given=customers)
+    assert shown.count("You may also like:") == 2 and shown.count("  8. ") == 2
+    assert "torch loaded: False" in shown
+    served = run("ask_server.py", "model.onnx", given=customers)
+    assert "  5. " in served and "stopped, exit code 0" in served
