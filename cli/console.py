@@ -1,4 +1,4 @@
-"""What all commands share: how they start, speak and fail. Needs typer, no training stack."""
+"""What all commands share: how they start, print and fail. Needs typer, no training stack."""
 
 import io
 import logging
@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -58,8 +58,8 @@ def with_options(message: str) -> str:
     return _SETTING.sub(option, message)
 
 
-class _Said(logging.Handler):
-    """Log records as lines above a progress bar, not in the midst of it."""
+class _LinesAboveBars(logging.Handler):
+    """Log records as lines above a progress bar, not within it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(with_options(self.format(record)))
@@ -78,12 +78,21 @@ Version = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, for scripts.")
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on standard error.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")
+]
+EVERYWHERE = frozenset({"as_json", "verbose", "quiet", "version"})
+"""Parameters that decide how a command prints, whatever it does."""
 
 
-def run_command(command: Callable[..., None], argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130."""
+def run_command(
+    command: Callable[..., None], argv: Sequence[str] | None = None, *, prefix: str = "attnrec-"
+) -> None:
+    """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130.
+
+    prefix: what stands before the name of the command in its usage.
+    """
     _accept_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     # Inside of typer's own handling, which ends an interrupted program without a word.
@@ -91,6 +100,8 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     parser = typer.main.get_command(app)
     for parameter in parser.params:
         _refuse_empty_path(parameter)
+        if getattr(parameter, "hidden", False):
+            parameter.get_usage_pieces = lambda ctx: []  # type: ignore[method-assign]
     texts: list[Any] = [parser, *parser.params]
     for text in texts:  # attnrec[tune] is no markup either
         text.help = escape(text.help) if getattr(text, "help", None) else None
@@ -98,7 +109,7 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with clean_errors():  # also where help cannot be written
-            parser(args=arguments, prog_name=f"attnrec-{command.__name__}")
+            parser(args=arguments, prog_name=f"{prefix}{command.__name__}")
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nobody is left to be told.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -172,11 +183,53 @@ def fail(message: str, *, code: int = 2) -> None:
     raise SystemExit(code)
 
 
+def given_options(context: typer.Context) -> dict[str, str]:
+    """Parameters that stand on the command line, by name, as they are written: --no-report."""
+    written = {}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        off = parameter.secondary_opts and not context.params[name]
+        if parameter.param_type_name == "argument":
+            written[name] = str(parameter.metavar or name).upper()
+        else:
+            written[name] = parameter.secondary_opts[0] if off else parameter.opts[0]
+    return written
+
+
+def refuse_unread(context: typer.Context, reads: Collection[str], why: str, remedy: str) -> None:
+    """`ValueError` for a parameter on the command line that is not among those that are read.
+
+    why: what the command does instead, "--final repeats the recipe of its run"; remedy: what to do
+    other than to leave the option out.
+    """
+    for name, option in given_options(context).items():
+        if name not in reads and name not in EVERYWHERE:
+            raise ValueError(
+                f"{why}, so {option} cannot be given with it: leave it out, or {remedy}"
+            )
+
+
+def refuse_idle(context: typer.Context, needs: Mapping[str, tuple[bool, str]]) -> None:
+    """`ValueError` for a parameter on the command line that changes nothing beside the others.
+
+    needs: for parameters, whether they are read here, and what they are read with.
+    """
+    for name, option in given_options(context).items():
+        is_read, needed = needs.get(name, (True, ""))
+        if not is_read:
+            raise ValueError(
+                f"{option} is read only with {needed}: leave it out, or give that too"
+            )
+
+
 def set_verbosity(*, verbose: bool, quiet: bool) -> None:
     """Warnings by default, all with -v, errors with -q."""
     if verbose and quiet:
         raise ValueError("-v and -q exclude each other")
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(format="%(message)s", handlers=[_Said()], force=True)
+    logging.basicConfig(format="%(message)s", handlers=[_LinesAboveBars()], force=True)
     logging.getLogger("attnrec").setLevel(level)
     err.quiet = quiet

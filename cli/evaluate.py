@@ -73,7 +73,7 @@ def evaluate(
     if data is not None:
         check_files(data, None, None)
     # Only here: it needs pandas, and matplotlib.
-    from attnrec.cli.compare_table import print_comparison
+    from attnrec.cli.results import print_comparison
     from attnrec.train.evaluation.comparison import compare
     from attnrec.train.evaluation.comparison_plot import draw_comparison
 

@@ -1,15 +1,21 @@
-"""`attnrec-serve`: a model file behind HTTP. Needs no training stack."""
+"""`attnrec serve`: a model file behind HTTP. Needs no training stack."""
 
 import logging
+import os
+import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.console import Quiet, Verbose, Version, run_command, set_verbosity
+from attnrec.cli.console import Quiet, Verbose, Version, run_command, say, set_verbosity
 from attnrec.runtime.files import check_model_file
 from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.token_file import token_of
+from attnrec.runtime.words import counted
+
+if TYPE_CHECKING:
+    from attnrec.runtime.serving.app import Service  # imports onnxruntime
 
 
 def serve(
@@ -76,7 +82,7 @@ def serve(
         typer.Option(help="File for a JSON line a request, without ids; - for standard output."),
     ] = None,
     grace: Annotated[
-        int, typer.Option(min=0, help="Seconds to finish what was asked, when told to stop.")
+        int, typer.Option(min=0, help="Seconds to finish open requests after SIGTERM.")
     ] = 10,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -92,7 +98,7 @@ def serve(
     vectors here. Only this machine can ask, unless there is a --token-file (or --insecure).
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    # What uvicorn warns of are mistakes of clients, and they have had their answer.
+    # uvicorn warns of mistakes of clients, which have had their answer.
     logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
     file = check_model_file(file)
     for option, value in (("--allowed-hosts", allowed_hosts), ("--insecure", insecure or None)):
@@ -102,19 +108,37 @@ def serve(
                 f"checked by its token, whatever host it names: leave {option} out"
             )
     token = None if token_file is None else token_of(token_file)
-    # Only here: it needs onnxruntime and uvicorn.
-    from attnrec.cli.serve_run import serve_until_stopped
+    # Only here: these need onnxruntime and uvicorn.
+    from attnrec.runtime.serving.access_log import AccessLog
+    from attnrec.runtime.serving.hosts import Hosts, hosts_in
+    from attnrec.runtime.serving.reloading import Source
+    from attnrec.runtime.serving.server import listen
+    from attnrec.runtime.serving.server import serve as serve_until_stopped
 
+    log = None if access_log is None else AccessLog(access_log)
+    # Where other machines may ask without a token, they may do so under the address it listens on.
+    hosts = [] if allowed_hosts is None else hosts_in(allowed_hosts)
     serve_until_stopped(
-        (file, unavailable, allow_change),
-        (host, port),
+        Source(file, unavailable, allow_change),
+        lambda: listen(host, port, others_may_ask=insecure or token is not None),
         Limits(threads, queue, max_body, deadline, keep_alive),
         token=token,
-        allowed_hosts=allowed_hosts,
-        insecure=insecure,
-        access_log=access_log,
+        hosts=Hosts([*hosts, *([host] if insecure else [])], any_address=insecure),
+        access_log=log,
         grace=grace,
+        on_start=_announce,
     )
+    # A computation that outlives the grace time still runs, in a thread of onnxruntime's code: the
+    # interpreter is not taken down under it.
+    os._exit(0)
+
+
+def _announce(service: "Service", listener: socket.socket) -> None:
+    """One line with the address, whose port the system may have chosen."""
+    host, port = listener.getsockname()[:2]
+    info = service.served.recommender.info
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    say(f"{info.model}, {counted(info.n_items, 'item')}, at {address}")
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from attnrec.cli.export import with_default_profile
 from attnrec.runtime import Recommender, __version__
 from attnrec.train import Run
 
@@ -169,22 +168,30 @@ def test_without_the_server_the_memory_says_so(run, trained, tmp_path, monkeypat
     assert re.search(rf"memory .* MB while reloading, {remedy}", outcome.out)
 
 
-@pytest.mark.parametrize(
-    ("given", "understood"),
-    [
-        (["--quantize"], ["--quantize", "int8"]),
-        (["run", "--quantize", "--json"], ["run", "--quantize", "int8", "--json"]),
-        (["--quantize", "fp32", "run"], ["--quantize", "fp32", "run"]),
-        (["--quantize=fp32"], ["--quantize=fp32"]),
-        (["run"], ["run"]),
-    ],
-)
-def test_a_bare_quantize_means_int8(given, understood) -> None:
-    assert with_default_profile(given) == understood
+def test_quantize_is_profile_int8_and_nothing_else(run, trained, tmp_path) -> None:
+    loose = ("--min-overlap", 0.5, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
+    for words in (["--quantize"], ["--quantize", "--profile", "int8"], ["--profile", "int8"]):
+        result = json.loads(run("export", trained, *words, *loose, "--json").out)
+        assert result["profile"] == "int8", words
+    outcome = run("export", trained, "--quantize", "--profile", "auto")
+    assert outcome.code == 2 and "with --profile auto leave it out" in outcome.err
+
+
+def test_a_profile_after_quantize_is_understood_as_in_older_scripts(
+    run, trained, tmp_path
+) -> None:
+    loose = ("--min-overlap", 0.1, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
+    outcome = run("export", trained, "--quantize", "auto", *loose, "--json")
+    assert json.loads(outcome.out)["profile"] == "int4"
+    assert "--quantize auto is now --profile auto" in outcome.err
+    outcome = run("export", "--quantize", "int4")
+    assert outcome.code == 2 and "write --profile int4" in outcome.err
+    outcome = run("export", trained, "int4")
+    assert outcome.code == 2 and "'int4' is one argument too many" in outcome.err
 
 
 def test_an_unknown_profile_is_refused_with_those_that_exist(run, trained, tmp_path) -> None:
-    outcome = run("export", trained, "--quantize", "int7", "--out", tmp_path / "m.onnx")
+    outcome = run("export", trained, "--profile", "int7", "--out", tmp_path / "m.onnx")
     assert outcome.code == 2
     assert "'int7'" in outcome.err
     assert "fp32" in outcome.err
@@ -198,7 +205,7 @@ def test_quantizing_prints_and_keeps_its_price(run, trained, tmp_path) -> None:
     assert outcome.code == 0, outcome.err
     assert all(name in outcome.out for name in ("to fp32", "overlap", "NDCG@10"))
     assert any(row.startswith("int8") for row in outcome.out.splitlines())
-    result = json.loads(run("export", trained, "--quantize", "int8", *arguments, "--json").out)
+    result = json.loads(run("export", trained, "--profile", "int8", *arguments, "--json").out)
     assert result["profile"] == "int8"
     assert result["parity"]["against_fp32"]["users"] == 30
     assert [cost["profile"] for cost in result["profiles"]] == ["fp32", "int8"]
@@ -209,13 +216,13 @@ def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
 ) -> None:
     file = tmp_path / "m.onnx"
     loose = ("--min-overlap", "10%", "--max-ndcg-loss", "100%", "--out", file, "--json")
-    outcome = run("export", trained, "--quantize", "auto", *loose)
+    outcome = run("export", trained, "--profile", "auto", *loose)
     assert json.loads(outcome.out)["profile"] == "int4", outcome.err
-    outcome = run("export", trained, "--quantize", "auto", *loose, "--max-mb", 0.0001)
+    outcome = run("export", trained, "--profile", "auto", *loose, "--max-mb", 0.0001)
     assert outcome.code == 1 and "above the limit 0.0001" in outcome.err
     assert "--max-mb" in outcome.err and file.exists()
-    assert "leave --quantize out" not in outcome.err  # fp32 passes the limit as well
-    outcome = run("export", trained, "--quantize", "int3")
+    assert "leave --profile auto out" not in outcome.err  # fp32 passes the limit as well
+    outcome = run("export", trained, "--profile", "int3")
     assert outcome.code == 2 and "fp32, int8, int4+4, int4, and auto" in outcome.err
     for more in ([], ["--quantize"]):
         outcome = run("export", trained, *more, "--out", tmp_path / "none" / "m.onnx")
@@ -241,7 +248,7 @@ def test_a_price_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tm
         tmp_path / "run",
     )
     outcome = run(
-        "export", tmp_path / "run", "--quantize", "int4", "--min-overlap", 1,
+        "export", tmp_path / "run", "--profile", "int4", "--min-overlap", 1,
         "--out", tmp_path / "m.onnx",
     )  # fmt: skip
     assert outcome.code == 1

@@ -12,6 +12,7 @@ import pytest
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel
 
+COMMANDS = ["train", "tune", "compare", "export", "evaluate", "recommend", "bench", "serve"]
 HEAVY = ("torch", "onnxruntime", "pandas", "pyarrow", "matplotlib", "onnx", "optuna", "sklearn")
 MOST_SECONDS = 1.5  # of processor time; 0.3 on an idle machine, where torch alone takes 1.4
 
@@ -20,8 +21,7 @@ PROBE = f"""
 import atexit, json, sys, time
 from attnrec.cli import main as entry
 
-command, told = sys.argv[1:3]
-del sys.argv[1:3]
+told = sys.argv.pop(1)
 
 def tell():
     heavy = [name for name in {HEAVY} if name in sys.modules]
@@ -29,7 +29,7 @@ def tell():
         json.dump([heavy, time.process_time()], file)
 
 atexit.register(tell)
-getattr(entry, command)()
+entry.attnrec()
 """
 
 REFUSED: list[tuple[str, list[str], str]] = [
@@ -53,10 +53,15 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("train", ["log.csv", "--out", "log.csv"], "--out"),
     ("train", ["log.csv", "--out", "no/run"], "does not exist"),
     ("train", ["log.csv", "--out", "folder"], "holds 'precious'"),
-    ("train", ["log.csv", "--tune", "0"], "--tune must be a number above 0"),
-    ("train", ["log.csv", "--tune", "5", "--model", "popularity"], "no training to tune"),
-    ("train", ["--model", "all", "--tune", "5"], "--tune cannot be given with it"),
-    ("train", ["--model", "all", "--out", "folder"], "not of a family of models"),
+    ("train", ["log.csv", "--tune", "60"], "attnrec tune DATA --minutes 60"),
+    ("train", ["log.csv", "--model", "all"], "attnrec compare DATA"),
+    ("tune", ["log.csv"], "Missing option '--minutes'"),
+    ("tune", ["log.csv", "--minutes", "0"], "--minutes must be a number above 0"),
+    ("tune", ["log.csv", "--minutes", "5", "--model", "popularity"], "no training to tune"),
+    ("compare", ["--out", "folder"], "not part of a model comparison"),
+    ("compare", ["log.csv", "--max-len", "5"], "so --max-len cannot be given"),
+    ("compare", ["log.csv", "--set", "dropout=0"], "so --set cannot be given"),
+    ("compare", ["log.csv", "--dropout", "0"], "so --dropout cannot be given"),
     ("train", ["--final", "folder"], "not a run directory"),
     ("train", ["--final", "folder", "--seed", "1"], "--seed cannot be given with it"),
     ("train", ["log.csv", "-v", "-q"], "-v and -q"),
@@ -64,8 +69,8 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("train", ["log.csv", "--dropout", "0.1"], "given as --set dropout=VALUE"),
     ("train", ["log.csv", "--n-heads=4"], "given as --set n_heads=VALUE"),
     ("export", ["folder"], "not a run directory"),
-    ("export", ["--quantize", "int3"], "no profile 'int3'"),
-    ("export", ["--min-overlap", "98%"], "--min-overlap is read only with --quantize"),
+    ("export", ["--profile", "int3"], "no profile 'int3'"),
+    ("export", ["--min-overlap", "98%"], "--min-overlap is read only with --quantize, or"),
     ("export", ["--quantize", "--max-ndcg-loss", "2"], "--max-ndcg-loss must be a share"),
     ("export", ["--max-mb", "0"], "--max-mb must be above 0"),
     ("export", ["--kit", "folder"], "not an empty folder"),
@@ -105,7 +110,7 @@ def start(command: str, arguments: list[str], folder: Path) -> tuple[Any, list[s
     """The process when it has ended, what of `HEAVY` it imported, and its processor time."""
     told = folder / "told.json"
     result = subprocess.run(
-        [sys.executable, "-c", PROBE, command, str(told), *arguments],
+        [sys.executable, "-c", PROBE, str(told), command, *arguments],
         cwd=folder, capture_output=True, text=True,
         env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
@@ -113,7 +118,7 @@ def start(command: str, arguments: list[str], folder: Path) -> tuple[Any, list[s
     return result, heavy, seconds
 
 
-@pytest.mark.parametrize("command", ["train", "export", "evaluate", "recommend", "bench", "serve"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_imports_nothing_that_takes_long(command: str, folder: Path) -> None:
     for option in ("--help", "--version"):
         result, heavy, seconds = start(command, [option], folder)

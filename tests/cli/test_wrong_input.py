@@ -162,7 +162,7 @@ def test_a_standard_input_without_lines_is_no_question(stdin: str, trained) -> N
 
 
 def test_brackets_in_help_and_paths_are_printed_as_they_are(run, trained, tmp_path) -> None:
-    assert "Needs attnrec[tune]." in run("train", "--help").out
+    assert "attnrec[tune]." in run("tune", "--help").out
     folder = shutil.copytree(trained, tmp_path / "run[bold]:smile:")
     outcome = run("export", folder)
     assert outcome.code == 0, outcome.err
@@ -185,12 +185,16 @@ def test_a_missing_extra_prints_the_install_line(tmp_path) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("export", "export")])
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("train", "train"), ("tune", "tune"), ("compare", "export"), ("export", "export")],
+)
 def test_each_command_names_its_own_extra(command, extra) -> None:
     code = (
-        "import sys; sys.modules['torch'] = None\n"
-        f"from attnrec.cli.main import {command}\n"
-        f"{command}()"
+        "import sys; sys.modules.update(torch=None, optuna=None, onnx=None)\n"
+        f"sys.argv = ['attnrec', '{command}']\n"
+        "from attnrec.cli.main import attnrec\n"
+        "attnrec()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 2

@@ -120,13 +120,13 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
     unfinished = unfinished_directory(directory)
     if search_file(directory).exists() and not (resume and tuning):
         raise RunError(
-            f"{unfinished} holds a search that was interrupted: go on with `tune` and "
+            f"{unfinished} holds a search that was interrupted: go on with attnrec tune and "
             "`resume`, or delete that directory to train anew"
         )
     if tuning and checkpoint_files(unfinished):
         raise RunError(
-            f"{unfinished} holds a training that was interrupted, not a search: go on without "
-            "a search, with `resume`, or delete that directory to search anew"
+            f"{unfinished} holds a training that was interrupted, not a search: go on with "
+            "attnrec train and `resume`, or delete that directory to search anew"
         )
     if not resume and checkpoint_files(unfinished):
         raise RunError(

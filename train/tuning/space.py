@@ -169,7 +169,7 @@ def search_space(values: Mapping[str, Any], given: Set[str]) -> dict[str, Range]
 
 def check_tuning(config: TrainConfig, minutes: float) -> None:
     """`ValueError` for a search that cannot be, before a log is read."""
-    check_number("tune", minutes, above=0)
+    check_number("minutes", minutes, above=0)
     if os.environ.get("WORLD_SIZE", "1") != "1":  # a trial may end inside of a step
         raise ValueError(
             "a search trains in one process: start it without torchrun, and give the settings "

@@ -1,4 +1,4 @@
-"""`attnrec-train --tune`: what it tells and refuses; its run is one like any other."""
+"""`attnrec tune`: what it prints and refuses; its run is one like any other."""
 
 import json
 import re
@@ -8,34 +8,29 @@ from typing import Any
 
 import pytest
 
-from attnrec.cli.train_tuning import SearchBar
+from attnrec.cli.progress import SearchProgress
 
 OPTIONS = ["--model", "attention-pool", "--hidden-dim", "16", "--max-len", "10", "--epochs", "3"]
 QUICK = [*OPTIONS, "--threads", "1", "--no-report"]
 
 
-NO_TIME = ["--tune", "0.00001", "--resume"]  # what was found until now becomes the run
+NO_TIME = ["--minutes", "0.00001", "--resume"]  # what was found until now becomes the run
 
 
 @pytest.fixture
 def ctrl_c_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Somebody watches the progress and presses Ctrl-C when so many trials are over."""
-    on_trial = SearchBar.on_trial
+    on_trial = SearchProgress.on_trial
 
     def set_number(number: int) -> None:
-        def watched(self: SearchBar, trial: Any, best: Any) -> None:
+        def watched(self: SearchProgress, trial: Any, best: Any) -> None:
             on_trial(self, trial, best)
             if trial.number + 1 == number:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(SearchBar, "on_trial", watched)
+        monkeypatch.setattr(SearchProgress, "on_trial", watched)
 
     return set_number
-
-
-def test_the_help_teaches_it(run) -> None:
-    words = " ".join(re.sub(r"[│\n]", " ", run("train", "--help").out).split())
-    assert "--tune MINUTES" in words and "the recipe first" in words
 
 
 def test_a_search_becomes_a_run_that_is_exported_like_any(
@@ -43,14 +38,14 @@ def test_a_search_becomes_a_run_that_is_exported_like_any(
 ) -> None:
     ctrl_c_after(8)
     out = tmp_path / "run"
-    command = ["train", log, *OPTIONS, "--threads", "1", "--out", out]
-    outcome = run(*command, "--tune", "60")
+    command = ["tune", log, *OPTIONS, "--threads", "1", "--out", out]
+    outcome = run(*command, "--minutes", "60")
     assert outcome.code == 130 and not out.exists()
     assert len(re.findall(r"trial +\d+  validation NDCG@10", outcome.err)) == 8
     assert "the search is kept up to trial 7" in outcome.err and "--resume" in outcome.err
 
-    outcome = run(*command, "--tune", "60")
-    assert outcome.code == 2 and "go on with --tune and --resume" in outcome.err
+    outcome = run(*command, "--minutes", "60")
+    assert outcome.code == 2 and "go on with attnrec tune and --resume" in outcome.err
 
     outcome = run(*command, *NO_TIME)
     assert outcome.code == 0, outcome.err
@@ -71,8 +66,8 @@ def test_json_holds_every_trial(log: Path, run, tmp_path: Path, ctrl_c_after) ->
     for number in (3, 7):  # the second time it goes on
         ctrl_c_after(number)
         resume = [] if number == 3 else ["--resume"]
-        assert run("train", log, *QUICK, "--tune", "60", "--out", out, *resume).code == 130
-    outcome = run("train", log, *QUICK, *NO_TIME, "--out", out, "--json", "-q")
+        assert run("tune", log, *QUICK, "--minutes", "60", "--out", out, *resume).code == 130
+    outcome = run("tune", log, *QUICK, *NO_TIME, "--out", out, "--json", "-q")
     assert outcome.code == 0 and outcome.err == ""
     told = json.loads(outcome.out)
     assert told["tuning"] == json.loads((out / "metrics.json").read_text())["tuning"]
@@ -84,9 +79,9 @@ def test_json_holds_every_trial(log: Path, run, tmp_path: Path, ctrl_c_after) ->
 
 
 def test_a_time_too_short_for_the_recipe_is_told(log: Path, run, tmp_path: Path) -> None:
-    outcome = run("train", log, *QUICK, "--tune", "0.00001", "--out", tmp_path / "run")
+    outcome = run("tune", log, *QUICK, "--minutes", "0.00001", "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    assert "too few for the recipe itself, which was cut short" in outcome.out
+    assert "too few for the recipe, which was cut short" in outcome.out
     assert "out of time after 1 epoch" in outcome.err
 
 
@@ -94,15 +89,15 @@ def test_a_time_that_suffices_for_the_recipe_alone_is_told(
     log: Path, run, tmp_path: Path, ctrl_c_after
 ) -> None:
     ctrl_c_after(1)
-    command = ["train", log, *QUICK, "--out", tmp_path / "run"]
-    assert run(*command, "--tune", "60").code == 130
+    command = ["tune", log, *QUICK, "--out", tmp_path / "run"]
+    assert run(*command, "--minutes", "60").code == 130
     outcome = run(*command, *NO_TIME)
     assert outcome.code == 0, outcome.err
-    assert "too few for more than the recipe; give --tune more" in outcome.out
+    assert "too few for more than the recipe; give --minutes more" in outcome.out
 
 
 def test_a_search_ends_when_its_time_is_over(log: Path, run, tmp_path: Path) -> None:
-    outcome = run("train", log, *QUICK, "--tune", "0.1", "--out", tmp_path / "run", "--json")
+    outcome = run("tune", log, *QUICK, "--minutes", "0.1", "--out", tmp_path / "run", "--json")
     assert outcome.code == 0, outcome.err
     told = json.loads(outcome.out)["tuning"]
     assert told["minutes"] == 0.1 and told["trials"][-1]["after"] == told["seconds"]
@@ -112,19 +107,19 @@ def test_a_search_ends_when_its_time_is_over(log: Path, run, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--model", "popularity", "--tune", "1"), "model popularity has no training to tune"),
-        (("--model", "all", "--tune", "1"), "so --tune cannot be given with it"),
-        (("--final", "RUN", "--tune", "1"), "so --tune cannot be given with it"),
-        (("--tune", "0"), "--tune must be a number above 0, not 0.0"),
-        (("--tune", "nan"), "--tune must be a number above 0, not nan"),
-        (("--tune", "much"), "Invalid value for '--tune'"),
-        (("--set", "speed=2", "--tune", "1"), "model fusion has no setting --set speed"),
+        (("--model", "popularity", "--minutes", "1"), "model popularity has no training to tune"),
+        (("--model", "all", "--minutes", "1"), "so --tune cannot be given with it"),
+        (("--final", "RUN", "--minutes", "1"), "so --tune cannot be given with it"),
+        (("--minutes", "0"), "--minutes must be a number above 0, not 0.0"),
+        (("--minutes", "nan"), "--minutes must be a number above 0, not nan"),
+        (("--minutes", "much"), "Invalid value for '--minutes'"),
+        (("--set", "speed=2", "--minutes", "1"), "model fusion has no setting --set speed"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_log_is_read(
     options: tuple[str, ...], message: str, run, tmp_path: Path
 ) -> None:
-    outcome = run("train", *options, "--out", tmp_path / "run")
+    outcome = run("tune", *options, "--out", tmp_path / "run")
     assert outcome.code == 2 and message in " ".join(outcome.err.split()), outcome.err
     assert "Traceback" not in outcome.err and not list(tmp_path.iterdir())
 
@@ -134,9 +129,9 @@ def test_another_log_is_refused_when_a_search_goes_on(
 ) -> None:
     ctrl_c_after(1)
     out = tmp_path / "run"
-    assert run("train", log, *QUICK, "--tune", "60", "--out", out).code == 130
+    assert run("tune", log, *QUICK, "--minutes", "60", "--out", out).code == 130
     other = tmp_path / "other.csv"
     other.write_text("\n".join(log.read_text().splitlines()[:-3]) + "\n")
-    outcome = run("train", other, *QUICK, "--tune", "60", "--out", out, "--resume")
+    outcome = run("tune", other, *QUICK, "--minutes", "60", "--out", out, "--resume")
     assert outcome.code == 2 and "holds an unfinished search with data" in outcome.err
     assert "Traceback" not in outcome.err

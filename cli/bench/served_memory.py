@@ -1,8 +1,7 @@
-"""How much memory `attnrec-serve` takes with a file: of a server that is started, and asked.
+"""How much memory `attnrec-serve` takes with a file: a server is started and measured.
 
-It listens on this machine alone, at a free port, for as long as that takes: about a second.
-Without the extra [serve] a fresh process does what a server does with a file: it loads, tests and
-asks it, twice.
+It listens on this machine alone, at a free port, for about a second. Without the extra [serve] a
+fresh process does what a server does with a file: it loads it, tests it and asks it, twice.
 """
 
 import importlib.util
@@ -29,8 +28,8 @@ _RELOADED = re.compile(rb'^attnrec_reloads_total\{result="\w+"\} [1-9]', re.MULT
 def served_memory(file: Path) -> dict[str, float] | None:
     """Resident MB (1e6 bytes): "served" at rest, "reloading" at the peak of a reload.
 
-    "with_server": whether that is of a server, or without [serve] of the file alone. None where
-    the system does not tell, or a process did not come to its end.
+    "with_server": whether a server was measured, or without [serve] the file alone. None where
+    the system has no such figures, or a process failed.
     """
     with_server = importlib.util.find_spec("uvicorn") is not None
     code = ["-c", _SERVE] if with_server else ["-m", __name__]
@@ -50,14 +49,17 @@ def served_memory(file: Path) -> dict[str, float] | None:
 
 
 def _of_server(process: "subprocess.Popen[str]") -> tuple[float, float]:
-    """Ask, look, reload, look. `OSError` or `ValueError` where that does not work."""
+    """At rest after two requests, and at the peak of a reload.
+
+    `OSError` or `ValueError` where that cannot be measured.
+    """
     assert process.stderr is not None
     url = re.search(r"http://\S+", process.stderr.readline())
     if url is None:
         raise ValueError("no server")
-    question: dict[str, object] = {"history": [], "k": 50, "exclude_seen": False}
-    newcomer = json.loads(_send(f"{url[0]}/v1/recommend", question))
-    _send(f"{url[0]}/v1/recommend", {"history": [item["id"] for item in newcomer["items"]]})
+    request: dict[str, object] = {"history": [], "k": 50, "exclude_seen": False}
+    popular = json.loads(_send(f"{url[0]}/v1/recommend", request))
+    _send(f"{url[0]}/v1/recommend", {"history": [item["id"] for item in popular["items"]]})
     served = _status(process.pid, "VmRSS")
     process.send_signal(signal.SIGHUP)
     while not _RELOADED.search(_send(f"{url[0]}/metrics")):
@@ -66,26 +68,26 @@ def _of_server(process: "subprocess.Popen[str]") -> tuple[float, float]:
 
 
 def _of_file(process: "subprocess.Popen[str]") -> tuple[float, float]:
-    """What `main` writes; `ValueError` where it did not, or the system does not tell."""
+    """What `main` writes; `ValueError` where it wrote nothing, or the system has no figures."""
     served, peak = json.loads(process.communicate()[0])
     if served is None or peak is None:
-        raise ValueError("not told")
+        raise ValueError("no figures")
     return served, peak
 
 
 def _status(pid: int, kind: str) -> float:
-    """A figure of a process, in MB of 2^20 bytes. `OSError` where the system does not tell."""
+    """A figure of a process, in MB of 2^20 bytes. `OSError` where the system has none."""
     rows = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(row.split()[1]) / 1024 for row in rows if row.startswith(kind))
 
 
-def _send(url: str, question: dict[str, object] | None = None) -> bytes:
-    body = None if question is None else json.dumps(question).encode()
+def _send(url: str, content: dict[str, object] | None = None) -> bytes:
+    body = None if content is None else json.dumps(content).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     # No proxy: the server is on this machine.
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as answer:
-        content: bytes = answer.read()
-    return content
+        answered: bytes = answer.read()
+    return answered
 
 
 def main() -> None:
