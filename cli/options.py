@@ -292,8 +292,8 @@ def refuse_unknown(arguments: Sequence[str], *, one_model: bool) -> None:
             )
         if name == "tune":
             raise ValueError(
-                f"{option} is a command of its own: attnrec tune DATA --minutes 60 searches for an "
-                "hour, with the other options as they are"
+                f"{option} is a command of its own: attnrec tune DATA --minutes 60 searches for "
+                "an hour, with the other options as they are"
             )
 
 

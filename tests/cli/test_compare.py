@@ -16,7 +16,6 @@ import pytest
 from attnrec.cli.compare import compare
 from attnrec.cli.console import run_command
 from attnrec.export.comparison_directory import check_comparison_directory
-from attnrec.export.model_comparison import _finished
 from attnrec.runtime.errors import RunError
 from attnrec.train import Interactions, Run
 from attnrec.train.models import COMPARED_MODELS
@@ -142,6 +141,18 @@ def test_a_run_of_another_log_is_not_kept(compared: Path) -> None:
     assert not is_kept(replace(log, item_attributes=titles))
     assert not is_kept(replace(log, user_tags=tags))
     assert not is_kept(replace(log, weights=np.ones(log.n_events, dtype=np.float32)))
+
+
+@pytest.mark.parametrize("other", [["--items", "TABLE"], ["--repeats"], ["--seed", "1"]])
+def test_models_of_another_log_or_training_are_trained_anew(
+    other: list[str], log: Path, titles: Path, run, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("attnrec.export.model_comparison.COMPARED_MODELS", COUNTED)
+    words = ("compare", log, *QUICK, "--out", tmp_path / "compared", "--json")
+    assert run(*words).code == 0
+    other = [word.replace("TABLE", str(titles)) for word in other]
+    again = json.loads(run(*words, *other, "--resume").out)
+    assert again["train_seconds"].keys() == COUNTED.keys()
 
 
 def test_a_folder_that_holds_something_else_is_refused_untouched(

@@ -203,8 +203,7 @@ def shared_options(*, one_model: bool, found: list[TrainingOptions]) -> Callable
     return command
 
 
-# Words that are not "--option 1", and what an option is read with.
-TYPED = {"--event-weights": ["--event-weights", "buy=2"]}
+# How an option is given, where that is not "--option 1".
 GIVEN: dict[str, list[str]] = {
     "--model": ["--model", "sasrec"],
     "--set": ["--set", "dropout=0.1"],
@@ -218,19 +217,24 @@ GIVEN: dict[str, list[str]] = {
     "--report": ["--report"],
     "--items": ["--items", "TABLE"],
     "--users": ["--users", "TABLE", "--tag-cols", "kind"],
-    "--tag-cols": ["--users", "TABLE", "--tag-cols", "kind"],
-    "--attribute-cols": ["--items", "TABLE", "--attribute-cols", "kind"],
-    "--title-col": ["--items", "TABLE", "--title-col", "name"],
-    "--event-col": [*TYPED["--event-weights"], "--event-col", "kind"],
-    "--rating-col": ["--min-rating", "3", "--rating-col", "stars"],
+    "--tag-cols": ["--tag-cols", "kind", "--users", "TABLE"],
+    "--attribute-cols": ["--attribute-cols", "kind", "--items", "TABLE"],
+    "--event-weights": ["--event-weights", "buy=2"],
     "--min-item-events": ["--min-item-events", "5"],
     "--min-user-events": ["--min-user-events", "5"],
-    **TYPED,
+}
+# What an option is read with.
+WITH = {
+    "--title-col": ["--items", "TABLE"],
+    "--event-col": ["--event-weights", "buy=2"],
+    "--rating-col": ["--min-rating", "3"],
 }
 
 
 @pytest.mark.parametrize("one_model", [True, False])
-def test_every_shared_option_decides_something(one_model: bool, log: Path, titles: Path) -> None:
+def test_every_shared_option_changes_what_is_trained(
+    one_model: bool, log: Path, titles: Path
+) -> None:
     found: list[TrainingOptions] = []
     command = shared_options(one_model=one_model, found=found)
 
@@ -242,15 +246,14 @@ def test_every_shared_option_decides_something(one_model: bool, log: Path, title
         return found[-1]
 
     for option in options_of(command):
-        words = GIVEN.get(option, [option, "1"])
-        place = words.index(option)
-        assert come_to(*words) != come_to(*words[:place], *words[place + 2 :]) or place, option
+        beside = WITH.get(option, [])
+        assert come_to(*beside, *GIVEN.get(option, [option, "1"])) != come_to(*beside), option
 
 
 @pytest.mark.parametrize("option", sorted(options_of(train) - {"--final"}))
 def test_final_reads_or_refuses_every_option(option: str, trained: Path, run) -> None:
-    words = GIVEN.get(option, [option, "1"])
-    outcome = run("train", "--final", trained / "none", *words[words.index(option) :])
+    words = GIVEN.get(option, [option, "1"])[:2]
+    outcome = run("train", "--final", trained / "none", *words)
     if option in ("--out", "--resume", "--threads", "--report"):
         assert "cannot be given" not in outcome.err
     else:

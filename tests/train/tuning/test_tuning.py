@@ -260,7 +260,7 @@ def test_the_setting_that_decides_is_the_most_important_one(out: Path) -> None:
     for n_trials in range(1, 21):
         asked, tried = study.ask(space, values)
         ndcg = 0.5 - tried["dropout"] + 0.1 * tried["temperature"]
-        study.end(asked, {"outcome": "done", "ndcg": ndcg, "after": 1.0}, {}, {})
+        study.end(asked, {"outcome": "done", "ndcg": ndcg, "after": 1.0}, None)
         if n_trials == 5:
             assert study.importance() == {}  # too few
     found = study.importance()
@@ -400,7 +400,7 @@ def test_a_search_on_another_log_is_refused(shop_log: pd.DataFrame, out: Path) -
 def test_searches_and_trainings_are_not_mixed_up(shop_log: pd.DataFrame, out: Path) -> None:
     interrupted(shop_log, out, 1)
     with pytest.raises(
-        RunError, match="holds a search that was interrupted: go on with `tune` and `resume`"
+        RunError, match="holds a search that was interrupted: go on with attnrec tune and `resume`"
     ):
         tune(shop_log, SMALL, minutes=LONG, out=out)
     for resume in (False, True):
@@ -450,7 +450,7 @@ def test_a_model_that_counts_has_nothing_to_tune(
 
 @pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf])
 def test_a_time_that_is_none_is_refused(minutes: float, shop_log: pd.DataFrame, out: Path) -> None:
-    with pytest.raises(ValueError, match="`tune` must be a number above 0, not"):
+    with pytest.raises(ValueError, match="`minutes` must be a number above 0, not"):
         tune(shop_log, SMALL, minutes=minutes, out=out)
 
 
