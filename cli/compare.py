@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, set_verbosity
-from attnrec.cli.options import Asked, Resume, run_training_command, with_training_options
+from attnrec.cli.console import Json, command
+from attnrec.cli.options import Asked, Resume, with_training_options
 from attnrec.export.comparison_directory import check_comparison_directory
 
 
 @with_training_options(one_model=False)
+@command
 def compare(
     context: typer.Context,
     asked: Asked,
@@ -22,9 +23,6 @@ def compare(
     ] = False,
     resume: Resume = False,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Train and export every model on a log, each as it is, and compare the files.
 
@@ -32,17 +30,9 @@ def compare(
     for is left out, with the reason. To train the model that you choose: attnrec-train --model
     NAME.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     options = asked()
     check_comparison_directory(out, resume=resume)
     # Only here: it needs torch.
     from attnrec.cli.training import compare_and_print
 
-    compare_and_print(
-        options, out, allow_users=allow_users, resume=resume, as_json=as_json, quiet=quiet
-    )
-
-
-def main() -> None:
-    """Entry point, of every process that torchrun starts."""
-    run_training_command(compare, prefix="attnrec ")
+    compare_and_print(options, out, allow_users=allow_users, resume=resume, as_json=as_json)

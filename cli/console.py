@@ -1,5 +1,6 @@
 """What all commands share: how they start, print and fail. Needs typer, no training stack."""
 
+import inspect
 import io
 import logging
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,23 +73,54 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool,
-    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
-]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, for scripts.")
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more on standard error.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")
-]
-EVERYWHERE = frozenset({"as_json", "verbose", "quiet", "version"})
+_VERSION = typer.Option(
+    "--version", callback=_print_version, is_eager=True, help="Print the version."
+)
+_COMMON = {
+    "verbose": typer.Option("--verbose", "-v", help="Print more on standard error."),
+    "quiet": typer.Option("--quiet", "-q", help="Print nothing but results and errors."),
+    "version": _VERSION,
+}
+EVERYWHERE = frozenset({"as_json", *_COMMON})
 """Parameters that decide how a command prints, whatever it does."""
+Version = Annotated[bool, _VERSION]
+
+Command = Callable[..., None]
+
+
+def command(function: Command) -> Command:
+    """Make a command of a function: with --verbose, --quiet and --version."""
+
+    @wraps(function)
+    def extended(*shared: Any, verbose: bool, quiet: bool, version: bool, **values: Any) -> None:
+        _set_verbosity(verbose=verbose, quiet=quiet)
+        function(*shared, **values)
+
+    own = inspect.signature(function).parameters.values()
+    common = [keyword(name, bool, False, option) for name, option in _COMMON.items()]
+    return with_parameters(extended, [*own, *common])
+
+
+def keyword(name: str, kind: Any, default: Any, described: Any) -> inspect.Parameter:
+    """A parameter of a command; described: `typer.Option` or `typer.Argument`."""
+    annotation = Annotated[kind, described]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def with_parameters(function: Command, parameters: Sequence[inspect.Parameter]) -> Command:
+    """Have typer see these parameters; their order is that of the help."""
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    return function
 
 
 def run_command(
-    command: Callable[..., None], argv: Sequence[str] | None = None, *, prefix: str = "attnrec-"
+    command: Command, argv: Sequence[str] | None = None, *, prefix: str = "attnrec-"
 ) -> None:
     """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130.
 
@@ -225,7 +258,7 @@ def refuse_idle(context: typer.Context, needs: Mapping[str, tuple[bool, str]]) -
             )
 
 
-def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+def _set_verbosity(*, verbose: bool, quiet: bool) -> None:
     """Warnings by default, all with -v, errors with -q."""
     if verbose and quiet:
         raise ValueError("-v and -q exclude each other")

@@ -7,21 +7,13 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    check_picture,
-    err,
-    run_command,
-    set_verbosity,
-)
+from attnrec.cli.console import Json, check_picture, command, err
 from attnrec.runtime.files import check_model_file
 from attnrec.train.data.protocols import Part, SplitName
 from attnrec.train.data.sources import check_files
 
 
+@command
 def evaluate(
     files: Annotated[
         list[Path] | None,
@@ -51,9 +43,6 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE.png", help="Draw the figures and their intervals.")
     ] = None,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Rank what was held out of every user's log in the whole catalogue, best file first.
 
@@ -62,7 +51,6 @@ def evaluate(
     are 95 % bootstrap intervals over users; the difference to the best file is paired. --json
     tells everything, slices included.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     if slices and as_json:
         raise ValueError("--json tells the slices anyway: leave --slices out")
     paths = files or [Path("attnrec-run")]
@@ -77,7 +65,7 @@ def evaluate(
     from attnrec.train.evaluation.comparison import compare
     from attnrec.train.evaluation.comparison_plot import draw_comparison
 
-    with Progress(console=err, transient=True, disable=quiet) as progress:
+    with Progress(console=err, transient=True, disable=err.quiet) as progress:
         task = progress.add_task("asking for every user", total=None)
 
         def tick(done: int, total: int) -> None:
@@ -93,8 +81,3 @@ def evaluate(
         print(json.dumps(result))
         return
     print_comparison(comparison, slices=slices)
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(evaluate)

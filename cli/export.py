@@ -5,23 +5,8 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    refuse_idle,
-    run_command,
-    say,
-    set_verbosity,
-)
-from attnrec.export.limits import (
-    PROFILES,
-    Limits,
-    check_kit_folder,
-    check_max_mb,
-    check_place,
-)
+from attnrec.cli.console import Json, command, refuse_idle, say
+from attnrec.export.limits import PROFILES, Limits, check_kit_folder, check_max_mb, check_place
 from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.runs.target import check_run
 
@@ -38,6 +23,7 @@ def _share(value: str | float) -> float:
         raise typer.BadParameter(f"{text!r} is neither a share nor a percentage") from None
 
 
+@command
 def export(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run directory from attnrec-train.")] = Path(
@@ -94,9 +80,6 @@ def export(
         ),
     ] = None,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Export a run to one self-contained ONNX file that speaks your own item ids.
 
@@ -106,7 +89,6 @@ def export(
     the exact file: this quantization cost is printed, and kept beside the file. Above the limits,
     the exit code is 1 and no file is written.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     chosen = _chosen(run, profile, old_profile, quantize=quantize)
     target = run / MODEL_FILE if file is None else file
     is_smaller = chosen != "fp32", "--quantize, or a --profile that is smaller than fp32"
@@ -122,7 +104,7 @@ def export(
 
     profiles = None if chosen == _AUTO else (chosen,)
     options = ExportOptions(run, target, profiles, limits, max_mb, allow_users, kit)
-    export_run(options, as_json=as_json, quiet=quiet)
+    export_run(options, as_json=as_json)
 
 
 def _chosen(run: Path, profile: str | None, old: str | None, *, quantize: bool) -> str:
@@ -147,8 +129,3 @@ def _chosen(run: Path, profile: str | None, old: str | None, *, quantize: bool) 
             "smallest"
         )
     return chosen
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(export)

@@ -48,13 +48,13 @@ class ExportOptions:
     kit: Path | None
 
 
-def export_run(options: ExportOptions, *, as_json: bool, quiet: bool) -> None:
+def export_run(options: ExportOptions, *, as_json: bool) -> None:
     """Write the file, and the kit, and print what it is; exit code 1 where it may not be."""
     started = time.monotonic()
     run = Run.load(options.run)
     if options.allow_users and USER not in run.model.inputs:
         say(f"--allow-users: not used, {run.config.model} knows no users")
-    with Progress(console=err, transient=True, disable=quiet) as progress:
+    with Progress(console=err, transient=True, disable=err.quiet) as progress:
         try:
             costs = _write(run, options, progress)
         except ParityFailure as failure:

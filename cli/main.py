@@ -19,7 +19,8 @@ class _Command(NamedTuple):
     needs: str
     """A module of that extra; without it nothing of the command is looked at."""
     module: str
-    """In this package."""
+    """In this package; the function has the name of the command."""
+    has_script: bool = True
 
 
 _COMMANDS = {
@@ -29,11 +30,11 @@ _COMMANDS = {
     ),
     "tune": _Command(
         "Train again and again within a time, and keep the best settings.",
-        "tune", "optuna", "tune",
+        "tune", "optuna", "tune", has_script=False,
     ),
     "compare": _Command(
         "Train and export every model on a log, and compare the files.",
-        "export", "onnx", "compare",
+        "export", "onnx", "compare", has_script=False,
     ),
     "export": _Command("Make one proved model file of a run.", "export", "torch", "export"),
     "evaluate": _Command(
@@ -61,7 +62,15 @@ def _start(command: str) -> None:
     found = _COMMANDS[command]
 
     def run() -> None:
-        importlib.import_module(f"attnrec.cli.{found.module}").main()
+        from attnrec.cli.console import run_command
+
+        function, prefix = _function(command), "attnrec-" if found.has_script else "attnrec "
+        if command in ("train", "tune", "compare"):
+            from attnrec.cli.options import run_training_command
+
+            run_training_command(function, prefix=prefix)
+        else:
+            run_command(function, prefix=prefix)
 
     _with_its_extra(f"attnrec {command}", found.extra, found.needs, run)
 
@@ -72,6 +81,12 @@ evaluate = partial(_start, "evaluate")
 recommend = partial(_start, "recommend")
 serve = partial(_start, "serve")
 bench = partial(_start, "bench")
+
+
+def _function(command: str) -> Callable[..., None]:
+    module = importlib.import_module(f"attnrec.cli.{_COMMANDS[command].module}")
+    function: Callable[..., None] = getattr(module, command)
+    return function
 
 
 def _with_its_extra(name: str, extra: str, needs: str, run: Callable[[], None]) -> None:
@@ -113,12 +128,10 @@ def _overview() -> None:
             if cmd_name not in _COMMANDS:
                 return None
             app = typer.Typer(add_completion=False)
-            found = _COMMANDS[cmd_name]
             if "_ATTNREC_COMPLETE" in os.environ:
-                module = importlib.import_module(f"attnrec.cli.{found.module}")
-                app.command(cmd_name)(getattr(module, cmd_name))
+                app.command(cmd_name)(_function(cmd_name))
             else:
-                app.command(cmd_name, help=found.help)(lambda: None)
+                app.command(cmd_name, help=_COMMANDS[cmd_name].help)(lambda: None)
             return typer.main.get_command(app)
 
     app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)

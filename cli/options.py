@@ -17,7 +17,14 @@ from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
 
-from attnrec.cli.console import clean_errors, refuse_idle, run_command
+from attnrec.cli.console import (
+    Command,
+    clean_errors,
+    keyword,
+    refuse_idle,
+    run_command,
+    with_parameters,
+)
 from attnrec.train.data.movielens_editions import recognise, with_known_columns
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.sources import check_files, check_tables
@@ -106,13 +113,13 @@ Asked = Callable[[], TrainingOptions]
 """The shared options of a command, checked when they are asked for."""
 
 
-def with_training_options(*, one_model: bool) -> Callable[[Callable[..., None]], Any]:
+def with_training_options(*, one_model: bool) -> Callable[[Command], Command]:
     """Give a command the shared options in place of its parameter `asked`.
 
     one_model: also those that choose a model and its settings.
     """
 
-    def extend(command: Callable[..., None]) -> Callable[..., None]:
+    def extend(command: Command) -> Command:
         shared = {parameter.name: parameter for parameter in _parameters(one_model=one_model)}
 
         @wraps(command)
@@ -120,14 +127,10 @@ def with_training_options(*, one_model: bool) -> Callable[[Callable[..., None]],
             given = {name: values.pop(name) for name in shared}
             command(context, lambda: _training_options(context, given), **values)
 
-        signature = inspect.signature(command)
-        own = list(signature.parameters.values())
-        place = list(signature.parameters).index("asked")
-        all_of_them = [*own[:place], *shared.values(), *own[place + 1 :]]
-        # Parameters of a command are given by name, so their order only matters for its help.
-        keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in all_of_them]
-        extended.__signature__ = signature.replace(parameters=keywords)  # type: ignore[attr-defined]
-        return extended
+        own = inspect.signature(command).parameters
+        place = list(own).index("asked")
+        before, after = list(own.values())[:place], list(own.values())[place + 1 :]
+        return with_parameters(extended, [*before, *shared.values(), *after])
 
     return extend
 
@@ -135,11 +138,11 @@ def with_training_options(*, one_model: bool) -> Callable[[Callable[..., None]],
 def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
     log = "Log: CSV, CSV.gz, Parquet; a folder or archive of MovieLens; or movielens-100k, -1m, "
     log += "-latest-small, to be downloaded. Default: the embedded Online Retail log."
-    yield _parameter("data", Path | None, None, typer.Argument(help=log))
+    yield keyword("data", Path | None, None, typer.Argument(help=log))
     if one_model:
         yield _of_field(TrainConfig, "model", _MODEL)
         for name in _SETTINGS:
-            yield _parameter(name, int | None, None, _option(name, _MODEL))
+            yield keyword(name, int | None, None, _option(name, _MODEL))
         any_other = typer.Option(
             "--set",
             metavar="NAME=VALUE",
@@ -147,14 +150,14 @@ def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
             "wrong name shows those that there are.",
             rich_help_panel=_MODEL,
         )
-        yield _parameter("assignments", list[str] | None, None, any_other)
+        yield keyword("assignments", list[str] | None, None, any_other)
     for name in _SCHEDULE:
         yield _of_field(TrainConfig, name, _MODEL)
     for name, help in (
         ("items", "Table with item ids and titles."), ("users", "Table with user ids and tags."),
     ):  # fmt: skip
         option = typer.Option(help=help, rich_help_panel=_READ)
-        yield _parameter(name, Path | None, None, option)
+        yield keyword(name, Path | None, None, option)
     panel = _READ
     for field in fields(DataRecipe):
         if field.name == "repeats":  # the filters follow
@@ -170,7 +173,7 @@ def _of_field(owner: type, name: str, panel: str) -> inspect.Parameter:
         help, kind, default = f"{help} Separated by commas.", str, ""
     elif name == "event_weights":
         kind = str
-    return _parameter(name, kind, default, _option(name, panel, help))
+    return keyword(name, kind, default, _option(name, panel, help))
 
 
 def _option(name: str, panel: str, help: str = "") -> Any:
@@ -178,15 +181,6 @@ def _option(name: str, panel: str, help: str = "") -> Any:
     help = (help or _HELP[name]).replace("None:", "Default:").replace('"":', "'':")
     switch = ["--repeats/--no-repeats"] if name == "repeats" else []
     return typer.Option(*switch, help=_as_options(help), rich_help_panel=panel)
-
-
-def _parameter(name: str, kind: Any, default: Any, described: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, described],
-    )
 
 
 def _as_options(text: str) -> str:
@@ -297,7 +291,7 @@ def refuse_unknown(arguments: Sequence[str], *, one_model: bool) -> None:
             )
 
 
-def run_training_command(command: Callable[..., None], *, prefix: str) -> None:
+def run_training_command(command: Command, *, prefix: str) -> None:
     """`run_command`, in every process that torchrun starts."""
     with clean_errors():
         one_model = "model" in inspect.signature(command).parameters

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class _Bars:
     """A bar over the work, then one over the steps of its report; neither stays on the screen."""
 
-    def __init__(self, *columns: ProgressColumn, quiet: bool) -> None:
+    def __init__(self, *columns: ProgressColumn) -> None:
         report = TextColumn("report: {task.description}"), BarColumn(), TimeElapsedColumn()
         self._bar, self._report = (
-            Progress(*shown, console=err, transient=True, disable=quiet)
+            Progress(*shown, console=err, transient=True, disable=err.quiet)
             for shown in (columns, report)
         )
         self._step = self._report.add_task("")
@@ -59,7 +59,7 @@ class _Bars:
 class TrainingProgress(_Bars):
     """One bar over all epochs and one line per finished epoch."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self) -> None:
         super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -68,7 +68,6 @@ class TrainingProgress(_Bars):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            quiet=quiet,
         )
         self._n_epochs = 0
         self._task = self._bar.add_task("", total=0, loss=0.0, ndcg="-", visible=False)
@@ -101,14 +100,13 @@ class TrainingProgress(_Bars):
 class SearchProgress(_Bars):
     """One bar over the time of a search, and one line per trial."""
 
-    def __init__(self, most_seconds: float, *, quiet: bool) -> None:
+    def __init__(self, most_seconds: float) -> None:
         super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[done]} done, best NDCG@10 {task.fields[best]}"),
             TimeElapsedColumn(),
             TextColumn("left {task.fields[left]}"),
-            quiet=quiet,
         )
         self._most_seconds = most_seconds
         self._task = self._bar.add_task(

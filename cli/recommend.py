@@ -5,17 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    run_command,
-    set_verbosity,
-)
+from attnrec.cli.console import Json, command
 from attnrec.runtime.files import check_model_file
 
 
+@command
 def recommend(
     file: Annotated[Path, typer.Argument(help="Model file from attnrec-export.")] = Path(
         "attnrec-run/model.onnx"
@@ -55,9 +49,6 @@ def recommend(
         str | None, typer.Option(help="Instead of a history: the items most like this one.")
     ] = None,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Recommend what comes next.
 
@@ -68,7 +59,6 @@ def recommend(
     which are answered line by line; -k, --exclude, --candidates, --user, --user-tags and --why are
     for lines without such a field. Ids with commas in them need the second form.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     side_inputs: dict[str, Any] = {
         "user": user, "user_tags": user_tags, "timestamps": timestamps,
         "request_time": request_time,
@@ -97,8 +87,3 @@ def _refuse_idle(
             f"{', '.join(times)} goes with --history; a JSON line has its own, such as "
             '"timestamps": [1322697600], "request_time": 1322784000'
         )
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(recommend)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.console import Quiet, Verbose, Version, run_command, say, set_verbosity
+from attnrec.cli.console import command, say
 from attnrec.runtime.files import check_model_file
 from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.token_file import token_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from attnrec.runtime.serving.app import Service  # imports onnxruntime
 
 
+@command
 def serve(
     file: Annotated[Path, typer.Argument(help="Model file from attnrec-export.")] = Path(
         "attnrec-run/model.onnx"
@@ -84,9 +85,6 @@ def serve(
     grace: Annotated[
         int, typer.Option(min=0, help="Seconds to finish open requests after SIGTERM.")
     ] = 10,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Answer recommendations over HTTP until SIGTERM or Ctrl-C.
 
@@ -97,9 +95,9 @@ def serve(
     SIGHUP loads FILE again, and changes to it only if it is intact and reproduces its golden
     vectors here. Only this machine can ask, unless there is a --token-file (or --insecure).
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     # uvicorn warns of mistakes of clients, which have had their answer.
-    logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
+    is_verbose = logging.getLogger("attnrec").isEnabledFor(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.INFO if is_verbose else logging.ERROR)
     file = check_model_file(file)
     for option, value in (("--allowed-hosts", allowed_hosts), ("--insecure", insecure or None)):
         if token_file is not None and value is not None:
@@ -139,8 +137,3 @@ def _announce(service: "Service", listener: socket.socket) -> None:
     info = service.served.recommender.info
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     say(f"{info.model}, {counted(info.n_items, 'item')}, at {address}")
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(serve)

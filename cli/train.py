@@ -5,23 +5,8 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    given_options,
-    refuse_unread,
-    say,
-    set_verbosity,
-)
-from attnrec.cli.options import (
-    Asked,
-    Report,
-    Resume,
-    run_training_command,
-    with_training_options,
-)
+from attnrec.cli.console import Json, command, given_options, refuse_unread, say
+from attnrec.cli.options import Asked, Report, Resume, with_training_options
 from attnrec.train.models import MODELS
 from attnrec.train.runs.target import check_run, check_target
 
@@ -29,6 +14,7 @@ _READ_BY_FINAL = {"final", "out", "resume", "threads", "report"}
 
 
 @with_training_options(one_model=True)
+@command
 def train(
     context: typer.Context,
     asked: Asked,
@@ -42,9 +28,6 @@ def train(
     resume: Resume = False,
     report: Report = True,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Train a recommender on a log of events: one row per event, with user, item and time.
 
@@ -57,7 +40,6 @@ def train(
     A GPU is used where there is one. Several processes, each with a GPU or --threads of its own:
     torchrun --nproc-per-node 2 --no-python attnrec-train ...
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     if final is not None:
         why = "--final repeats the recipe of its run"
         refuse_unread(context, _READ_BY_FINAL, why, "train a new run first")
@@ -72,7 +54,7 @@ def train(
     # Only here: it needs torch.
     from attnrec.cli.training import print_trained, train_final_run, train_new_run
 
-    conduct = {"resume": resume, "report": report, "quiet": quiet}
+    conduct = {"resume": resume, "report": report}
     if final is None:
         run = train_new_run(options, out, **conduct)
     else:
@@ -86,8 +68,3 @@ def _note_unused(context: typer.Context, model: str) -> None:
     unused = [written[name] for name in ("epochs", "max_minutes") if name in written]
     if unused and not MODELS[model].learns:
         say(f"{', '.join(unused)}: not used, {model} is counted in one pass over the log")
-
-
-def main() -> None:
-    """Entry point, of every process that torchrun starts."""
-    run_training_command(train, prefix="attnrec-")

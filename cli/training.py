@@ -24,13 +24,11 @@ from attnrec.train.runs.train import read_log, train_log
 from attnrec.train.tuning.search import tune_log
 
 
-def train_new_run(
-    options: TrainingOptions, out: Path, *, resume: bool, report: bool, quiet: bool
-) -> Run:
+def train_new_run(options: TrainingOptions, out: Path, *, resume: bool, report: bool) -> Run:
     """A run on the log of the options."""
     _note_replaced(out)
-    log = _read(options, quiet=quiet)
-    with TrainingProgress(quiet=quiet) as bars:
+    log = _read(options)
+    with TrainingProgress() as bars:
         reporting = bars.on_report if report else None
         return train_log(
             *log, options.config, out=out, progress=bars, resume=resume, reporting=reporting
@@ -38,24 +36,24 @@ def train_new_run(
 
 
 def train_final_run(
-    directory: Path, threads: int | None, out: Path, *, resume: bool, report: bool, quiet: bool
+    directory: Path, threads: int | None, out: Path, *, resume: bool, report: bool
 ) -> Run:
     """The run in `directory` again, on every event."""
     before = Run.load(directory)
     if threads is not None:
         before = replace(before, config=replace(before.config, threads=threads))
-    with TrainingProgress(quiet=quiet) as bars:
+    with TrainingProgress() as bars:
         reporting = bars.on_report if report else None
         return train_final(before, out=out, progress=bars, resume=resume, reporting=reporting)
 
 
 def tune_run(
-    options: TrainingOptions, out: Path, minutes: float, *, resume: bool, report: bool, quiet: bool
+    options: TrainingOptions, out: Path, minutes: float, *, resume: bool, report: bool
 ) -> Run:
     """The best trial of a search on the log of the options."""
     _note_replaced(out)
-    log = _read(options, quiet=quiet)
-    with SearchProgress(minutes * 60, quiet=quiet) as bars:
+    log = _read(options)
+    with SearchProgress(minutes * 60) as bars:
         return tune_log(
             *log, options.config, minutes=minutes, out=out, progress=bars, resume=resume,
             reporting=bars.on_report if report else None,
@@ -69,19 +67,18 @@ def compare_and_print(
     allow_users: bool,
     resume: bool,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Train, export and compare every model; print the table, or JSON."""
     # Only here: it needs the packages of the export.
     from attnrec.export.model_comparison import compare_models
 
-    log = _read(options, quiet=quiet)
+    log = _read(options)
 
     def watch(name: str) -> AbstractContextManager[Watcher]:
         say(f"--- {name}")
-        return TrainingProgress(quiet=quiet)
+        return TrainingProgress()
 
-    bar = Progress(console=err, transient=True, disable=quiet)
+    bar = Progress(console=err, transient=True, disable=err.quiet)
     task = bar.add_task("comparing", total=None)
 
     def tick(done: int, total: int) -> None:
@@ -117,9 +114,9 @@ def _note_replaced(out: Path) -> None:
         say(f"{out} holds a run, which this one replaces when it is done")
 
 
-def _read(options: TrainingOptions, *, quiet: bool) -> tuple[Interactions, DataReport, DataRecipe]:
+def _read(options: TrainingOptions) -> tuple[Interactions, DataReport, DataRecipe]:
     """Read the log, with its tables, and print what is in it."""
-    source = _downloaded(str(options.data), quiet=quiet) if options.is_download else options.data
+    source = _downloaded(str(options.data)) if options.is_download else options.data
     recipe = with_known_columns(source, options.recipe)
     with err.status("reading the log"):
         log, report = read_log(source, recipe, items=options.items, users=options.users)
@@ -128,11 +125,11 @@ def _read(options: TrainingOptions, *, quiet: bool) -> tuple[Interactions, DataR
     return log, report, recipe
 
 
-def _downloaded(name: str, *, quiet: bool) -> Path:
+def _downloaded(name: str) -> Path:
     """An archive of MovieLens, after its terms, with a bar."""
     say(TERMS)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
-    with Progress(*columns, console=err, transient=True, disable=quiet) as bar:
+    with Progress(*columns, console=err, transient=True, disable=err.quiet) as bar:
         task = bar.add_task(name, visible=False)
 
         def on_bytes(received: int, total: int | None) -> None:

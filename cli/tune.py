@@ -5,18 +5,13 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, set_verbosity
-from attnrec.cli.options import (
-    Asked,
-    Report,
-    Resume,
-    run_training_command,
-    with_training_options,
-)
+from attnrec.cli.console import Json, command
+from attnrec.cli.options import Asked, Report, Resume, with_training_options
 from attnrec.train.runs.target import check_target
 
 
 @with_training_options(one_model=True)
+@command
 def tune(
     context: typer.Context,
     asked: Asked,
@@ -27,9 +22,6 @@ def tune(
     resume: Resume = False,
     report: Report = True,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Search for better settings on a log, and keep the best trial as a run.
 
@@ -38,7 +30,6 @@ def tune(
     run is one like any other: attnrec-export, attnrec-evaluate, attnrec-recommend. Needs
     attnrec[tune].
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     options = asked()
     from attnrec.train.tuning.space import check_tuning  # imports numpy
 
@@ -47,10 +38,5 @@ def tune(
     # Only here: it needs torch.
     from attnrec.cli.training import print_trained, tune_run
 
-    run = tune_run(options, out, minutes, resume=resume, report=report, quiet=quiet)
+    run = tune_run(options, out, minutes, resume=resume, report=report)
     print_trained(run, as_json=as_json)
-
-
-def main() -> None:
-    """Entry point."""
-    run_training_command(tune, prefix="attnrec ")

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, set_verbosity
+from attnrec.cli.console import Json, command
 from attnrec.runtime.files import check_model_file
 
 
+@command
 def bench(
     files: Annotated[
         list[Path] | None,
@@ -22,9 +23,6 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long to measure a file, about.")] = 15,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Measure speed, cold start, memory and size of model files on this machine.
 
@@ -32,7 +30,6 @@ def bench(
     thread unless told otherwise. Several files, and torch, take turns, so that a busy machine
     favours none of them. Ratios repeat; times belong to the machine.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     if not 0 < seconds < math.inf:
         raise ValueError(f"--seconds must be above 0, not {seconds}")
     paths = list(dict.fromkeys(map(check_model_file, files or [Path("attnrec-run")])))
@@ -47,9 +44,4 @@ def bench(
     # Only here: it needs onnxruntime.
     from attnrec.cli.bench.printing import measure_and_print
 
-    measure_and_print(paths, against, seconds, as_json=as_json, quiet=quiet)
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(bench)
+    measure_and_print(paths, against, seconds, as_json=as_json)

@@ -47,12 +47,11 @@ def measure_and_print(
     seconds: float,
     *,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Time the files, and torch beside them, for `seconds` each; print what was found."""
     subjects = [Subject.of_file(path) for path in paths]
     everyone = subjects if against is None else [*subjects, _torch_model(against, subjects)]
-    with _progress(seconds * len(everyone), quiet) as tick:
+    with _progress(seconds * len(everyone)) as tick:
         starts = cold_starts(subjects, 0.25 * seconds * len(subjects), tick)
         wall, cpu = time.perf_counter(), time.process_time()
         found = measure(everyone, 0.75 * seconds * len(everyone), tick)
@@ -78,9 +77,9 @@ def measure_and_print(
 
 
 @contextmanager
-def _progress(seconds: float, quiet: bool) -> Iterator[Call]:
+def _progress(seconds: float) -> Iterator[Call]:
     # Without the thread that would redraw the bar in the midst of what is timed.
-    with Progress(console=err, transient=True, auto_refresh=False, disable=quiet) as progress:
+    with Progress(console=err, transient=True, auto_refresh=False, disable=err.quiet) as progress:
         task = progress.add_task("measuring", total=seconds)
         started = time.monotonic()
         yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)

@@ -6,18 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from attnrec.cli.compare import compare
 from attnrec.cli.console import run_command
 from attnrec.export.comparison_directory import check_comparison_directory
 from attnrec.runtime.errors import RunError
-from attnrec.train import Interactions, Run
 from attnrec.train.models import COMPARED_MODELS
 
 QUICK = ["--epochs", "1", "--threads", "1", "-q"]
@@ -127,22 +124,6 @@ def test_an_interrupted_compared_says_how_to_go_on_and_is_not_begun_anew(
     assert run(*words).code == 0  # it is done, and is replaced as a single run is
 
 
-def test_a_run_of_another_log_is_not_kept(compared: Path) -> None:
-    run = Run.load(compared / "popularity")
-    log = run.split.interactions
-
-    def is_kept(other: Interactions) -> bool:
-        return _finished(run.directory, run.config, run.recipe, other) is not None
-
-    titles = np.full(log.n_items, "A title", dtype=object)
-    tags = np.full(log.n_users, "gold", dtype=object)
-    assert is_kept(log)
-    assert not is_kept(log.with_titles(titles))
-    assert not is_kept(replace(log, item_attributes=titles))
-    assert not is_kept(replace(log, user_tags=tags))
-    assert not is_kept(replace(log, weights=np.ones(log.n_events, dtype=np.float32)))
-
-
 @pytest.mark.parametrize("other", [["--items", "TABLE"], ["--repeats"], ["--seed", "1"]])
 def test_models_of_another_log_or_training_are_trained_anew(
     other: list[str], log: Path, titles: Path, run, tmp_path: Path, monkeypatch
@@ -197,7 +178,7 @@ def test_what_only_looks_like_a_leftover_is_something_else(other: str, tmp_path:
 @pytest.mark.soak
 def test_a_killed_compared_goes_on_where_it_was(compared: Path, log: Path, tmp_path: Path) -> None:
     out = tmp_path / "compared"
-    command = [sys.executable, "-c", "from attnrec.cli.compare import main; main()"]
+    command = [str(Path(sys.executable).with_name("attnrec")), "compare"]
     command += [str(log), *QUICK, "--out", str(out)]
     process = subprocess.Popen(command)
     while not (out / "attention-pool-dot" / "model.onnx").exists():

@@ -22,12 +22,7 @@ from attnrec.train.data.read_table import Source
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.report import DataReport
 from attnrec.train.data.sources import reads_items
-from attnrec.train.data.split import (
-    Split,
-    divide,
-    n_last_session_users,
-    same_time_share,
-)
+from attnrec.train.data.split import Split, divide, n_last_session_users, same_time_share
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.fitting.config import TrainConfig

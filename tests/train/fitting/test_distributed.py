@@ -50,6 +50,7 @@ SETTINGS = [
 COMMAND = """
 import logging, os, signal, sys, time, warnings
 from attnrec.cli import train, training, tune
+from attnrec.cli.options import run_training_command
 from attnrec.train.fitting import checkpoint
 from attnrec.train.models.sasrec import SASRec
 
@@ -90,7 +91,7 @@ class Watched(training.TrainingProgress):
             happen(what)
 
 training.TrainingProgress = Watched
-(tune if "--minutes" in arguments else train).main()
+run_training_command(tune.tune if "--minutes" in arguments else train.train, prefix="")
 """
 
 
