@@ -1,5 +1,6 @@
 """What `attnrec export` does once its options are checked, and what it prints. Needs torch."""
 
+import importlib.util
 import json
 import shlex
 import time
@@ -30,8 +31,6 @@ from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.format import USER
 from attnrec.runtime.words import counted
 from attnrec.train import Run
-
-_NO_SERVER = "without the server: pip install 'attnrec[serve]'"
 
 
 @dataclass(frozen=True)
@@ -151,10 +150,11 @@ def _print_file(
     _print_test(info)
     if memory is not None:
         print(
-            f"memory   {memory['served']:.0f} MB when served, "
-            f"{memory['reloading']:.0f} MB while reloading"
-            + ("" if memory["with_server"] else f", {_NO_SERVER}")
+            f"memory   {memory['served']:.0f} MB when served, {memory['reloading']:.0f} MB while "
+            "reloading"
         )
+    elif importlib.util.find_spec("uvicorn") is None:
+        print("memory   not measured without the server: pip install 'attnrec[serve]'")
     if options.kit is not None:
         print(f"kit      {options.kit}; its README.md says what to do on the device")
 

@@ -95,9 +95,6 @@ def serve(
     SIGHUP loads FILE again, and changes to it only if it is intact and reproduces its golden
     vectors here. Only this machine can ask, unless there is a --token-file (or --insecure).
     """
-    # uvicorn warns of mistakes of clients, which have had their answer.
-    is_verbose = logging.getLogger("attnrec").isEnabledFor(logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.INFO if is_verbose else logging.ERROR)
     file = check_model_file(file)
     for option, value in (("--allowed-hosts", allowed_hosts), ("--insecure", insecure or None)):
         if token_file is not None and value is not None:
@@ -106,22 +103,49 @@ def serve(
                 f"checked by its token, whatever host it names: leave {option} out"
             )
     token = None if token_file is None else token_of(token_file)
+    _serve_until_stopped(
+        (file, unavailable, allow_change),
+        (host, port),
+        Limits(threads, queue, max_body, deadline, keep_alive),
+        token=token,
+        allowed_hosts=allowed_hosts,
+        insecure=insecure,
+        access_log=access_log,
+        grace=grace,
+    )
+
+
+def _serve_until_stopped(
+    source: tuple[Path, Path | None, bool],
+    address: tuple[str, int],
+    limits: Limits,
+    *,
+    token: str | None,
+    allowed_hosts: str | None,
+    insecure: bool,
+    access_log: str | None,
+    grace: int,
+) -> None:
+    """Serve, and end the process. source: model file, ids never to recommend, --allow-change."""
     # Only here: these need onnxruntime and uvicorn.
     from attnrec.runtime.serving.access_log import AccessLog
     from attnrec.runtime.serving.hosts import Hosts, hosts_in
     from attnrec.runtime.serving.reloading import Source
-    from attnrec.runtime.serving.server import listen
-    from attnrec.runtime.serving.server import serve as serve_until_stopped
+    from attnrec.runtime.serving.server import listen, serve
 
+    # uvicorn warns of mistakes of clients, which have had their answer.
+    is_verbose = logging.getLogger("attnrec").isEnabledFor(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.INFO if is_verbose else logging.ERROR)
     log = None if access_log is None else AccessLog(access_log)
     # Where other machines may ask without a token, they may do so under the address it listens on.
-    hosts = [] if allowed_hosts is None else hosts_in(allowed_hosts)
-    serve_until_stopped(
-        Source(file, unavailable, allow_change),
-        lambda: listen(host, port, others_may_ask=insecure or token is not None),
-        Limits(threads, queue, max_body, deadline, keep_alive),
+    own = [address[0]] if insecure else []
+    hosts = [*([] if allowed_hosts is None else hosts_in(allowed_hosts)), *own]
+    serve(
+        Source(*source),
+        lambda: listen(*address, others_may_ask=insecure or token is not None),
+        limits,
         token=token,
-        hosts=Hosts([*hosts, *([host] if insecure else [])], any_address=insecure),
+        hosts=Hosts(hosts, any_address=insecure),
         access_log=log,
         grace=grace,
         on_start=_announce,

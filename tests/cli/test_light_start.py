@@ -79,7 +79,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("evaluate", ["none.onnx"], "none.onnx does not exist"),
     ("evaluate", ["log.csv", "--data", "none.csv"], "none.csv: there is no such file"),
     ("evaluate", ["log.csv", "--plot", "figures.pdf"], "name a .png file"),
-    ("evaluate", ["log.csv", "--slices", "--json"], "--json tells the slices anyway"),
+    ("evaluate", ["log.csv", "--slices", "--json"], "--json has the slices anyway"),
     ("evaluate", ["log.csv", "--split", "half"], "half"),
     ("recommend", ["none.onnx", "--history", "a"], "none.onnx does not exist"),
     ("recommend", ["log.csv", "-k", "few"], "Invalid value for '-k'"),
