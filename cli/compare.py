@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attnrec.cli.console import Json, command
-from attnrec.cli.options import Asked, Resume, with_training_options
+from attnrec.cli.options import Resume, Shared, with_training_options
 from attnrec.export.comparison_directory import check_comparison_directory
 
 
@@ -14,7 +14,7 @@ from attnrec.export.comparison_directory import check_comparison_directory
 @command
 def compare(
     context: typer.Context,
-    asked: Asked,
+    shared: Shared,
     out: Annotated[
         Path, typer.Option(help="Folder to write: a run of each model, and the comparison.")
     ] = Path("attnrec-all"),
@@ -30,7 +30,7 @@ def compare(
     for is left out, with the reason. To train the model that you choose: attnrec-train --model
     NAME.
     """
-    options = asked()
+    options = shared()
     check_comparison_directory(out, resume=resume)
     # Only here: it needs torch.
     from attnrec.cli.training import compare_and_print

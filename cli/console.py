@@ -26,7 +26,7 @@ from attnrec.runtime.version import __version__
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """Progress and messages; standard output belongs to results."""
 out = Console(highlight=False, markup=False, emoji=False)
-"""Results for people."""
+"""Results as tables and text."""
 
 # The options of the command that runs, such as "--user-col".
 _OPTIONS: ContextVar[frozenset[str]] = ContextVar("options", default=frozenset())
@@ -144,7 +144,7 @@ def run_command(
         with clean_errors():  # also where help cannot be written
             parser(args=arguments, prog_name=f"{prefix}{command.__name__}")
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nobody is left to be told.
+        # The reader of the output has gone (`| head`): there is nobody to print an error for.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 
@@ -199,7 +199,7 @@ def clean_errors() -> Iterator[None]:
 
 
 def _with_notes(message: str, error: BaseException) -> str:
-    """What the library added to the error, such as how to go on, belongs to the message."""
+    """With what the library added to the error, such as how to go on."""
     return "\n".join([message, *getattr(error, "__notes__", ())])
 
 

@@ -85,7 +85,7 @@ def _compared(
     from attnrec.train.evaluation.comparison import compare
 
     with Progress(console=err, transient=True, disable=err.quiet) as progress:
-        task = progress.add_task("asking for every user", total=None)
+        task = progress.add_task("recommending to every user", total=None)
 
         def tick(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)

@@ -86,8 +86,8 @@ def export(
     The file is compared with the torch model on every test user and on synthetic histories. If
     its answers differ, the exit code is 1, a table says where, and no file is written. A smaller
     file is compared with the model that has the rounded weights, and its answers with those of
-    the exact file: this quantization cost is printed, and kept beside the file. Above the limits,
-    the exit code is 1 and no file is written.
+    the exact file: this quantization cost is printed, and written beside the file. Above the
+    limits, the exit code is 1 and no file is written.
     """
     chosen = _chosen(run, profile, old_profile, quantize=quantize)
     target = run / MODEL_FILE if file is None else file

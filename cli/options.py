@@ -52,7 +52,7 @@ _MODEL, _READ, _FILTER = "Model", "Reading the log", "Which events count"
 _SETTINGS = ("max_len", "hidden_dim", "n_blocks")  # settings of models with an option of their own
 _SCHEDULE = ("epochs", "max_minutes", "seed", "threads")
 _BY_THE_LOG = "Default: chosen from the log; without a recipe"
-# Where the field says more, or less, than a person at a shell needs.
+# Where the docstring of the field is longer, or shorter, than help for the option should be.
 _HELP = {
     "model": f"One of: {', '.join(MODELS)}. Settings of the first that are not given follow from "
     "the log.",
@@ -109,28 +109,28 @@ class TrainingOptions:
         check_files(data, self.items, self.users)
 
 
-Asked = Callable[[], TrainingOptions]
-"""The shared options of a command, checked when they are asked for."""
+Shared = Callable[[], TrainingOptions]
+"""Gives the shared options of a command, and checks them."""
 
 
 def with_training_options(*, one_model: bool) -> Callable[[Command], Command]:
-    """Give a command the shared options in place of its parameter `asked`.
+    """Give a command the shared options in place of its parameter `shared`.
 
     one_model: also those that choose a model and its settings.
     """
 
     def extend(command: Command) -> Command:
-        shared = {parameter.name: parameter for parameter in _parameters(one_model=one_model)}
+        added = {parameter.name: parameter for parameter in _parameters(one_model=one_model)}
 
         @wraps(command)
         def extended(context: typer.Context, **values: Any) -> None:
-            given = {name: values.pop(name) for name in shared}
+            given = {name: values.pop(name) for name in added}
             command(context, lambda: _training_options(context, given), **values)
 
         own = inspect.signature(command).parameters
-        place = list(own).index("asked")
+        place = list(own).index("shared")
         before, after = list(own.values())[:place], list(own.values())[place + 1 :]
-        return with_parameters(extended, [*before, *shared.values(), *after])
+        return with_parameters(extended, [*before, *added.values(), *after])
 
     return extend
 

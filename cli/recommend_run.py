@@ -82,10 +82,10 @@ def _answer_history(
     if unknown or not as_json:
         _print_known(lists, unknown)
     if unknown_user:
-        say(f"--user: the file does not know {user!r}: it is answered like no user")
+        say(f"--user: the file does not know {user!r}: the answer is that for no user")
     if unknown and (whole := ids.with_comma(text)) is not None:
         line = json.dumps({"history": [whole]}, ensure_ascii=False)
-        say(f"ask for ids with commas in JSON lines, such as {line}")
+        say(f"give ids with commas in JSON lines, such as {line}")
     if not as_json and not found.n_known:
         say("no known item in the history: this is the answer to an empty history")
 
@@ -204,7 +204,7 @@ def _as_dict(
     reasons: list[Reasons] | None = None,
     unknown: Mapping[str, list[Any]] | None = None,
 ) -> dict[str, Any]:
-    """An answer, with reasons if asked for, and the ids that are unknown if there are any."""
+    """An answer, with reasons if there are any, and the ids that are unknown likewise."""
     values = answer.to_dict()
     if reasons is not None:
         values["why"] = reasons

@@ -32,7 +32,7 @@ def plain_table() -> Table:
 
 
 def run_as_json(run: "Run") -> dict[str, Any]:
-    """What --json tells of a run."""
+    """What --json prints of a run."""
     metrics = run.metrics
     return {
         "run": str(run.directory),
@@ -64,7 +64,7 @@ def print_run(run: "Run") -> None:
         print(f"note: {note}")
     say(f"run written to {run.directory}. Next: attnrec-export {shlex.quote(str(run.directory))}")
     if "report" in metrics:
-        say(f"report for people: {run.directory / REPORT_FILE}")
+        say(f"report: {run.directory / REPORT_FILE}")
 
 
 def _print_best_baseline(models: list[dict[str, Any]]) -> None:
@@ -135,7 +135,7 @@ def _print_gain(search: Search) -> None:
 
 
 def print_comparison(comparison: Comparison, *, slices: bool = False) -> None:
-    """The table for people, best file first."""
+    """A table, best file first."""
     out.print(_comparison_table(comparison))
     if slices:
         out.print(_slices(comparison))

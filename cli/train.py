@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attnrec.cli.console import Json, command, given_options, refuse_unread, say
-from attnrec.cli.options import Asked, Report, Resume, with_training_options
+from attnrec.cli.options import Report, Resume, Shared, with_training_options
 from attnrec.train.models import MODELS
 from attnrec.train.runs.target import check_run, check_target
 
@@ -17,7 +17,7 @@ _READ_BY_FINAL = {"final", "out", "resume", "threads", "report"}
 @command
 def train(
     context: typer.Context,
-    asked: Asked,
+    shared: Shared,
     out: Annotated[
         Path | None, typer.Option(help="Run directory to write. Default: attnrec-run")
     ] = None,
@@ -47,7 +47,7 @@ def train(
         if out is None:
             whole = final.absolute()
             out = whole.with_name(f"{whole.name}-final")
-    options, out = asked(), out or Path("attnrec-run")
+    options, out = shared(), out or Path("attnrec-run")
     check_target(out, resume=resume)
     if final is None:
         _note_unused(context, options.config.model)

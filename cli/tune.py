@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attnrec.cli.console import Json, command
-from attnrec.cli.options import Asked, Report, Resume, with_training_options
+from attnrec.cli.options import Report, Resume, Shared, with_training_options
 from attnrec.train.runs.target import check_target
 
 
@@ -14,7 +14,7 @@ from attnrec.train.runs.target import check_target
 @command
 def tune(
     context: typer.Context,
-    asked: Asked,
+    shared: Shared,
     minutes: Annotated[
         float, typer.Option(help="How long to search, beside reading the log and the report.")
     ],
@@ -30,7 +30,7 @@ def tune(
     run is one like any other: attnrec-export, attnrec-evaluate, attnrec-recommend. Needs
     attnrec[tune].
     """
-    options = asked()
+    options = shared()
     from attnrec.train.tuning.space import check_tuning  # imports numpy
 
     check_tuning(options.config, minutes)

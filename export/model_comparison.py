@@ -145,7 +145,7 @@ class _Models:
         if "n_users" in names and not self.allow_users:
             raise ValueError("its file would hold user ids; allow that with `allow_users`")
         if config.model == "personal-frequency" and not self.recipe.repeats:
-            raise ValueError("without `repeats` nobody has an item twice, and it is popularity")
+            raise ValueError("without `repeats` no user has an item twice, and it is popularity")
 
     def _finished(self, name: str, config: TrainConfig) -> Run | None:
         """The run that is there already, if it is what would be trained."""

@@ -321,7 +321,7 @@ def test_messages_are_not_broken_and_paths_are_taken_literally(run, log, tmp_pat
 def test_the_report_is_written_and_its_path_printed(run, log, tmp_path) -> None:
     outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    assert f"report for people: {tmp_path / 'run' / 'report.html'}" in outcome.err
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in outcome.err
     assert "best baseline, markov-chain: NDCG@10" in outcome.out
     assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
 
@@ -339,7 +339,7 @@ def test_the_report_of_a_final_run_has_the_figures_of_the_run_before(
 ) -> None:
     final = tmp_path / "final"
     outcome = run("train", "--final", trained, "--out", final, "--threads", 1)
-    assert f"report for people: {final / 'report.html'}" in outcome.err
+    assert f"report: {final / 'report.html'}" in outcome.err
     before, after = (json.loads((d / "metrics.json").read_text()) for d in (trained, final))
     assert after["report"] == before["report"]
     page = (final / "report.html").read_text()

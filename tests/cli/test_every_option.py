@@ -16,7 +16,7 @@ from attnrec.cli.compare import compare
 from attnrec.cli.console import EVERYWHERE, run_command
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
-from attnrec.cli.options import Asked, TrainingOptions, with_training_options
+from attnrec.cli.options import Shared, TrainingOptions, with_training_options
 from attnrec.cli.recommend import recommend
 from attnrec.cli.train import train
 from attnrec.cli.tune import tune
@@ -197,8 +197,8 @@ def shared_options(*, one_model: bool, found: list[TrainingOptions]) -> Callable
     """A command that has no options but the shared ones, and keeps what they come to."""
 
     @with_training_options(one_model=one_model)
-    def command(context: typer.Context, asked: Asked) -> None:
-        found.append(asked())
+    def command(context: typer.Context, shared: Shared) -> None:
+        found.append(shared())
 
     return command
 

@@ -214,7 +214,7 @@ def test_ids_with_commas_are_asked_for_in_lines(run, ask_lines, tmp_path) -> Non
     assert run("train", log, "--model", "popularity", "--out", out, "--no-report").code == 0
     assert run("export", out).code == 0
     outcome = run("recommend", out / "model.onnx", "--history", "3,5 mm,4,5 mm")
-    said = outcome.err.partition("ask for ids with commas in JSON lines, such as ")[2].partition(
+    said = outcome.err.partition("give ids with commas in JSON lines, such as ")[2].partition(
         "\n"
     )[0]
     (answer,), _ = ask_lines(out / "model.onnx", [json.loads(said)])
@@ -268,7 +268,7 @@ def test_a_user_that_the_file_cannot_know_is_refused(run, file, options, words) 
 def test_a_user_that_the_file_does_not_know_is_named(run, monkeypatch) -> None:
     unknown = run("recommend", USERS, "--history", "", "--user", "9999", "--json")
     assert unknown.code == 0
-    assert "--user: the file does not know 9999: it is answered like no user" in unknown.err
+    assert "--user: the file does not know 9999: the answer is that for no user" in unknown.err
     assert json.loads(unknown.out)["unknown"] == {"user": [9999]}
     assert "9999" in run("recommend", USERS, "--history", "", "--user", "9999").err
     for known in (["--user", "3"], ["--user=-1"]):  # -1 is nobody

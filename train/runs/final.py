@@ -61,7 +61,7 @@ def train_final(
 
 
 def _kept_metrics(run: Run) -> dict[str, Any]:
-    """The figures of the run before, which say so; without its report."""
+    """The figures of the run before, marked as such; without its report."""
     return {
         **{name: value for name, value in run.metrics.items() if name != "report"},
         "of": "the same recipe before the held-out events were added to the training",

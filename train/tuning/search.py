@@ -1,6 +1,6 @@
 """A search for settings: many trainings on one log, judged by validation, within a time.
 
-The first trial is the recipe of the model. The rest vary what nobody gave (`space`), as Optuna
+The first trial is the recipe of the model. The rest vary what was not given (`space`), as Optuna
 proposes (`study`), and are stopped when they are behind. The study is kept beside the run
 directory; at the end the best trial becomes the run, with its weights.
 """

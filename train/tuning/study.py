@@ -1,7 +1,7 @@
 """The trials of a search: one Optuna study in a journal, and the weights of the best trial.
 
 Both lie beside the run directory until the run is saved. The weights of a better trial are written
-before the journal says that it is over, and those of the one before are deleted after that: the
+before its end is written in the journal, and those of the one before are deleted after that: the
 best trial of the journal has its weights, whenever the process is killed.
 """
 
@@ -31,7 +31,7 @@ from attnrec.train.tuning.space import Between, Space, near, settled
 
 _GAINS, _RECIPE_GAINS = "validation/gains", "validation/recipe"  # no weight has such a name
 _N_NEAR = 6
-_LEAST_IMPORTANT = 6  # trials: fewer say nothing about ten settings
+_LEAST_IMPORTANT = 6  # trials: fewer explain nothing about ten settings
 _WARM_UP = 0.25  # share of the epochs before a trial may be stopped
 
 _STATES: Mapping[str, TrialState] = {
@@ -198,7 +198,7 @@ class TuningStudy:
 
     @contextmanager
     def kept_until_saved(self) -> Iterator[None]:
-        """For a block that searches and saves the run: then nothing of the search is left over."""
+        """For a block that searches and saves the run, after which the search is removed."""
         try:
             yield
         except BaseException as error:
