@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -230,19 +230,6 @@ def given_options(context: typer.Context) -> dict[str, str]:
         else:
             written[name] = parameter.secondary_opts[0] if off else parameter.opts[0]
     return written
-
-
-def refuse_unread(context: typer.Context, reads: Collection[str], why: str, remedy: str) -> None:
-    """`ValueError` for a parameter on the command line that is not among those that are read.
-
-    why: what the command does instead, "--final repeats the recipe of its run"; remedy: what to do
-    other than to leave the option out.
-    """
-    for name, option in given_options(context).items():
-        if name not in reads and name not in EVERYWHERE:
-            raise ValueError(
-                f"{why}, so {option} cannot be given with it: leave it out, or {remedy}"
-            )
 
 
 def refuse_idle(context: typer.Context, needs: Mapping[str, tuple[bool, str]]) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Json, command, given_options, refuse_unread, say
+from attnrec.cli.console import EVERYWHERE, Json, command, given_options, say
 from attnrec.cli.options import Report, Resume, Shared, with_training_options
 from attnrec.train.models import MODELS
 from attnrec.train.runs.target import check_run, check_target
@@ -41,8 +41,7 @@ def train(
     torchrun --nproc-per-node 2 --no-python attnrec-train ...
     """
     if final is not None:
-        why = "--final repeats the recipe of its run"
-        refuse_unread(context, _READ_BY_FINAL, why, "train a new run first")
+        _refuse_beside_final(context)
         check_run(final)
         if out is None:
             whole = final.absolute()
@@ -60,6 +59,16 @@ def train(
     else:
         run = train_final_run(final, options.config.threads, out, **conduct)
     print_trained(run, as_json=as_json)
+
+
+def _refuse_beside_final(context: typer.Context) -> None:
+    """`ValueError` for an option on the command line that --final does not read."""
+    for name, option in given_options(context).items():
+        if name not in _READ_BY_FINAL | EVERYWHERE:
+            raise ValueError(
+                f"--final repeats the recipe of its run, so {option} cannot be given with it: "
+                "leave it out, or train a new run first"
+            )
 
 
 def _note_unused(context: typer.Context, model: str) -> None:

@@ -80,8 +80,8 @@ def test_final_trains_on_every_event_and_keeps_held_out_figures(run, trained, tm
     assert result["metrics"]["valid"] == before["valid"]
     assert result["metrics"]["of"] == whose
     assert Recommender.load(final / "model.onnx").info.final
-    told = run("export", final).out
-    assert re.search(rf"test +NDCG@10 [\d.]+, HitRate@10 [\d.]+; of {whose}\n", told)
+    printed = run("export", final).out
+    assert re.search(rf"test +NDCG@10 [\d.]+, HitRate@10 [\d.]+; of {whose}\n", printed)
     refused = run("evaluate", final / "model.onnx")
     assert refused.code == 2
     assert "trained on every event" in refused.err

@@ -51,13 +51,13 @@ def compared(
 
 
 def figures(directory: Path) -> dict[str, Any]:
-    """What was told of the comparison, without what depends on the machine."""
-    told = json.loads((directory / "comparison.json").read_text())
-    del told["train_seconds"]
-    for entry in told["models"]:
+    """The figures of the comparison, without what depends on the machine."""
+    stored = json.loads((directory / "comparison.json").read_text())
+    del stored["train_seconds"]
+    for entry in stored["models"]:
         del entry["microseconds_per_user"]
         entry["file"] = Path(entry["file"]).parent.name
-    return told
+    return stored
 
 
 def files(directory: Path) -> dict[str, tuple[int, int]]:
@@ -70,35 +70,35 @@ def files(directory: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_every_model_that_suits_the_log_is_there_and_the_others_say_why(compared: Path) -> None:
-    told = figures(compared)
-    assert [entry["file"] for entry in told["models"]] == [
+    stored = figures(compared)
+    assert [entry["file"] for entry in stored["models"]] == [
         n for n in COMPARED_MODELS if n not in LEFT_OUT
     ]
-    assert told["left_out"].keys() == LEFT_OUT.keys()
+    assert stored["left_out"].keys() == LEFT_OUT.keys()
     for name, reason in LEFT_OUT.items():
-        assert reason in told["left_out"][name] and not (compared / name).exists()
+        assert reason in stored["left_out"][name] and not (compared / name).exists()
     assert (compared / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert not list(compared.glob("*/report.html"))  # they are each other's comparison
 
 
 def test_the_figures_are_those_of_evaluate(compared: Path, run) -> None:
-    told = figures(compared)
-    paths = [compared / entry["file"] / "model.onnx" for entry in told["models"]]
+    stored = figures(compared)
+    paths = [compared / entry["file"] / "model.onnx" for entry in stored["models"]]
     outcome = run("evaluate", *paths, "--json", "-q")
     assert outcome.code == 0, outcome.err
     measured = json.loads(outcome.out)
     for entry in measured["models"]:
         assert entry.pop("microseconds_per_user") > 0
         entry["file"] = Path(entry["file"]).parent.name
-    assert measured == {name: told[name] for name in measured}
+    assert measured == {name: stored[name] for name in measured}
 
 
 def test_resume_keeps_what_is_there(compared: Path, log: Path, run) -> None:
-    before, told = files(compared), figures(compared)
+    before, stored = files(compared), figures(compared)
     outcome = run("compare", log, *QUICK, "--out", compared, "--resume", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["train_seconds"] == {}
-    assert (files(compared), figures(compared)) == (before, told)
+    assert (files(compared), figures(compared)) == (before, stored)
 
 
 def test_an_interrupted_compared_says_how_to_go_on_and_is_not_begun_anew(

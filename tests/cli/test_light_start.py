@@ -21,11 +21,11 @@ PROBE = f"""
 import atexit, json, sys, time
 from attnrec.cli import main as entry
 
-told = sys.argv.pop(1)
+report = sys.argv.pop(1)
 
 def tell():
     heavy = [name for name in {HEAVY} if name in sys.modules]
-    with open(told, "w") as file:
+    with open(report, "w") as file:
         json.dump([heavy, time.process_time()], file)
 
 atexit.register(tell)
@@ -108,13 +108,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(command: str, arguments: list[str], folder: Path) -> tuple[Any, list[str], float]:
     """The process when it has ended, what of `HEAVY` it imported, and its processor time."""
-    told = folder / "told.json"
+    report = folder / "report.json"
     result = subprocess.run(
-        [sys.executable, "-c", PROBE, str(told), command, *arguments],
+        [sys.executable, "-c", PROBE, str(report), command, *arguments],
         cwd=folder, capture_output=True, text=True,
         env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    heavy, seconds = json.loads(told.read_text())
+    heavy, seconds = json.loads(report.read_text())
     return result, heavy, seconds
 
 

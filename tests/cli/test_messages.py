@@ -34,7 +34,7 @@ COMMANDS = {
     "recommend": recommend, "bench": bench, "serve": serve,
 }  # fmt: skip
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-# What other programs are told, by the words before it.
+# Options of other programs, by the words before it.
 OTHER_TOOLS = re.compile(r"(?:torchrun|pip|openssl)[^;:]*")
 # The report of a run is written by `attnrec-train`, for people who use it.
 OF_TRAIN = ("train/report/", "train/data/baskets.py")

@@ -188,8 +188,8 @@ def test_examples_in_messages_are_items_of_the_file(run, ask_lines, monkeypatch,
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)
     outcome = run("recommend", file)
-    said = outcome.err.partition("give ")[2].partition(", or JSON lines")[0]
-    found = json.loads(run("recommend", file, *shlex.split(said), "--json").out)
+    shown = outcome.err.partition("give ")[2].partition(", or JSON lines")[0]
+    found = json.loads(run("recommend", file, *shlex.split(shown), "--json").out)
     assert found["n_known"] >= 1 and "unknown" not in found
     (wrong,), _ = ask_lines(file, ["nothing"])
     line = json.loads(wrong["error"].partition("such as ")[2])
@@ -214,10 +214,10 @@ def test_ids_with_commas_are_asked_for_in_lines(run, ask_lines, tmp_path) -> Non
     assert run("train", log, "--model", "popularity", "--out", out, "--no-report").code == 0
     assert run("export", out).code == 0
     outcome = run("recommend", out / "model.onnx", "--history", "3,5 mm,4,5 mm")
-    said = outcome.err.partition("give ids with commas in JSON lines, such as ")[2].partition(
+    shown = outcome.err.partition("give ids with commas in JSON lines, such as ")[2].partition(
         "\n"
     )[0]
-    (answer,), _ = ask_lines(out / "model.onnx", [json.loads(said)])
+    (answer,), _ = ask_lines(out / "model.onnx", [json.loads(shown)])
     assert answer["n_known"] == 1 and "unknown" not in answer
     assert "commas" not in run("recommend", out / "model.onnx", "--history", "no such id").err
 
@@ -319,7 +319,7 @@ def test_below_each_item_stand_the_events_that_speak_for_it(run) -> None:
     outcome = run("recommend", STRINGS, *arguments, "--why")
     assert outcome.code == 0
     answer = json.loads(run("recommend", STRINGS, *arguments, "--why", "--json").out)
-    recommender, history, said = Recommender.load(STRINGS), arguments[1].split(","), []
+    recommender, history, shown = Recommender.load(STRINGS), arguments[1].split(","), []
     for item, why in zip(answer["item_ids"], answer["why"], strict=True):
         explanation = recommender.explain(history, item)
         assert why == [
@@ -327,10 +327,10 @@ def test_below_each_item_stand_the_events_that_speak_for_it(run) -> None:
             for i, share in explanation.strongest(3)
         ]
         first = why[0]["title"] or why[0]["item_id"]
-        said.append(f"because of {first} ({why[0]['share']:.0%})")
+        shown.append(f"because of {first} ({why[0]['share']:.0%})")
     # Long reasons go on in the next line.
     text, place = " ".join(outcome.out.split()), 0
-    for item, words in zip(answer["item_ids"], said, strict=True):
+    for item, words in zip(answer["item_ids"], shown, strict=True):
         place = text.index(words, text.index(f" {item} ", place))
 
 

@@ -69,13 +69,13 @@ def test_json_holds_every_trial(log: Path, run, tmp_path: Path, ctrl_c_after) ->
         assert run("tune", log, *QUICK, "--minutes", "60", "--out", out, *resume).code == 130
     outcome = run("tune", log, *QUICK, *NO_TIME, "--out", out, "--json", "-q")
     assert outcome.code == 0 and outcome.err == ""
-    told = json.loads(outcome.out)
-    assert told["tuning"] == json.loads((out / "metrics.json").read_text())["tuning"]
-    assert [trial["number"] for trial in told["tuning"]["trials"]] == list(range(7))
+    result = json.loads(outcome.out)
+    assert result["tuning"] == json.loads((out / "metrics.json").read_text())["tuning"]
+    assert [trial["number"] for trial in result["tuning"]["trials"]] == list(range(7))
     fields = {"number", "values", "ndcg@10", "seconds", "after", "outcome", "curve", "reason"}
-    assert all(trial.keys() == fields for trial in told["tuning"]["trials"])
-    assert told["ndcg@10"] == told["tuning"]["trials"][told["tuning"]["best"]]["ndcg@10"]
-    assert not {"hidden_dim", "max_len"} & told["tuning"]["recipe"].keys()
+    assert all(trial.keys() == fields for trial in result["tuning"]["trials"])
+    assert result["ndcg@10"] == result["tuning"]["trials"][result["tuning"]["best"]]["ndcg@10"]
+    assert not {"hidden_dim", "max_len"} & result["tuning"]["recipe"].keys()
 
 
 def test_a_time_too_short_is_told(log: Path, run, tmp_path: Path, ctrl_c_after) -> None:

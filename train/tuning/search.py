@@ -118,10 +118,7 @@ def tune_log(
     resume: bool = False,
     reporting: Reporting | None = None,
 ) -> Run:
-    """`tune` on a log that was read already."""
-    check_kind("config", config, TrainConfig, CONFIG_REMEDY)
-    check_tuning(config, minutes)
-    check_target(Path(out), resume=resume, tuning=True)
+    """`tune` on a log that was read already, with arguments that were checked."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     split = divide(log, config.split)

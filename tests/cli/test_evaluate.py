@@ -259,8 +259,8 @@ def test_who_was_left_out_is_said(run, files, later_baskets) -> None:
     outcome = run("evaluate", *files, "--data", later_baskets)
     assert outcome.code == 0, outcome.err
     assert "left out: " in outcome.out and "not after 2023-12-1" in outcome.out
-    told = json.loads(run("evaluate", files[0], "--data", later_baskets, "--json").out)
-    assert told["n_users"] == 20 and told["n_left_out"] > 10
+    result = json.loads(run("evaluate", files[0], "--data", later_baskets, "--json").out)
+    assert result["n_users"] == 20 and result["n_left_out"] > 10
 
 
 def test_files_that_read_one_log_differently_share_no_table(
