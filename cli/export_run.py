@@ -102,7 +102,7 @@ def _remedy(profiles: Sequence[str] | None) -> str:
     if profiles == ("fp32",):
         return "--max-mb"
     options = "--min-overlap, --max-ndcg-loss or --max-mb"
-    return f"{options}, or leave --profile auto out" if profiles is None else options
+    return options if profiles is None else f"{options}, or take --profile fp32"
 
 
 def _as_json(

@@ -7,12 +7,12 @@ what stands below it in the source is the help.
 import ast
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, wraps
 from pathlib import Path
-from textwrap import dedent
 from typing import Annotated, Any, get_origin, get_type_hints
 
 import typer
@@ -62,6 +62,8 @@ _HELP = {
     "n_blocks": f"Transformer blocks. Default of the attention models: {SASRecConfig.n_blocks}",
     "epochs": f"Most passes over the log. {_BY_THE_LOG}: {Schedule().epochs}",
     "max_minutes": "A training stops after the epoch that passes this time. Default: no limit.",
+    "items": "Table with item ids and titles.",
+    "users": "Table with user ids and tags.",
     "threads": "Threads of a process. Default: all cores.",
     "split": "What is held back: the last two events of each user, or the last two sessions, "
     "events of one time, for baskets.",
@@ -153,11 +155,8 @@ def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
         yield keyword("assignments", list[str] | None, None, any_other)
     for name in _SCHEDULE:
         yield _of_field(TrainConfig, name, _MODEL)
-    for name, help in (
-        ("items", "Table with item ids and titles."), ("users", "Table with user ids and tags."),
-    ):  # fmt: skip
-        option = typer.Option(help=help, rich_help_panel=_READ)
-        yield keyword(name, Path | None, None, option)
+    for name in ("items", "users"):
+        yield keyword(name, Path | None, None, _option(name, _READ))
     panel = _READ
     for field in fields(DataRecipe):
         if field.name == "repeats":  # the filters follow
@@ -168,7 +167,7 @@ def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
 
 def _of_field(owner: type, name: str, panel: str) -> inspect.Parameter:
     kind, default = get_type_hints(owner)[name], getattr(owner, name, "")
-    help = _HELP.get(name) or _docs(owner)[name]
+    help = _HELP.get(name) or _docs(owner).get(name, " ")
     if get_origin(kind) is tuple:
         help, kind, default = f"{help} Separated by commas.", str, ""
     elif name == "event_weights":
@@ -177,27 +176,20 @@ def _of_field(owner: type, name: str, panel: str) -> inspect.Parameter:
 
 
 def _option(name: str, panel: str, help: str = "") -> Any:
-    """`--name`, with its own negation where it is a switch."""
+    """`--name`; its help is the text of a docstring, in which `min_rating` is --min-rating."""
     help = (help or _HELP[name]).replace("None:", "Default:").replace('"":', "'':")
+    help = re.sub(r"`(\w+)`", lambda match: "--" + match[1].replace("_", "-"), help)
     switch = ["--repeats/--no-repeats"] if name == "repeats" else []
-    return typer.Option(*switch, help=_as_options(help), rich_help_panel=panel)
-
-
-def _as_options(text: str) -> str:
-    """`min_rating` of a docstring as --min-rating."""
-    parts = text.split("`")
-    return "".join(
-        f"--{part.replace('_', '-')}" if place % 2 else part for place, part in enumerate(parts)
-    )
+    return typer.Option(*switch, help=help, rich_help_panel=panel)
 
 
 @cache
 def _docs(owner: type) -> Mapping[str, str]:
-    """The text below each field of a dataclass; "" where the source is not installed."""
+    """The text below each field of a dataclass; empty where the source is not installed."""
     try:
-        (node,) = ast.parse(dedent(inspect.getsource(owner))).body
+        (node,) = ast.parse(inspect.getsource(owner)).body
     except OSError:
-        return dict.fromkeys((field.name for field in fields(owner)), "")
+        return {}
     assert isinstance(node, ast.ClassDef)
     found = {}
     for field, below in zip(node.body, node.body[1:], strict=False):

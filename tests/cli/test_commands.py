@@ -162,7 +162,7 @@ def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
     outcome = run("export", trained, "--profile", "auto", *loose, "--max-mb", 0.0001)
     assert outcome.code == 1 and "above the limit 0.0001" in outcome.err
     assert "--max-mb" in outcome.err and file.exists()
-    assert "leave --profile auto out" not in outcome.err  # fp32 passes the limit as well
+    assert "take --profile fp32" not in outcome.err  # fp32 passes the limit as well
     outcome = run("export", trained, "--profile", "int3")
     assert outcome.code == 2 and "fp32, int8, int4+4, int4, and auto" in outcome.err
     for more in ([], ["--quantize"]):
@@ -183,6 +183,7 @@ def test_a_cost_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tmp
     )  # fmt: skip
     assert outcome.code == 1
     assert "below the limit 1" in outcome.err and "--min-overlap" in outcome.err
+    assert "or take --profile fp32" in outcome.err
     assert not (tmp_path / "m.onnx").exists()
 
 

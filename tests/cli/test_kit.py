@@ -75,7 +75,7 @@ def test_an_export_can_write_a_kit_beside_its_file(run, counted, tmp_path) -> No
 
 
 def test_a_folder_with_something_in_it_is_refused_before_the_export(
-    run, trained, tmp_path
+    run, counted, tmp_path
 ) -> None:
     folder, file = tmp_path / "kit", tmp_path / "model.onnx"
     folder.mkdir()
