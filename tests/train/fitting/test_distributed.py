@@ -360,7 +360,6 @@ def test_one_error_is_shown_for_a_bad_argument(shop: Shop) -> None:
 
 
 def test_a_search_is_refused_before_the_log_is_read(shop: Shop) -> None:
-    shop.log = shop.folder / "no such log.csv"
     assert shop.train("--minutes", "5") == [2, 1]
     assert shop.said(0).startswith("error: a search trains in one process: start it without")
     assert shop.said(1) == ""
