@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache, wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
@@ -224,10 +225,6 @@ def _config(given: Mapping[str, Any]) -> TrainConfig:
     loop = {name: given[name] for name in (*_SCHEDULE, "split")}
     if "model" not in given:
         return TrainConfig(**loop)
-    if given["model"] == "all":
-        raise ValueError(
-            "there is no model all: attnrec compare DATA trains and compares every one"
-        )
     settings = parse_settings(given["model"], given["assignments"] or ())
     for name in _SETTINGS:
         if given[name] is not None:
@@ -265,6 +262,8 @@ def _weights(text: str) -> dict[str, float]:
 def refuse_unknown(arguments: Sequence[str], *, one_model: bool) -> None:
     """`ValueError` for an option of another command, and for a setting written as an option."""
     settings = {f.name for kind in MODELS.values() for f in fields(kind.config)}
+    if ("--model", "all") in pairwise(arguments) or "--model=all" in arguments:
+        raise ValueError("no model 'all': attnrec compare DATA trains and compares every model")
     for option in (argument.partition("=")[0] for argument in arguments):
         name = option.removeprefix("--").replace("-", "_") if option.startswith("--") else ""
         if not one_model and name in settings | {"model", "set"}:

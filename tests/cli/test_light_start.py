@@ -54,7 +54,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("train", ["log.csv", "--out", "no/run"], "does not exist"),
     ("train", ["log.csv", "--out", "folder"], "holds 'precious'"),
     ("train", ["log.csv", "--tune", "60"], "attnrec tune DATA --minutes 60"),
-    ("train", ["log.csv", "--model", "all"], "attnrec compare DATA"),
+    ("train", ["log.csv", "--model", "all", "--allow-users"], "attnrec compare DATA"),
     ("tune", ["log.csv"], "Missing option '--minutes'"),
     ("tune", ["log.csv", "--minutes", "0"], "--minutes must be a number above 0"),
     ("tune", ["log.csv", "--minutes", "5", "--model", "popularity"], "no training to tune"),
