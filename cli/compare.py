@@ -1,58 +1,38 @@
-"""`attnrec-train --model all`: which model suits this log, in one command."""
+"""`attnrec compare`: which model suits a log."""
 
-import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rich.progress import Progress
+import typer
 
-from attnrec.cli.compare_table import print_comparison
-from attnrec.cli.console import err, say, with_options
-from attnrec.cli.train_log import read_given
-from attnrec.cli.train_options import config_of
-from attnrec.cli.train_progress import TrainingProgress
-from attnrec.train.fitting.loop import Progress as TrainingWatcher
+from attnrec.cli.console import Json, command
+from attnrec.cli.options import Resume, Shared, with_training_options
+from attnrec.export.comparison_directory import check_comparison_directory
 
 
-def train_all(given: Mapping[str, Any], target: Path) -> None:
-    """Train, export and compare the family; print the table, or JSON."""
-    # Only here: it needs the packages of the export.
-    from attnrec.export.model_comparison import compare_models
+@with_training_options(one_model=False)
+@command
+def compare(
+    context: typer.Context,
+    shared: Shared,
+    out: Annotated[
+        Path, typer.Option(help="Folder to write: a run of each model, and the comparison.")
+    ] = Path("attnrec-all"),
+    allow_users: Annotated[
+        bool, typer.Option("--allow-users", help="Also models whose files hold user ids.")
+    ] = False,
+    resume: Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Train and export every model on a log, each as it is, and compare the files.
 
-    config, quiet = config_of(given), given["quiet"]
-    log, report, recipe = read_given(given)
+    The figures are those of attnrec-evaluate on the test events. A model that the log is not made
+    for is left out, with the reason. To train the model that you choose: attnrec-train --model
+    NAME.
+    """
+    options = shared()
+    check_comparison_directory(out, resume=resume)
+    # Only here: it needs torch.
+    from attnrec.cli.training import compare_and_print
 
-    def watch(name: str) -> AbstractContextManager[TrainingWatcher]:
-        say(f"--- {name}")
-        return TrainingProgress(quiet=quiet)
-
-    bar = Progress(console=err, transient=True, disable=quiet)
-    task = bar.add_task("comparing", total=None)
-
-    def tick(done: int, total: int) -> None:
-        bar.start()  # not before: the bars of the trainings come first
-        bar.update(task, completed=done, total=total)
-
-    try:
-        family = compare_models(
-            log,
-            report,
-            recipe,
-            config,
-            out=target,
-            allow_users=given["allow_users"],
-            resume=given["resume"],
-            watch=watch,
-            tick=tick,
-        )
-    finally:
-        bar.stop()
-    if given["as_json"]:
-        print(json.dumps(family.to_json()))
-        return
-    print_comparison(family.comparison)
-    for name, reason in family.left_out.items():
-        print(f"left out: {name}: {with_options(reason)}")
-    say(f"one run a model in {target}, with comparison.json and comparison.png")
+    compare_and_print(options, out, allow_users=allow_users, resume=resume, as_json=as_json)

@@ -1,14 +1,16 @@
-"""What all commands share: how they start, speak and fail. Needs typer, no training stack."""
+"""What all commands share: how they start, print and fail. Needs typer, no training stack."""
 
+import inspect
 import io
 import logging
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +26,7 @@ from attnrec.runtime.version import __version__
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """Progress and messages; standard output belongs to results."""
 out = Console(highlight=False, markup=False, emoji=False)
-"""Results for people."""
+"""Results as tables and text."""
 
 # The options of the command that runs, such as "--user-col".
 _OPTIONS: ContextVar[frozenset[str]] = ContextVar("options", default=frozenset())
@@ -58,8 +60,8 @@ def with_options(message: str) -> str:
     return _SETTING.sub(option, message)
 
 
-class _Said(logging.Handler):
-    """Log records as lines above a progress bar, not in the midst of it."""
+class _LinesAboveBars(logging.Handler):
+    """Log records as lines above a progress bar, not within it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(with_options(self.format(record)))
@@ -71,19 +73,59 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool,
-    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
-]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, for scripts.")
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+_VERSION = typer.Option(
+    "--version", callback=_print_version, is_eager=True, help="Print the version."
+)
+_COMMON = {
+    "verbose": typer.Option("--verbose", "-v", help="Print more on standard error."),
+    "quiet": typer.Option("--quiet", "-q", help="Print nothing but results and errors."),
+    "version": _VERSION,
+}
+EVERYWHERE = frozenset({"as_json", *_COMMON})
+"""Parameters that decide how a command prints, whatever it does."""
+Version = Annotated[bool, _VERSION]
+
+Command = Callable[..., None]
 
 
-def run_command(command: Callable[..., None], argv: Sequence[str] | None = None) -> None:
-    """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130."""
+def command(function: Command) -> Command:
+    """Make a command of a function: with --verbose, --quiet and --version."""
+
+    @wraps(function)
+    def extended(*shared: Any, verbose: bool, quiet: bool, version: bool, **values: Any) -> None:
+        _set_verbosity(verbose=verbose, quiet=quiet)
+        function(*shared, **values)
+
+    own = inspect.signature(function).parameters.values()
+    common = [keyword(name, bool, False, option) for name, option in _COMMON.items()]
+    return with_parameters(extended, [*own, *common])
+
+
+def keyword(name: str, kind: Any, default: Any, described: Any) -> inspect.Parameter:
+    """A parameter of a command; described: `typer.Option` or `typer.Argument`."""
+    annotation = Annotated[kind, described]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def with_parameters(function: Command, parameters: Sequence[inspect.Parameter]) -> Command:
+    """Have typer see these parameters; their order is that of the help."""
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    return function
+
+
+def run_command(
+    command: Command, argv: Sequence[str] | None = None, *, prefix: str = "attnrec-"
+) -> None:
+    """Parse the arguments (by default the process's), run, exit: 0, 1, 2 or 130.
+
+    prefix: what stands before the name of the command in its usage.
+    """
     _accept_any_text()
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     # Inside of typer's own handling, which ends an interrupted program without a word.
@@ -91,6 +133,8 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     parser = typer.main.get_command(app)
     for parameter in parser.params:
         _refuse_empty_path(parameter)
+        if getattr(parameter, "hidden", False):
+            parameter.get_usage_pieces = lambda ctx: []  # type: ignore[method-assign]
     texts: list[Any] = [parser, *parser.params]
     for text in texts:  # attnrec[tune] is no markup either
         text.help = escape(text.help) if getattr(text, "help", None) else None
@@ -98,9 +142,9 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None = None)
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with clean_errors():  # also where help cannot be written
-            parser(args=arguments, prog_name=f"attnrec-{command.__name__}")
+            parser(args=arguments, prog_name=f"{prefix}{command.__name__}")
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nobody is left to be told.
+        # The reader of the output has gone (`| head`): there is nobody to print an error for.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
 
@@ -155,7 +199,7 @@ def clean_errors() -> Iterator[None]:
 
 
 def _with_notes(message: str, error: BaseException) -> str:
-    """What the library added to the error, such as how to go on, belongs to the message."""
+    """With what the library added to the error, such as how to go on."""
     return "\n".join([message, *getattr(error, "__notes__", ())])
 
 
@@ -172,11 +216,40 @@ def fail(message: str, *, code: int = 2) -> None:
     raise SystemExit(code)
 
 
-def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+def given_options(context: typer.Context) -> dict[str, str]:
+    """Parameters that stand on the command line, by name, as they are written: --no-report."""
+    written = {}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        off = parameter.secondary_opts and not context.params[name]
+        if parameter.param_type_name == "argument":
+            written[name] = str(parameter.metavar or name).upper()
+        else:
+            written[name] = parameter.secondary_opts[0] if off else parameter.opts[0]
+    return written
+
+
+def refuse_idle(context: typer.Context, needs: Mapping[str, tuple[bool, str]]) -> None:
+    """`ValueError` for a parameter on the command line that changes nothing beside the others.
+
+    needs: for parameters, whether they are read here, and what they are read with.
+    """
+    for name, option in given_options(context).items():
+        is_read, needed = needs.get(name, (True, ""))
+        if not is_read:
+            raise ValueError(
+                f"{option} is read only with {needed}: leave it out, or give that too"
+            )
+
+
+def _set_verbosity(*, verbose: bool, quiet: bool) -> None:
     """Warnings by default, all with -v, errors with -q."""
     if verbose and quiet:
         raise ValueError("-v and -q exclude each other")
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(format="%(message)s", handlers=[_Said()], force=True)
+    logging.basicConfig(format="%(message)s", handlers=[_LinesAboveBars()], force=True)
     logging.getLogger("attnrec").setLevel(level)
     err.quiet = quiet

@@ -1,27 +1,22 @@
-"""`attnrec-evaluate`: measure model files through the runtime that will serve them, together."""
+"""`attnrec evaluate`: measure model files through the runtime that will serve them."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    check_picture,
-    err,
-    run_command,
-    set_verbosity,
-)
+from attnrec.cli.console import Json, check_picture, command, err
 from attnrec.runtime.files import check_model_file
 from attnrec.train.data.protocols import Part, SplitName
 from attnrec.train.data.sources import check_files
 
+if TYPE_CHECKING:
+    from attnrec.train.evaluation.comparison import Comparison  # imports pandas
 
+
+@command
 def evaluate(
     files: Annotated[
         list[Path] | None,
@@ -30,8 +25,8 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Log to measure on, read as in training; what the files have seen of it is left "
-            "out. Default: the run's own."
+            help="Log to measure on, read as in training, without the events that the files were "
+            "trained on. Default: the run's own."
         ),
     ] = None,
     split: Annotated[
@@ -51,20 +46,16 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE.png", help="Draw the figures and their intervals.")
     ] = None,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Rank what was held out of every user's log in the whole catalogue, best file first.
 
     Held out is the last event of each user, or the last session, as the files were trained; the
     events before are the history. Ties count against the model, nothing is sampled. Intervals
     are 95 % bootstrap intervals over users; the difference to the best file is paired. --json
-    tells everything, slices included.
+    has all figures, slices included.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     if slices and as_json:
-        raise ValueError("--json tells the slices anyway: leave --slices out")
+        raise ValueError("--json has the slices anyway: leave --slices out")
     paths = files or [Path("attnrec-run")]
     if plot is not None:
         check_picture(plot)
@@ -73,28 +64,30 @@ def evaluate(
     if data is not None:
         check_files(data, None, None)
     # Only here: it needs pandas, and matplotlib.
-    from attnrec.cli.compare_table import print_comparison
-    from attnrec.train.evaluation.comparison import compare
+    from attnrec.cli.results import print_comparison
     from attnrec.train.evaluation.comparison_plot import draw_comparison
 
-    with Progress(console=err, transient=True, disable=quiet) as progress:
-        task = progress.add_task("asking for every user", total=None)
+    comparison = _compared(paths, data, part, split)
+    if plot is not None:
+        draw_comparison(comparison, plot)
+    if not as_json:
+        print_comparison(comparison, slices=slices)
+        return
+    result = comparison.to_json()
+    if len(paths) == 1:
+        result.update(*result.pop("models"))
+    print(json.dumps(result))
+
+
+def _compared(
+    paths: list[Path], data: Path | None, part: Part, split: SplitName | None
+) -> "Comparison":
+    from attnrec.train.evaluation.comparison import compare
+
+    with Progress(console=err, transient=True, disable=err.quiet) as progress:
+        task = progress.add_task("recommending to every user", total=None)
 
         def tick(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        comparison = compare(paths, data, part=part, split=split, tick=tick)
-    if plot is not None:
-        draw_comparison(comparison, plot)
-    if as_json:
-        result = comparison.to_json()
-        if len(paths) == 1:
-            result.update(*result.pop("models"))
-        print(json.dumps(result))
-        return
-    print_comparison(comparison, slices=slices)
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(evaluate)
+        return compare(paths, data, part=part, split=split, tick=tick)

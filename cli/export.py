@@ -1,55 +1,49 @@
-"""`attnrec-export`: from a run directory to one model file."""
+"""`attnrec export`: from a run directory to one model file."""
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, set_verbosity
-from attnrec.cli.modes import refuse_idle
-from attnrec.export.limits import (
-    PROFILES,
-    Limits,
-    check_kit_folder,
-    check_max_mb,
-    check_place,
-)
+from attnrec.cli.console import Json, command, refuse_idle, say
+from attnrec.export.limits import PROFILES, Limits, check_kit_folder, check_max_mb, check_place
 from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.runs.target import check_run
 
-_DEFAULT_PROFILE = "int8"  # what a bare --quantize means
+_SMALLER = "int8"  # what --quantize stands for
 _AUTO = "auto"
 
 
 def _share(value: str | float) -> float:
     """0.005 of 0.5% and of 0.005."""
-    told = str(value).strip()
+    text = str(value).strip()
     try:
-        return float(told[:-1]) / 100 if told.endswith("%") else float(told)
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise typer.BadParameter(f"{told!r} is neither a share nor a percentage") from None
+        raise typer.BadParameter(f"{text!r} is neither a share nor a percentage") from None
 
 
+@command
 def export(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(help="Run directory from attnrec-train.")] = Path(
         "attnrec-run"
     ),
+    old_profile: Annotated[str | None, typer.Argument(hidden=True)] = None,
     file: Annotated[
         Path | None, typer.Option("--out", help="The file to write. Default: RUN/model.onnx")
     ] = None,
     profile: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--quantize",
-            metavar="[PROFILE]",
-            help="Make the file smaller: int8, int4; for 100,000 items and more also int4+4 "
-            "(int8 in less time); or auto for the smallest that keeps the limits below. Alone it "
-            "means int8.",
+            help="fp32, which is exact; the smaller int8 and int4; for 100,000 items and more "
+            "also int4+4 (int8 in less time); or auto for the smallest that keeps the limits "
+            "below. Default: fp32",
         ),
-    ] = "fp32",
+    ] = None,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", help=f"Make the file smaller: --profile {_SMALLER}.")
+    ] = False,
     min_overlap: Annotated[
         float | None,
         typer.Option(
@@ -86,26 +80,18 @@ def export(
         ),
     ] = None,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Export a run to one self-contained ONNX file that speaks your own item ids.
 
-    The file is compared with the torch model on every test user and on made-up histories. If it
-    does not answer alike, the exit code is 1, a table says where, and no file is written. A
-    quantized file is compared with the model that has the rounded weights, and its answers with
-    those of the exact file; what that costs is printed, and kept beside the file.
-    Beyond the limits, the exit code is 1 and no file is written.
+    The file is compared with the torch model on every test user and on synthetic histories. If
+    its answers differ, the exit code is 1, a table says where, and no file is written. A smaller
+    file is compared with the model that has the rounded weights, and its answers with those of
+    the exact file: this quantization cost is printed, and written beside the file. Above the
+    limits, the exit code is 1 and no file is written.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
+    chosen = _chosen(run, profile, old_profile, quantize=quantize)
     target = run / MODEL_FILE if file is None else file
-    if profile not in (*PROFILES, _AUTO):
-        raise ValueError(
-            f"no profile {profile!r}; there are: {', '.join(PROFILES)}, and "
-            f"{_AUTO} for the smallest"
-        )
-    is_smaller = profile != "fp32", "--quantize PROFILE, of less than fp32"
+    is_smaller = chosen != "fp32", "--quantize, or a --profile that is smaller than fp32"
     refuse_idle(context, {"min_overlap": is_smaller, "max_ndcg_loss": is_smaller})
     limits = Limits(min_overlap, max_ndcg_loss)
     check_max_mb(max_mb)
@@ -114,35 +100,32 @@ def export(
     check_run(run)
     check_place(target, ())
     # Only here: it needs torch.
-    from attnrec.cli.export_run import export_run
+    from attnrec.cli.export_run import ExportOptions, export_run
 
-    profiles = None if profile == _AUTO else (profile,)
-    export_run(
-        run,
-        target,
-        profiles,
-        limits,
-        max_mb,
-        allow_users=allow_users,
-        kit=kit,
-        as_json=as_json,
-        quiet=quiet,
-    )
+    profiles = None if chosen == _AUTO else (chosen,)
+    options = ExportOptions(run, target, profiles, limits, max_mb, allow_users, kit)
+    export_run(options, as_json=as_json)
 
 
-def with_default_profile(arguments: Sequence[str]) -> list[str]:
-    """Give a bare `--quantize` its value: the parser knows no option with an optional one."""
-    completed = []
-    for place, argument in enumerate(arguments):
-        completed.append(argument)
-        following = arguments[place + 1 : place + 2]
-        if argument == "--quantize" and (
-            not following or following[0].startswith("-") or Path(following[0]).is_dir()
-        ):
-            completed.append(_DEFAULT_PROFILE)
-    return completed
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(export, with_default_profile(sys.argv[1:]))
+def _chosen(run: Path, profile: str | None, old: str | None, *, quantize: bool) -> str:
+    """The profile; `ValueError` for one that there is not, or for two."""
+    profiles = (*PROFILES, _AUTO)
+    if quantize and str(run) in profiles and not run.is_dir():
+        raise ValueError(f"--quantize takes no profile: write --profile {run}")
+    if old is not None:
+        # RUN --quantize PROFILE, which scripts have from before --profile.
+        if not quantize or old not in profiles or profile is not None:
+            raise ValueError(f"{old!r} is one argument too many: a profile is given by --profile")
+        say(f"--quantize {old} is now --profile {old}")
+        return old
+    if quantize and profile not in (None, _SMALLER):
+        raise ValueError(
+            f"--quantize stands for --profile {_SMALLER}: with --profile {profile} leave it out"
+        )
+    chosen = profile or (_SMALLER if quantize else "fp32")
+    if chosen not in profiles:
+        raise ValueError(
+            f"no profile {chosen!r}; there are: {', '.join(PROFILES)}, and {_AUTO} for the "
+            "smallest"
+        )
+    return chosen

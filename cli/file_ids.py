@@ -1,4 +1,4 @@
-"""Ids as a person writes them, and what a model file knows of them."""
+"""Ids as they are written on a command line, and whether a model file knows them."""
 
 import json
 import re
@@ -53,7 +53,7 @@ class FileIds:
         return {name: ids for name, ids in missing.items() if ids}
 
     def knows_user(self, user: int | str) -> bool:
-        """Whether the file learned anything of a user; of nobody there is nothing to learn."""
+        """Whether the file has learned anything of a user, or the id stands for no user."""
         return user in self._users or user in PADDING.values()
 
     def with_comma(self, text: str) -> str | None:
@@ -74,7 +74,7 @@ class FileIds:
 
     @cached_property
     def examples(self) -> list[int] | list[str]:
-        """Two items that the model recommends to anybody."""
+        """Two items that the model recommends after an empty history."""
         return self._recommender.recommend([], 2, exclude_seen=False).item_ids
 
     @cached_property
@@ -99,7 +99,7 @@ def counts(lists: Mapping[str, list[Any]], unknown: Mapping[str, list[Any]]) -> 
     return lines
 
 
-def number(text: str, whose: str, examples: Iterable[int | str] = ()) -> int:
+def number(text: str, of_what: str, examples: Iterable[int | str] = ()) -> int:
     """An id that is a number. Not any text that int() takes: "1_0" is no way to write 10."""
     is_number = re.fullmatch("-?[0-9]+", text) is not None
     # Python reads no number of thousands of digits.
@@ -107,4 +107,4 @@ def number(text: str, whose: str, examples: Iterable[int | str] = ()) -> int:
         return int(text)
     problem = "is beyond int64" if is_number else "is no number"
     such_as = "".join(f", such as {one}" for one in examples)
-    raise ValueError(f"{text[:60]!r} {problem}; {whose} ids of this file are int64{such_as}")
+    raise ValueError(f"{text[:60]!r} {problem}; {of_what} ids of this file are int64{such_as}")

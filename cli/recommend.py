@@ -1,21 +1,15 @@
-"""`attnrec-recommend`: ask a model file. Runs on a device: needs no training stack."""
+"""`attnrec recommend`: ask a model file. Runs on a device: needs no training stack."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    run_command,
-    set_verbosity,
-)
+from attnrec.cli.console import Json, command
 from attnrec.runtime.files import check_model_file
 
 
+@command
 def recommend(
     file: Annotated[Path, typer.Argument(help="Model file from attnrec-export.")] = Path(
         "attnrec-run/model.onnx"
@@ -23,8 +17,8 @@ def recommend(
     history: Annotated[
         str | None,
         typer.Option(
-            help="Item ids, oldest first, separated by commas; '' for a newcomer. Blanks around "
-            "an id belong to it only if the file knows it with them."
+            help="Item ids, oldest first, separated by commas; '' for an empty history. Blanks "
+            "around an id belong to it only if the file knows it with them."
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
@@ -33,29 +27,28 @@ def recommend(
         str | None, typer.Option(help="Item ids to choose from; default: the whole catalogue.")
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="Who asks; only for files that know their users.")
+        str | None, typer.Option(help="Id of the user; only for files that know their users.")
     ] = None,
     user_tags: Annotated[
         str | None,
-        typer.Option(help="What is known of the user, by commas; only for files that ask."),
+        typer.Option(help="Tags of the user, by commas; only for files that have this input."),
     ] = None,
     timestamps: Annotated[
         str | None,
-        typer.Option(help="Unix seconds of the --history, by commas; only for files that ask."),
+        typer.Option(
+            help="Unix seconds of the --history, by commas; only for files that have this input."
+        ),
     ] = None,
     request_time: Annotated[
         int | None, typer.Option(help="Unix seconds of now, together with --timestamps.")
     ] = None,
     why: Annotated[
-        bool, typer.Option("--why", help="Say which events speak most for each item.")
+        bool, typer.Option("--why", help="Name the events that speak most for each item.")
     ] = False,
     similar: Annotated[
         str | None, typer.Option(help="Instead of a history: the items most like this one.")
     ] = None,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Recommend what comes next.
 
@@ -66,39 +59,31 @@ def recommend(
     which are answered line by line; -k, --exclude, --candidates, --user, --user-tags and --why are
     for lines without such a field. Ids with commas in them need the second form.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
-    given = {
-        "--exclude": exclude, "--candidates": candidates, "--user": user,
-        "--user-tags": user_tags, "--timestamps": timestamps, "--request-time": request_time,
+    side_inputs: dict[str, Any] = {
+        "user": user, "user_tags": user_tags, "timestamps": timestamps,
+        "request_time": request_time,
     }  # fmt: skip
-    _check_together(given, history=history, similar=similar, why=why)
+    given = {"exclude": exclude, "candidates": candidates, **side_inputs}
+    _refuse_idle(given, history=history, similar=similar, why=why)
     file = check_model_file(file)
     # Only here: it needs onnxruntime.
-    from attnrec.cli.recommend_run import recommend_and_print
+    from attnrec.cli.recommend_run import Request, answer
 
-    recommend_and_print(
-        file, k, history=history, exclude=exclude, candidates=candidates, user=user,
-        user_tags=user_tags, timestamps=timestamps, request_time=request_time, similar=similar,
-        why=why, as_json=as_json,
-    )  # fmt: skip
+    request = Request(history, k, exclude, candidates, **side_inputs, why=why, similar=similar)
+    answer(file, request, as_json=as_json)
 
 
-def _check_together(
+def _refuse_idle(
     given: dict[str, Any], *, history: str | None, similar: str | None, why: bool
 ) -> None:
-    """Refuse options that would be without effect."""
-    without = [name for name, value in given.items() if value is not None]
-    if similar is not None and (history is not None or why or without):
-        others = ["--history and --why", *without]
-        raise ValueError(f"--similar goes without {', '.join(others)}: it is about one item")
-    times = [name for name in without if name in ("--timestamps", "--request-time")]
+    """`ValueError` for options that would be without effect."""
+    others = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
+    if similar is not None and (history is not None or why or others):
+        named = ", ".join(["--history and --why", *others])
+        raise ValueError(f"--similar goes without {named}: it is about one item")
+    times = [name for name in others if name in ("--timestamps", "--request-time")]
     if history is None and times:
         raise ValueError(
-            f"{', '.join(times)} goes with --history; of JSON lines each says its own, such as "
+            f"{', '.join(times)} goes with --history; a JSON line has its own, such as "
             '"timestamps": [1322697600], "request_time": 1322784000'
         )
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(recommend)

@@ -1,102 +1,214 @@
-"""What `attnrec-recommend` does once nothing speaks against it."""
+"""What `attnrec recommend` does once its options are checked: answers, printed or as JSON."""
 
 import json
 import re
 import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from attnrec.cli.console import (
-    out,
-    say,
-)
+from attnrec.cli.console import fail, out, say
 from attnrec.cli.file_ids import FileIds, counts, number
-from attnrec.cli.json_lines import (
-    Reasons,
-    answer_lines,
-    as_dict,
-    reasons_for,
-    unknown_in,
-    unknown_user,
-)
-from attnrec.runtime import Recommendations, Recommender, SimilarItems
+from attnrec.runtime import ModelFileError, Recommendations, Recommender, SimilarItems
+from attnrec.runtime.arguments import Ids
+from attnrec.runtime.model_file.format import CALLER_INPUTS
+
+_MOST_REASONS = 3
+_LISTS = ("history", "exclude", "candidates")
+
+Reasons = list[dict[str, Any]]
+"""Events that speak for an item, the strongest first: item_id, title, share."""
 
 
-def recommend_and_print(
-    file: Path,
-    k: int,
-    *,
-    history: str | None,
-    exclude: str | None,
-    candidates: str | None,
-    user: str | None,
-    user_tags: str | None,
-    timestamps: str | None,
-    request_time: int | None,
-    similar: str | None,
-    why: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """The options of the command; None: not given."""
+
+    history: str | None
+    k: int
+    exclude: str | None
+    candidates: str | None
+    user: str | None
+    user_tags: str | None
+    timestamps: str | None
+    request_time: int | None
+    why: bool
+    similar: str | None
+
+
+def answer(file: Path, request: Request, *, as_json: bool) -> None:
     """Answer one history, many JSON lines, or for one item those most like it."""
     recommender = Recommender.load(file)
     ids = FileIds(recommender)
-    if similar is not None:
-        _show(recommender.similar(ids.one(similar), k), as_json=as_json)
+    if request.similar is not None:
+        _show(recommender.similar(ids.one(request.similar), request.k), as_json=as_json)
         return
-    texts = {"exclude": exclude, "candidates": candidates}
-    lists: dict[str, Any] = {
-        name: ids.listed(text) for name, text in texts.items() if text is not None
-    }
-    who = _who(recommender, user, user_tags, timestamps, request_time)
-    if history is None:
-        if sys.stdin.isatty():
-            raise ValueError(f"give --history {ids.as_option}, or JSON lines on standard input")
-        if unknown := ids.unknown(lists):
-            _say_known(lists, unknown)
-        answer_lines(recommender, ids, sys.stdin, {"k": k, "why": why, **lists, **who})
+    texts = {"exclude": request.exclude, "candidates": request.candidates}
+    lists = {name: ids.listed(text) for name, text in texts.items() if text is not None}
+    side_inputs = _side_inputs(recommender, request)
+    if request.history is not None:
+        _answer_history(recommender, ids, request, lists, side_inputs, as_json=as_json)
         return
-    asked = ids.listed(history)
-    answer = recommender.recommend(asked, k, **lists, **who)
-    reasons = reasons_for(recommender, asked, answer, who) if why else None
-    lists = {"history": asked} | lists
-    unknown = unknown_in(ids, lists, answer)
-    unknown_id = unknown_user(ids, who.get("user"))
-    _show(answer, reasons, unknown | unknown_id, as_json=as_json)
-    if unknown or not as_json:
-        _say_known(lists, unknown)
-    if unknown_id:
-        say(f"--user: the file does not know {who['user']!r}: it is answered like no user")
-    if unknown and (whole := ids.with_comma(history)) is not None:
-        line = json.dumps({"history": [whole]}, ensure_ascii=False)
-        say(f"ask for ids with commas in JSON lines, such as {line}")
-    if not as_json and not answer.n_known:
-        say("no known item in the history: this is the answer to a newcomer")
+    if sys.stdin.isatty():
+        raise ValueError(f"give --history {ids.as_option}, or JSON lines on standard input")
+    if unknown := ids.unknown(lists):
+        _print_known(lists, unknown)
+    defaults = {"k": request.k, "why": request.why, **lists, **side_inputs}
+    _answer_lines(recommender, ids, sys.stdin, defaults)
 
 
-def _who(
+def _answer_history(
     recommender: Recommender,
-    user: str | None,
-    user_tags: str | None,
-    timestamps: str | None,
-    request_time: int | None,
-) -> dict[str, Any]:
-    """Who asks and when, as far as it was said."""
-    who: dict[str, Any] = {}
-    if user is not None:
+    ids: FileIds,
+    request: Request,
+    lists: dict[str, Any],
+    side_inputs: Mapping[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    text = request.history or ""
+    history: Any = ids.listed(text)
+    found = recommender.recommend(history, request.k, **lists, **side_inputs)
+    reasons = _reasons_for(recommender, history, found, side_inputs) if request.why else None
+    lists = {"history": history} | lists
+    unknown = _unknown_in(ids, lists, found)
+    user = side_inputs.get("user")
+    unknown_user = _unknown_user(ids, user)
+    _show(found, reasons, unknown | unknown_user, as_json=as_json)
+    if unknown or not as_json:
+        _print_known(lists, unknown)
+    if unknown_user:
+        say(f"--user: the file does not know {user!r}: the answer is that for no user")
+    if unknown and (whole := ids.with_comma(text)) is not None:
+        line = json.dumps({"history": [whole]}, ensure_ascii=False)
+        say(f"give ids with commas in JSON lines, such as {line}")
+    if not as_json and not found.n_known:
+        say("no known item in the history: this is the answer to an empty history")
+
+
+def _side_inputs(recommender: Recommender, request: Request) -> dict[str, Any]:
+    """The caller's inputs beside the history, as far as they are given."""
+    found: dict[str, Any] = {}
+    if request.user is not None:
         is_number = recommender.info.user_id_type == "int64"
-        who["user"] = number(user, "user") if is_number else user
-    if user_tags is not None:
-        who["user_tags"] = [tag.strip() for tag in user_tags.split(",")] if user_tags else []
-        if "" in who["user_tags"]:
-            raise ValueError(f"{user_tags[:60]!r} has an empty tag; leave that comma out")
-    if timestamps is not None:
-        who["timestamps"] = _times(timestamps)
-    if request_time is not None:
-        who["request_time"] = request_time
-    return who
+        found["user"] = number(request.user, "user") if is_number else request.user
+    if (tags := request.user_tags) is not None:
+        found["user_tags"] = [tag.strip() for tag in tags.split(",")] if tags else []
+        if "" in found["user_tags"]:
+            raise ValueError(f"{tags[:60]!r} has an empty tag; leave that comma out")
+    if request.timestamps is not None:
+        found["timestamps"] = _times(request.timestamps)
+    if request.request_time is not None:
+        found["request_time"] = request.request_time
+    return found
+
+
+def _times(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if wrong := [part for part in parts if not re.fullmatch("-?[0-9]{1,18}", part)]:
+        raise ValueError(f"{wrong[0][:60]!r} among the timestamps is no number of Unix seconds")
+    return [int(part) for part in parts]
+
+
+def _answer_lines(
+    recommender: Recommender, ids: FileIds, lines: Iterable[str], defaults: Mapping[str, Any]
+) -> None:
+    """One JSON answer per line; a bad line is answered with its number and the reason.
+
+    defaults: fields of every line that does not have them itself.
+    """
+    n_lines = n_bad = 0
+    for place, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        n_lines += 1
+        try:
+            answer = _answer_line(recommender, ids, line, defaults)
+        except (ValueError, TypeError) as error:
+            n_bad += 1
+            answer = {"line": place, "error": str(error)}
+        print(json.dumps(answer), flush=True)
+    if not n_lines:
+        raise ValueError(
+            f"standard input had no lines; give --history {ids.as_option}, or JSON lines such as "
+            f"{ids.as_line}"
+        )
+    if n_bad:
+        fail(f"{n_bad} of {n_lines} lines could not be answered")
+
+
+def _answer_line(
+    recommender: Recommender, ids: FileIds, line: str, defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    known = {*_LISTS, "k", "exclude_seen", "why", *CALLER_INPUTS}
+    if isinstance(request, dict) and (unknown := sorted(request.keys() - known)):
+        raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
+    if not isinstance(request, dict) or "history" not in request:
+        raise ValueError(f'a line must be an object with "history", such as {ids.as_line}')
+    request = {**defaults, **request}
+    why, history = request.pop("why"), request.pop("history")
+    if not isinstance(why, bool):
+        raise ValueError(f"why must be true or false, not {why!r}")
+    answer = recommender.recommend(history, **request)
+    side_inputs = {name: request[name] for name in CALLER_INPUTS if name in request}
+    reasons = _reasons_for(recommender, history, answer, side_inputs) if why else None
+    given = {"history": history, **request}
+    lists = {name: given[name] for name in _LISTS if given.get(name)}
+    try:
+        unknown_ids = _unknown_in(ids, lists, answer) | _unknown_user(ids, request.get("user"))
+    except ModelFileError:  # replaced since it was loaded; the answer counts all the same
+        unknown_ids = {}
+    return _as_dict(answer, reasons, unknown_ids)
+
+
+def _unknown_in(
+    ids: FileIds, lists: Mapping[str, list[Any]], answer: Recommendations
+) -> dict[str, list[Any]]:
+    """Ids of a request that the file does not know; most requests have a history alone."""
+    if lists.keys() <= {"history"} and answer.n_known == len(lists.get("history", ())):
+        return {}
+    return ids.unknown(lists)
+
+
+def _unknown_user(ids: FileIds, user: int | str | None) -> dict[str, list[Any]]:
+    """The user of a request, where one is given that the file does not know."""
+    return {} if user is None or ids.knows_user(user) else {"user": [user]}
+
+
+def _reasons_for(
+    recommender: Recommender, history: Ids, answer: Recommendations, side_inputs: Mapping[str, Any]
+) -> list[Reasons]:
+    """For each item the events that speak most for it, with their share of all that do."""
+    reasons = []
+    for item_id in answer.item_ids:
+        explanation = recommender.explain(history, item_id, **side_inputs)
+        strongest = explanation.strongest(_MOST_REASONS)
+        events = [{"item_id": explanation.history[i], "share": share} for i, share in strongest]
+        if explanation.titles is not None:
+            for event, (i, _) in zip(events, strongest, strict=True):
+                event["title"] = explanation.titles[i]
+        reasons.append(events)
+    return reasons
+
+
+def _as_dict(
+    answer: Recommendations | SimilarItems,
+    reasons: list[Reasons] | None = None,
+    unknown: Mapping[str, list[Any]] | None = None,
+) -> dict[str, Any]:
+    """An answer, with reasons if there are any, and the ids that are unknown likewise."""
+    values = answer.to_dict()
+    if reasons is not None:
+        values["why"] = reasons
+    return values | {"unknown": dict(unknown)} if unknown else values
 
 
 def _show(
@@ -107,21 +219,14 @@ def _show(
     as_json: bool,
 ) -> None:
     if as_json:
-        print(json.dumps(as_dict(answer, reasons, unknown)))
+        print(json.dumps(_as_dict(answer, reasons, unknown)))
     else:
         out.print(_table(answer, reasons))
 
 
-def _say_known(lists: dict[str, list[Any]], unknown: dict[str, list[Any]]) -> None:
+def _print_known(lists: dict[str, list[Any]], unknown: dict[str, list[Any]]) -> None:
     for line in counts({name: given for name, given in lists.items() if given}, unknown):
         say(f"--{line}")
-
-
-def _times(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")] if text.strip() else []
-    if wrong := [part for part in parts if not re.fullmatch("-?[0-9]{1,18}", part)]:
-        raise ValueError(f"{wrong[0][:60]!r} among the timestamps is no number of Unix seconds")
-    return [int(part) for part in parts]
 
 
 def _table(answer: Recommendations | SimilarItems, reasons: list[Reasons] | None) -> Table:

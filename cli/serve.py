@@ -1,17 +1,24 @@
-"""`attnrec-serve`: a model file behind HTTP. Needs no training stack."""
+"""`attnrec serve`: a model file behind HTTP. Needs no training stack."""
 
 import logging
+import os
+import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attnrec.cli.console import Quiet, Verbose, Version, run_command, set_verbosity
+from attnrec.cli.console import command, say
 from attnrec.runtime.files import check_model_file
 from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.token_file import token_of
+from attnrec.runtime.words import counted
+
+if TYPE_CHECKING:
+    from attnrec.runtime.serving.app import Service  # imports onnxruntime
 
 
+@command
 def serve(
     file: Annotated[Path, typer.Argument(help="Model file from attnrec-export.")] = Path(
         "attnrec-run/model.onnx"
@@ -76,11 +83,8 @@ def serve(
         typer.Option(help="File for a JSON line a request, without ids; - for standard output."),
     ] = None,
     grace: Annotated[
-        int, typer.Option(min=0, help="Seconds to finish what was asked, when told to stop.")
+        int, typer.Option(min=0, help="Seconds to finish open requests after SIGTERM.")
     ] = 10,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Answer recommendations over HTTP until SIGTERM or Ctrl-C.
 
@@ -91,9 +95,6 @@ def serve(
     SIGHUP loads FILE again, and changes to it only if it is intact and reproduces its golden
     vectors here. Only this machine can ask, unless there is a --token-file (or --insecure).
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
-    # What uvicorn warns of are mistakes of clients, and they have had their answer.
-    logging.getLogger("uvicorn").setLevel(logging.INFO if verbose else logging.ERROR)
     file = check_model_file(file)
     for option, value in (("--allowed-hosts", allowed_hosts), ("--insecure", insecure or None)):
         if token_file is not None and value is not None:
@@ -102,10 +103,7 @@ def serve(
                 f"checked by its token, whatever host it names: leave {option} out"
             )
     token = None if token_file is None else token_of(token_file)
-    # Only here: it needs onnxruntime and uvicorn.
-    from attnrec.cli.serve_run import serve_until_stopped
-
-    serve_until_stopped(
+    _serve_until_stopped(
         (file, unavailable, allow_change),
         (host, port),
         Limits(threads, queue, max_body, deadline, keep_alive),
@@ -117,6 +115,49 @@ def serve(
     )
 
 
-def main() -> None:
-    """Entry point."""
-    run_command(serve)
+def _serve_until_stopped(
+    source: tuple[Path, Path | None, bool],
+    address: tuple[str, int],
+    limits: Limits,
+    *,
+    token: str | None,
+    allowed_hosts: str | None,
+    insecure: bool,
+    access_log: str | None,
+    grace: int,
+) -> None:
+    """Serve, and end the process. source: model file, ids never to recommend, --allow-change."""
+    # Only here: these need onnxruntime and uvicorn.
+    from attnrec.runtime.serving.access_log import AccessLog
+    from attnrec.runtime.serving.hosts import Hosts, hosts_in
+    from attnrec.runtime.serving.reloading import Source
+    from attnrec.runtime.serving.server import listen, serve
+
+    # uvicorn warns of mistakes of clients, which have had their answer.
+    is_verbose = logging.getLogger("attnrec").isEnabledFor(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.INFO if is_verbose else logging.ERROR)
+    log = None if access_log is None else AccessLog(access_log)
+    # Where other machines may ask without a token, they may do so under the address it listens on.
+    own = [address[0]] if insecure else []
+    hosts = [*([] if allowed_hosts is None else hosts_in(allowed_hosts)), *own]
+    serve(
+        Source(*source),
+        lambda: listen(*address, others_may_ask=insecure or token is not None),
+        limits,
+        token=token,
+        hosts=Hosts(hosts, any_address=insecure),
+        access_log=log,
+        grace=grace,
+        on_start=_announce,
+    )
+    # A computation that outlives the grace time still runs, in a thread of onnxruntime's code: the
+    # interpreter is not taken down under it.
+    os._exit(0)
+
+
+def _announce(service: "Service", listener: socket.socket) -> None:
+    """One line with the address, whose port the system may have chosen."""
+    host, port = listener.getsockname()[:2]
+    info = service.served.recommender.info
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    say(f"{info.model}, {counted(info.n_items, 'item')}, at {address}")

@@ -1,200 +1,79 @@
-"""`attnrec-train`: from a log of events to a run directory."""
+"""`attnrec train`: from a log of events to a run directory."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from attnrec.cli import log_options
-from attnrec.cli.console import (
-    Json,
-    Quiet,
-    Verbose,
-    Version,
-    clean_errors,
-    run_command,
-    say,
-    set_verbosity,
-)
-from attnrec.cli.train_modes import MODES, check, mode_of, target_of, unused_note
-from attnrec.cli.train_options import ALL, refuse_settings
-from attnrec.train.fitting.config import Schedule, TrainConfig
+from attnrec.cli.console import EVERYWHERE, Json, command, given_options, say
+from attnrec.cli.options import Report, Resume, Shared, with_training_options
 from attnrec.train.models import MODELS
-from attnrec.train.models.learned_configs import SASRecConfig
+from attnrec.train.runs.target import check_run, check_target
 
-_MODEL = "Model"
-
-_BY_THE_LOG = "Default: as the log asks for; without a recipe"
+_READ_BY_FINAL = {"final", "out", "resume", "threads", "report"}
 
 
-def _default(setting: str) -> str:
-    return f"Default of the attention models: {getattr(SASRecConfig, setting)}"
-
-
+@with_training_options(one_model=True)
+@command
 def train(
     context: typer.Context,
-    data: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Log: CSV, CSV.gz, Parquet; a folder or archive of MovieLens; or movielens-100k, "
-            "-1m, -latest-small, to be downloaded. Default: the embedded Online Retail log."
-        ),
-    ] = None,
-    run_directory: Annotated[
-        Path | None,
-        typer.Option("--out", help="Run directory to write. Default: attnrec-run"),
+    shared: Shared,
+    out: Annotated[
+        Path | None, typer.Option(help="Run directory to write. Default: attnrec-run")
     ] = None,
     final: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Train as RUN did, but on every event, for shipping."),
     ] = None,
-    allow_users: Annotated[
-        bool,
-        typer.Option(
-            "--allow-users",
-            help=f"With --model {ALL}: also models whose files hold user ids.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on where this command was interrupted, if it was. With --threads 1 and the "
-            "same torch to the same weights, bit for bit.",
-        ),
-    ] = False,
-    tune: Annotated[
-        float | None,
-        typer.Option(
-            metavar="MINUTES",
-            help="Search for better settings for so long: the recipe first, then trials around "
-            "it, judged by validation; the best becomes the run. What you give, by an option or "
-            "--set, stays. Needs attnrec[tune].",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            help=f"One of: {', '.join(MODELS)}; or {ALL}: train, export and compare the family. "
-            "Settings of the first that are not given follow from the log.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = TrainConfig.model,
-    max_len: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Newest events that count. {_BY_THE_LOG}: {SASRecConfig.max_len}",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    hidden_dim: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Width of the item vectors. {_default('hidden_dim')}", rich_help_panel=_MODEL
-        ),
-    ] = None,
-    n_blocks: Annotated[
-        int | None,
-        typer.Option(help=f"Transformer blocks. {_default('n_blocks')}", rich_help_panel=_MODEL),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any setting of the model, such as dropout=0.2; may be given several times. A "
-            "name that there is not shows those that there are.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            help=f"Most passes over the log. {_BY_THE_LOG}: {Schedule().epochs}",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    max_minutes: Annotated[
-        float | None,
-        typer.Option(
-            help="Stop after the epoch that passes this time; with --tune, each trial.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of everything. Default: 0", rich_help_panel=_MODEL)
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Of a process. Default: all cores.", rich_help_panel=_MODEL)
-    ] = None,
-    items: log_options.ItemsTable = None,
-    users: log_options.UsersTable = None,
-    user_col: log_options.UserCol = "user_id",
-    item_col: log_options.ItemCol = "item_id",
-    time_col: log_options.TimeCol = "timestamp",
-    event_col: log_options.EventCol = "event",
-    rating_col: log_options.RatingCol = "rating",
-    title_col: log_options.TitleCol = "title",
-    attribute_cols: log_options.AttributeCols = "",
-    tag_cols: log_options.TagCols = "",
-    id_type: log_options.IdTypeOption = "auto",
-    time_unit: log_options.TimeUnitOption = "auto",
-    split: log_options.SplitOption = "leave-one-out",
-    repeats: log_options.Repeats = False,
-    min_rating: log_options.MinRating = None,
-    events: log_options.EventTypes = "",
-    event_weights: log_options.EventWeights = "",
-    min_item_events: log_options.MinItemEvents = 1,
-    min_user_events: log_options.MinUserEvents = 1,
-    report: Annotated[
-        bool,
-        typer.Option(
-            "--report/--no-report",
-            help="Fit traditional models too, and write report.html beside them: for people. "
-            f"Not with --model {ALL}, which compares the files.",
-        ),
-    ] = True,
+    resume: Resume = False,
+    report: Report = True,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Train a recommender on a log of events: one row per event, with user, item and time.
 
     Without DATA it trains on a year of purchases at a gift shop, which comes with attnrec. Per
     user the last event is kept for attnrec-evaluate and never looked at, the second last
     validates; with --split last-session, the last and the second last session. Then:
-    attnrec-export, attnrec-evaluate, attnrec-recommend.
+    attnrec-export, attnrec-evaluate, attnrec-recommend. To choose a model for a log: attnrec
+    compare DATA; to search for settings: attnrec tune DATA --minutes 60.
 
     A GPU is used where there is one. Several processes, each with a GPU or --threads of its own:
     torchrun --nproc-per-node 2 --no-python attnrec-train ...
     """
-    given = dict(locals())
-    set_verbosity(verbose=verbose, quiet=quiet)
-    mode = mode_of(context, given)
-    given = {name: given[name] for name in MODES[mode].reads}  # nothing else decides
-    check(mode, given)
-    if note := unused_note(context, model):
-        say(note)
+    if final is not None:
+        _refuse_beside_final(context)
+        check_run(final)
+        if out is None:
+            whole = final.absolute()
+            out = whole.with_name(f"{whole.name}-final")
+    options, out = shared(), out or Path("attnrec-run")
+    check_target(out, resume=resume)
+    if final is None:
+        _note_unused(context, options.config.model)
     # Only here: it needs torch.
-    from attnrec.cli.train_runs import RUNS
+    from attnrec.cli.training import print_trained, train_final_run, train_new_run
 
-    RUNS[mode](given, target_of(mode, given))
+    conduct = {"resume": resume, "report": report}
+    if final is None:
+        run = train_new_run(options, out, **conduct)
+    else:
+        run = train_final_run(final, options.config.threads, out, **conduct)
+    print_trained(run, as_json=as_json)
 
 
-def main() -> None:
-    """Entry point, of every process that torchrun starts."""
-    with clean_errors():
-        refuse_settings(sys.argv[1:])
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        run_command(train)
-        return
-    # Only here: it needs torch.
-    from attnrec.train.fitting.distributed import train_together
+def _refuse_beside_final(context: typer.Context) -> None:
+    """`ValueError` for an option on the command line that --final does not read."""
+    for name, option in given_options(context).items():
+        if name not in _READ_BY_FINAL | EVERYWHERE:
+            raise ValueError(
+                f"--final repeats the recipe of its run, so {option} cannot be given with it: "
+                "leave it out, or train a new run first"
+            )
 
-    with clean_errors():
-        train_together(lambda: run_command(train))
+
+def _note_unused(context: typer.Context, model: str) -> None:
+    """Print where options of epochs are given for a model that has none."""
+    written = given_options(context)
+    unused = [written[name] for name in ("epochs", "max_minutes") if name in written]
+    if unused and not MODELS[model].learns:
+        say(f"{', '.join(unused)}: not used, {model} is counted in one pass over the log")

@@ -1,4 +1,4 @@
-"""Where a family of models is kept, one run a model. Needs no torch."""
+"""The directory of a model comparison, one run a model. Needs no torch."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,7 +10,7 @@ from attnrec.train.runs.replacing import tidy_after_kill
 from attnrec.train.runs.target import OF_DESKTOPS, check_target
 
 FIGURES, PICTURE = "comparison.json", "comparison.png"
-UNFINISHED = "family.unfinished"
+UNFINISHED = "comparison.unfinished"
 """An empty file: some models were trained here, and not yet all."""
 _HEX = 8 * "[0-9a-f]"
 _OF_KILLED = [
@@ -21,7 +21,7 @@ _OF_KILLED = [
 
 
 def check_comparison_directory(directory: Path, *, resume: bool) -> None:
-    """Refuse, before hours of training, a folder that holds something else, or make it."""
+    """Make it. `RunError`, before hours of training, for one that holds something else."""
     if directory.is_dir():
         for name in COMPARED_MODELS:
             tidy_after_kill(directory / name)
@@ -36,8 +36,8 @@ def check_comparison_directory(directory: Path, *, resume: bool) -> None:
         foreign = sorted(n for n in names if not any(fnmatchcase(n, left) for left in _OF_KILLED))
         if foreign:
             raise RunError(
-                f"{directory} holds {foreign[0]!r}, which is not of a family of models; name "
-                "another folder with `out`"
+                f"{directory} holds {foreign[0]!r}, which is not part of a model comparison; "
+                "name another folder with `out`"
             )
         if (directory / UNFINISHED).exists() and not resume:
             raise RunError(

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class ModelComparison:
     """What became of every model."""
 
     comparison: Comparison
-    """The exported files beside each other, on the test events."""
+    """The figures of the exported files, on the test events."""
     seconds: Mapping[str, float]
     """What training took; not of models that were there already."""
     left_out: Mapping[str, str]
@@ -71,22 +71,29 @@ def compare_models(
 ) -> ModelComparison:
     """Train and export every model into a folder of `out`, and compare the files there.
 
-    config: what they share, such as epochs and seed; model and settings are those of the family.
+    config: what they share, such as epochs and seed; model and settings are its own for each.
     allow_users: also the models whose files hold user ids. resume: keep what an earlier call
     finished. A model that this log is not made for is left out, with the reason; `ValueError` if
     that is all of them, `RunError` for a folder that holds something else.
     """
     directory = Path(out)
     check_comparison_directory(directory, resume=resume)
+    models = _Models(log, report, recipe, directory, allow_users, resume, watch)
     with _kept_until_compared(directory):
-        return _train_compared(
-            log, report, recipe, config, directory, allow_users, resume, watch, tick
-        )
+        for name, (model, settings) in COMPARED_MODELS.items():
+            models.add(name, replace(config, model=model, settings=settings))
+        if not models.files:
+            raise ValueError(f"no model could be trained on this log: {models.left_out}")
+        found = ModelComparison(compare(models.files, tick=tick), models.seconds, models.left_out)
+        with replace_file(directory / FIGURES) as path:
+            path.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
+        draw_comparison(found.comparison, directory / PICTURE)
+    return found
 
 
 @contextmanager
 def _kept_until_compared(directory: Path) -> Iterator[None]:
-    """For a block that trains the family: an error of it says how to go on with what is done."""
+    """For a block that trains the models: an error of it says how to go on with what is done."""
     try:
         yield
     except BaseException as error:
@@ -98,87 +105,73 @@ def _kept_until_compared(directory: Path) -> Iterator[None]:
     (directory / UNFINISHED).unlink(missing_ok=True)
 
 
-def _train_compared(
-    log: Interactions,
-    report: DataReport,
-    recipe: DataRecipe,
-    config: TrainConfig,
-    directory: Path,
-    allow_users: bool,
-    resume: bool,
-    watch: Watch | None,
-    tick: Tick | None,
-) -> ModelComparison:
-    """`compare_models` in a folder that was checked."""
-    files: list[Path] = []
-    seconds: dict[str, float] = {}
-    left_out: dict[str, str] = {}
-    for name, (model, settings) in COMPARED_MODELS.items():
-        member = replace(config, model=model, settings=settings)
-        reason = _unfit(member, recipe, allow_users=allow_users)
-        run = _finished(directory / name, member, recipe, log) if resume else None
-        if reason is None and run is not None:
-            logger.warning("%s is there already: kept", run.directory)
-        begun = checkpoint_files(unfinished_directory(directory / name))
+@dataclass
+class _Models:
+    """Trains and exports model after model; those that the log is not made for are left out."""
+
+    log: Interactions
+    report: DataReport
+    recipe: DataRecipe
+    directory: Path
+    allow_users: bool
+    resume: bool
+    watch: Watch | None
+    files: list[Path] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, config: TrainConfig) -> None:
+        """Export a run of this configuration, which is trained unless it is there already."""
         try:
-            if reason is None and run is None:
-                started = time.monotonic()
-                with nullcontext() if watch is None else watch(name) as progress:
-                    run = train_log(
-                        log,
-                        report,
-                        recipe,
-                        member,
-                        out=directory / name,
-                        progress=progress,
-                        resume=resume and bool(begun),
-                    )
-                (directory / UNFINISHED).touch()
-                seconds[name] = time.monotonic() - started
-            if reason is None and run is not None:
-                file = run.directory / MODEL_FILE
-                if not file.is_file():
-                    export(run, file, allow_users=allow_users)
-                files.append(file)
+            self._check(config)
+            run = self._finished(name, config) if self.resume else None
+            if run is None:
+                run = self._train(name, config)
+            else:
+                logger.warning("%s is there already: kept", run.directory)
+            file = run.directory / MODEL_FILE
+            if not file.is_file():
+                export(run, file, allow_users=self.allow_users)
+            self.files.append(file)
         except (AttnrecError, ValueError) as error:
-            # Its remedies are settings of one model, and the family is trained as it is.
+            # The remedies are settings of one model, and here each is trained as it is.
             reason = error.problem if isinstance(error, DataError) else str(error)
-        if reason is not None:
             logger.warning("%s is left out: %s", name, reason)
-            left_out[name] = reason
-    if not files:
-        raise ValueError(f"no model could be trained on this log: {left_out}")
-    family = ModelComparison(compare(files, tick=tick), seconds, left_out)
-    with replace_file(directory / FIGURES) as path:
-        path.write_text(json.dumps(family.to_json(), indent=1) + "\n", encoding="utf-8")
-    draw_comparison(family.comparison, directory / PICTURE)
-    return family
+            self.left_out[name] = reason
 
+    def _check(self, config: TrainConfig) -> None:
+        """`ValueError` for a model that is not trained at all."""
+        names = {f.name for f in fields(MODELS[config.model].config)}
+        if "n_users" in names and not self.allow_users:
+            raise ValueError("its file would hold user ids; allow that with `allow_users`")
+        if config.model == "personal-frequency" and not self.recipe.repeats:
+            raise ValueError("without `repeats` no user has an item twice, and it is popularity")
 
-def _unfit(config: TrainConfig, recipe: DataRecipe, *, allow_users: bool) -> str | None:
-    """Why a model is not trained at all; None: it is."""
-    asks_for_users = any(f.name == "n_users" for f in fields(MODELS[config.model].config))
-    if asks_for_users and not allow_users:
-        return "its file would hold user ids; allow that with `allow_users`"
-    if config.model == "personal-frequency" and not recipe.repeats:
-        return "without `repeats` nobody has an item twice, and it is popularity"
-    return None
+    def _finished(self, name: str, config: TrainConfig) -> Run | None:
+        """The run that is there already, if it is what would be trained."""
+        try:
+            run = Run.load(self.directory / name)
+        except RunError:
+            return None
+        if run.recipe != self.recipe or _contents(run.split.interactions) != _contents(self.log):
+            return None
+        return run if run.config == config.with_recipe(run.split)[0] else None
 
-
-def _finished(
-    directory: Path, config: TrainConfig, recipe: DataRecipe, log: Interactions
-) -> Run | None:
-    """The run that is there already, if it is what would be trained."""
-    try:
-        run = Run.load(directory)
-    except RunError:
-        return None
-    if run.recipe != recipe or _contents(run.split.interactions) != _contents(log):
-        return None
-    return run if run.config == config.with_recipe(run.split)[0] else None
+    def _train(self, name: str, config: TrainConfig) -> Run:
+        out = self.directory / name
+        is_begun = bool(checkpoint_files(unfinished_directory(out)))
+        started = time.monotonic()
+        with nullcontext() if self.watch is None else self.watch(name) as progress:
+            run = train_log(
+                self.log, self.report, self.recipe, config, out=out, progress=progress,
+                resume=self.resume and is_begun,
+            )  # fmt: skip
+        (self.directory / UNFINISHED).touch()
+        self.seconds[name] = time.monotonic() - started
+        return run
 
 
 def _contents(log: Interactions) -> tuple[Any, ...]:
     """All that a model and its file are made of: events, weights, tags, titles, attributes."""
-    told = (log.titles, log.item_attributes)
-    return log.fingerprint(extras=True), *(x if x is None else x.tolist() for x in told)
+    described = (log.titles, log.item_attributes)
+    return log.fingerprint(extras=True), *(x if x is None else x.tolist() for x in described)

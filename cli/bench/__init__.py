@@ -1,1 +1,1 @@
-"""`attnrec-bench`: what model files cost on this machine."""
+"""`attnrec bench`: time, memory and size of model files on this machine."""

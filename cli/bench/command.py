@@ -1,4 +1,4 @@
-"""`attnrec-bench`: what model files cost on this machine. Runs on a device: needs no torch."""
+"""`attnrec bench`: time, memory and size of model files. Runs on a device: needs no torch."""
 
 import math
 from importlib.util import find_spec
@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, set_verbosity
+from attnrec.cli.console import Json, command
 from attnrec.runtime.files import check_model_file
 
 
+@command
 def bench(
     files: Annotated[
         list[Path] | None,
@@ -18,21 +19,17 @@ def bench(
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Time the torch model of this run beside the files."),
+        typer.Option(metavar="RUN", help="Also time the torch model of this run."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="How long to measure a file, about.")] = 15,
     as_json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    version: Version = False,
 ) -> None:
     """Measure speed, cold start, memory and size of model files on this machine.
 
-    The files are asked for 10 items after made-up histories, through the Python library, on one
-    thread unless told otherwise. Several files, and torch, take turns, so that a busy machine
-    favours none of them. Ratios repeat; times belong to the machine.
+    Each file recommends 10 items after synthetic histories, through the Python library, on one
+    thread where no other number is printed. Several files, and torch, take turns, so that a busy
+    machine favours none of them. Ratios repeat; times depend on the machine.
     """
-    set_verbosity(verbose=verbose, quiet=quiet)
     if not 0 < seconds < math.inf:
         raise ValueError(f"--seconds must be above 0, not {seconds}")
     paths = list(dict.fromkeys(map(check_model_file, files or [Path("attnrec-run")])))
@@ -47,9 +44,4 @@ def bench(
     # Only here: it needs onnxruntime.
     from attnrec.cli.bench.printing import measure_and_print
 
-    measure_and_print(paths, against, seconds, as_json=as_json, quiet=quiet)
-
-
-def main() -> None:
-    """Entry point."""
-    run_command(bench)
+    measure_and_print(paths, against, seconds, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What `attnrec-bench` does once nothing speaks against it: it measures and prints."""
+"""What `attnrec bench` does once its options are checked: it measures and prints."""
 
 import json
 import os
@@ -47,12 +47,11 @@ def measure_and_print(
     seconds: float,
     *,
     as_json: bool,
-    quiet: bool,
 ) -> None:
-    """Time the files, and torch beside them, for `seconds` each; print what was found."""
+    """Time the files, and torch, for `seconds` each; print the figures."""
     subjects = [Subject.of_file(path) for path in paths]
     everyone = subjects if against is None else [*subjects, _torch_model(against, subjects)]
-    with _progress(seconds * len(everyone), quiet) as tick:
+    with _progress(seconds * len(everyone)) as tick:
         starts = cold_starts(subjects, 0.25 * seconds * len(subjects), tick)
         wall, cpu = time.perf_counter(), time.process_time()
         found = measure(everyone, 0.75 * seconds * len(everyone), tick)
@@ -78,9 +77,9 @@ def measure_and_print(
 
 
 @contextmanager
-def _progress(seconds: float, quiet: bool) -> Iterator[Call]:
+def _progress(seconds: float) -> Iterator[Call]:
     # Without the thread that would redraw the bar in the midst of what is timed.
-    with Progress(console=err, transient=True, auto_refresh=False, disable=quiet) as progress:
+    with Progress(console=err, transient=True, auto_refresh=False, disable=err.quiet) as progress:
         task = progress.add_task("measuring", total=seconds)
         started = time.monotonic()
         yield lambda: progress.update(task, completed=time.monotonic() - started, refresh=True)
@@ -108,8 +107,8 @@ def _torch_model(directory: Path, subjects: Sequence[Subject]) -> Subject:
                 "the run that the file comes from"
             )
     # Without exclusion and top-k, which the files do as well: the ratio is a lower bound.
-    reference = TorchRecommender(run.model, run.split.catalogue, users=run.split.users)
-    return replace(subjects[0], name="torch eager, only scores", ask={1: reference.scores})
+    recommender = TorchRecommender(run.model, run.split.catalogue, users=run.split.users)
+    return replace(subjects[0], name="torch eager, only scores", ask={1: recommender.scores})
 
 
 def _catalogue(n_items: int, id_type: str) -> str:
@@ -155,8 +154,10 @@ def _table(facts: Facts, timings: Timings) -> Table:
         table.add_row(name.replace("_", " "), *(_cell(fact[name]) for fact in facts))
     for title, unit in (("fresh process: ms", "_ms"), ("resident MB after", "_mb")):
         table.add_row(Text(f"\n{title}", style="bold"))
-        told = [name for name in _STEPS if name.endswith(unit) and name in facts[0]["cold_start"]]
-        for name in told:
+        measured = [
+            name for name in _STEPS if name.endswith(unit) and name in facts[0]["cold_start"]
+        ]
+        for name in measured:
             cells = [_cell(fact["cold_start"][name]) for fact in facts]
             table.add_row(f"  {_STEPS[name]}", *cells)
     rows = next(iter(timings.values()))
@@ -189,7 +190,7 @@ def _cell(value: float | str | None) -> str:
 
 
 def _label(batch: int, n_threads: int, askers: int) -> str:
-    """How histories are asked for, in words."""
+    """How histories are answered, in words."""
     words = "one at a time" if batch == 1 else f"batches of {batch}"
     words += f", n_threads={n_threads}" if n_threads > 1 else ""
     return words + (f", {askers} Python threads" if askers > 1 else "")

@@ -1,7 +1,7 @@
-"""How fast model files answer on this machine, and what a fresh process pays for one.
+"""How fast model files answer on this machine, and what a fresh process takes to answer.
 
-Others use the machine as well, so what is compared takes turns in short blocks: a disturbance
-meets all of it alike. Ratios repeat; times belong to the machine.
+Other programs use the machine as well, so what is compared takes turns in short blocks: a
+disturbance affects all of it alike. Ratios repeat; times depend on the machine.
 """
 
 import json
@@ -28,7 +28,7 @@ from attnrec.runtime.recommender import Recommender
 BATCHES = (1, 8, 64)
 _LENGTHS = (0, 1, 10, 50, 200)
 _BLOCK_NS = 20_000_000
-_IN_A_ROW = 8  # answers of an asking thread between two meetings with the others
+_IN_A_ROW = 8  # calls of a thread between two meetings with the others
 
 Ask = Callable[[list[list[int | str]]], Any]
 Call = Callable[[], Any]
@@ -38,14 +38,14 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True)
 class Subject:
-    """What is asked: a model file, or something that answers like one."""
+    """What is timed: a model file, or a model that answers like one."""
 
     name: str
     """Path of the file, as given."""
     info: ModelInfo
-    """What the file says of itself."""
+    """Facts of the file."""
     item_ids: list[int | str]
-    """Its catalogue, sorted: equal catalogues are asked for equal histories."""
+    """Its catalogue, sorted: equal catalogues get equal histories."""
     ask: Mapping[int, Ask]
     """Answers a list of histories; by the threads that compute the answer."""
 
@@ -61,7 +61,7 @@ class Subject:
         return cls(str(path), info, sorted(item_ids), {n: _asking(r) for n, r in loaded.items()})
 
     def call(self, history: int, batch: int, n_threads: int = 1, askers: int = 1) -> Call:
-        """A call as in `Timing`, for made-up histories, other ones every time."""
+        """A call as in `Timing`, for synthetic histories, other ones every time."""
         rng, shape = np.random.default_rng(history), (max(BATCHES), history)
         rows = rng.integers(len(self.item_ids), size=shape).tolist()
         histories = [[self.item_ids[i] for i in row] for row in rows]
@@ -100,7 +100,7 @@ class Timing:
     n_threads: int
     """Threads that compute an answer, as in `Recommender.load`."""
     askers: int
-    """Python threads that share the Recommender, each asking for one answer after the other."""
+    """Python threads that share the Recommender, each making one call after the other."""
     p50_us: float
     """Median of a call, microseconds; with several askers of the mean over a few in a row."""
     p99_us: float
@@ -171,8 +171,8 @@ def cold_starts(
 
     Milliseconds: python_numpy_ms (interpreter and import), onnxruntime_ms, attnrec_ms (imports),
     load_ms, first_answer_ms, total_ms; load_check_ms: reading and checking the file, once more.
-    Resident megabytes: imports_mb, load_mb, answer_mb; None where the system does not tell.
-    pages_mb, where it tells: what of answer_mb was read from files since the imports, the model
+    Resident megabytes: imports_mb, load_mb, answer_mb; None where the system has none.
+    pages_mb, where it has them: what of answer_mb was read from files since the imports, the model
     or parts of libraries, and can be dropped and read again.
     """
     found: list[list[Figures]] = [[] for _ in files]
@@ -197,5 +197,5 @@ def _cold_start(path: str, history: str) -> Figures:
 
 
 def _median(values: Sequence[float | None]) -> float | None:
-    told = [value for value in values if value is not None]
-    return statistics.median(told) if told else None
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None

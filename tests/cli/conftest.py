@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 
 from attnrec.cli.bench.command import bench
+from attnrec.cli.compare import compare
 from attnrec.cli.console import run_command
 from attnrec.cli.evaluate import evaluate
-from attnrec.cli.export import export, with_default_profile
+from attnrec.cli.export import export
 from attnrec.cli.recommend import recommend
+from attnrec.cli.serve import serve
 from attnrec.cli.train import train
+from attnrec.cli.tune import tune
 
 COMMANDS = {
-    "train": train, "export": export, "evaluate": evaluate, "recommend": recommend, "bench": bench,
+    "train": train, "tune": tune, "compare": compare, "export": export, "evaluate": evaluate,
+    "recommend": recommend, "serve": serve, "bench": bench,
 }  # fmt: skip
 
 
@@ -39,8 +43,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     def call(command: str, *arguments: object) -> Outcome:
         texts = [str(argument) for argument in arguments]
-        if command == "export":
-            texts = with_default_profile(texts)
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
             run_command(COMMANDS[command], texts)

@@ -1,4 +1,4 @@
-"""`attnrec-bench`: what it measures is there and fits together. How fast is no matter of tests."""
+"""`attnrec bench`: what it measures is there and fits together; no test is about speed."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_a_second_file_is_compared_with_the_first_one(run) -> None:
     assert last.endswith(f", {ratio:.2f} times the size")
 
 
-def test_torch_is_timed_beside_the_file(run, trained) -> None:
+def test_torch_is_timed_with_the_file(run, trained) -> None:
     outcome = run("bench", trained / "model.onnx", "--against", trained, "--seconds", 0.1)
     assert outcome.code == 0
     header = outcome.out.splitlines()[0]
@@ -82,13 +82,6 @@ def test_torch_is_timed_beside_the_file(run, trained) -> None:
     assert "torch eager, only scores: " in outcome.out.splitlines()[-1]
 
 
-def test_quiet_and_json_leave_one_object_and_nothing_else(run) -> None:
-    outcome = run("bench", INT64, "--seconds", 0.1, "--json", "-q")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out.count("\n") == 1
-    assert json.loads(outcome.out).keys() == {"machine", "files", "timings"}
-
-
 def test_wrong_input_is_refused_before_anything_is_measured(run, trained, tmp_path) -> None:
     text = tmp_path / "text.onnx"
     text.write_text("not a model")
@@ -96,11 +89,8 @@ def test_wrong_input_is_refused_before_anything_is_measured(run, trained, tmp_pa
     shutil.copytree(trained, half)
     (half / "weights.safetensors").unlink()
     for arguments, expected in [
-        ((tmp_path / "missing.onnx",), ["missing.onnx", "attnrec-export"]),
         ((text,), ["text.onnx", "seal"]),
-        ((STRING, "--seconds", 0), ["--seconds", "0"]),
         ((STRING, "--seconds", "nan"), ["--seconds", "nan"]),
-        ((STRING, "--against", tmp_path), ["not a run directory", "attnrec-train"]),
         ((STRING, "--against", half), ["weights.safetensors"]),
         ((STRING, "--against", trained), ["another catalogue", "25 items", "32 items"]),
     ]:
@@ -110,7 +100,7 @@ def test_wrong_input_is_refused_before_anything_is_measured(run, trained, tmp_pa
             assert part in outcome.err, (arguments, outcome.err)
 
 
-def test_memory_is_asked_of_the_system_in_its_own_way_or_not_told(monkeypatch) -> None:
+def test_memory_is_read_in_the_way_of_each_system_or_is_none(monkeypatch) -> None:
     def no_proc(*_: object, **__: object) -> None:
         raise FileNotFoundError
 
@@ -141,9 +131,11 @@ def on_a_device(folder: Path, *arguments: object) -> subprocess.CompletedProcess
 def test_a_device_needs_neither_torch_nor_matplotlib(tmp_path) -> None:
     (tmp_path / "attnrec-run").mkdir()
     shutil.copy(STRING, tmp_path / "attnrec-run" / "model.onnx")
-    result = on_a_device(tmp_path, "--seconds", "0.1", "--json")
-    assert result.returncode == 0, result.stderr
-    assert list(json.loads(result.stdout)["timings"]) == [str(Path("attnrec-run/model.onnx"))]
+    result = on_a_device(tmp_path, "--seconds", "0.1", "--json", "-q")
+    assert (result.returncode, result.stderr) == (0, "")
+    measured = json.loads(result.stdout)
+    assert measured.keys() == {"machine", "files", "timings"}
+    assert list(measured["timings"]) == [str(Path("attnrec-run/model.onnx"))]
 
 
 def test_an_option_that_needs_more_names_it_and_the_install_line(tmp_path) -> None:

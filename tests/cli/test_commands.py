@@ -1,5 +1,6 @@
 """The commands as a person and a script use them."""
 
+import importlib.util
 import io
 import json
 import re
@@ -11,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from attnrec.cli.export import with_default_profile
-from attnrec.runtime import Recommender, __version__
+from attnrec.runtime import Recommender
 from attnrec.train import Run
 
 pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
@@ -37,40 +37,13 @@ def test_bare_commands_work_in_sequence_in_an_empty_folder(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["attnrec-run"]
 
 
-@pytest.mark.parametrize("name", ["train", "export", "evaluate", "recommend"])
-def test_every_command_has_help_and_a_version(run, name) -> None:
-    assert "Usage" in run(name, "--help").out
-    assert run(name, "--version").out == f"attnrec {__version__}\n"
-
-
-def test_train_json_is_one_object_on_standard_output(run, log, tmp_path) -> None:
-    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run", "--json")
-    result = json.loads(outcome.out)
-    assert outcome.code == 0
-    assert result["model"] == "popularity"
-    assert result["n_users"] == 30
-    assert 0 <= result["ndcg@10"] <= result["hit_rate@10"] <= 1
-
-
-def test_train_reports_what_it_read_and_dropped(run, log, tmp_path) -> None:
-    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run")
-    assert "repeats" in outcome.err
-    assert "guessed" in outcome.err  # the time unit
-
-
-def test_quiet_train_prints_the_result_alone(run, log, tmp_path) -> None:
-    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run", "-q")
-    assert outcome.err == ""
-    assert "NDCG@10" in outcome.out
-
-
-def test_quiet_still_says_what_is_wrong(run) -> None:
+def test_train_prints_what_it_read_unless_it_shall_be_quiet(run, log, tmp_path) -> None:
+    words = ("train", log, "--model", "popularity", "--out", tmp_path / "run")
+    outcome = run(*words)
+    assert "repeats" in outcome.err and "guessed" in outcome.err  # the time unit
+    quiet = run(*words, "-q")
+    assert quiet.err == "" and quiet.out == outcome.out and "NDCG@10" in quiet.out
     assert "missing.csv" in run("train", "missing.csv", "-q").err
-
-
-def test_settings_reach_the_model(trained) -> None:
-    config = Run.load(trained).model.config
-    assert (config.hidden_dim, config.max_len) == (16, 10)
 
 
 @pytest.mark.parametrize(
@@ -94,21 +67,6 @@ def test_any_setting_can_be_given(run, log, tmp_path, options, expected) -> None
     assert expected.items() <= vars(Run.load(tmp_path / "run").model.config).items()
 
 
-def test_a_run_directory_is_complete_and_has_a_picture(trained) -> None:
-    names = {path.name for path in trained.iterdir()}
-    assert {"config.json", "data.json", "metrics.json", "weights.safetensors"} <= names
-
-
-def test_column_names_can_be_mapped(run, log, tmp_path) -> None:
-    renamed = tmp_path / "renamed.csv"
-    renamed.write_text(log.read_text().replace("user_id,item_id,timestamp", "who,what,when"))
-    outcome = run(
-        "train", renamed, "--user-col", "who", "--item-col", "what", "--time-col", "when",
-        "--model", "popularity", "--out", tmp_path / "run",
-    )  # fmt: skip
-    assert outcome.code == 0
-
-
 def test_final_trains_on_every_event_and_keeps_held_out_figures(run, trained, tmp_path) -> None:
     final = tmp_path / "final"
     trained_json = json.loads(
@@ -122,23 +80,22 @@ def test_final_trains_on_every_event_and_keeps_held_out_figures(run, trained, tm
     assert result["metrics"]["valid"] == before["valid"]
     assert result["metrics"]["of"] == whose
     assert Recommender.load(final / "model.onnx").info.final
-    told = run("export", final).out
-    assert re.search(rf"test +NDCG@10 [\d.]+, HitRate@10 [\d.]+; of {whose}\n", told)
+    printed = run("export", final).out
+    assert re.search(rf"test +NDCG@10 [\d.]+, HitRate@10 [\d.]+; of {whose}\n", printed)
     refused = run("evaluate", final / "model.onnx")
     assert refused.code == 2
     assert "trained on every event" in refused.err
 
 
-def test_final_refuses_options_that_would_change_the_recipe(run, trained, tmp_path) -> None:
-    outcome = run("train", "--final", trained, "--epochs", 3, "--out", tmp_path / "final")
-    assert outcome.code == 2
-    assert "--epochs" in outcome.err
-    outcome = run("train", "--final", trained, "--set", "dropout=0", "--out", tmp_path / "final")
-    assert outcome.code == 2
-    assert "--set cannot be given" in outcome.err
-
-
-def test_export_json_holds_parity_and_test_figures(run, trained, tmp_path) -> None:
+def test_export_tells_parity_test_figures_and_a_command_that_answers(
+    run, trained, tmp_path
+) -> None:
+    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
+    assert "100.00% of 30 users with the identical top 10" in outcome.out
+    if sys.platform == "linux":
+        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading\n", outcome.out)
+    command = shlex.split(outcome.err.rpartition("Next: attnrec-recommend ")[2])
+    assert json.loads(run("recommend", *command, "--json").out)["n_known"] == 2
     result = json.loads(run("export", trained, "--out", tmp_path / "m.onnx", "--json").out)
     assert result["parity"]["identical_top_10"] == 1.0
     assert result["bytes"] == (tmp_path / "m.onnx").stat().st_size
@@ -147,61 +104,52 @@ def test_export_json_holds_parity_and_test_figures(run, trained, tmp_path) -> No
         assert 20 < result["memory_mb"]["served"] <= result["memory_mb"]["reloading"] < 200
 
 
-def test_export_ends_with_a_command_that_answers(run, trained, tmp_path) -> None:
+def test_without_the_server_the_memory_is_not_measured(
+    run, trained, tmp_path, monkeypatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "uvicorn" else find_spec(name)
+    )
     outcome = run("export", trained, "--out", tmp_path / "m.onnx")
-    command = shlex.split(outcome.err.rpartition("Next: attnrec-recommend ")[2])
-    answer = json.loads(run("recommend", *command, "--json").out)
-    assert answer["n_known"] == 2
+    assert "memory   not measured without the server: pip install 'attnrec[serve]'" in outcome.out
 
 
-def test_export_shows_parity_to_a_person(run, trained, tmp_path) -> None:
-    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
-    assert "100.00% of 30 users with the identical top 10" in outcome.out
-    if sys.platform == "linux":
-        assert re.search(r"memory +\d+ MB when served, \d+ MB while reloading\n", outcome.out)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_without_the_server_the_memory_says_so(run, trained, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as where it is not installed
-    outcome = run("export", trained, "--out", tmp_path / "m.onnx")
-    remedy = r"without the server: pip install 'attnrec\[serve\]'\n"
-    assert re.search(rf"memory .* MB while reloading, {remedy}", outcome.out)
-
-
-@pytest.mark.parametrize(
-    ("given", "understood"),
-    [
-        (["--quantize"], ["--quantize", "int8"]),
-        (["run", "--quantize", "--json"], ["run", "--quantize", "int8", "--json"]),
-        (["--quantize", "fp32", "run"], ["--quantize", "fp32", "run"]),
-        (["--quantize=fp32"], ["--quantize=fp32"]),
-        (["run"], ["run"]),
-    ],
-)
-def test_a_bare_quantize_means_int8(given, understood) -> None:
-    assert with_default_profile(given) == understood
+def test_a_profile_after_quantize_is_understood_as_in_older_scripts(
+    run, trained, tmp_path
+) -> None:
+    loose = ("--min-overlap", 0.1, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
+    outcome = run("export", trained, "--quantize", "auto", *loose, "--json")
+    assert json.loads(outcome.out)["profile"] == "int4"
+    assert "--quantize auto is now --profile auto" in outcome.err
+    outcome = run("export", "--quantize", "int4")
+    assert outcome.code == 2 and "write --profile int4" in outcome.err
+    outcome = run("export", trained, "int4")
+    assert outcome.code == 2 and "'int4' is one argument too many" in outcome.err
 
 
 def test_an_unknown_profile_is_refused_with_those_that_exist(run, trained, tmp_path) -> None:
-    outcome = run("export", trained, "--quantize", "int7", "--out", tmp_path / "m.onnx")
+    outcome = run("export", trained, "--profile", "int7", "--out", tmp_path / "m.onnx")
     assert outcome.code == 2
     assert "'int7'" in outcome.err
     assert "fp32" in outcome.err
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_quantizing_prints_and_keeps_its_price(run, trained, tmp_path) -> None:
+def test_quantize_is_profile_int8_whose_cost_is_printed_and_kept(run, trained, tmp_path) -> None:
     # The fixture has 25 items: ten of them are no top 10 of a shop.
-    arguments = ("--min-overlap", 0.5, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
-    outcome = run("export", "--quantize", trained, *arguments)
+    loose = ("--min-overlap", 0.5, "--max-ndcg-loss", 1, "--out", tmp_path / "m.onnx")
+    outcome = run("export", "--quantize", trained, *loose)
     assert outcome.code == 0, outcome.err
     assert all(name in outcome.out for name in ("to fp32", "overlap", "NDCG@10"))
     assert any(row.startswith("int8") for row in outcome.out.splitlines())
-    result = json.loads(run("export", trained, "--quantize", "int8", *arguments, "--json").out)
-    assert result["profile"] == "int8"
-    assert result["parity"]["against_fp32"]["users"] == 30
-    assert [cost["profile"] for cost in result["profiles"]] == ["fp32", "int8"]
+    for words in (["--quantize", "--profile", "int8"], ["--profile", "int8"]):
+        result = json.loads(run("export", trained, *words, *loose, "--json").out)
+        assert result["profile"] == "int8"
+        assert result["parity"]["against_fp32"]["users"] == 30
+        assert [cost["profile"] for cost in result["profiles"]] == ["fp32", "int8"]
+    outcome = run("export", trained, "--quantize", "--profile", "auto")
+    assert outcome.code == 2 and "with --profile auto leave it out" in outcome.err
 
 
 def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
@@ -209,13 +157,13 @@ def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
 ) -> None:
     file = tmp_path / "m.onnx"
     loose = ("--min-overlap", "10%", "--max-ndcg-loss", "100%", "--out", file, "--json")
-    outcome = run("export", trained, "--quantize", "auto", *loose)
+    outcome = run("export", trained, "--profile", "auto", *loose)
     assert json.loads(outcome.out)["profile"] == "int4", outcome.err
-    outcome = run("export", trained, "--quantize", "auto", *loose, "--max-mb", 0.0001)
+    outcome = run("export", trained, "--profile", "auto", *loose, "--max-mb", 0.0001)
     assert outcome.code == 1 and "above the limit 0.0001" in outcome.err
     assert "--max-mb" in outcome.err and file.exists()
-    assert "leave --quantize out" not in outcome.err  # fp32 passes the limit as well
-    outcome = run("export", trained, "--quantize", "int3")
+    assert "take --profile fp32" not in outcome.err  # fp32 passes the limit as well
+    outcome = run("export", trained, "--profile", "int3")
     assert outcome.code == 2 and "fp32, int8, int4+4, int4, and auto" in outcome.err
     for more in ([], ["--quantize"]):
         outcome = run("export", trained, *more, "--out", tmp_path / "none" / "m.onnx")
@@ -224,48 +172,19 @@ def test_auto_takes_the_smallest_within_limits_that_may_be_percentages(
     assert outcome.code == 2 and "'little' is neither a share nor a percentage" in outcome.err
 
 
-def test_a_price_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tmp_path) -> None:
+def test_a_cost_above_a_limit_ends_with_1_and_says_how_to_allow_it(run, log, tmp_path) -> None:
     # Without counts, whose order no rounding changes.
     small = ["--model", "sasrec", "--hidden-dim", 16, "--max-len", 10, "--epochs", 2]
-    run(
-        "train",
-        log,
-        *small,
-        "--seed",
-        1,
-        "--repeats",
-        "--threads",
-        1,
-        "--no-report",
-        "--out",
-        tmp_path / "run",
-    )
+    small += ["--seed", 1, "--repeats", "--threads", 1, "--no-report"]
+    run("train", log, *small, "--out", tmp_path / "run")
     outcome = run(
-        "export", tmp_path / "run", "--quantize", "int4", "--min-overlap", 1,
+        "export", tmp_path / "run", "--profile", "int4", "--min-overlap", 1,
         "--out", tmp_path / "m.onnx",
     )  # fmt: skip
     assert outcome.code == 1
     assert "below the limit 1" in outcome.err and "--min-overlap" in outcome.err
+    assert "or take --profile fp32" in outcome.err
     assert not (tmp_path / "m.onnx").exists()
-
-
-def test_a_model_without_item_vectors_has_nothing_to_quantize(run, log, tmp_path) -> None:
-    run("train", log, "--model", "popularity", "--out", tmp_path / "run")
-    outcome = run("export", tmp_path / "run", "--quantize")
-    assert outcome.code == 2
-    assert "nothing to quantize" in outcome.err
-    assert not (tmp_path / "run" / "model.onnx").exists()
-
-
-def test_evaluate_compares_several_files(run, trained, log, tmp_path) -> None:
-    other = tmp_path / "popularity"
-    run("train", log, "--model", "popularity", "--repeats", "--out", other)
-    run("export", other)
-    files = (trained / "model.onnx", other / "model.onnx")
-    models = json.loads(run("evaluate", *files, "--json").out)["models"]
-    assert [Path(m["file"]) for m in models] == list(files)
-    assert {"ndcg@10", "hit_rate@10", "n_users", "ndcg@10_interval"} <= models[0].keys()
-    assert "coverage" in run("evaluate", *files).out
 
 
 def test_evaluating_other_data_reads_it_as_in_training(run, trained, log, tmp_path) -> None:
@@ -313,21 +232,10 @@ def test_recommend_shows_titles_as_they_are(run, trained) -> None:
     assert len(outcome.out.splitlines()) == 4
 
 
-def test_recommend_follows_exclude_and_candidates(run, trained) -> None:
-    file = trained / "model.onnx"
-    answer = json.loads(
-        run(
-            "recommend", file, "--history", "001", "--candidates", "004,005,006",
-            "--exclude", "005", "--json",
-        ).out
-    )  # fmt: skip
-    assert sorted(answer["item_ids"]) == ["004", "006"]
-
-
-def test_a_newcomer_gets_an_answer_and_is_told(run, trained) -> None:
+def test_an_empty_history_is_answered_and_said_to_be_empty(run, trained) -> None:
     outcome = run("recommend", trained / "model.onnx", "--history", "")
     assert outcome.code == 0
-    assert "newcomer" in outcome.err
+    assert "the answer to an empty history" in outcome.err
 
 
 def test_json_lines_are_answered_one_by_one_past_a_bad_one(run, trained, monkeypatch) -> None:
@@ -387,16 +295,6 @@ def test_final_keeps_what_validation_chose_and_the_test_figures(run, log, tmp_pa
     assert "before the held-out events" in infos[1].metrics["of"]
 
 
-def test_a_run_directory_with_a_file_of_yours_is_not_replaced(run, log, tmp_path) -> None:
-    directory = tmp_path / "run"
-    run("train", log, "--model", "popularity", "--out", directory)
-    (directory / "notes.txt").write_text("the good one")
-    outcome = run("train", log, "--model", "popularity", "--out", directory)
-    assert outcome.code == 2
-    assert "notes.txt" in outcome.err
-    assert (directory / "notes.txt").read_text() == "the good one"
-
-
 def test_replacing_a_run_is_announced(run, log, tmp_path) -> None:
     run("train", log, "--model", "popularity", "--out", tmp_path / "run")
     outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run")
@@ -416,3 +314,45 @@ def test_messages_are_not_broken_and_paths_are_taken_literally(run, log, tmp_pat
     assert f"{target}.unfinished: nothing to resume" in outcome.err
     command = f"attnrec-export {shlex.quote(str(target))}"
     assert f"run written to {target}. Next: {command}\n" in outcome.err
+
+
+# --- the report
+
+
+def test_the_report_is_written_and_its_path_printed(run, log, tmp_path) -> None:
+    outcome = run("train", log, "--model", "popularity", "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert f"report: {tmp_path / 'run' / 'report.html'}" in outcome.err
+    assert "best baseline, markov-chain: NDCG@10" in outcome.out
+    assert (tmp_path / "run" / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_without_a_report_nothing_else_is_fitted_and_the_old_one_goes(run, log, tmp_path) -> None:
+    options = ["--model", "popularity", "--out", tmp_path / "run", "--json"]
+    assert json.loads(run("train", log, *options).out)["report"] is not None
+    assert json.loads(run("train", log, *options, "--no-report").out)["report"] is None
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert "report" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_the_report_of_a_final_run_has_the_figures_of_the_run_before(
+    run, trained, tmp_path
+) -> None:
+    final = tmp_path / "final"
+    outcome = run("train", "--final", trained, "--out", final, "--threads", 1)
+    assert f"report: {final / 'report.html'}" in outcome.err
+    before, after = (json.loads((d / "metrics.json").read_text()) for d in (trained, final))
+    assert after["report"] == before["report"]
+    page = (final / "report.html").read_text()
+    assert "nothing is held out to measure" in page
+    # The run before was exported, so test figures of its file are known.
+    assert f"reached NDCG@10 {after['test']['ndcg@10']:.4f} on the test events" in page
+    outcome = run("train", "--final", trained, "--out", final, "--threads", 1, "--no-report")
+    assert outcome.code == 0 and not (final / "report.html").exists()
+
+
+def test_people_of_the_report_stay_out_of_the_file(trained) -> None:
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["report"]["examples"]
+    stored = Recommender.load(trained / "model.onnx").info.metrics
+    assert not {"report", "epochs", "held_out_epochs"} & stored.keys()

@@ -1,4 +1,4 @@
-"""Every option of a command, in every way to call it, changes what comes out or is refused."""
+"""Every option of a command, in every way to call it, changes the result or is refused."""
 
 import io
 import json
@@ -12,10 +12,14 @@ import pytest
 import typer
 
 from attnrec.cli.bench.command import bench
+from attnrec.cli.compare import compare
+from attnrec.cli.console import EVERYWHERE, run_command
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
-from attnrec.cli.modes import EVERYWHERE
+from attnrec.cli.options import Shared, TrainingOptions, with_training_options
 from attnrec.cli.recommend import recommend
+from attnrec.cli.train import train
+from attnrec.cli.tune import tune
 from attnrec.runtime import Recommender
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
@@ -23,7 +27,7 @@ STRING, USERS, TIMES = (FORMAT_1 / f"tiny-{name}.onnx" for name in ("string", "u
 
 
 def options_of(command: Callable[..., None]) -> set[str]:
-    """As they are declared, "--exclude"; but for those that say how a command speaks."""
+    """As they are declared, "--exclude"; but for those that say how a command prints."""
     app = typer.Typer(add_completion=False)
     app.command()(command)
     return {
@@ -86,11 +90,12 @@ def test_recommend_reads_or_refuses_every_option(
 
 EXPORTED: dict[str, list[str]] = {
     "fp32": [],
-    "int4": ["--quantize", "int4", "--min-overlap", "1%", "--max-ndcg-loss", "99%"],
+    "int4": ["--profile", "int4", "--min-overlap", "1%", "--max-ndcg-loss", "99%"],
 }
 EXPORTING: dict[str, list[str]] = {
     "--out": ["--out", "FOLDER/other.onnx"],
-    "--quantize": ["--quantize", "int8"],
+    "--profile": ["--profile", "int8"],
+    "--quantize": ["--quantize"],
     "--min-overlap": ["--min-overlap", "100%"],
     "--max-ndcg-loss": ["--max-ndcg-loss", "2"],  # no share; test_profiles has what it refuses
     "--max-mb": ["--max-mb", "0.001"],
@@ -177,3 +182,95 @@ def test_bench_reads_every_option(way: str, trained: Path, run) -> None:
 
     short = seconds("--seconds", "0.1")
     assert seconds("--seconds", "8") > short + 2
+
+
+def test_the_training_commands_differ_in_what_they_do_with_a_log() -> None:
+    shared = {"--out", "--resume"}
+    of_log = options_of(shared_options(one_model=False, found=[]))
+    of_model = {"--model", "--max-len", "--hidden-dim", "--n-blocks", "--set"}
+    assert options_of(train) == shared | of_log | of_model | {"--final", "--report"}
+    assert options_of(tune) == shared | of_log | of_model | {"--minutes", "--report"}
+    assert options_of(compare) == shared | of_log | {"--allow-users"}
+
+
+def shared_options(*, one_model: bool, found: list[TrainingOptions]) -> Callable[..., None]:
+    """A command that has no options but the shared ones, and keeps what they come to."""
+
+    @with_training_options(one_model=one_model)
+    def command(context: typer.Context, shared: Shared) -> None:
+        found.append(shared())
+
+    return command
+
+
+# How an option is given, where that is not "--option 1".
+GIVEN: dict[str, list[str]] = {
+    "--model": ["--model", "sasrec"],
+    "--set": ["--set", "dropout=0.1"],
+    "--hidden-dim": ["--hidden-dim", "16"],
+    "--seed": ["--seed", "5"],
+    "--split": ["--split", "last-session"],
+    "--id-type": ["--id-type", "string"],
+    "--time-unit": ["--time-unit", "s"],
+    "--repeats": ["--repeats"],
+    "--resume": ["--resume"],
+    "--report": ["--report"],
+    "--items": ["--items", "TABLE"],
+    "--users": ["--users", "TABLE", "--tag-cols", "kind"],
+    "--tag-cols": ["--tag-cols", "kind", "--users", "TABLE"],
+    "--attribute-cols": ["--attribute-cols", "kind", "--items", "TABLE"],
+    "--event-weights": ["--event-weights", "buy=2"],
+    "--min-item-events": ["--min-item-events", "5"],
+    "--min-user-events": ["--min-user-events", "5"],
+}
+# What an option is read with.
+WITH = {
+    "--title-col": ["--items", "TABLE"],
+    "--event-col": ["--event-weights", "buy=2"],
+    "--rating-col": ["--min-rating", "3"],
+}
+
+
+@pytest.mark.parametrize("one_model", [True, False])
+def test_every_shared_option_changes_what_is_trained(
+    one_model: bool, log: Path, titles: Path
+) -> None:
+    found: list[TrainingOptions] = []
+    command = shared_options(one_model=one_model, found=found)
+
+    def come_to(*words: str) -> TrainingOptions:
+        texts = [word.replace("TABLE", str(titles)) for word in words]
+        with pytest.raises(SystemExit) as stopped:
+            run_command(command, [str(log), *texts])
+        assert not stopped.value.code, words
+        return found[-1]
+
+    for option in options_of(command):
+        beside = WITH.get(option, [])
+        assert come_to(*beside, *GIVEN.get(option, [option, "1"])) != come_to(*beside), option
+
+
+@pytest.mark.parametrize("option", sorted(options_of(train) - {"--final"}))
+def test_final_reads_or_refuses_every_option(option: str, trained: Path, run) -> None:
+    words = GIVEN.get(option, [option, "1"])[:2]
+    outcome = run("train", "--final", trained / "none", *words)
+    if option in ("--out", "--resume", "--threads", "--report"):
+        assert "cannot be given" not in outcome.err
+    else:
+        assert refused(outcome, option) and "cannot be given with it" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--event-col", "kind"], "--events or --event-weights"),
+        (["--rating-col", "stars"], "--min-rating"),
+        (["--title-col", "name"], "--items"),
+    ],
+)
+def test_an_option_that_changes_nothing_alone_names_what_it_is_read_with(
+    words: list[str], needed: str, log: Path, run
+) -> None:
+    outcome = run("train", log, *words)
+    assert outcome.code == 2
+    assert f"{words[0]} is read only with {needed}" in outcome.err

@@ -50,9 +50,9 @@ def start(kit: Path, script: str, *arguments: str, **options: Any) -> subprocess
 def check(kit: Path, *arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """Exit code and rows of check.py."""
     process = start(kit, "check.py", "--json", "--requests", "100", *arguments)
-    told = json.loads(process.communicate()[0])
-    assert told["ok"] == (process.returncode == 0)
-    return process.returncode, {row["name"]: row for row in told["rows"]}
+    result = json.loads(process.communicate()[0])
+    assert result["ok"] == (process.returncode == 0)
+    return process.returncode, {row["name"]: row for row in result["rows"]}
 
 
 def wrong(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -70,12 +70,12 @@ def test_an_export_can_write_a_kit_beside_its_file(run, counted, tmp_path) -> No
         "check.py", "model.onnx", "requirements.lock", "trim.py",
     }  # fmt: skip
     assert not [path for path in folder.parent.iterdir() if path != folder]
-    told = json.loads(run("export", counted, "--kit", tmp_path / "other", "--json").out)
-    assert told["kit"] == str(tmp_path / "other")
+    result = json.loads(run("export", counted, "--kit", tmp_path / "other", "--json").out)
+    assert result["kit"] == str(tmp_path / "other")
 
 
 def test_a_folder_with_something_in_it_is_refused_before_the_export(
-    run, trained, tmp_path
+    run, counted, tmp_path
 ) -> None:
     folder, file = tmp_path / "kit", tmp_path / "model.onnx"
     folder.mkdir()
@@ -167,7 +167,7 @@ def test_the_memory_that_the_unit_names_was_measured(kit, tmp_path, monkeypatch)
 
     assert 20 < named(kit) < 95, "where nothing is measured it is 100 and twice the file"
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "numpy.py").write_text("raise SystemExit")  # of somebody else, in this folder
+    (tmp_path / "numpy.py").write_text("raise SystemExit")  # a file of the user, in this folder
     write_kit(FILE, tmp_path / "kit")
     assert 20 < named(tmp_path / "kit") < 95
 
@@ -205,8 +205,8 @@ def test_without_a_sound_file_app_and_check_say_so_in_one_line(copy, content) ->
     if content is not None:
         (copy / "model.onnx").write_bytes(content)
     app = start(copy, "app.py", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    told, errors = app.communicate()
-    assert (app.returncode, told, errors.count("\n")) == (1, "", 1)
+    result, errors = app.communicate()
+    assert (app.returncode, result, errors.count("\n")) == (1, "", 1)
     assert errors.startswith(f"error: {copy / 'model.onnx'}")
     assert errors.endswith("; copy the kit again\n")
     code, rows = check(copy)
@@ -227,8 +227,8 @@ def test_the_app_answers_each_line_at_once(kit) -> None:
             return json.loads(app.stdout.readline())
 
         for asked in ([], history):
-            told = ask(json.dumps({"history": asked, "k": 3}))
-            assert told["item_ids"] == recommender.recommend(asked, 3).item_ids
+            result = ask(json.dumps({"history": asked, "k": 3}))
+            assert result["item_ids"] == recommender.recommend(asked, 3).item_ids
         for line in ("no JSON", "[]", "", '{"history": [1]}', '{"history": [], "no": 1}'):
             assert ask(line).keys() == {"error"}
         assert len(ask('{"history": [], "k": 1}')["item_ids"]) == 1

@@ -12,6 +12,7 @@ import pytest
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel
 
+COMMANDS = ["train", "tune", "compare", "export", "evaluate", "recommend", "bench", "serve"]
 HEAVY = ("torch", "onnxruntime", "pandas", "pyarrow", "matplotlib", "onnx", "optuna", "sklearn")
 MOST_SECONDS = 1.5  # of processor time; 0.3 on an idle machine, where torch alone takes 1.4
 
@@ -20,16 +21,15 @@ PROBE = f"""
 import atexit, json, sys, time
 from attnrec.cli import main as entry
 
-command, told = sys.argv[1:3]
-del sys.argv[1:3]
+report = sys.argv.pop(1)
 
 def tell():
     heavy = [name for name in {HEAVY} if name in sys.modules]
-    with open(told, "w") as file:
+    with open(report, "w") as file:
         json.dump([heavy, time.process_time()], file)
 
 atexit.register(tell)
-getattr(entry, command)()
+entry.attnrec()
 """
 
 REFUSED: list[tuple[str, list[str], str]] = [
@@ -53,10 +53,15 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("train", ["log.csv", "--out", "log.csv"], "--out"),
     ("train", ["log.csv", "--out", "no/run"], "does not exist"),
     ("train", ["log.csv", "--out", "folder"], "holds 'precious'"),
-    ("train", ["log.csv", "--tune", "0"], "--tune must be a number above 0"),
-    ("train", ["log.csv", "--tune", "5", "--model", "popularity"], "no training to tune"),
-    ("train", ["--model", "all", "--tune", "5"], "--tune cannot be given with it"),
-    ("train", ["--model", "all", "--out", "folder"], "not of a family of models"),
+    ("train", ["log.csv", "--tune", "60"], "attnrec tune DATA --minutes 60"),
+    ("train", ["log.csv", "--model", "all", "--allow-users"], "attnrec compare DATA"),
+    ("tune", ["log.csv"], "Missing option '--minutes'"),
+    ("tune", ["log.csv", "--minutes", "0"], "--minutes must be a number above 0"),
+    ("tune", ["log.csv", "--minutes", "5", "--model", "popularity"], "no training to tune"),
+    ("compare", ["--out", "folder"], "not part of a model comparison"),
+    ("compare", ["log.csv", "--max-len", "5"], "so --max-len cannot be given"),
+    ("compare", ["log.csv", "--set", "dropout=0"], "so --set cannot be given"),
+    ("compare", ["log.csv", "--dropout", "0"], "so --dropout cannot be given"),
     ("train", ["--final", "folder"], "not a run directory"),
     ("train", ["--final", "folder", "--seed", "1"], "--seed cannot be given with it"),
     ("train", ["log.csv", "-v", "-q"], "-v and -q"),
@@ -64,8 +69,8 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("train", ["log.csv", "--dropout", "0.1"], "given as --set dropout=VALUE"),
     ("train", ["log.csv", "--n-heads=4"], "given as --set n_heads=VALUE"),
     ("export", ["folder"], "not a run directory"),
-    ("export", ["--quantize", "int3"], "no profile 'int3'"),
-    ("export", ["--min-overlap", "98%"], "--min-overlap is read only with --quantize"),
+    ("export", ["--profile", "int3"], "no profile 'int3'"),
+    ("export", ["--min-overlap", "98%"], "--min-overlap is read only with --quantize, or"),
     ("export", ["--quantize", "--max-ndcg-loss", "2"], "--max-ndcg-loss must be a share"),
     ("export", ["--max-mb", "0"], "--max-mb must be above 0"),
     ("export", ["--kit", "folder"], "not an empty folder"),
@@ -74,7 +79,7 @@ REFUSED: list[tuple[str, list[str], str]] = [
     ("evaluate", ["none.onnx"], "none.onnx does not exist"),
     ("evaluate", ["log.csv", "--data", "none.csv"], "none.csv: there is no such file"),
     ("evaluate", ["log.csv", "--plot", "figures.pdf"], "name a .png file"),
-    ("evaluate", ["log.csv", "--slices", "--json"], "--json tells the slices anyway"),
+    ("evaluate", ["log.csv", "--slices", "--json"], "--json has the slices anyway"),
     ("evaluate", ["log.csv", "--split", "half"], "half"),
     ("recommend", ["none.onnx", "--history", "a"], "none.onnx does not exist"),
     ("recommend", ["log.csv", "-k", "few"], "Invalid value for '-k'"),
@@ -103,17 +108,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(command: str, arguments: list[str], folder: Path) -> tuple[Any, list[str], float]:
     """The process when it has ended, what of `HEAVY` it imported, and its processor time."""
-    told = folder / "told.json"
+    report = folder / "report.json"
     result = subprocess.run(
-        [sys.executable, "-c", PROBE, command, str(told), *arguments],
+        [sys.executable, "-c", PROBE, str(report), command, *arguments],
         cwd=folder, capture_output=True, text=True,
         env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    heavy, seconds = json.loads(told.read_text())
+    heavy, seconds = json.loads(report.read_text())
     return result, heavy, seconds
 
 
-@pytest.mark.parametrize("command", ["train", "export", "evaluate", "recommend", "bench", "serve"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_imports_nothing_that_takes_long(command: str, folder: Path) -> None:
     for option in ("--help", "--version"):
         result, heavy, seconds = start(command, [option], folder)

@@ -19,20 +19,22 @@ import attnrec.export
 import attnrec.runtime
 import attnrec.train
 from attnrec.cli.bench.command import bench
+from attnrec.cli.compare import compare
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
 from attnrec.cli.recommend import recommend
 from attnrec.cli.serve import serve
 from attnrec.cli.train import train
+from attnrec.cli.tune import tune
 from attnrec.train.models import MODELS
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
-    "train": train, "export": export, "evaluate": evaluate, "recommend": recommend, "bench": bench,
-    "serve": serve,
+    "train": train, "tune": tune, "compare": compare, "export": export, "evaluate": evaluate,
+    "recommend": recommend, "bench": bench, "serve": serve,
 }  # fmt: skip
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-# What other programs are told, by the words before it.
+# Options of other programs, by the words before it.
 OTHER_TOOLS = re.compile(r"(?:torchrun|pip|openssl)[^;:]*")
 # The report of a run is written by `attnrec-train`, for people who use it.
 OF_TRAIN = ("train/report/", "train/data/baskets.py")
@@ -98,7 +100,7 @@ def named(text: str) -> Iterator[tuple[str | None, str]]:
     """Options in a text, each with the command that stands before it."""
     text = OTHER_TOOLS.sub("", text)
     for option in OPTION.finditer(text):
-        before = re.findall(r"attnrec-([a-z]+)\b(?!/)", text[: option.start()])
+        before = re.findall(r"attnrec[- ]([a-z]+)\b(?!/)", text[: option.start()])
         yield before[-1] if before else None, option[0]
 
 
@@ -154,10 +156,7 @@ def commands_of(place: str) -> list[str]:
     """The commands that a module of cli/ belongs to."""
     stem = Path(place.partition(":")[0]).stem
     own = [command for command in COMMANDS if stem == command or stem.startswith(f"{command}_")]
-    return own or {
-        "comparison_table": ["evaluate", "train"], "log_options": ["train"],
-        "training_progress": ["train"], "training_result": ["train"],
-    }.get(stem, [*COMMANDS])  # fmt: skip
+    return own or [*COMMANDS]
 
 
 def test_a_command_names_its_own_options() -> None:

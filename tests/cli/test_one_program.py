@@ -9,7 +9,8 @@ import pytest
 
 SCRIPTS = Path(sys.executable).parent
 FILE = Path(__file__).parents[1] / "data" / "format-1" / "tiny-string.onnx"
-COMMANDS = ["train", "export", "evaluate", "recommend", "serve", "bench"]
+SCRIPTED = ["train", "export", "evaluate", "recommend", "serve", "bench"]
+COMMANDS = [*SCRIPTED, "tune", "compare"]
 
 
 def call(script: str, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +26,7 @@ def test_alone_it_lists_every_command() -> None:
     assert call("attnrec").stdout == listed
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", SCRIPTED)
 def test_a_command_is_the_script_of_its_name(command: str) -> None:
     one, other = call("attnrec", command, "--help"), call(f"attnrec-{command}", "--help")
     assert one.returncode == other.returncode == 0
@@ -51,6 +52,8 @@ def test_a_command_that_there_is_not_is_refused_by_its_name() -> None:
     [
         ("attnrec tr", "train"),
         ("attnrec train --epo", "--epochs"),
+        ("attnrec tune --min", "--min-item-events --min-rating --min-user-events --minutes"),
+        ("attnrec compare --allow", "--allow-users"),
         ("attnrec serve --gr", "--grace"),
     ],
 )
@@ -59,7 +62,7 @@ def test_a_shell_completes_commands_and_options(typed: str, completed: str) -> N
         "attnrec", _ATTNREC_COMPLETE="complete_bash", COMP_WORDS=typed,
         COMP_CWORD=str(typed.count(" ")),
     )  # fmt: skip
-    assert outcome.stdout.split() == [completed]
+    assert sorted(outcome.stdout.split()) == completed.split()
 
 
 def test_the_package_itself_has_what_an_application_needs() -> None:

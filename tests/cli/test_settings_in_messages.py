@@ -2,9 +2,9 @@
 
 import shlex
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
+import typer
 
 from attnrec.cli.train import train
 from attnrec.runtime.errors import DataError, RunError
@@ -118,11 +118,13 @@ def test_options_of_epochs_are_said_to_be_unused_where_a_model_counts(run, shop,
 
 def numbers_of_train() -> dict[str, str]:
     """Options of attnrec-train that take a number, each with a value that none of them takes."""
+    app = typer.Typer(add_completion=False)
+    app.command()(train)
     wrong = {int: "-1", float: "nan"}
     return {
-        f"--{name.replace('_', '-')}": wrong[kind]
-        for name, hint in get_type_hints(train).items()
-        if (kind := (get_args(hint) or (hint,))[0]) in wrong
+        parameter.opts[0]: wrong[kind]
+        for parameter in typer.main.get_command(app).params
+        if (kind := parameter.type_descriptor.annotation) in wrong
     }
 
 
@@ -130,9 +132,7 @@ NUMBERS = numbers_of_train()
 
 
 def test_the_walk_finds_the_options() -> None:
-    assert {"--epochs", "--threads", "--seed", "--tune", "--hidden-dim", "--n-blocks"} <= set(
-        NUMBERS
-    )
+    assert {"--epochs", "--threads", "--seed", "--hidden-dim", "--n-blocks"} <= set(NUMBERS)
 
 
 @pytest.mark.parametrize("option", NUMBERS)
@@ -166,12 +166,12 @@ def test_how_to_go_on_is_said_in_the_words_of_the_caller(run, shop, tmp_path) ->
     words = ("train", shop, "--item-col", "product", "--out", tmp_path / "run", *QUICK)
     trained = run(*words)
     assert "go on with --resume, or delete" in trained.err and "True" not in trained.err
-    sought = run(*words[:-5], "--model", "sasrec", "--tune", "1")
-    assert "True" not in sought.err and "go on without a search, with --resume" in sought.err
+    sought = run("tune", *words[1:-5], "--model", "sasrec", "--minutes", "1")
+    assert "True" not in sought.err and "go on with attnrec train and --resume" in sought.err
     with pytest.raises(RunError, match=r"go on with `resume`, or delete"):
         check_target(tmp_path / "run")
     checkpoint.unlink()
     write(kept / "tuning.journal", "{}")
     trained = run(*words)
-    assert "go on with --tune and --resume, or delete" in trained.err
+    assert "go on with attnrec tune and --resume, or delete" in trained.err
     assert "True" not in trained.err

@@ -86,7 +86,7 @@ def main(folder: Path) -> None:
             stored[name] = {"questions": asked}
             for profile in PROFILES:
                 file = folder / f"{name}-{profile}.onnx"
-                run(BIN / "attnrec-export", trained, "--quantize", profile, "--out", file)
+                run(BIN / "attnrec-export", trained, "--profile", profile, "--out", file)
                 for extra in folder.glob(f"{file.stem}.profiles.*"):  # times of this machine
                     extra.unlink()
                 stored[name][profile] = answers(Recommender.load(file), asked)

@@ -11,7 +11,7 @@ from documents import BLOCK, ROOT, blocks, run_shell
 pytestmark = pytest.mark.examples
 
 A_COMMAND = re.compile(
-    r"^(attnrec-|python|pip|make|curl|npm|node |torchrun|head|tail|install|mv|jupyter|[A-Z]+=)",
+    r"^(attnrec[ -]|python|pip|make|curl|npm|node |torchrun|head|tail|install|mv|jupyter|[A-Z]+=)",
     re.MULTILINE,
 )
 
@@ -33,7 +33,7 @@ SNIPPETS = {
     ("README.md", "make demo"): "the whole journey; .ci/run runs it",
     ("README.md", "from attnrec import"): "docs/test_documents.py",
     ("README.md", "attnrec-train events.csv --items"): "docs/test_documents.py",
-    ("README.md", "attnrec-train events.csv --model all"): "cli/test_train_all.py",
+    ("README.md", "attnrec compare events.csv"): "cli/test_compare.py",
     ("docs/device-kit.md", "attnrec-export"): "here",
     ("docs/explanations.md", "from attnrec.runtime"): "docs/test_documents.py",
     ("docs/explanations.md", "attnrec-recommend"): "here",

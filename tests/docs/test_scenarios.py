@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from attnrec.cli.console import run_command
-from attnrec.cli.export import export, with_default_profile
+from attnrec.cli.export import export
 from attnrec.cli.recommend import recommend
 from attnrec.cli.train import train
 from attnrec.train import Run
@@ -109,8 +109,6 @@ def do(line: str) -> None:
     commands = {"attnrec-train": train, "attnrec-export": export, "attnrec-recommend": recommend}
     if name == "attnrec-train":
         words += SMALL
-    elif name == "attnrec-export":
-        words = with_default_profile(words)
     with pytest.raises(SystemExit) as stopped:
         run_command(commands[name], words)
     assert not stopped.value.code, line

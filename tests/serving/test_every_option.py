@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from attnrec.cli.modes import EVERYWHERE
+from attnrec.cli.console import EVERYWHERE
 from attnrec.cli.serve import serve
 
 JSON = {"Content-Type": "application/json"}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attnrec.cli.served_memory import served_memory
+from attnrec.cli.bench.served_memory import served_memory
 from attnrec.export import Limits, export
 from attnrec.train import TrainConfig, train
 

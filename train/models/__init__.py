@@ -98,4 +98,4 @@ COMPARED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "item-knn-fading": ("item-knn", {"history_decay": None}),
     "ease-fading": ("ease", {"history_decay": None}),
 }
-"""What `--model all` trains and compares: each model, and its variants, with their settings."""
+"""What a model comparison trains: each model, and its variants, with their settings."""

@@ -34,13 +34,13 @@ def train_final(
     """The same recipe and number of epochs on all events, to be shipped.
 
     Nothing is left to measure it with, so it keeps the figures of `held_out_run`, in its report
-    as well. reporting: as for `train`; told of steps only where that run has no report.
+    as well. reporting: as for `train`; called only where that run has no report.
     """
     check_kind("held_out_run", held_out_run, Run, "Run.load(directory) reads one")
     check_target(Path(out), resume=resume)
     if held_out_run.split.final:
         raise ValueError(f"{held_out_run.directory} is a final run already")
-    test_figures = _test_figures(held_out_run)
+    kept = _kept_metrics(held_out_run)
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)
     # The settings of the model, not of the command: validation may have chosen some of them.
@@ -52,18 +52,22 @@ def train_final(
     identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
-        metrics = {
-            **{name: told for name, told in held_out_run.metrics.items() if name != "report"},
-            "of": "the same recipe before the held-out events were added to the training",
-            **test_figures,
-            "epochs": [record.to_json() for record in records],
-            "held_out_epochs": held_out_run.metrics["epochs"],
-        }
+        metrics = kept | {"epochs": [record.to_json() for record in records]}
         if reporting is not None:
             metrics["report"] = _report_of(held_out_run, reporting)
         run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
         run.save(report_page(run))
     return run
+
+
+def _kept_metrics(run: Run) -> dict[str, Any]:
+    """The figures of the run before, marked as such; without its report."""
+    return {
+        **{name: value for name, value in run.metrics.items() if name != "report"},
+        "of": "the same recipe before the held-out events were added to the training",
+        **_test_figures(run),
+        "held_out_epochs": run.metrics["epochs"],
+    }
 
 
 def _report_of(run: Run, reporting: Reporting) -> dict[str, Any]:

@@ -75,14 +75,14 @@ def _bring_back(work: Path, target: Path) -> None:
 
 
 def work_directory(target: Path) -> Path:
-    """A name beside `target` that nobody has."""
+    """An unused name beside `target`."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.attnrec")
 
 
 def tidy_after_kill(target: Path) -> None:
     """Put right what a process left that was killed while it replaced `target`.
 
-    Only where the lock tells that the process is gone; everything else beside it stays.
+    Only where its lock shows that the process is gone; everything else beside it stays.
     """
     target = Path(os.path.realpath(target))
     pattern = f".{glob.escape(target.name)}.{8 * '[0-9a-f]'}.attnrec"

@@ -28,7 +28,7 @@ def profiles_file(file: str | Path) -> Path:
 
 
 OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".ipynb_checkpoints"}
-"""What file managers and notebooks leave in any directory that somebody looks at."""
+"""What file managers and notebooks leave in directories that they show."""
 OWN_FILES = {
     CONFIG_FILE, DATA_FILE, METRICS_FILE, WEIGHTS_FILE, CATALOGUE_FILE, EVENTS_FILE,
     ITEMS_FILE, MODEL_FILE, REPORT_FILE, profiles_file(MODEL_FILE).name,
@@ -38,7 +38,7 @@ SEARCH_FILE = "tuning.journal"
 
 
 def check_run(directory: Path) -> None:
-    """`RunError` unless there is a run in it; read by nobody yet."""
+    """`RunError` unless there is a run in it, which is not read yet."""
     if not (directory / CONFIG_FILE).is_file():
         raise RunError(
             f"{directory} is not a run directory: it has no {CONFIG_FILE}. "
@@ -83,7 +83,7 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
 def _foreign_in(directory: Path) -> list[str]:
     """What would be lost with a run directory; all of it where there is no run.
 
-    The names of a run alone do not tell: other programs have a `config.json` as well. A killed
+    The names of files are not enough: other programs have a `config.json` as well. A killed
     export leaves `.01234567.model.onnx`.
     """
     try:
@@ -120,13 +120,13 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
     unfinished = unfinished_directory(directory)
     if search_file(directory).exists() and not (resume and tuning):
         raise RunError(
-            f"{unfinished} holds a search that was interrupted: go on with `tune` and "
+            f"{unfinished} holds a search that was interrupted: go on with attnrec tune and "
             "`resume`, or delete that directory to train anew"
         )
     if tuning and checkpoint_files(unfinished):
         raise RunError(
-            f"{unfinished} holds a training that was interrupted, not a search: go on without "
-            "a search, with `resume`, or delete that directory to search anew"
+            f"{unfinished} holds a training that was interrupted, not a search: go on with "
+            "attnrec train and `resume`, or delete that directory to search anew"
         )
     if not resume and checkpoint_files(unfinished):
         raise RunError(

@@ -22,12 +22,7 @@ from attnrec.train.data.read_table import Source
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.report import DataReport
 from attnrec.train.data.sources import reads_items
-from attnrec.train.data.split import (
-    Split,
-    divide,
-    n_last_session_users,
-    same_time_share,
-)
+from attnrec.train.data.split import Split, divide, n_last_session_users, same_time_share
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.fitting.config import TrainConfig
@@ -53,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT_CONFIG = TrainConfig()
 CONFIG_REMEDY = "write TrainConfig(model=NAME)"
-"""What a caller is told who gives the name of a model."""
+"""The remedy where the name of a model is given as configuration."""
 _DEFAULT_RECIPE = DataRecipe()
 
 
@@ -89,8 +84,8 @@ def train(
 
     resume: go on where an interrupted training with the same arguments stopped, if there is one;
     with one thread and the same torch to the same weights, bit for bit, as without interruption.
-    reporting: asks for the run report, for which traditional models are fitted and compared, and
-    is told of each step; None: no report.
+    reporting: called at each step of the run report, for which baselines are fitted and compared;
+    None: no report.
     Raises `DataError` for a log that cannot be used, `RunError` for a target that cannot be.
     """
     check_kind("config", config, TrainConfig, CONFIG_REMEDY)
@@ -179,7 +174,7 @@ def held_out_metrics(
     valid: Mapping[str, Any] | None,
     reasons: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a run says of itself; valid: figures of the model as it is kept."""
+    """The metrics of a run; valid: figures of the model as it is kept."""
     return {
         "protocol": PROTOCOLS[config.split],
         "split": config.split,
@@ -193,12 +188,12 @@ def held_out_metrics(
 
 def _same_time(split: Split) -> dict[str, float]:
     if split.name != "leave-one-out":
-        return {}  # a session is asked for as a whole
+        return {}  # the targets are a whole session
     share = same_time_share(split.interactions)
-    asked = (
-        {"last_session_users": n_last_session_users(split.interactions)} if share > MANY else {}
-    )
-    return {"same_time_targets": round(share, 4), **asked}
+    found: dict[str, float] = {"same_time_targets": round(share, 4)}
+    if share > MANY:
+        found["last_session_users"] = n_last_session_users(split.interactions)
+    return found
 
 
 def new_model(config: TrainConfig, model_config: HistoryConfig) -> RecommenderModel:

@@ -1,4 +1,4 @@
-"""What a search may change: ranges around what the recipe of the model says.
+"""What a search may change: ranges around the values of the recipe.
 
 The recipe is good on any log, so a search stays near it: each rule below makes a range from the
 value of the recipe. A setting that was given by hand stays as it was given, and one without a
@@ -22,7 +22,7 @@ from attnrec.train.models.learned_configs import Attention, Query
 if TYPE_CHECKING:
     from attnrec.train.models.base import HistoryConfig
 
-_DIGITS = 3  # of a value that is tried: nobody can tell more of them apart
+_DIGITS = 3  # significant, of a value that is tried
 _MOST_CHANGES = 3  # settings that the first trials change at once
 
 
@@ -33,7 +33,7 @@ class Between:
     low: float
     high: float
     by_factors: bool
-    """Half and double are as far away as each other."""
+    """Drawn on a logarithmic scale."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,11 @@ class OneOf:
 Range = Between | OneOf
 Space = Mapping[str, Range]
 """Range by name of the setting."""
+_Rule = Callable[[Any], Range | None]
+"""The range around a value of the recipe; None: there is none."""
 
 
-def _times(factor: float) -> Callable[[float], Range | None]:
+def _times(factor: float) -> _Rule:
     """Up to that factor less or more."""
 
     def around(value: float) -> Range | None:
@@ -58,7 +60,7 @@ def _times(factor: float) -> Callable[[float], Range | None]:
     return around
 
 
-def _plus_minus(reach: float, *, below: float) -> Callable[[float], Range]:
+def _plus_minus(reach: float, *, below: float) -> _Rule:
     """Up to `reach` less or more, from 0 to `below`."""
 
     def around(value: float) -> Range:
@@ -68,22 +70,9 @@ def _plus_minus(reach: float, *, below: float) -> Callable[[float], Range]:
     return around
 
 
-def _half_or_double(least: int) -> Callable[[int], Range]:
+def _half_or_double(least: int) -> _Rule:
     """Half, the same or double, but not below `least`."""
     return lambda value: OneOf((*([value // 2] if value // 2 >= least else []), value, 2 * value))
-
-
-def _one_more_or_less(value: int) -> Range:
-    return OneOf((*([value - 1] if value > 1 else []), value, value + 1))
-
-
-def _may_be_left_out(value: bool) -> Range | None:
-    """What the recipe leaves out, the log does not have."""
-    return OneOf((True, False)) if value else None
-
-
-def _any_of(kind: Any) -> Callable[[str], Range]:
-    return lambda value: OneOf(get_args(kind))
 
 
 def _losses(value: str) -> Range | None:
@@ -95,7 +84,7 @@ def _losses(value: str) -> Range | None:
     return OneOf(near[value]) if value in near else None
 
 
-_RULES: Mapping[str, Callable[[Any], Range | None]] = {
+_RULES: Mapping[str, _Rule] = {
     "learning_rate": _times(3),
     "weight_decay": _times(10),
     "batch_events": _half_or_double(least=16),
@@ -104,28 +93,23 @@ _RULES: Mapping[str, Callable[[Any], Range | None]] = {
     "loss": _losses,
     "n_negatives": _half_or_double(least=1),
     "hidden_dim": _half_or_double(least=8),
-    "n_blocks": _one_more_or_less,
-    "n_heads": _half_or_double(least=1),
-    "max_len": _half_or_double(least=5),
-    "time_gaps": _may_be_left_out,
-    "attention": _any_of(Attention),
-    "query": _any_of(Query),
+    "n_heads": lambda value: None,  # only decides which widths there are
+    "n_blocks": lambda value: OneOf((*([value - 1] if value > 1 else []), value, value + 1)),
+    # A history of one event is what models have that do not read it.
+    "max_len": lambda value: None if value == 1 else _half_or_double(least=5)(value),
+    # What the recipe leaves out, the log does not have.
+    "time_gaps": lambda value: OneOf((True, False)) if value else None,
+    "attention": lambda value: OneOf(get_args(Attention)),
+    "query": lambda value: OneOf(get_args(Query)),
     "count_floor": _times(3),
     "user_dropout": _plus_minus(0.1, below=0.5),
 }
-
 _TRAINING = ("learning_rate", "weight_decay", "batch_events")
-
-# Settings that change nothing beside some values of another: a trial leaves them as they are.
-_IDLE: Mapping[str, tuple[str, Callable[[str], bool]]] = {
-    "n_negatives": ("loss", lambda loss: loss == "softmax"),
-    "n_heads": ("attention", lambda attention: attention != "multi-head"),
-}
 
 
 def _is_idle(name: str, values: Mapping[str, Any]) -> bool:
-    decides, is_idle = _IDLE.get(name, ("", bool))
-    return decides in values and is_idle(values[decides])
+    """Whether a setting changes nothing beside these others: a trial leaves it as it is."""
+    return name == "n_negatives" and values.get("loss") == "softmax"
 
 
 def given_by_hand(config: TrainConfig) -> set[str]:
@@ -146,18 +130,15 @@ def search_space(values: Mapping[str, Any], given: Set[str]) -> dict[str, Range]
     """Ranges around the recipe. `ValueError` where everything was given."""
     space: dict[str, Range] = {}
     for name, value in values.items():
-        # A history of one event is what models have that do not read it.
-        if name in given or (name == "max_len" and value == 1):
-            continue
-        found = _RULES[name](value)
-        if isinstance(found, OneOf) and name in LARGEST:
-            found = OneOf(tuple(size for size in found.values if size <= LARGEST[name]))
+        found = None if name in given else _RULES[name](value)
+        if isinstance(found, OneOf):
+            most, heads = LARGEST.get(name), values.get("n_heads", 1)
+            sizes = (v for v in found.values if most is None or v <= most)
+            found = OneOf(tuple(v for v in sizes if name != "hidden_dim" or v % heads == 0))
         if found is not None and not (isinstance(found, OneOf) and len(found.values) == 1):
             space[name] = found
-    _let_heads_divide(space, values)
-    for name in list(space):
-        if _is_idle(name, values) and _IDLE[name][0] not in space:
-            del space[name]
+    if "loss" not in space and _is_idle("n_negatives", values):
+        space.pop("n_negatives", None)
     if not space:
         fixed = ", ".join(sorted(given & values.keys()))
         raise ValueError(
@@ -169,7 +150,7 @@ def search_space(values: Mapping[str, Any], given: Set[str]) -> dict[str, Range]
 
 def check_tuning(config: TrainConfig, minutes: float) -> None:
     """`ValueError` for a search that cannot be, before a log is read."""
-    check_number("tune", minutes, above=0)
+    check_number("minutes", minutes, above=0)
     if os.environ.get("WORLD_SIZE", "1") != "1":  # a trial may end inside of a step
         raise ValueError(
             "a search trains in one process: start it without torchrun, and give the settings "
@@ -186,23 +167,6 @@ def check_tuning(config: TrainConfig, minutes: float) -> None:
         raise ValueError(
             "a search needs optuna, which is not installed: pip install 'attnrec[tune]'"
         )
-
-
-def _let_heads_divide(space: dict[str, Range], values: Mapping[str, Any]) -> None:
-    """Keep the widths that the heads of the recipe divide, and the heads that divide them all."""
-    if "n_heads" not in values:
-        return
-    widths, heads = (
-        found.values if isinstance(found := space.get(name), OneOf) else (values[name],)
-        for name in ("hidden_dim", "n_heads")
-    )
-    widths = tuple(width for width in widths if width % values["n_heads"] == 0)
-    heads = tuple(n for n in heads if all(width % n == 0 for width in widths))
-    for name, left in (("hidden_dim", widths), ("n_heads", heads)):
-        if name in space and len(left) > 1:
-            space[name] = OneOf(left)
-        else:
-            space.pop(name, None)
 
 
 def near(space: Space, values: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:

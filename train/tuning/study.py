@@ -1,12 +1,13 @@
 """The trials of a search: one Optuna study in a journal, and the weights of the best trial.
 
 Both lie beside the run directory until the run is saved. The weights of a better trial are written
-before the journal says that it is over, and those of the one before are deleted after that: the
+before its end is written in the journal, and those of the one before are deleted after that: the
 best trial of the journal has its weights, whenever the process is killed.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import safetensors.torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
@@ -26,15 +27,13 @@ from attnrec.runtime.files import replace_file
 from attnrec.train.fitting.checkpoint import check_identity
 from attnrec.train.run_files import unfinished_directory
 from attnrec.train.runs.target import search_file
-from attnrec.train.tuning.space import Between, Range, Space, near, settled
+from attnrec.train.tuning.space import Between, Space, near, settled
 
-GAINS, RECIPE_GAINS = "validation/gains", "validation/recipe"  # no weight has a name like these
-"""Tensors beside the weights: NDCG@10 of each user of the validation (n_users,)."""
+_GAINS, _RECIPE_GAINS = "validation/gains", "validation/recipe"  # no weight has such a name
 _N_NEAR = 6
-_LEAST_IMPORTANT = 6  # trials: fewer say nothing about ten settings
+_LEAST_IMPORTANT = 6  # trials: fewer explain nothing about ten settings
 _WARM_UP = 0.25  # share of the epochs before a trial may be stopped
 
-Outcome = Literal["done", "cut short", "stopped", "failed", "interrupted"]
 _STATES: Mapping[str, TrialState] = {
     "done": TrialState.COMPLETE,
     "cut short": TrialState.PRUNED,
@@ -52,7 +51,7 @@ class Trial:
     """From 0, which is the recipe."""
     values: Mapping[str, Any]
     """What it had for the settings that are searched."""
-    outcome: Outcome
+    outcome: Literal["done", "cut short", "stopped", "failed", "interrupted"]
     """Cut short: the time of the search was over, its best epoch counts. Stopped: behind others
     at the same epoch, or out of time before it could be measured. Failed: see `reason`."""
     ndcg: float | None
@@ -72,8 +71,19 @@ class Trial:
         return self.outcome in ("done", "cut short")
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What came of a trial that counts."""
+
+    weights: dict[str, Tensor]
+    facts: Mapping[str, Any]
+    """For JSON: configuration of the model, validation figures, epochs."""
+    gains: Tensor
+    """NDCG@10 of each user of the validation (n_users,)."""
+
+
 class TuningStudy:
-    """What was tried in one search, what is tried next, and what the best has learned."""
+    """What was tried in one search, what is tried next, and the weights of the best trial."""
 
     def __init__(
         self, run_directory: Path, identity: Mapping[str, Any], *, epochs: int, seed: int
@@ -86,7 +96,7 @@ class TuningStudy:
         self._journal = search_file(run_directory)
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
         self._epochs, self._seed = epochs, seed
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it says a line each time
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it prints a line a trial
         self._study = self._open()
         if not self.is_worth_keeping:
             self.remove()
@@ -94,20 +104,18 @@ class TuningStudy:
 
     @property
     def trials(self) -> list[Trial]:
-        """So far, by number; not one that was about to begin when the process was killed."""
+        """So far, by number; without one that was about to begin when the process was killed."""
         found = []
         for frozen in self._study.get_trials(deepcopy=False):
             if frozen.state == TrialState.WAITING:
                 continue
-            told = frozen.user_attrs.get("told", {"outcome": "interrupted"})
-            if frozen.state != _STATES[told["outcome"]]:
-                told = {"outcome": "interrupted"}  # killed just before its end was written
+            known = frozen.user_attrs.get("trial", {"outcome": "interrupted"})
+            if frozen.state != _STATES[known["outcome"]]:
+                known = {"outcome": "interrupted"}  # killed just before its end was written
             curve = [value for _, value in sorted(frozen.intermediate_values.items())]
-            known = {
-                "values": frozen.user_attrs.get("values", {}),
-                "ndcg": max(curve, default=None),
-            }
-            found.append(Trial(number=frozen.number, curve=curve, **known | told))
+            values = frozen.user_attrs.get("values", {})
+            known = {"values": values, "ndcg": max(curve, default=None)} | known
+            found.append(Trial(number=frozen.number, curve=curve, **known))
         return found
 
     @property
@@ -123,68 +131,89 @@ class TuningStudy:
 
     @property
     def seconds(self) -> float:
-        """Spent on the search when something was last written, also before an interruption."""
-        return float(self._study.user_attrs.get("seconds", 0.0))
+        """Spent on the search until the last trial ended, also before an interruption."""
+        return max((trial.after for trial in self.trials), default=0.0)
 
     def ask(self, space: Space, recipe: Mapping[str, Any]) -> tuple[optuna.Trial, dict[str, Any]]:
-        """What to try now: the recipe, then near to it, then where it looks good."""
+        """What to try now: the recipe, then near to it, then what the sampler (TPE) proposes."""
         number = len(self.trials)
         is_waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if number < _N_NEAR and not is_waiting:
             drawn = near(space, recipe, np.random.default_rng([self._seed, number]))
             self._study.enqueue_trial(drawn if number else {name: recipe[name] for name in space})
-        asked = self._study.ask({name: _distribution(wanted) for name, wanted in space.items()})
+        asked = self._study.ask(
+            {
+                name: FloatDistribution(wanted.low, wanted.high, log=wanted.by_factors)
+                if isinstance(wanted, Between)
+                else CategoricalDistribution(wanted.values)
+                for name, wanted in space.items()
+            }
+        )
         values = settled(asked.params, space, recipe)
         asked.set_user_attr("values", values)
         return asked, values
 
-    def is_hopeless(self, asked: optuna.Trial, epoch: int, ndcg: float, seconds: float) -> bool:
-        """Write what an epoch came to; whether the trial is behind the median of the others there.
+    def end(self, asked: optuna.Trial, known: Mapping[str, Any], learned: Learned | None) -> None:
+        """Write what came of a trial, and its weights if it is the best.
 
-        The recipe never is. seconds: of the search so far.
-        """
-        asked.report(ndcg, epoch)
-        self._study.set_user_attr("seconds", seconds)
-        return asked.number > 0 and asked.should_prune()
-
-    def end(
-        self, asked: optuna.Trial, told: Mapping[str, Any], learned: Mapping[str, Tensor],
-        facts: Mapping[str, Any],
-    ) -> None:  # fmt: skip
-        """Write what came of a trial, and what it has learned if it is the best.
-
-        told: fields of `Trial` that the study does not know; learned: weights and `GAINS`, empty
-        where the trial does not count; facts: for JSON, about the weights.
+        known: fields of `Trial` that the study does not have; learned: None where the trial does
+        not count.
         """
         best = self.best
-        is_best = bool(learned) and (best is None or told["ndcg"] > best.ndcg)
-        if is_best:
-            recipe = self.learned()[0][RECIPE_GAINS] if best else learned[GAINS]
-            content = safetensors.torch.save({**learned, RECIPE_GAINS: recipe.clone()})
+        is_best = learned is not None and (best is None or known["ndcg"] > best.ndcg)
+        if learned is not None and is_best:
+            recipe = self.learned()[1] if best else learned.gains.clone()
+            tensors = {**learned.weights, _GAINS: learned.gains, _RECIPE_GAINS: recipe}
             with replace_file(self._weights(asked.number)) as temporary:
-                temporary.write_bytes(content)
-            asked.set_user_attr("facts", dict(facts))
-        asked.set_user_attr("told", dict(told))
-        self._study.set_user_attr("seconds", told["after"])
-        value = told["ndcg"] if told["outcome"] == "done" else None
-        self._study.tell(asked, value, _STATES[told["outcome"]])
+                temporary.write_bytes(safetensors.torch.save(tensors))
+            asked.set_user_attr("facts", dict(learned.facts))
+        asked.set_user_attr("trial", dict(known))
+        value = known["ndcg"] if known["outcome"] == "done" else None
+        self._study.tell(asked, value, _STATES[known["outcome"]])
         if best and is_best:
             self._weights(best.number).unlink(missing_ok=True)
 
-    def learned(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Weights of the best trial with `GAINS` and `RECIPE_GAINS`, and their facts."""
+    def learned(self) -> tuple[Learned, Tensor]:
+        """Of the best trial; and the gains of the recipe."""
         best = self.best
         assert best is not None
         path = self._weights(best.number)
         try:
-            return safetensors.torch.load(path.read_bytes()), self.facts(best.number)
+            weights = safetensors.torch.load(path.read_bytes())
         except (OSError, SafetensorError) as error:
             raise self._damaged(path, error) from error
+        facts = self._study.get_trials(deepcopy=False)[best.number].user_attrs["facts"]
+        gains, recipe_gains = (weights.pop(name) for name in (_GAINS, _RECIPE_GAINS))
+        return Learned(weights, facts, gains), recipe_gains
 
-    def facts(self, number: int) -> dict[str, Any]:
-        """Of the recipe, or of the best trial."""
-        found: dict[str, Any] = self._study.get_trials(deepcopy=False)[number].user_attrs["facts"]
-        return found
+    def summary(self) -> dict[str, Any]:
+        """For `metrics.json`."""
+        trials = [{**vars(trial), "ndcg@10": trial.ndcg} for trial in self.trials]
+        return {
+            "seconds": round(self.seconds, 2),
+            "best": self.best.number if self.best else None,
+            "importance": self.importance(),
+            "trials": [{k: v for k, v in trial.items() if k != "ndcg"} for trial in trials],
+        }
+
+    @contextmanager
+    def kept_until_saved(self) -> Iterator[None]:
+        """For a block that searches and saves the run, after which the search is removed."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, OSError):
+                error.filename = error.filename or str(self.directory)  # which disk is full?
+            if not self.is_worth_keeping:
+                self.remove()
+                raise
+            last = max(t.number for t in self.trials if t.outcome != "interrupted")
+            error.add_note(
+                f"the search is kept up to trial {last} in {self.directory}: "
+                "the same command with `resume` goes on there"
+            )
+            raise
+        self.remove()
 
     def importance(self) -> dict[str, float]:
         """Share of the differences between finished trials that a setting explains, most first.
@@ -199,7 +228,7 @@ class TuningStudy:
         return {name: round(float(share), 4) for name, share in found.items()}
 
     def remove(self) -> None:
-        """Nothing of the search is needed any more; what is not of it stays."""
+        """Delete the files of the search, and no other."""
         weights = "trial-*.safetensors"
         half_written = f".{8 * '[0-9a-f]'}.{weights}"  # by a process that was killed
         for pattern in (f"{self._journal.name}*", weights, half_written):
@@ -222,17 +251,17 @@ class TuningStudy:
                     n_startup_trials=1, n_warmup_steps=max(1, round(_WARM_UP * self._epochs))
                 ),
             )
-            n_made = len(study.get_trials(deepcopy=False))
-            killed = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            trials = study.get_trials(deepcopy=False)
         except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
             raise self._damaged(self._journal, error) from error
         stored = study.user_attrs.get("identity", self._identity)
         check_identity(self.directory, "search", stored, self._identity)
         study.set_user_attr("identity", self._identity)
-        for trial in killed:
-            study.tell(trial.number, state=TrialState.FAIL)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:  # its process was killed
+                study.tell(trial.number, state=TrialState.FAIL)
         # A search that goes on does not draw again what it drew at first.
-        seed = int(np.random.default_rng([self._seed, n_made]).integers(2**31))
+        seed = int(np.random.default_rng([self._seed, len(trials)]).integers(2**31))
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=_N_NEAR, seed=seed)
         return study
 
@@ -251,9 +280,3 @@ def _drop_half_line(journal: Path) -> None:
     if whole < len(content):
         with open(journal, "r+b") as file:
             file.truncate(whole)
-
-
-def _distribution(wanted: Range) -> BaseDistribution:
-    if isinstance(wanted, Between):
-        return FloatDistribution(wanted.low, wanted.high, log=wanted.by_factors)
-    return CategoricalDistribution(wanted.values)

@@ -27,7 +27,7 @@ from exporter_faults import (
 )
 from torch import Tensor
 
-from attnrec.cli import export as cli_export
+from attnrec.cli.main import export as export_script
 from attnrec.export import ParityFailure, build, export
 from attnrec.export.graph import contract
 from attnrec.export.graph.builder import GraphBuilder
@@ -239,7 +239,7 @@ def test_the_command_prints_the_calls_that_differ_and_exits_with_1(
     arguments = ["attnrec-export", str(runs["sasrec-string"].directory), "--out", str(target)]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stopped:
-        cli_export.main()
+        export_script()
     assert stopped.value.code == 1
     printed = capsys.readouterr().err
     assert "Where the file differs from the torch model" in printed

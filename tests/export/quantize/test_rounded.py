@@ -414,16 +414,3 @@ def test_a_model_without_item_vectors_has_nothing_to_quantize(
     with pytest.raises(ValueError, match="nothing to quantize"):
         export(runs[name], tmp_path / "model.onnx", "int8")
     assert list(tmp_path.iterdir()) == []
-
-
-# --- the command
-
-
-def test_the_command_takes_quantize_with_and_without_a_profile() -> None:
-    from attnrec.cli.export import with_default_profile
-
-    here = str(Path(__file__).parent)
-    assert with_default_profile(["--quantize"]) == ["--quantize", "int8"]
-    assert with_default_profile(["--quantize", here]) == ["--quantize", "int8", here]
-    assert with_default_profile([here, "--quantize", "-q"]) == [here, "--quantize", "int8", "-q"]
-    assert with_default_profile(["--quantize", "fp32"]) == ["--quantize", "fp32"]

@@ -49,8 +49,8 @@ SETTINGS = [
 # The command, with somebody watching who may end a process or make it fail.
 COMMAND = """
 import logging, os, signal, sys, time, warnings
-from attnrec.cli import train as command
-from attnrec.cli import train_runs as runs
+from attnrec.cli import train, training, tune
+from attnrec.cli.options import run_training_command
 from attnrec.train.fitting import checkpoint
 from attnrec.train.models.sasrec import SASRec
 
@@ -81,7 +81,7 @@ if at == "loss":
         return loss(model, batch)
     SASRec.training_loss = training_loss
 
-class Watched(runs.TrainingProgress):
+class Watched(training.TrainingProgress):
     def on_step(self, epoch, step, n_steps, loss):
         if at == "step" and (epoch, step) == (2, 2):
             happen(what)
@@ -90,8 +90,8 @@ class Watched(runs.TrainingProgress):
         if at == "epoch" and record.epoch == 2:
             happen(what)
 
-runs.TrainingProgress = Watched
-command.main()
+training.TrainingProgress = Watched
+run_training_command(tune.tune if "--minutes" in arguments else train.train, prefix="")
 """
 
 
@@ -113,7 +113,7 @@ def as_rank(rank: int, n: int, port: int, target: Callable[..., None], arguments
 def start(target: Callable[..., None], *arguments: Any, n: int = 2) -> list[int | None]:
     """Exit codes of `n` processes, by rank; negative where a signal ended one."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["attnrec.cli.train_runs", "torch._dynamo", __name__])
+    context.set_forkserver_preload(["attnrec.cli.training", "torch._dynamo", __name__])
     port = free_port()
     processes = [
         context.Process(target=as_rank, args=(rank, n, port, target, arguments))
@@ -360,8 +360,7 @@ def test_one_error_is_shown_for_a_bad_argument(shop: Shop) -> None:
 
 
 def test_a_search_is_refused_before_the_log_is_read(shop: Shop) -> None:
-    shop.log = shop.folder / "no such log.csv"
-    assert shop.train("--tune", "5") == [2, 1]
+    assert shop.train("--minutes", "5") == [2, 1]
     assert shop.said(0).startswith("error: a search trains in one process: start it without")
     assert shop.said(1) == ""
 

@@ -27,7 +27,7 @@ NEVER = (0, 0)
 # The real command, with somebody watching the training who may kill it or fill the disk.
 COMMAND = """
 import os, resource, signal, sys
-from attnrec.cli import train as command, train_modes as modes, train_runs as runs
+from attnrec.cli import train as command, training
 from attnrec.cli.console import run_command
 from attnrec.train.fitting import checkpoint
 
@@ -37,7 +37,7 @@ checkpoint.SECONDS_APART = 0 if often_until > (1, 0) else 300
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-class Watched(runs.TrainingProgress):
+class Watched(training.TrainingProgress):
     def on_step(self, epoch, step, n_steps, loss):
         if (epoch, step) == often_until:
             checkpoint.SECONDS_APART = 300
@@ -60,8 +60,8 @@ def watched_rename(source, target):
         die()
 
 os.replace = watched_rename
-runs.TrainingProgress = Watched
-check = modes.check_target
+training.TrainingProgress = Watched
+check = command.check_target
 
 def unprivileged_check(*target, **how):
     # Not earlier: root's Python may lie where nobody else can import the rest of it from.
@@ -69,7 +69,7 @@ def unprivileged_check(*target, **how):
         os.setuid(65534)
     check(*target, **how)
 
-modes.check_target = unprivileged_check
+command.check_target = unprivileged_check
 run_command(command.train, arguments)
 """
 
@@ -97,7 +97,7 @@ class Shop:
     def start(self, *more: str, **watch: Any) -> BaseProcess:
         context = multiprocessing.get_context("forkserver")
         # torch's optimizers import the second one when they are first made: 4 s otherwise.
-        context.set_forkserver_preload(["attnrec.cli.train_runs", "torch._dynamo"])
+        context.set_forkserver_preload(["attnrec.cli.training", "torch._dynamo"])
         quiet = {
             "often_until": NEVER, "die_at": NEVER, "disk_full_after": 0, "die_at_report_step": -1,
             "die_after_rename_to": "", "unprivileged": False,

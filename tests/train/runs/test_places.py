@@ -192,19 +192,6 @@ def test_a_run_that_was_moved_aside_by_a_killed_process_comes_back(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_run_that_a_killed_process_had_half_removed_comes_back(tmp_path: Path) -> None:
-    run, work = tmp_path / "run", tmp_path / ".run.0123abcd.attnrec"
-    for folder in (run, work / "new", work / "old"):
-        folder.mkdir(parents=True)
-    (run / "weights.safetensors").write_text("not removed yet")
-    (work / "old" / "config.json").write_text('{"attnrec": "earlier"}')
-    for name in ("lock", "removing"):
-        (work / name).touch()
-    check_target(run)
-    assert [path.name for path in run.iterdir()] == ["config.json"]
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
 def test_a_name_that_is_too_long_is_refused_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"name another `out` \(File name too long\)"):
         check_target(tmp_path / ("x" * 250))

@@ -1,4 +1,4 @@
-"""`attnrec-recommend`: every option counts or is refused, and ids are read as they are meant."""
+"""`attnrec recommend`: every option counts or is refused, ids are read as they are written."""
 
 import io
 import json
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from attnrec.runtime import Recommender
@@ -20,10 +21,10 @@ USERS, TIMES = FORMAT_1 / "tiny-users.onnx", FORMAT_1 / "tiny-times.onnx"
 
 @pytest.fixture
 def ask_lines(run, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Answers of `attnrec-recommend FILE OPTIONS` to questions on standard input, and the rest."""
+    """Answers of `attnrec-recommend FILE OPTIONS` to requests on standard input, and the rest."""
 
-    def call(file: Path, questions: list[Any], *options: object) -> tuple[list[Any], Any]:
-        text = "\n".join(map(json.dumps, questions))
+    def call(file: Path, requests: list[Any], *options: object) -> tuple[list[Any], Any]:
+        text = "\n".join(map(json.dumps, requests))
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         outcome = run("recommend", file, *options)
         return [json.loads(line) for line in outcome.out.splitlines()], outcome
@@ -60,8 +61,8 @@ def test_user_and_tags_hold_for_every_line_likewise(ask_lines) -> None:
     lines = [{"history": []}, {"history": [], "user": 4}, {"history": [], "user_tags": None}]
     answers, outcome = ask_lines(USERS, lines, "--user", 3, "--user-tags", "gold, a")
     assert outcome.code == 0
-    told = {"user": 3, "user_tags": ["gold", "a"]}
-    expected = [answer(recommender, [], **told | own) for own in ({}, {"user": 4})]
+    given = {"user": 3, "user_tags": ["gold", "a"]}
+    expected = [answer(recommender, [], **given | own) for own in ({}, {"user": 4})]
     expected.append(answer(recommender, [], user=3))
     assert [(one["item_ids"], one["scores"]) for one in answers] == expected
 
@@ -76,6 +77,8 @@ def test_an_option_that_the_file_cannot_follow_is_an_error_of_every_line(ask_lin
     [
         (["--timestamps", "1,2"], ["--timestamps goes with --history", '"timestamps": [']),
         (["--request-time", 5], ["--request-time goes with --history", '"request_time": 1']),
+        (["--similar", "NA", "--history", "x"], ["--similar goes without --history"]),
+        (["--similar", "NA", "--why"], ["--similar goes without --history and --why"]),
         (["--similar", "NA", "--exclude", "x"], ["--similar goes without", "--exclude"]),
         (["--similar", "NA", "--candidates", ""], ["--similar goes without", "--candidates"]),
         (["--similar", "NA", "--user", "u"], ["--similar goes without", "--user"]),
@@ -158,22 +161,22 @@ def test_lines_are_answered_by_the_file_that_was_loaded_whatever_becomes_of_it(
 ) -> None:
     file = tmp_path / "model.onnx"
     shutil.copy(STRINGS, file)
-    questions = [{"history": ["NA"]}, {"history": ["NA", "no"], "why": True}, {"history": ["no"]}]
+    requests = [{"history": ["NA"]}, {"history": ["NA", "no"], "why": True}, {"history": ["no"]}]
 
     class Lines(io.StringIO):
         def __iter__(self) -> Iterator[str]:
-            yield json.dumps(questions[0])
+            yield json.dumps(requests[0])
             file.unlink()
             if other is not None:
                 shutil.copy(other, file)
-            yield from map(json.dumps, questions[1:])
+            yield from map(json.dumps, requests[1:])
 
     monkeypatch.setattr(sys, "stdin", Lines())
     outcome = run("recommend", file)
     assert (outcome.code, outcome.err) == (0, "")
     answers = [json.loads(line) for line in outcome.out.splitlines()]
     recommender = Recommender.load(STRINGS)
-    expected = [answer(recommender, question["history"]) for question in questions]
+    expected = [answer(recommender, request["history"]) for request in requests]
     assert [(one["item_ids"], one["scores"]) for one in answers] == expected
     assert len(answers[1]["why"]) == 10
     assert not any("unknown" in one for one in answers), "the ids are gone with the file"
@@ -185,8 +188,8 @@ def test_examples_in_messages_are_items_of_the_file(run, ask_lines, monkeypatch,
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)
     outcome = run("recommend", file)
-    said = outcome.err.partition("give ")[2].partition(", or JSON lines")[0]
-    found = json.loads(run("recommend", file, *shlex.split(said), "--json").out)
+    shown = outcome.err.partition("give ")[2].partition(", or JSON lines")[0]
+    found = json.loads(run("recommend", file, *shlex.split(shown), "--json").out)
     assert found["n_known"] >= 1 and "unknown" not in found
     (wrong,), _ = ask_lines(file, ["nothing"])
     line = json.loads(wrong["error"].partition("such as ")[2])
@@ -211,10 +214,10 @@ def test_ids_with_commas_are_asked_for_in_lines(run, ask_lines, tmp_path) -> Non
     assert run("train", log, "--model", "popularity", "--out", out, "--no-report").code == 0
     assert run("export", out).code == 0
     outcome = run("recommend", out / "model.onnx", "--history", "3,5 mm,4,5 mm")
-    said = outcome.err.partition("ask for ids with commas in JSON lines, such as ")[2].partition(
+    shown = outcome.err.partition("give ids with commas in JSON lines, such as ")[2].partition(
         "\n"
     )[0]
-    (answer,), _ = ask_lines(out / "model.onnx", [json.loads(said)])
+    (answer,), _ = ask_lines(out / "model.onnx", [json.loads(shown)])
     assert answer["n_known"] == 1 and "unknown" not in answer
     assert "commas" not in run("recommend", out / "model.onnx", "--history", "no such id").err
 
@@ -222,3 +225,135 @@ def test_ids_with_commas_are_asked_for_in_lines(run, ask_lines, tmp_path) -> Non
 def test_a_misspelt_field_is_named(ask_lines) -> None:
     (answer,), _ = ask_lines(NUMBERS, [{"historyy": [1]}])
     assert answer["error"].startswith("unknown fields ['historyy']; there are: candidates")
+
+
+# --- users
+
+
+def test_recommend_takes_a_user_and_tags(run) -> None:
+    def ask(*options: str) -> tuple[list[str], list[float]]:
+        outcome = run("recommend", USERS, "--history", "", "--json", *options)
+        assert outcome.code == 0, outcome.err
+        answer = json.loads(outcome.out)
+        return answer["item_ids"], answer["scores"]
+
+    recommender = Recommender.load(USERS)
+    for options, arguments in (
+        ([], {}),
+        (["--user", "3"], {"user": 3}),
+        (["--user=-1"], {}),
+        (["--user", "3", "--user-tags", "gold,a"], {"user": 3, "user_tags": ["gold", "a"]}),
+        (["--user-tags", ""], {}),
+    ):
+        expected = recommender.recommend([], **arguments)
+        assert ask(*options) == (expected.item_ids, expected.scores)
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "words"),
+    [
+        (USERS, ["--user", "Ann"], ["'Ann' is no number", "user ids of this file are int64"]),
+        (STRINGS, ["--user", "3"], ["does not declare the input 'user'"]),
+        (USERS, ["--user-tags", "gold,,a"], ["'gold,,a' has an empty tag"]),
+        (STRINGS, ["--user-tags", "gold"], ["does not declare the input 'user_tags'"]),
+    ],
+    ids=["no number", "no users", "empty tag", "no tags"],
+)
+def test_a_user_that_the_file_cannot_know_is_refused(run, file, options, words) -> None:
+    outcome = run("recommend", file, "--history", "", *options)
+    assert outcome.code == 2 and outcome.out == ""
+    assert all(word in " ".join(outcome.err.split()) for word in words)
+
+
+def test_a_user_that_the_file_does_not_know_is_named(run, monkeypatch) -> None:
+    unknown = run("recommend", USERS, "--history", "", "--user", "9999", "--json")
+    assert unknown.code == 0
+    assert "--user: the file does not know 9999: the answer is that for no user" in unknown.err
+    assert json.loads(unknown.out)["unknown"] == {"user": [9999]}
+    assert "9999" in run("recommend", USERS, "--history", "", "--user", "9999").err
+    for known in (["--user", "3"], ["--user=-1"]):  # -1 is nobody
+        outcome = run("recommend", USERS, "--history", "", *known, "--json")
+        assert outcome.err == "" and "unknown" not in json.loads(outcome.out)
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"history": [], "user": 9999}\n{"history": []}'))
+    first, second = map(json.loads, run("recommend", USERS, "--user", "3").out.splitlines())
+    assert first["unknown"] == {"user": [9999]} and "unknown" not in second
+
+
+def test_from_a_log_with_a_users_table_to_an_answer_for_a_unknown(run, log, tmp_path) -> None:
+    people = pd.DataFrame({"user_id": [f"u{n}" for n in range(30)], "kind": ["a", "b", ""] * 10})
+    people.to_csv(tmp_path / "people.csv", index=False)
+    out = tmp_path / "run"
+    options = ["--model", "neumf", "--epochs", 1, "--threads", 1, "--out", out]
+    table = ["--users", tmp_path / "people.csv", "--tag-cols", "kind"]
+    assert run("train", log, *options, *table).code == 0
+    refused = run("export", out)
+    assert refused.code == 2 and "30 user ids" in refused.err and "--allow-users" in refused.err
+    assert run("export", out, "--allow-users").code == 0
+    measured = run("evaluate", out / "model.onnx", "--json")
+    assert measured.code == 0 and json.loads(measured.out)["n_users"] == 30
+    asked = ["--history", "001", "--user", "nobody", "--user-tags", "b", "--json"]
+    answer = json.loads(run("recommend", out / "model.onnx", *asked).out)
+    assert len(answer["item_ids"]) == 10 and "001" not in answer["item_ids"]
+    assert answer["unknown"] == {"user": ["nobody"]}
+    asked[3] = "u7"
+    assert "unknown" not in json.loads(run("recommend", out / "model.onnx", *asked).out)
+
+
+def test_a_user_who_stands_for_nobody_is_refused_before_the_training(run, tmp_path) -> None:
+    rows = [f"{user},{item},{item}" for user in (-1, 2, 3) for item in range(6)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
+    words = ["--epochs", 1, "--threads", 1, "--no-report", "--out", tmp_path / "run"]
+    outcome = run("train", log, "--model", "neumf", *words)
+    assert outcome.code == 2
+    assert outcome.err.endswith("there is a user -1, which stands for nobody; rename that user\n")
+    assert not (tmp_path / "run").exists()
+    assert run("train", log, "--model", "sasrec", "--hidden-dim", 8, *words).code == 0
+
+
+# --- why, and similar items
+
+
+def test_below_each_item_stand_the_events_that_speak_for_it(run) -> None:
+    arguments = ["--history", "00123,no such item,null,sku-3", "-k", 4]
+    outcome = run("recommend", STRINGS, *arguments, "--why")
+    assert outcome.code == 0
+    answer = json.loads(run("recommend", STRINGS, *arguments, "--why", "--json").out)
+    recommender, history, shown = Recommender.load(STRINGS), arguments[1].split(","), []
+    for item, why in zip(answer["item_ids"], answer["why"], strict=True):
+        explanation = recommender.explain(history, item)
+        assert why == [
+            {"item_id": history[i], "share": share, "title": explanation.titles[i]}
+            for i, share in explanation.strongest(3)
+        ]
+        first = why[0]["title"] or why[0]["item_id"]
+        shown.append(f"because of {first} ({why[0]['share']:.0%})")
+    # Long reasons go on in the next line.
+    text, place = " ".join(outcome.out.split()), 0
+    for item, words in zip(answer["item_ids"], shown, strict=True):
+        place = text.index(words, text.index(f" {item} ", place))
+
+
+def test_lines_may_ask_why_one_by_one(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [
+        {"history": [0, 1], "k": 2, "why": True},
+        {"history": [0]},
+        {"history": [], "why": 1},
+    ]
+    text = "\n".join(map(json.dumps, requests))
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    outcome = run("recommend", NUMBERS)
+    first, second, third = map(json.loads, outcome.out.splitlines())
+    assert [event["item_id"] for event in first["why"][0]] in ([0], [1], [0, 1], [1, 0])
+    assert "title" not in first["why"][0][0]
+    assert "why" not in second
+    assert "why must be true or false, not 1" in third["error"]
+
+
+def test_similar_items_instead_of_a_history(run) -> None:
+    found = json.loads(run("recommend", NUMBERS, "--similar", "-7", "-k", 3, "--json").out)
+    assert found["item_ids"] == Recommender.load(NUMBERS).similar(-7, 3).item_ids
+    assert "Title of" in run("recommend", STRINGS, "--similar", "00123").out
+    outcome = run("recommend", STRINGS, "--similar", "no such item")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "'no such item' is none of the items of this file" in outcome.err

@@ -1,4 +1,4 @@
-"""`attnrec-train --model all`: one command, a file of every model that suits the log, compared."""
+"""`attnrec compare`: a file of every model that suits the log, compared."""
 
 import json
 import os
@@ -6,22 +6,18 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from attnrec.cli.compare import compare
 from attnrec.cli.console import run_command
-from attnrec.cli.train import train
 from attnrec.export.comparison_directory import check_comparison_directory
-from attnrec.export.model_comparison import _finished
 from attnrec.runtime.errors import RunError
-from attnrec.train import Interactions, Run
 from attnrec.train.models import COMPARED_MODELS
 
-QUICK = ["--model", "all", "--epochs", "1", "--threads", "1", "-q"]
+QUICK = ["--epochs", "1", "--threads", "1", "-q"]
 # What this log is not made for: it has no titles, nobody may know its users, nobody has an item
 # twice.
 LEFT_OUT = {
@@ -43,23 +39,25 @@ def interrupt_at_popularity(message: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def family(log: Path, tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) -> Path:
-    """The folder of a family that was trained without interruption."""
-    directory = tmp_path_factory.mktemp("all") / "family"
+def compared(
+    log: Path, tmp_path_factory: pytest.TempPathFactory, operators_read_once: None
+) -> Path:
+    """The folder of a compared that was trained without interruption."""
+    directory = tmp_path_factory.mktemp("all") / "compared"
     with pytest.raises(SystemExit) as stopped:
-        run_command(train, [str(log), *QUICK, "--out", str(directory)])
+        run_command(compare, [str(log), *QUICK, "--out", str(directory)])
     assert not stopped.value.code
     return directory
 
 
 def figures(directory: Path) -> dict[str, Any]:
-    """What was told of the comparison, without what depends on the machine."""
-    told = json.loads((directory / "comparison.json").read_text())
-    del told["train_seconds"]
-    for entry in told["models"]:
+    """The figures of the comparison, without what depends on the machine."""
+    stored = json.loads((directory / "comparison.json").read_text())
+    del stored["train_seconds"]
+    for entry in stored["models"]:
         del entry["microseconds_per_user"]
         entry["file"] = Path(entry["file"]).parent.name
-    return told
+    return stored
 
 
 def files(directory: Path) -> dict[str, tuple[int, int]]:
@@ -71,47 +69,47 @@ def files(directory: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_every_model_that_suits_the_log_is_there_and_the_others_say_why(family: Path) -> None:
-    told = figures(family)
-    assert [entry["file"] for entry in told["models"]] == [
+def test_every_model_that_suits_the_log_is_there_and_the_others_say_why(compared: Path) -> None:
+    stored = figures(compared)
+    assert [entry["file"] for entry in stored["models"]] == [
         n for n in COMPARED_MODELS if n not in LEFT_OUT
     ]
-    assert told["left_out"].keys() == LEFT_OUT.keys()
+    assert stored["left_out"].keys() == LEFT_OUT.keys()
     for name, reason in LEFT_OUT.items():
-        assert reason in told["left_out"][name] and not (family / name).exists()
-    assert (family / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    assert not list(family.glob("*/report.html"))  # they are each other's comparison
+        assert reason in stored["left_out"][name] and not (compared / name).exists()
+    assert (compared / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(compared.glob("*/report.html"))  # they are each other's comparison
 
 
-def test_the_figures_are_those_of_evaluate(family: Path, run) -> None:
-    told = figures(family)
-    paths = [family / entry["file"] / "model.onnx" for entry in told["models"]]
+def test_the_figures_are_those_of_evaluate(compared: Path, run) -> None:
+    stored = figures(compared)
+    paths = [compared / entry["file"] / "model.onnx" for entry in stored["models"]]
     outcome = run("evaluate", *paths, "--json", "-q")
     assert outcome.code == 0, outcome.err
     measured = json.loads(outcome.out)
     for entry in measured["models"]:
         assert entry.pop("microseconds_per_user") > 0
         entry["file"] = Path(entry["file"]).parent.name
-    assert measured == {name: told[name] for name in measured}
+    assert measured == {name: stored[name] for name in measured}
 
 
-def test_resume_keeps_what_is_there(family: Path, log: Path, run) -> None:
-    before, told = files(family), figures(family)
-    outcome = run("train", log, *QUICK, "--out", family, "--resume", "--json")
+def test_resume_keeps_what_is_there(compared: Path, log: Path, run) -> None:
+    before, stored = files(compared), figures(compared)
+    outcome = run("compare", log, *QUICK, "--out", compared, "--resume", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["train_seconds"] == {}
-    assert (files(family), figures(family)) == (before, told)
+    assert (files(compared), figures(compared)) == (before, stored)
 
 
-def test_an_interrupted_family_says_how_to_go_on_and_is_not_begun_anew(
+def test_an_interrupted_compared_says_how_to_go_on_and_is_not_begun_anew(
     log: Path, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C where content-based begins, a model that counts: it leaves no checkpoint."""
     monkeypatch.setattr("attnrec.export.model_comparison.COMPARED_MODELS", COUNTED)
-    out = tmp_path / "family"
-    words = ("train", log, *QUICK[:-1], "--out", out)
+    out = tmp_path / "compared"
+    words = ("compare", log, *QUICK[:-1], "--out", out)
     with monkeypatch.context() as context:
-        context.setattr("attnrec.cli.compare.say", interrupt_at_popularity)
+        context.setattr("attnrec.cli.training.say", interrupt_at_popularity)
         stopped = run(*words)
     assert stopped.code == 130 and "interrupted" in stopped.err
     assert "the same command with --resume goes on" in stopped.err
@@ -126,28 +124,27 @@ def test_an_interrupted_family_says_how_to_go_on_and_is_not_begun_anew(
     assert run(*words).code == 0  # it is done, and is replaced as a single run is
 
 
-def test_a_run_of_another_log_is_not_kept(family: Path) -> None:
-    run = Run.load(family / "popularity")
-    log = run.split.interactions
-
-    def is_kept(other: Interactions) -> bool:
-        return _finished(run.directory, run.config, run.recipe, other) is not None
-
-    titles = np.full(log.n_items, "A title", dtype=object)
-    tags = np.full(log.n_users, "gold", dtype=object)
-    assert is_kept(log)
-    assert not is_kept(log.with_titles(titles))
-    assert not is_kept(replace(log, item_attributes=titles))
-    assert not is_kept(replace(log, user_tags=tags))
-    assert not is_kept(replace(log, weights=np.ones(log.n_events, dtype=np.float32)))
+@pytest.mark.parametrize("other", [["--items", "TABLE"], ["--repeats"], ["--seed", "1"]])
+def test_models_of_another_log_or_training_are_trained_anew(
+    other: list[str], log: Path, titles: Path, run, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("attnrec.export.model_comparison.COMPARED_MODELS", COUNTED)
+    words = ("compare", log, *QUICK, "--out", tmp_path / "compared", "--json")
+    assert run(*words).code == 0
+    other = [word.replace("TABLE", str(titles)) for word in other]
+    again = json.loads(run(*words, *other, "--resume").out)
+    assert again["train_seconds"].keys() == COUNTED.keys()
 
 
 def test_a_folder_that_holds_something_else_is_refused_untouched(
     log: Path, run, tmp_path: Path
 ) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    outcome = run("train", log, *QUICK, "--out", tmp_path)
-    assert outcome.code == 2 and "'thesis.txt', which is not of a family" in outcome.err
+    outcome = run("compare", log, *QUICK, "--out", tmp_path)
+    assert (
+        outcome.code == 2
+        and "'thesis.txt', which is not part of a model comparison" in outcome.err
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -174,27 +171,14 @@ def test_what_a_killed_process_left_does_not_stop_the_next_training(
 )
 def test_what_only_looks_like_a_leftover_is_something_else(other: str, tmp_path: Path) -> None:
     (tmp_path / other).touch()
-    with pytest.raises(RunError, match="is not of a family of models"):
+    with pytest.raises(RunError, match="is not part of a model comparison"):
         check_comparison_directory(tmp_path, resume=False)
 
 
-@pytest.mark.parametrize(
-    ("setting", "option"),
-    [(("--max-len", "5"), "--max-len"), (("--set", "dropout=0.1"), "--set")],
-    ids=["option", "set"],
-)
-def test_a_setting_of_one_model_is_not_one_of_all(
-    setting: tuple[str, str], option: str, log: Path, run, tmp_path: Path
-) -> None:
-    outcome = run("train", log, *QUICK, *setting, "--out", tmp_path / "family")
-    assert outcome.code == 2 and f"{option} cannot be given with it" in outcome.err
-    assert not (tmp_path / "family").exists()
-
-
 @pytest.mark.soak
-def test_a_killed_family_goes_on_where_it_was(family: Path, log: Path, tmp_path: Path) -> None:
-    out = tmp_path / "family"
-    command = [sys.executable, "-c", "from attnrec.cli.train import main; main()"]
+def test_a_killed_compared_goes_on_where_it_was(compared: Path, log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "compared"
+    command = [str(Path(sys.executable).with_name("attnrec")), "compare"]
     command += [str(log), *QUICK, "--out", str(out)]
     process = subprocess.Popen(command)
     while not (out / "attention-pool-dot" / "model.onnx").exists():
@@ -212,4 +196,4 @@ def test_a_killed_family_goes_on_where_it_was(family: Path, log: Path, tmp_path:
     for name in ("sasrec", "sasrec-time-gaps", "attention-pool-dot"):
         own = [file for file in kept if file.startswith(f"{name}/")]
         assert own and all(after[file] == kept[file] for file in own)
-    assert figures(out) == figures(family)
+    assert figures(out) == figures(compared)

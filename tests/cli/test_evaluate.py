@@ -1,4 +1,4 @@
-"""Files beside each other: what `compare` measures and what attnrec-evaluate shows and refuses."""
+"""`attnrec evaluate`: what it measures of several files, shows and refuses."""
 
 import json
 import random
@@ -92,7 +92,7 @@ def comparison(files: list[Path]) -> Comparison:
 
 
 def ndcg_of_users(file: Path) -> np.ndarray:
-    """NDCG@10 of each user, asked for all at once."""
+    """NDCG@10 of each user, from one batch."""
     held_out = Run.load(file.parent).split.held_out("test")
     lists = Recommender.load(file).recommend_batch(held_out.histories, 50, exclude_seen=False)
     gains = user_gains(target_ranks(lists, held_out), held_out.n_targets())
@@ -142,7 +142,7 @@ def test_slices_by_length_part_the_users(files, comparison) -> None:
         )
 
 
-def test_slices_by_popularity_ask_for_half_of_the_events_each(files, comparison) -> None:
+def test_slices_by_popularity_have_half_of_the_events_each(files, comparison) -> None:
     split = Run.load(files[0].parent).split
     held_out, counts = split.held_out("test"), split.catalogue.n_events
     n_head = next(n for n in range(len(counts)) if counts[:n].sum() >= counts.sum() / 2)
@@ -166,7 +166,8 @@ def test_the_log_may_be_named_for_files_that_left_their_runs(
     assert [f.metrics for f in again.files] == [f.metrics for f in comparison.files]
 
 
-def test_the_table_puts_the_best_first_and_names_what_differs(run, files) -> None:
+def test_the_table_puts_the_best_first_and_fits_a_narrow_terminal(run, files, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     outcome = run("evaluate", *files, "--slices")
     assert outcome.code == 0, outcome.err
     rows = [line.split()[0] for line in outcome.out.splitlines() if line[:1].isalpha()]
@@ -176,16 +177,12 @@ def test_the_table_puts_the_best_first_and_names_what_differs(run, files) -> Non
     for word in ("best", "recall", "coverage", "us/user", "history", "51+", "tail"):
         assert word in outcome.out
     assert "last-session, test" in outcome.out
-
-
-def test_the_table_fits_a_narrow_terminal_with_every_figure(run, files, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    lines = run("evaluate", *files, "--slices").out.splitlines()
+    lines = outcome.out.splitlines()
     assert max(map(len, lines[:-1])) <= 80
     assert not any("…" in line for line in lines)
 
 
-def test_json_tells_everything_and_keeps_the_order_given(run, files, comparison) -> None:
+def test_json_has_everything_and_keeps_the_order_given(run, files, comparison) -> None:
     result = json.loads(run("evaluate", *files, "--json").out)
     expected = json.loads(json.dumps(comparison.to_json()))
     for model in (*result["models"], *expected["models"]):
@@ -225,10 +222,16 @@ def test_another_log_may_be_split_in_any_way(run, files, other_baskets) -> None:
     assert "recall@10" not in result
 
 
-def test_files_of_different_splits_share_no_table(run, files, left_out) -> None:
+def test_files_that_were_trained_differently_share_no_table(
+    run, files, left_out, other_baskets
+) -> None:
     outcome = run("evaluate", files[0], left_out)
     assert outcome.code == 2
     assert "Compare files that were trained with one --split" in outcome.err
+    words = ("--data", other_baskets, "--split", "leave-one-out")
+    outcome = run("evaluate", files[0], left_out, *words)
+    assert outcome.code == 2
+    assert "They read a log differently (repeats): train them alike" in outcome.err
 
 
 def test_files_of_different_logs_share_no_table_unless_one_is_named(
@@ -244,7 +247,7 @@ def test_files_of_different_logs_share_no_table_unless_one_is_named(
     assert "20 users, last-session" in outcome.out
 
 
-def test_a_file_beside_the_log_of_another_run_is_not_asked_about_it(
+def test_a_file_beside_the_log_of_another_run_is_not_measured_on_it(
     run, files, left_out, tmp_path
 ) -> None:
     shutil.copy(left_out.parent / "interactions.parquet", tmp_path)
@@ -259,17 +262,8 @@ def test_who_was_left_out_is_said(run, files, later_baskets) -> None:
     outcome = run("evaluate", *files, "--data", later_baskets)
     assert outcome.code == 0, outcome.err
     assert "left out: " in outcome.out and "not after 2023-12-1" in outcome.out
-    told = json.loads(run("evaluate", files[0], "--data", later_baskets, "--json").out)
-    assert told["n_users"] == 20 and told["n_left_out"] > 10
-
-
-def test_files_that_read_one_log_differently_share_no_table(
-    run, files, left_out, other_baskets
-) -> None:
-    arguments = ("--data", other_baskets, "--split", "leave-one-out")
-    outcome = run("evaluate", files[0], left_out, *arguments)
-    assert outcome.code == 2
-    assert "They read a log differently (repeats): train them alike" in outcome.err
+    result = json.loads(run("evaluate", files[0], "--data", later_baskets, "--json").out)
+    assert result["n_users"] == 20 and result["n_left_out"] > 10
 
 
 def test_an_unknown_split_is_refused_in_python_too(files) -> None:

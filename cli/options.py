@@ -1,0 +1,297 @@
+"""The options that `train`, `tune` and `compare` share, made from the fields of two dataclasses.
+
+A field of `DataRecipe` or `TrainConfig` gives the name, the type and the default of its option;
+what stands below it in the source is the help.
+"""
+
+import ast
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, wraps
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, get_origin, get_type_hints
+
+import typer
+
+from attnrec.cli.console import (
+    Command,
+    clean_errors,
+    keyword,
+    refuse_idle,
+    run_command,
+    with_parameters,
+)
+from attnrec.train.data.movielens_editions import recognise, with_known_columns
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.sources import check_files, check_tables
+from attnrec.train.fitting.config import Schedule, TrainConfig, parse_settings
+from attnrec.train.models import MODELS
+from attnrec.train.models.learned_configs import SASRecConfig
+
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where this command was interrupted, if it was. With --threads 1 and the same "
+        "torch to the same weights, bit for bit.",
+    ),
+]
+Report = Annotated[
+    bool,
+    typer.Option(
+        "--report/--no-report",
+        help="Fit baselines too, and write report.html, which compares them with the run.",
+    ),
+]
+
+_MODEL, _READ, _FILTER = "Model", "Reading the log", "Which events count"
+_SETTINGS = ("max_len", "hidden_dim", "n_blocks")  # settings of models with an option of their own
+_SCHEDULE = ("epochs", "max_minutes", "seed", "threads")
+_BY_THE_LOG = "Default: chosen from the log; without a recipe"
+# Where the docstring of the field is longer, or shorter, than help for the option should be.
+_HELP = {
+    "model": f"One of: {', '.join(MODELS)}. Settings of the first that are not given follow from "
+    "the log.",
+    "max_len": f"Newest events that count. {_BY_THE_LOG}: {SASRecConfig.max_len}",
+    "hidden_dim": f"Width of the item vectors. Default of the attention models: "
+    f"{SASRecConfig.hidden_dim}",
+    "n_blocks": f"Transformer blocks. Default of the attention models: {SASRecConfig.n_blocks}",
+    "epochs": f"Most passes over the log. {_BY_THE_LOG}: {Schedule().epochs}",
+    "max_minutes": "A training stops after the epoch that passes this time. Default: no limit.",
+    "items": "Table with item ids and titles.",
+    "users": "Table with user ids and tags.",
+    "threads": "Threads of a process. Default: all cores.",
+    "split": "What is held back: the last two events of each user, or the last two sessions, "
+    "events of one time, for baskets.",
+    "event_weights": "Weight of event types in training, such as cart=2,purchase=4. Others: 1.",
+}
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """A log, how it is read, and how a model is trained on it."""
+
+    data: Path | None
+    """A path, or the name of an archive of MovieLens; None: the embedded log."""
+    items: Path | None
+    users: Path | None
+    recipe: DataRecipe
+    config: TrainConfig
+
+    @property
+    def is_download(self) -> bool:
+        """Whether `data` stands for an archive of MovieLens that is not a path here."""
+        if self.data is None or self.data.exists():
+            return False
+        from attnrec.train.data.movielens_download import MOVIELENS  # imports an HTTP client
+
+        return str(self.data) in MOVIELENS
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether there is a table of items: one that was given, or one that comes with a log."""
+        if self.items is not None or self.data is None or self.is_download:
+            return True
+        return bool(recognise(self.data)[1])
+
+    def check_files(self) -> None:
+        """Refuse missing files, and tables and columns that do not belong together."""
+        data = None if self.is_download else self.data
+        if not self.is_download:
+            check_tables(
+                with_known_columns(data, self.recipe),
+                has_items=self.has_titles,
+                has_users=self.users is not None,
+                has_people=len(recognise(data)[1]) > 2,
+            )
+        check_files(data, self.items, self.users)
+
+
+Shared = Callable[[], TrainingOptions]
+"""Gives the shared options of a command, and checks them."""
+
+
+def with_training_options(*, one_model: bool) -> Callable[[Command], Command]:
+    """Give a command the shared options in place of its parameter `shared`.
+
+    one_model: also those that choose a model and its settings.
+    """
+
+    def extend(command: Command) -> Command:
+        added = {parameter.name: parameter for parameter in _parameters(one_model=one_model)}
+
+        @wraps(command)
+        def extended(context: typer.Context, **values: Any) -> None:
+            given = {name: values.pop(name) for name in added}
+            command(context, lambda: _training_options(context, given), **values)
+
+        own = inspect.signature(command).parameters
+        place = list(own).index("shared")
+        before, after = list(own.values())[:place], list(own.values())[place + 1 :]
+        return with_parameters(extended, [*before, *added.values(), *after])
+
+    return extend
+
+
+def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
+    log = "Log: CSV, CSV.gz, Parquet; a folder or archive of MovieLens; or movielens-100k, -1m, "
+    log += "-latest-small, to be downloaded. Default: the embedded Online Retail log."
+    yield keyword("data", Path | None, None, typer.Argument(help=log))
+    if one_model:
+        yield _of_field(TrainConfig, "model", _MODEL)
+        for name in _SETTINGS:
+            yield keyword(name, int | None, None, _option(name, _MODEL))
+        any_other = typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any setting of the model, such as dropout=0.2; may be given several times. A "
+            "wrong name shows those that there are.",
+            rich_help_panel=_MODEL,
+        )
+        yield keyword("assignments", list[str] | None, None, any_other)
+    for name in _SCHEDULE:
+        yield _of_field(TrainConfig, name, _MODEL)
+    for name in ("items", "users"):
+        yield keyword(name, Path | None, None, _option(name, _READ))
+    panel = _READ
+    for field in fields(DataRecipe):
+        if field.name == "repeats":  # the filters follow
+            panel = _FILTER
+            yield _of_field(TrainConfig, "split", panel)
+        yield _of_field(DataRecipe, field.name, panel)
+
+
+def _of_field(owner: type, name: str, panel: str) -> inspect.Parameter:
+    kind, default = get_type_hints(owner)[name], getattr(owner, name, "")
+    help = _HELP.get(name) or _docs(owner).get(name, " ")
+    if get_origin(kind) is tuple:
+        help, kind, default = f"{help} Separated by commas.", str, ""
+    elif name == "event_weights":
+        kind = str
+    return keyword(name, kind, default, _option(name, panel, help))
+
+
+def _option(name: str, panel: str, help: str = "") -> Any:
+    """`--name`; its help is the text of a docstring, in which `min_rating` is --min-rating."""
+    help = (help or _HELP[name]).replace("None:", "Default:").replace('"":', "'':")
+    help = re.sub(r"`(\w+)`", lambda match: "--" + match[1].replace("_", "-"), help)
+    switch = ["--repeats/--no-repeats"] if name == "repeats" else []
+    return typer.Option(*switch, help=help, rich_help_panel=panel)
+
+
+@cache
+def _docs(owner: type) -> Mapping[str, str]:
+    """The text below each field of a dataclass; empty where the source is not installed."""
+    try:
+        (node,) = ast.parse(inspect.getsource(owner)).body
+    except OSError:
+        return {}
+    assert isinstance(node, ast.ClassDef)
+    found = {}
+    for field, below in zip(node.body, node.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            assert isinstance(field.target, ast.Name) and isinstance(below.value, ast.Constant)
+            found[field.target.id] = " ".join(str(below.value.value).split())
+    return found
+
+
+def _training_options(context: typer.Context, given: Mapping[str, Any]) -> TrainingOptions:
+    """The values of the shared parameters; `ValueError` for what cannot be, or has no effect."""
+    options = TrainingOptions(
+        given["data"], given["items"], given["users"], _recipe(given), _config(given)
+    )
+    recipe = options.recipe
+    refuse_idle(
+        context,
+        {
+            "event_col": (bool(recipe.events or recipe.event_weights),
+                          "--events or --event-weights"),
+            "rating_col": (recipe.min_rating is not None, "--min-rating"),
+            "title_col": (options.has_titles, "--items"),
+            "items": (options.data is not None, "DATA (the embedded log has its own titles)"),
+        },
+    )  # fmt: skip
+    options.check_files()
+    return options
+
+
+def _config(given: Mapping[str, Any]) -> TrainConfig:
+    """How to train; without a model of its own, what the compared models share."""
+    loop = {name: given[name] for name in (*_SCHEDULE, "split")}
+    if "model" not in given:
+        return TrainConfig(**loop)
+    settings = parse_settings(given["model"], given["assignments"] or ())
+    for name in _SETTINGS:
+        if given[name] is not None:
+            if name in settings:
+                raise ValueError(f"--{name.replace('_', '-')} and --set {name}: leave one out")
+            settings[name] = given[name]
+    return TrainConfig(given["model"], settings, **loop)
+
+
+def _recipe(given: Mapping[str, Any]) -> DataRecipe:
+    kinds = get_type_hints(DataRecipe)
+    values = {name: given[name] for name in kinds}
+    for name, kind in kinds.items():
+        if get_origin(kind) is tuple:
+            values[name] = tuple(part for part in given[name].split(",") if part)
+    return DataRecipe(**values | {"event_weights": _weights(given["event_weights"])})
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        kind, _, weight = part.rpartition("=")
+        if kind in weights:
+            raise ValueError(f"--event-weights names {kind!r} twice")
+        try:
+            weights[kind] = float(weight)
+        except ValueError:
+            raise ValueError(
+                f"--event-weights {part!r} is not a type with a weight; write for example "
+                "cart=2,purchase=4"
+            ) from None
+    return weights
+
+
+def refuse_unknown(arguments: Sequence[str], *, one_model: bool) -> None:
+    """`ValueError` for an option of another command, and for a setting written as an option."""
+    settings = {f.name for kind in MODELS.values() for f in fields(kind.config)}
+    if ("--model", "all") in pairwise(arguments) or "--model=all" in arguments:
+        raise ValueError("no model 'all': attnrec compare DATA trains and compares every model")
+    for option in (argument.partition("=")[0] for argument in arguments):
+        name = option.removeprefix("--").replace("-", "_") if option.startswith("--") else ""
+        if not one_model and name in settings | {"model", "set"}:
+            raise ValueError(
+                f"every model is compared as it is, so {option} cannot be given: attnrec train "
+                "--model NAME trains the one that you choose"
+            )
+        if name in settings - {*_SETTINGS}:
+            raise ValueError(
+                f"{option} is not an option: a setting of the model is given as --set {name}=VALUE"
+            )
+        if name == "tune":
+            raise ValueError(
+                f"{option} is a command of its own: attnrec tune DATA --minutes 60 searches for "
+                "an hour, with the other options as they are"
+            )
+
+
+def run_training_command(command: Command, *, prefix: str) -> None:
+    """`run_command`, in every process that torchrun starts."""
+    with clean_errors():
+        one_model = "model" in inspect.signature(command).parameters
+        refuse_unknown(sys.argv[1:], one_model=one_model)
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        run_command(command, prefix=prefix)
+        return
+    # Only here: it needs torch.
+    from attnrec.train.fitting.distributed import train_together
+
+    with clean_errors():
+        train_together(lambda: run_command(command, prefix=prefix))

@@ -1,0 +1,140 @@
+"""What `train`, `tune` and `compare` do once their options are checked. Needs torch."""
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from attnrec.cli.console import err, say, with_options
+from attnrec.cli.options import TrainingOptions
+from attnrec.cli.progress import SearchProgress, TrainingProgress
+from attnrec.cli.results import print_comparison, print_run, run_as_json
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.movielens_download import TERMS, download_movielens
+from attnrec.train.data.movielens_editions import with_known_columns
+from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.report import DataReport
+from attnrec.train.fitting.loop import Progress as Watcher
+from attnrec.train.run_files import CONFIG_FILE
+from attnrec.train.runs.final import train_final
+from attnrec.train.runs.run import Run
+from attnrec.train.runs.train import read_log, train_log
+from attnrec.train.tuning.search import tune_log
+
+
+def train_new_run(options: TrainingOptions, out: Path, *, resume: bool, report: bool) -> Run:
+    """A run on the log of the options."""
+    _note_replaced(out)
+    log = _read(options)
+    with TrainingProgress() as bars:
+        reporting = bars.on_report if report else None
+        return train_log(
+            *log, options.config, out=out, progress=bars, resume=resume, reporting=reporting
+        )
+
+
+def train_final_run(
+    directory: Path, threads: int | None, out: Path, *, resume: bool, report: bool
+) -> Run:
+    """The run in `directory` again, on every event."""
+    before = Run.load(directory)
+    if threads is not None:
+        before = replace(before, config=replace(before.config, threads=threads))
+    with TrainingProgress() as bars:
+        reporting = bars.on_report if report else None
+        return train_final(before, out=out, progress=bars, resume=resume, reporting=reporting)
+
+
+def tune_run(
+    options: TrainingOptions, out: Path, minutes: float, *, resume: bool, report: bool
+) -> Run:
+    """The best trial of a search on the log of the options."""
+    _note_replaced(out)
+    log = _read(options)
+    with SearchProgress(minutes * 60) as bars:
+        return tune_log(
+            *log, options.config, minutes=minutes, out=out, progress=bars, resume=resume,
+            reporting=bars.on_report if report else None,
+        )  # fmt: skip
+
+
+def compare_and_print(
+    options: TrainingOptions,
+    out: Path,
+    *,
+    allow_users: bool,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train, export and compare every model; print the table, or JSON."""
+    # Only here: it needs the packages of the export.
+    from attnrec.export.model_comparison import compare_models
+
+    log = _read(options)
+
+    def watch(name: str) -> AbstractContextManager[Watcher]:
+        say(f"--- {name}")
+        return TrainingProgress()
+
+    bar = Progress(console=err, transient=True, disable=err.quiet)
+    task = bar.add_task("comparing", total=None)
+
+    def tick(done: int, total: int) -> None:
+        bar.start()  # not before: the bars of the trainings come first
+        bar.update(task, completed=done, total=total)
+
+    try:
+        compared = compare_models(
+            *log, options.config, out=out, allow_users=allow_users, resume=resume, watch=watch,
+            tick=tick,
+        )  # fmt: skip
+    finally:
+        bar.stop()
+    if as_json:
+        print(json.dumps(compared.to_json()))
+        return
+    print_comparison(compared.comparison)
+    for name, reason in compared.left_out.items():
+        print(f"left out: {name}: {with_options(reason)}")
+    say(f"one run a model in {out}, with comparison.json and comparison.png")
+
+
+def print_trained(run: Run, *, as_json: bool) -> None:
+    """For a person, or one JSON object."""
+    if as_json:
+        print(json.dumps(run_as_json(run)))
+    else:
+        print_run(run)
+
+
+def _note_replaced(out: Path) -> None:
+    if (out / CONFIG_FILE).is_file():
+        say(f"{out} holds a run, which this one replaces when it is done")
+
+
+def _read(options: TrainingOptions) -> tuple[Interactions, DataReport, DataRecipe]:
+    """Read the log, with its tables, and print what is in it."""
+    source = _downloaded(str(options.data)) if options.is_download else options.data
+    recipe = with_known_columns(source, options.recipe)
+    with err.status("reading the log"):
+        log, report = read_log(source, recipe, items=options.items, users=options.users)
+    for line in report.lines():
+        say(line)
+    return log, report, recipe
+
+
+def _downloaded(name: str) -> Path:
+    """An archive of MovieLens, after its terms, with a bar."""
+    say(TERMS)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn()
+    with Progress(*columns, console=err, transient=True, disable=err.quiet) as bar:
+        task = bar.add_task(name, visible=False)
+
+        def on_bytes(received: int, total: int | None) -> None:
+            bar.update(task, completed=received, total=total, visible=True)
+
+        path = download_movielens(name, progress=on_bytes)
+    say(f"{name} is kept in {path}")
+    return path
