@@ -18,7 +18,7 @@ from attnrec.cli.console import (
     set_verbosity,
 )
 from attnrec.runtime.files import check_model_file
-from attnrec.train.data.protocols import Part, SplitName
+from attnrec.train.data.recipe import Part, SplitName
 from attnrec.train.data.sources import check_files
 
 

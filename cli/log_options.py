@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from attnrec.train.data.protocols import SplitName
-from attnrec.train.data.recipe import IdType, TimeUnit
+from attnrec.train.data.recipe import IdType, SplitName, TimeUnit
 
 _READ = "Reading the log"
 _FILTER = "Which events count"

@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from attnrec.cli.console import err, say
-from attnrec.train.data.movielens_download import MOVIELENS, TERMS, download_movielens
+from attnrec.train.data.movielens import TERMS, download_movielens
+from attnrec.train.data.sources import MOVIELENS
 
 
 def fetched(data: Path | None, *, quiet: bool) -> Path | None:

@@ -7,8 +7,7 @@ from attnrec.cli.console import err, say
 from attnrec.cli.movielens import fetched
 from attnrec.cli.train_options import recipe_of
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.report import DataReport
+from attnrec.train.data.recipe import DataRecipe, DataReport
 from attnrec.train.runs.train import read_log
 
 

@@ -5,9 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from attnrec.train.data.movielens_editions import recognise, with_known_columns
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.sources import check_files, check_tables
+from attnrec.train.data.sources import MOVIELENS, check_files, recognise, with_known_columns
 from attnrec.train.fitting.config import TrainConfig, parse_settings
 from attnrec.train.models import MODELS
 
@@ -54,11 +53,7 @@ def recipe_of(given: Mapping[str, Any], source: Path | None) -> DataRecipe:
 
 def is_download(data: Path | None) -> bool:
     """Whether it stands for an archive of MovieLens that is not a path here."""
-    if data is None or data.exists():
-        return False
-    from attnrec.train.data.movielens_download import MOVIELENS  # with what speaks HTTP
-
-    return str(data) in MOVIELENS
+    return data is not None and not data.exists() and str(data) in MOVIELENS
 
 
 def has_titles(given: Mapping[str, Any]) -> bool:
@@ -75,9 +70,11 @@ def check_log(given: Mapping[str, Any], recipe: DataRecipe) -> None:
     if is_download(data):
         data = None
     else:
-        people = len(recognise(data)[1]) > 2
-        has_users = users is not None
-        check_tables(recipe, has_items=has_titles(given), has_users=has_users, has_people=people)
+        recipe.check_tables(
+            items=has_titles(given),
+            users=users is not None,
+            movielens_users=len(recognise(data)[1]) > 2,
+        )
     check_files(data, items, users)
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
 from attnrec.runtime.words import counted
-from attnrec.train.data.raw_table import RawTable, first_failure, shown
 from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.tables import RawTable, first_failure, shown
 
 
 class Frequent(NamedTuple):

@@ -9,13 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from attnrec.train.data.codes import number_by_first_row
-from attnrec.train.data.raw_table import RawTable, first_failure, shown
+from attnrec.runtime.arguments import IdArray
+from attnrec.train.data.interactions import number_by_first_row
 from attnrec.train.data.recipe import IdType
+from attnrec.train.data.tables import RawTable, first_failure, shown
 
 logger = logging.getLogger(__name__)
-
-IdArray = NDArray[np.int64] | NDArray[np.object_]
 
 # What str(int(id)) gives back unchanged; the range is checked by the conversion.
 _CANONICAL_INT = r"\A(?:0|-?[1-9][0-9]{0,18})\z"

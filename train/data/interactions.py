@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
-from attnrec.train.data.codes import number_by_first_row
 from attnrec.train.run_files import EVENTS_FILE, ITEMS_FILE
 
 
@@ -25,9 +26,9 @@ class Interactions:
     Flat arrays instead of a list per user: ten million events take 160 MB, not gigabytes.
     """
 
-    user_ids: NDArray[np.int64] | NDArray[np.object_]
+    user_ids: IdArray
     """Raw user ids (n_users,), int64 or str."""
-    item_ids: NDArray[np.int64] | NDArray[np.object_]
+    item_ids: IdArray
     """Raw item ids (n_items,), int64 or str; `item_index` points into this array."""
     offsets: NDArray[np.int64]
     """Start of each user's events and the total at the end (n_users + 1,)."""
@@ -193,11 +194,11 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
     return codes, values
 
 
-def _id_array(ids: NDArray[np.int64] | NDArray[np.object_]) -> pa.Array:
+def _id_array(ids: IdArray) -> pa.Array:
     return pa.array(ids, pa.int64() if ids.dtype == np.int64 else pa.string())
 
 
-def _id_values(ids: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
+def _id_values(ids: pa.Array) -> IdArray:
     if ids.type == pa.int64():
         return _int_values(ids)
     return _text_values(ids)
@@ -212,7 +213,7 @@ def _text_values(texts: pa.Array) -> NDArray[np.object_]:
     return np.array(texts.to_numpy(zero_copy_only=False), np.object_)
 
 
-def _id_bytes(ids: NDArray[np.int64] | NDArray[np.object_]) -> bytes:
+def _id_bytes(ids: IdArray) -> bytes:
     """Bytes that no other id array has: the type, the count, then the ids."""
     head = f"{ids.dtype} {len(ids)} ".encode()
     if ids.dtype == np.int64:
@@ -220,3 +221,20 @@ def _id_bytes(ids: NDArray[np.int64] | NDArray[np.object_]) -> bytes:
     encoded = [str(text).encode() for text in ids]
     lengths = np.array([len(text) for text in encoded], "<i8")
     return head + lengths.tobytes() + b"".join(encoded)
+
+
+def number_by_first_row(
+    codes: NDArray[np.int32], values: Any
+) -> tuple[NDArray[np.int32], Any, NDArray[np.int64]]:
+    """Number the distinct `values` (an Arrow array) anew in the order of their first rows.
+
+    Returns the new code of each row (n,), the values that have a row, and the first row of each
+    (n_values,). `codes` (n,) points into `values`.
+    """
+    first = np.full(len(values), len(codes), np.int64)
+    # Written backwards, so that the first row of an id is the one that stays.
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    order = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(codes))]
+    new_code = np.empty(len(values), np.int32)
+    new_code[order] = np.arange(len(order), dtype=np.int32)
+    return new_code[codes], values.take(pa.array(order)), first[order]

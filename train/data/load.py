@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import DataError
 from attnrec.train.checks import check_kind
-from attnrec.train.data.column_names import naming
 from attnrec.train.data.filters import (
     check_usable,
     event_weights,
@@ -18,16 +18,13 @@ from attnrec.train.data.filters import (
     keep_min_rating,
     largest_of_pairs,
 )
-from attnrec.train.data.ids import IdArray, code_ids
+from attnrec.train.data.ids import code_ids
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.movielens import read_movielens
-from attnrec.train.data.movielens_editions import recognise
-from attnrec.train.data.raw_table import RawTable
-from attnrec.train.data.read_table import Source, read_table
-from attnrec.train.data.recipe import DataRecipe, IdType
-from attnrec.train.data.report import DataReport
+from attnrec.train.data.recipe import DataRecipe, DataReport, IdType
 from attnrec.train.data.side_tables import with_items, with_users
-from attnrec.train.data.sources import check_tables, reads_items
+from attnrec.train.data.sources import recognise
+from attnrec.train.data.tables import RawTable, TableSource, naming, read_table
 from attnrec.train.data.timestamps import Times, read_times
 
 
@@ -62,11 +59,11 @@ _DEFAULT_RECIPE = DataRecipe()
 
 
 def load_interactions(
-    source: Source,
+    source: TableSource,
     recipe: DataRecipe = _DEFAULT_RECIPE,
     *,
-    items: Source | None = None,
-    users: Source | None = None,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
     of_run: IdTypes | None = None,
 ) -> tuple[Interactions, DataReport]:
     """Read a log (CSV, CSV.gz, Parquet or a DataFrame) and prepare it as `recipe` says.
@@ -101,20 +98,19 @@ def load_interactions(
 
 
 def _tables(
-    source: Source, items: Source | None, users: Source | None, recipe: DataRecipe
-) -> tuple[Source, Source | None, Source | None]:
+    source: TableSource, items: TableSource | None, users: TableSource | None, recipe: DataRecipe
+) -> tuple[TableSource, TableSource | None, TableSource | None]:
     """The log and the tables that the recipe needs; MovieLens has its own."""
-    if items is not None and not reads_items(recipe):
+    if items is not None and not recipe.reads_items:
         raise ValueError(
             "an items table is read for its titles and attributes; name columns with `title_col` "
             "or `attribute_cols`"
         )
     _, names = recognise(source)
-    check_tables(
-        recipe,
-        has_items=items is not None or bool(names),
-        has_users=users is not None,
-        has_people=len(names) > 2,
+    recipe.check_tables(
+        items=items is not None or bool(names),
+        users=users is not None,
+        movielens_users=len(names) > 2,
     )
     movielens = read_movielens(source)
     if movielens is not None:

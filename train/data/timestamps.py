@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.raw_table import RawTable, first_failure, shown
 from attnrec.train.data.recipe import TimeUnit
+from attnrec.train.data.tables import RawTable, first_failure, shown
 
 logger = logging.getLogger(__name__)
 

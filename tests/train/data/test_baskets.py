@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from attnrec.train import TrainConfig, train
-from attnrec.train.data.baskets import basket_note
+from attnrec.train.data.held_out import basket_note
 
 
 def baskets(visits: int) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.read_table import read_table
 from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.tables import read_table
 
 HEADER = "user_id,item_id,timestamp\n"
 TWICE = "a quote inside a field is written twice"

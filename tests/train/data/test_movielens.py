@@ -11,8 +11,8 @@ from attnrec.runtime.errors import DataError
 from attnrec.train import TrainConfig, train
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.movielens_editions import with_known_columns
 from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.sources import with_known_columns
 
 PLAIN = DataRecipe()
 LOG = pd.DataFrame(EVENTS, columns=["user_id", "item_id", "rating", "timestamp"])

@@ -10,7 +10,8 @@ import pytest
 from movielens_files import as_archive
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.movielens_download import MOVIELENS, download_movielens
+from attnrec.train.data.movielens import download_movielens
+from attnrec.train.data.sources import MOVIELENS
 
 
 class Publisher:

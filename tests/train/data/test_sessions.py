@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ir_measures import RR, R, Success, nDCG
 
 from attnrec.runtime.answers import Recommendations
-from attnrec.train.data.held_out import HeldOut, ItemIds
+from attnrec.runtime.arguments import IdArray
+from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import (
     ask,
     evaluate_answers,
@@ -33,11 +34,11 @@ class ByScore:
 
     def recommend_batch(
         self,
-        histories: Sequence[ItemIds],
+        histories: Sequence[IdArray],
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        users: ItemIds | None = None,
+        users: IdArray | None = None,
     ) -> list[Recommendations]:
         self.calls.append((len(histories), k))
         rows = [self.scores[int(history[0])] for history in histories]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from attnrec.runtime import DataError
 from attnrec.runtime.model_file.format import LONGEST
+from attnrec.train.data.held_out import held_out_targets
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Split, all_events, divide, held_out_targets
+from attnrec.train.data.split import Split, all_events, divide
 from attnrec.train.evaluation.metrics import ask
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.popularity import Popularity, PopularityConfig

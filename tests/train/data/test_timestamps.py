@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.recipe import DataRecipe, TimeUnit
-from attnrec.train.data.report import DataReport
+from attnrec.train.data.recipe import DataRecipe, DataReport, TimeUnit
 
 # 2011-12-09 12:50:00 UTC
 NOON = 1323435000

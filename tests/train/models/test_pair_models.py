@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
-from attnrec.train.data.batches import Batch
+from attnrec.train.data.batches import Batch, PairBatches
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.pair_batches import PairBatches
 from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting import checkpoint
