@@ -99,6 +99,8 @@ def test_a_user_who_stands_for_nobody_is_refused_before_the_training(run, tmp_pa
     words = ["--epochs", 1, "--threads", 1, "--no-report", "--out", tmp_path / "run"]
     outcome = run("train", log, "--model", "neumf", *words)
     assert outcome.code == 2
-    assert outcome.err.endswith("there is a user -1, which stands for nobody; rename that user\n")
+    assert outcome.err.endswith(
+        "there is a user -1, which stands for an unknown user; rename that user\n"
+    )
     assert not (tmp_path / "run").exists()
     assert run("train", log, "--model", "sasrec", "--hidden-dim", 8, *words).code == 0

@@ -32,12 +32,12 @@ def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int, padding: in
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one step of training looks at."""
+    """The tensors of one training step."""
 
     history_index: Tensor
     """Row of the event before each target (B, T), left-padded; 0 at the start of a history."""
     targets: Tensor
-    """Row of the event that came (B, T), 0 where there is none (padding)."""
+    """Row of the target event (B, T), 0 for padding."""
     weights: Tensor | None
     """How much each target counts (B, T) float32; None: all alike."""
     user: Tensor
@@ -52,7 +52,7 @@ class Batch:
     """Rows of items that the user has not had (B, K), for models that learn from pairs."""
 
     def context(self, inputs: Sequence[str]) -> dict[str, Tensor]:
-        """The inputs that a model declares beside the history."""
+        """The inputs that a model declares in addition to the history."""
         return {name: getattr(self, name) for name in inputs}
 
     def rows(self, part: slice) -> "Batch":
@@ -71,7 +71,7 @@ class Batch:
 
 
 class Epoch:
-    """The batches of one pass, each made when it is asked for; their number is known before."""
+    """The batches of one pass; each is made when it is needed, their number is known before."""
 
     def __init__(self, n_batches: int, batches: Iterator[Batch]) -> None:
         self._n_batches, self._batches = n_batches, batches

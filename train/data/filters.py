@@ -181,12 +181,12 @@ def check_usable(
 
 
 def _remedy(n_items: int, dropped: Mapping[str, int], recipe: DataRecipe) -> str:
-    """What the cause asks for: the filters that dropped something, or a wrong column."""
+    """What to change: the filters that dropped events, or a wrong column."""
     repeated = dropped["dropped_repeated"]
     if dropped["dropped_rare_items"] or dropped["dropped_short_users"]:
         least = {name: getattr(recipe, name) for name in ("min_item_events", "min_user_events")}
-        told = [f"`{name}`, which is {value}" for name, value in least.items() if value > 1]
-        return f"lower {', or '.join(told)}"
+        limits = [f"`{name}`, which is {value}" for name, value in least.items() if value > 1]
+        return f"lower {', or '.join(limits)}"
     if repeated and n_items > 1:
         return f"`repeats` keeps the {repeated:,} repeated events that were dropped"
     wrong, kind = ("item_col", "items") if n_items < 2 else ("user_col", "users")

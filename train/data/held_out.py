@@ -78,10 +78,10 @@ class Unseen:
     start: NDArray[np.int64]
     """Place in the log of the first such event of each user, or the user's end (n_users,)."""
     reason: str
-    """What is wrong with a target before it, for people; "they are" goes before."""
+    """Why an earlier target does not count, to be read after "they are"."""
 
     def and_of(self, other: "Unseen | None") -> "Unseen":
-        """What neither of two models has seen of the same log."""
+        """The events of the same log that neither of two models has seen."""
         if other is None or other.reason == self.reason:
             return self
         start = np.maximum(self.start, other.start)
@@ -94,18 +94,18 @@ def newest_time(log: Interactions, n_seen: NDArray[np.int64]) -> int:
     return int(log.timestamps[last[n_seen > 0]].max())
 
 
-def after_time(log: Interactions, seconds: int, who: str) -> Unseen:
-    """Events after this time. who: the model that has seen others, for people."""
+def after_time(log: Interactions, seconds: int, model: str) -> Unseen:
+    """Events after this time. model: the name of the model that has seen the others."""
     user = np.repeat(np.arange(log.n_users), np.diff(log.offsets))
     n_seen = np.bincount(user[log.timestamps <= seconds], minlength=log.n_users)
     newest = f"{np.datetime64(seconds, 's')} UTC"
     return Unseen(
-        log.offsets[:-1] + n_seen, f"not after {newest}, the newest event that {who} has seen"
+        log.offsets[:-1] + n_seen, f"not after {newest}, the newest event that {model} has seen"
     )
 
 
 def after_sequences(
-    log: Interactions, before: Interactions, n_seen: NDArray[np.int64], who: str
+    log: Interactions, before: Interactions, n_seen: NDArray[np.int64], model: str
 ) -> Unseen:
     """What follows the first `n_seen` events (n_users of `before`,) of a user, for logs of orders.
 
@@ -123,7 +123,7 @@ def after_sequences(
         seen = items[before.sequence(number)[: n_seen[number]]]
         if np.array_equal(log.sequence(user)[: len(seen)], seen):
             start[user] = log.offsets[user] + len(seen)
-    return Unseen(start, f"not behind the events of a user that {who} has seen")
+    return Unseen(start, f"not behind the events of a user that {model} has seen")
 
 
 def held_out_targets(
@@ -150,7 +150,7 @@ def held_out_targets(
 def last_training_targets(log: Interactions, name: SplitName, most_users: int) -> HeldOut:
     """The training events, or sessions, before the validation targets, as if held out.
 
-    Of at most that many users, and only of those who have a history before it.
+    Of at most that many users, and only of users with a history before it.
     """
     cuts = _cuts(log, name)
     chosen = _sample(np.flatnonzero(cuts.trained > log.offsets[cuts.users]), most_users)
@@ -241,7 +241,7 @@ def _cuts(log: Interactions, name: SplitName) -> _Cuts:
     if not len(users):
         raise DataError(
             f"no user has 3 sessions (events at 3 different times), the most is "
-            f"{np.diff(until).max(initial=0)}: last-session has nobody to ask. Use leave-one-out"
+            f"{np.diff(until).max(initial=0)}: last-session has no targets. Use leave-one-out"
         )
     last = until[users + 1] - 1
     return _Cuts(users, first[last - 2], first[last - 1], first[last])
@@ -265,7 +265,7 @@ def n_last_session_users(log: Interactions) -> int:
 
 
 def basket_note(metrics: Mapping[str, Any]) -> str | None:
-    """A sentence for people where most held-out events have the time of the event before.
+    """A note where most held-out events have the time of the event before; else None.
 
     metrics: those of a run. The other split is offered only where at least a quarter of the users
     have targets under it.
@@ -279,4 +279,4 @@ def basket_note(metrics: Mapping[str, Any]) -> str | None:
     )
     if metrics.get("last_session_users", 0) < metrics["valid"]["n_users"] / 4:
         return note
-    return f"{note}; --split last-session asks for the next one"
+    return f"{note}; --split last-session predicts the next one"

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,7 +36,7 @@ class Interactions:
     timestamps: NDArray[np.int64]
     """Unix seconds of each event (n_events,), or its place where the log has only an order."""
     titles: NDArray[np.object_] | None
-    """What a person calls each item (n_items,); "" where unknown, None without titles."""
+    """Name of each item for people (n_items,); "" where unknown, None without titles."""
     item_attributes: NDArray[np.object_] | None = None
     """What describes each item (n_items,), a tuple of texts, empty where unknown; or None."""
     user_tags: NDArray[np.object_] | None = None
@@ -91,7 +90,7 @@ class Interactions:
         """Write `interactions.parquet` and `items.parquet` into an existing directory.
 
         Each file is replaced as a whole. The tags of a user stand at the first event of that
-        user. ``ValueError`` if a user has no event: the files could not tell of that user.
+        user. ``ValueError`` if a user has no event: the files have no place for such a user.
         """
         lengths = np.diff(self.offsets)
         if (lengths < 1).any():
@@ -190,8 +189,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     coded = column.unify_dictionaries().combine_chunks()
-    codes, values, _ = number_by_first_row(coded.indices.to_numpy(), coded.dictionary)
-    return codes, values
+    return number_by_first_row(coded.indices.to_numpy(), coded.dictionary)
 
 
 def _id_array(ids: IdArray) -> pa.Array:
@@ -224,17 +222,11 @@ def _id_bytes(ids: IdArray) -> bytes:
 
 
 def number_by_first_row(
-    codes: NDArray[np.int32], values: Any
-) -> tuple[NDArray[np.int32], Any, NDArray[np.int64]]:
-    """Number the distinct `values` (an Arrow array) anew in the order of their first rows.
+    codes: NDArray[np.int32], values: pa.Array
+) -> tuple[NDArray[np.int32], pa.Array]:
+    """Number `values` anew by first row: each row's code (n,), and the values that have a row.
 
-    Returns the new code of each row (n,), the values that have a row, and the first row of each
-    (n_values,). `codes` (n,) points into `values`.
+    `codes` (n,) points into `values`.
     """
-    first = np.full(len(values), len(codes), np.int64)
-    # Written backwards, so that the first row of an id is the one that stays.
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-    order = np.argsort(first, kind="stable")[: np.count_nonzero(first < len(codes))]
-    new_code = np.empty(len(values), np.int32)
-    new_code[order] = np.arange(len(order), dtype=np.int32)
-    return new_code[codes], values.take(pa.array(order)), first[order]
+    numbered = pa.array(codes).dictionary_encode()
+    return numbered.indices.to_numpy(), values.take(numbered.dictionary)

@@ -72,9 +72,10 @@ def load_interactions(
     counts, an item without a row gets the title "". `users`: likewise, with a user column and
     the columns of the tags. Users and items are numbered by their first row in the log. The
     events of a user are ordered by time in full precision, events of the same time stay in the
-    order of the log. Rows of other event types and low ratings go before their ids and times are
-    looked at. A folder or archive of MovieLens brings its own tables. `of_run`: the recipe was
-    made for another log; this one gets ids of these types, and may lack some of the event types.
+    order of the log. Rows of other event types and low ratings are dropped before their ids and
+    times are checked. A folder or archive of MovieLens brings its own tables. `of_run`: the
+    recipe was made for another log; this one gets ids of these types, and may lack some of the
+    event types.
     Raises `DataError`, naming file, column, row and remedy, and ``ValueError`` where a table or
     its columns are not given.
     """
@@ -100,7 +101,7 @@ def load_interactions(
 def _tables(
     source: TableSource, items: TableSource | None, users: TableSource | None, recipe: DataRecipe
 ) -> tuple[TableSource, TableSource | None, TableSource | None]:
-    """The log and the tables that the recipe needs; MovieLens has its own."""
+    """The log, the items table and the users table; MovieLens brings all of them."""
     if items is not None and not recipe.reads_items:
         raise ValueError(
             "an items table is read for its titles and attributes; name columns with `title_col` "
@@ -114,9 +115,9 @@ def _tables(
     )
     movielens = read_movielens(source)
     if movielens is not None:
-        source, films, people = movielens
+        source, films, movielens_users = movielens
         items = films if items is None else items
-        users = people if users is None and recipe.tag_cols else users
+        users = movielens_users if users is None and recipe.tag_cols else users
     return source, items, users
 
 

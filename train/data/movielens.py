@@ -61,7 +61,7 @@ def download_movielens(
 
     The cache is `attnrec` in XDG_CACHE_HOME or ~/.cache; ATTNREC_MOVIELENS_URL names a mirror.
     timeout: seconds without a byte. `DataError` where the transfer fails or the checksum differs;
-    then nothing of it stays.
+    then no file is kept.
     """
     archive = MOVIELENS[name]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attnrec"
@@ -78,15 +78,15 @@ def download_movielens(
         with open(fresh, "wb") as file:
             for block in _receive(url, archive, timeout, progress):
                 file.write(block)
-        received, said = _md5(fresh), found[0].decode()
-        if received != said:
-            raise _failure(url, archive, f"its MD5 is {received}, the publisher says {said}")
+        received, expected = _md5(fresh), found[0].decode()
+        if received != expected:
+            raise _failure(url, archive, f"its MD5 is {received}, the publisher's is {expected}")
     known.write_bytes(found[0])
     return target
 
 
 def _md5(path: Path) -> str:
-    # The publisher's choice: it finds damage, and no attacker.
+    # The publisher's choice: it finds damage, but is no protection against an attacker.
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -96,10 +96,10 @@ def _receive(
 ) -> Iterator[bytes]:
     received = 0
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:
-            length = answer.headers.get("Content-Length")
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            length = response.headers.get("Content-Length")
             total = None if length is None else int(length)
-            while block := answer.read(_BLOCK_BYTES):
+            while block := response.read(_BLOCK_BYTES):
                 received += len(block)
                 if received > _MOST_BYTES:
                     raise OSError(f"it is longer than {_MOST_BYTES:,} bytes")
@@ -121,17 +121,17 @@ def _failure(url: str, archive: str, problem: str) -> DataError:
 
 
 def read_movielens(source: TableSource) -> tuple[RawTable, RawTable, RawTable | None] | None:
-    """Log, films and people of an archive (.zip) or folder of MovieLens; None for other sources.
+    """Log, films and users of an archive (.zip) or folder of MovieLens; None for other sources.
 
     Recognised by its files: u.data (100K), ratings.dat (1M), or ratings.csv with movies.csv
-    (latest, without people). The columns have the names that `DataRecipe` expects, and genres;
+    (latest, without users). The columns have the names that `DataRecipe` expects, and genres;
     gender, age (a band), occupation. `DataError` at damage and at a zip archive of something else.
     """
     files, tables = recognise(source)
     if not tables:
         return None
-    log, films, *people = (_read(files, name, columns) for name, columns in tables.items())
-    return log, _films(films), _people(people[0]) if people else None
+    log, films, *users = (_read(files, name, columns) for name, columns in tables.items())
+    return log, _films(films), _users(users[0]) if users else None
 
 
 def _read(files: Files, name: str, columns: list[str]) -> RawTable:
@@ -174,16 +174,16 @@ def _films(table: RawTable) -> RawTable:
     return RawTable(table.name, pa.table(columns))
 
 
-def _people(table: RawTable) -> RawTable:
+def _users(table: RawTable) -> RawTable:
     """Ages in the bands of the 1M edition, occupations by name."""
-    people = table.columns
+    users = table.columns
     try:
-        ages = [_BANDS[bisect_right(_AGES, int(age))] for age in people["age"].to_pylist()]
-        jobs = people["job"].to_pylist()
+        ages = [_BANDS[bisect_right(_AGES, int(age))] for age in users["age"].to_pylist()]
+        jobs = users["job"].to_pylist()
         jobs = [_OCCUPATIONS[int(job)] if job.isdigit() else job for job in jobs]
     except (ValueError, IndexError) as error:
         raise DataError(
             f"{table.name}: no age or occupation as MovieLens has ({error})"
         ) from error
-    columns = {"user_id": people["user_id"], "gender": people["gender"], "age": ages}
+    columns = {"user_id": users["user_id"], "gender": users["gender"], "age": ages}
     return RawTable(table.name, pa.table({**columns, "occupation": jobs}))

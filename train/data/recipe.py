@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from attnrec.train.checks import check_choice, check_number, check_whole
+
 Part = Literal["valid", "test"]
 SplitName = Literal["leave-one-out", "last-session"]
 
@@ -15,14 +17,13 @@ PROTOCOLS: dict[SplitName, str] = {
     "last-session": "last-session: per user all events of the last timestamp are the test "
     f"targets, those of the second last the validation targets, {_RANKING}",
 }
-"""What each split means, for people and for the file."""
+"""What each split means, as reports and model files say it."""
 
 IdType = Literal["auto", "int64", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "order"]
 
 _TEXT_FIELDS = ("user_col", "item_col", "time_col", "event_col", "rating_col", "title_col")
 _LIST_FIELDS = ("events", "attribute_cols", "tag_cols")
-_COUNT_FIELDS = ("min_item_events", "min_user_events")
 
 
 @dataclass(frozen=True)
@@ -80,24 +81,19 @@ class DataRecipe:
                 "`user_col`, `item_col` and `time_col` must be three columns, not "
                 f"{self.user_col!r}, {self.item_col!r}, {self.time_col!r}"
             )
-        _check_choice("id_type", self.id_type, get_args(IdType))
-        _check_choice("time_unit", self.time_unit, get_args(TimeUnit))
+        check_choice("id_type", self.id_type, get_args(IdType))
+        check_choice("time_unit", self.time_unit, get_args(TimeUnit))
         if not isinstance(self.repeats, bool):
             raise ValueError(f"`repeats` must be true or false, not {self.repeats!r}")
-        if self.min_rating is not None and not _is_finite_number(self.min_rating):
-            raise ValueError(f"`min_rating` must be a number or None, not {self.min_rating!r}")
-        self._check_lists()
-        self._check_weights()
-        for name in _COUNT_FIELDS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1, not {value!r}")
-
-    def _check_lists(self) -> None:
+        if self.min_rating is not None:
+            check_number("min_rating", self.min_rating)
         for name in _LIST_FIELDS:
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(map(_is_name, values)):
                 raise ValueError(f"`{name}` must be a tuple of names, not {values!r}")
+        self._check_weights()
+        for name in ("min_item_events", "min_user_events"):
+            check_whole(name, getattr(self, name))
 
     def _check_weights(self) -> None:
         weights = self.event_weights
@@ -151,18 +147,13 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")
-
-
 def _is_finite_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """The figures of one reading; `lines` for people, `to_json` for files."""
+    """What was read from a log and what was dropped; `lines` to print, `to_json` for files."""
 
     source: str
     """Name of the file, or "DataFrame"."""
@@ -212,7 +203,7 @@ class DataReport:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The report for people, a few short lines."""
+        """The report as a few short lines."""
         dropped = {
             "other event types": self.dropped_event_type,
             "low ratings": self.dropped_rating,

@@ -1,4 +1,4 @@
-"""The tables beside a log: titles and attributes of items, tags of users."""
+"""The side tables of a log: titles and attributes of items, tags of users."""
 
 import logging
 from collections.abc import Mapping
@@ -98,7 +98,7 @@ def _texts(raw: RawTable, column: str, place: pa.Array, what: str) -> pa.Array:
 
 
 def _descriptions(raw: RawTable, columns: tuple[str, ...], place: pa.Array) -> NDArray[np.object_]:
-    """The values of all columns for each place, as the recipe says, each once."""
+    """The distinct values of all columns for each place, named as in the recipe."""
     described: list[dict[str, None]] = [{} for _ in range(len(place))]
     for column in columns:
         prefix = f"{column}:" if len(columns) > 1 else ""

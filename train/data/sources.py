@@ -24,7 +24,7 @@ GENRES = [
 ]  # fmt: skip
 _EVENT, _FILM = ["user_id", "item_id", "rating", "timestamp"], ["item_id", "title", "genres"]
 _FLAGS = ["item_id", "title", "date", "video date", "link", "unknown", *GENRES]
-# Of each edition the log, the films and, where it has them, the people, with their columns.
+# Of each edition the log, the films and, where it has them, the users, with their columns.
 _EDITIONS = [
     {"u.data": _EVENT, "u.item": _FLAGS, "u.user": ["user_id", "age", "gender", "job", "zip"]},
     {
@@ -57,14 +57,14 @@ def checked_suffix(path: Path) -> str:
 
 
 def check_files(log: Path | None, items: Path | None, users: Path | None) -> None:
-    """`DataError` for a file that there is not, or of a kind that nobody reads."""
+    """`DataError` for a file that does not exist or is of no known kind."""
     for table in (None if recognise(log)[1] else log, items, users):
         if table is not None:
             checked_suffix(table)
 
 
 def with_known_columns(source: object, recipe: DataRecipe) -> DataRecipe:
-    """For MovieLens the recipe with its genres and people, unless it names columns itself."""
+    """For MovieLens the recipe with its genres and users, unless it names columns itself."""
     check_kind("recipe", recipe, DataRecipe, "write DataRecipe(item_col=NAME, ...)")
     _, tables = recognise(source)
     if not tables:
@@ -75,7 +75,7 @@ def with_known_columns(source: object, recipe: DataRecipe) -> DataRecipe:
 
 
 def recognise(source: object) -> tuple[Files, dict[str, list[str]]]:
-    """The files beside each other, and the tables among them with their columns, if any."""
+    """The files of a folder or archive, and those of MovieLens with their columns, if any."""
     if not isinstance(source, str | Path):
         return {}, {}
     path = Path(source)

@@ -92,7 +92,7 @@ class Split:
     name: SplitName | None
     """How it was divided; None: every event is trained on and nothing is left to evaluate with."""
     unseen: Unseen | None = None
-    """Targets that may be asked for; None: all of what is held out."""
+    """Events that may be targets; None: all that are held out."""
 
     @property
     def final(self) -> bool:
@@ -112,13 +112,13 @@ class Split:
 
     @cached_property
     def users(self) -> Users:
-        """The users of the log, for models that ask for them."""
+        """The users of the log, for models with user inputs."""
         return Users.of(self.interactions)
 
     def held_out(self, part: Part, most_users: int | None = None) -> HeldOut:
-        """Histories and targets of every user who is long enough to be asked.
+        """Histories and targets of every user with enough events.
 
-        most_users: ask at most that many of them, always the same ones.
+        most_users: at most that many of them, always the same ones.
         """
         if self.name is None:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
@@ -138,7 +138,7 @@ class Split:
         overfitting gap.
         """
         if self.name is None:
-            raise ValueError("a final run has no validation that this could stand beside")
+            raise ValueError("a final run has no validation to compare these targets with")
         return last_training_targets(self.interactions, self.name, most_users)
 
     def everybody(self) -> HeldOut:

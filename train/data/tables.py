@@ -38,7 +38,7 @@ class RawTable:
     name: str
     """What messages call the source: the file's name, or "DataFrame"."""
     columns: pa.Table
-    """The columns that were asked for, under their own names."""
+    """The wanted columns, under their own names."""
     csv_path: Path | None = None
     """The CSV file, for line numbers; None for Parquet and DataFrame."""
     rows: NDArray[np.int64] | None = None

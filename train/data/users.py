@@ -1,4 +1,4 @@
-"""The users of a log as rows, for models that ask for more than the history."""
+"""The users of a log as rows, for models with user inputs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Users:
         known = self.ids.tolist()
         if padding in known:
             raise ValueError(
-                f"there is a user {padding!r}, which stands for nobody; rename that user"
+                f"there is a user {padding!r}, which stands for an unknown user; rename that user"
             )
         check_texts("the users", (*map(str, known), *self.tags))
 

@@ -357,7 +357,9 @@ def test_a_user_who_stands_for_nobody_is_refused_before_the_training(
 ) -> None:
     config, log = TrainConfig("neumf", {"hidden_dim": 8}, epochs=2), log_of_users(*users)
     for training in (train, partial(tune, minutes=0.1)):
-        with pytest.raises(ValueError, match="there is a user -1, which stands for nobody"):
+        with pytest.raises(
+            ValueError, match="there is a user -1, which stands for an unknown user"
+        ):
             training(log, config, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
