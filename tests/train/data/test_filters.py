@@ -213,14 +213,6 @@ def test_a_log_that_nothing_can_be_learned_from_is_refused(
 # --- weights of event types
 
 
-def test_every_event_weighs_what_its_type_does_and_others_weigh_one() -> None:
-    recipe = DataRecipe(event_weights={"cart": 2, "purchase": 4.5}, repeats=True)
-    found = weighed(load_interactions(SHOP, recipe)[0])
-    assert found == [
-        ("a", 1, 1), ("b", 2, 1), ("a", 3, 2), ("c", 4, 1), ("a", 5, 4.5), ("c", 6, 1)
-    ]  # fmt: skip
-
-
 def test_without_repeats_the_first_event_gets_the_largest_weight_of_its_pair() -> None:
     recipe = DataRecipe(event_weights={"cart": 2, "purchase": 4, "view": 0.5})
     found = weighed(load_interactions(SHOP, recipe)[0])
