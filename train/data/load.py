@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import IdArray
@@ -12,11 +13,10 @@ from attnrec.train.checks import check_kind
 from attnrec.train.data.filters import (
     check_usable,
     event_weights,
-    first_of_pairs,
     frequent_events,
     keep_event_types,
     keep_min_rating,
-    largest_of_pairs,
+    without_repeats,
 )
 from attnrec.train.data.ids import code_ids
 from attnrec.train.data.interactions import Interactions
@@ -33,26 +33,6 @@ class IdTypes(NamedTuple):
 
     user: IdType
     item: IdType
-
-
-class _Events(NamedTuple):
-    """Flat events: codes into the id arrays, the time in seconds, the weight if there are any."""
-
-    user: NDArray[np.int32]
-    item: NDArray[np.int32]
-    seconds: NDArray[np.int64]
-    weight: NDArray[np.float32] | None
-
-    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> "_Events":
-        weight = None if self.weight is None else self.weight[which]
-        return _Events(self.user[which], self.item[which], self.seconds[which], weight)
-
-    def without_repeats(self) -> "_Events":
-        """Seen, then bought: the first event stays, with the weight of the purchase."""
-        kept = self
-        if self.weight is not None:
-            kept = self._replace(weight=largest_of_pairs(self.user, self.item, self.weight))
-        return kept.take(first_of_pairs(self.user, self.item))
 
 
 _DEFAULT_RECIPE = DataRecipe()
@@ -126,22 +106,20 @@ def _prepare(
 ) -> tuple[Interactions, Times, dict[str, int]]:
     """Code, order and filter the rows; the counts are named like the fields of the report."""
     users = code_ids(raw, recipe.user_col, id_types.user, padding=False)
-    catalogue = code_ids(raw, recipe.item_col, id_types.item, padding=True)
+    items = code_ids(raw, recipe.item_col, id_types.item, padding=True)
     times = read_times(raw, recipe.time_col, recipe.time_unit)
     weights = event_weights(raw, recipe)
-    events = _in_order(_Events(users.codes, catalogue.codes, times.seconds, weights), times)
+    columns = {"user": users.codes, "item": items.codes, "seconds": times.seconds}
+    events = pd.DataFrame(columns if weights is None else {**columns, "weight": weights})
+    # lexsort is stable: events of the same time stay in the order of the log.
+    events = events.iloc[np.lexsort((times.key, users.codes))]
     if not recipe.repeats:
-        events = events.without_repeats()
-    frequent = frequent_events(events.user, events.item, recipe)
-    dropped = {
-        "dropped_repeated": raw.n_rows - len(events.user),
-        "dropped_rare_items": frequent.rare_items,
-        "dropped_short_users": frequent.short_users,
-    }
-    kept = events.take(frequent.keep)
-    lengths = np.bincount(kept.user)
-    check_usable(raw.name, lengths[lengths > 0], len(np.unique(kept.item)), dropped, recipe)
-    return _assemble(kept, users.ids, catalogue.ids), times, dropped
+        events = without_repeats(events)
+    n_repeated = raw.n_rows - len(events)
+    events, dropped = frequent_events(events, recipe)
+    dropped["dropped_repeated"] = n_repeated
+    check_usable(raw.name, events, dropped, recipe)
+    return _assemble(events, users.ids, items.ids), times, dropped
 
 
 def _report(
@@ -187,25 +165,19 @@ def _wanted(recipe: DataRecipe) -> dict[str, str]:
     return wanted
 
 
-def _in_order(events: _Events, times: Times) -> _Events:
-    # lexsort is stable: events of the same time stay in the order of the log.
-    return events.take(np.lexsort((times.key, events.user)))
-
-
-def _assemble(events: _Events, user_ids: IdArray, item_ids: IdArray) -> Interactions:
+def _assemble(events: pd.DataFrame, user_ids: IdArray, item_ids: IdArray) -> Interactions:
     """Leave out the users and items without an event; the others keep their sequence."""
-    per_user = np.bincount(events.user, minlength=len(user_ids))
-    per_item = np.bincount(events.item, minlength=len(item_ids))
-    lengths = per_user[per_user > 0]
-    new_item = (np.cumsum(per_item > 0) - 1).astype(np.int32)
+    n_of_user = np.bincount(events["user"], minlength=len(user_ids))
+    n_of_item = np.bincount(events["item"], minlength=len(item_ids))
+    new_item = (np.cumsum(n_of_item > 0) - 1).astype(np.int32)
     return Interactions(
-        user_ids=user_ids[per_user > 0],
-        item_ids=item_ids[per_item > 0],
-        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-        item_index=new_item[events.item],
-        timestamps=events.seconds,
+        user_ids=user_ids[n_of_user > 0],
+        item_ids=item_ids[n_of_item > 0],
+        offsets=np.concatenate(([0], np.cumsum(n_of_user[n_of_user > 0]))).astype(np.int64),
+        item_index=new_item[events["item"]],
+        timestamps=np.array(events["seconds"]),  # pandas hands out read-only memory
         titles=None,
-        weights=events.weight,
+        weights=np.array(events["weight"]) if "weight" in events else None,
     )
 
 
