@@ -1,4 +1,4 @@
-"""Tables beside the log and weights of event types, from the command line."""
+"""Side tables of the log and weights of event types, on the command line."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_the_tables_say_is_kept_in_the_run(run, shop, tmp_path) -> None:
+def test_the_contents_of_the_tables_are_kept_in_the_run(run, shop, tmp_path) -> None:
     tables = ["--items", shop / "items.csv", "--attribute-cols", "kind,hue"]
     tables += ["--users", shop / "users.csv", "--tag-cols", "plan"]
     options = [*tables, "--event-weights", "cart=2.5", "--repeats", "--model", "popularity"]

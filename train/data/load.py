@@ -25,7 +25,7 @@ from attnrec.train.data.recipe import DataRecipe, DataReport, IdType
 from attnrec.train.data.side_tables import with_items, with_users
 from attnrec.train.data.sources import recognise
 from attnrec.train.data.tables import RawTable, TableSource, naming, read_table
-from attnrec.train.data.timestamps import Times, read_times
+from attnrec.train.data.timestamps import EventTimes, read_times
 
 
 class IdTypes(NamedTuple):
@@ -103,7 +103,7 @@ def _tables(
 
 def _prepare(
     raw: RawTable, recipe: DataRecipe, id_types: IdTypes
-) -> tuple[Interactions, Times, dict[str, int]]:
+) -> tuple[Interactions, EventTimes, dict[str, int]]:
     """Code, order and filter the rows; the counts are named like the fields of the report."""
     users = code_ids(raw, recipe.user_col, id_types.user, padding=False)
     items = code_ids(raw, recipe.item_col, id_types.item, padding=True)
@@ -123,7 +123,7 @@ def _prepare(
 
 
 def _report(
-    raw: RawTable, data: Interactions, times: Times, dropped: dict[str, int]
+    raw: RawTable, data: Interactions, times: EventTimes, dropped: dict[str, int]
 ) -> DataReport:
     return DataReport(
         source=raw.name,

@@ -27,7 +27,7 @@ TERMS = (
     "Cite Harper and Konstan 2015, doi:10.1145/2827872. https://grouplens.org/datasets/movielens/"
 )
 """To be shown before a download."""
-Progress = Callable[[int, int | None], None]
+DownloadProgress = Callable[[int, int | None], None]
 """Called with the bytes received and, where known, the bytes of the whole."""
 
 _PUBLISHER = "https://files.grouplens.org/datasets/movielens"
@@ -55,7 +55,7 @@ def _say_nothing(received: int, total: int | None) -> None:
 
 
 def download_movielens(
-    name: str, *, progress: Progress = _say_nothing, timeout: float = 30.0
+    name: str, *, progress: DownloadProgress = _say_nothing, timeout: float = 30.0
 ) -> Path:
     """The archive of `name` (a key of `MOVIELENS`) in the cache, downloaded unless it is there.
 
@@ -92,7 +92,7 @@ def _md5(path: Path) -> str:
 
 
 def _receive(
-    url: str, archive: str, timeout: float, progress: Progress = _say_nothing
+    url: str, archive: str, timeout: float, progress: DownloadProgress = _say_nothing
 ) -> Iterator[bytes]:
     received = 0
     try:

@@ -35,7 +35,7 @@ _ISO_EXAMPLES = "2011-12-09, 2011-12-09 12:50:00.5, 2011-12-09T12:50:00+01:00"
 
 
 @dataclass(frozen=True, eq=False)
-class Times:
+class EventTimes:
     """The time of each row, once exact and once in seconds."""
 
     key: _Numbers
@@ -59,7 +59,7 @@ class _Column(NamedTuple):
         return self.raw.error(self.name, row, f"{shown(value)} {problem}", remedy)
 
 
-def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
+def read_times(raw: RawTable, column: str, unit: TimeUnit) -> EventTimes:
     """Read `column`; "auto" guesses the unit of numbers by their size.
 
     Absolute values below 1e8 are places in an order; from 1e8 (March 1973) to the year 2100 they
@@ -83,7 +83,7 @@ def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
     raise raw.column_error(column, f"type {kind} is no time; use unix seconds or ISO 8601 text")
 
 
-def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
+def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> EventTimes:
     if unit not in ("auto", "iso"):
         problem = f"the column is of type {values.type}, which has a unit of its own"
         raise where.raw.column_error(where.name, problem, f"leave `time_unit={unit}` out")
@@ -91,10 +91,10 @@ def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
         values = values.cast(pa.timestamp("s"))
     key: NDArray[np.int64] = values.cast(pa.int64()).to_numpy()
     seconds = key // _TICKS_PER_SECOND[values.type.unit]
-    return Times(key, seconds, "datetime", guessed=False)
+    return EventTimes(key, seconds, "datetime", guessed=False)
 
 
-def _text_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
+def _text_times(where: _Column, values: Any, unit: TimeUnit) -> EventTimes:
     # The first value says which kind of column this was meant to be.
     if unit in ("auto", "iso"):
         try:
@@ -111,7 +111,7 @@ def _text_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
     raise where.error(row, "is not a number; correct or drop the row", remedy) from cause
 
 
-def _iso_times(where: _Column, values: Any, guessed: bool) -> Times:
+def _iso_times(where: _Column, values: Any, guessed: bool) -> EventTimes:
     parts, n_before = [], 0
     for chunk in values.chunks:  # short ones: pandas makes a Python object of each text
         if pc.any(pc.ends_with(chunk, "UTC")).as_py():  # as BigQuery and others write the zone
@@ -127,7 +127,7 @@ def _iso_times(where: _Column, values: Any, guessed: bool) -> Times:
         parts.append(times.as_unit("ns").asi8)
         n_before += len(chunk)
     key = np.concatenate(parts)
-    return Times(key, key // _TICKS_PER_SECOND["ns"], "iso", guessed)
+    return EventTimes(key, key // _TICKS_PER_SECOND["ns"], "iso", guessed)
 
 
 def _numbers(where: _Column, values: Any) -> _Numbers:
@@ -145,7 +145,7 @@ def _numbers(where: _Column, values: Any) -> _Numbers:
     return numbers
 
 
-def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
+def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> EventTimes:
     if unit == "iso":
         raise where.error(0, _NOT_ISO, "leave `time_unit=iso` out")
     finite = np.isfinite(numbers)
@@ -161,7 +161,7 @@ def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
     else:
         _hint_at_unit(where, numbers, chosen)
     seconds = whole // _TICKS_PER_SECOND.get(chosen, 1)
-    return Times(numbers, seconds, chosen, guessed=unit == "auto")
+    return EventTimes(numbers, seconds, chosen, guessed=unit == "auto")
 
 
 def _whole_numbers(where: _Column, numbers: _Numbers) -> NDArray[np.int64]:

@@ -65,16 +65,15 @@ def test_an_empty_file_and_a_file_of_line_ends_are_refused(log: Path) -> None:
         ("1,,4", "line 5, column 'item_id': the id is empty"),
         ("1,d,", "line 5, column 'timestamp': '' is not a number"),
         ("1,d, 4", "line 5, column 'timestamp': ' 4' is not a number"),
+        (
+            f"1,d,{'x' * 999}",
+            f"line 5, column 'timestamp': '{'x' * 59}... (1001 characters) is not",
+        ),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(log: Path, row: str, problem: str) -> None:
     message = refused(write(log, f"{GOOD}{row}\n1,e,6\n"))
     assert message.startswith(f"{log.name}, {problem}")
-
-
-def test_a_long_wrong_value_is_cut_in_the_message(log: Path) -> None:
-    message = refused(write(log, f"{GOOD}1,d,{'x' * 999}\n"))
-    assert "'xxx" in message and len(message) < 250
 
 
 def test_lines_are_counted_as_an_editor_shows_them(log: Path) -> None:
@@ -96,10 +95,11 @@ def test_the_line_is_right_after_rows_were_filtered(log: Path) -> None:
 def test_a_missing_column_is_named_with_its_setting_and_what_is_there(
     log: Path, option: str
 ) -> None:
-    recipe = DataRecipe.from_json({f"{option}_col": "nope"})
-    message = refused(write(log, GOOD), recipe)
+    message = refused(write(log, GOOD), DataRecipe.from_json({f"{option}_col": "nope"}))
     assert "no column 'nope', the columns are 'user_id', 'item_id', 'timestamp'" in message
     assert f"; name the right one with `{option}_col`" in message
+    no_times = "where there are no times, add a column that numbers the rows"
+    assert message.endswith(no_times) == (option == "time")
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
@@ -130,20 +130,17 @@ def test_a_file_without_a_header_is_told_apart_and_no_event_is_lost(log: Path, r
 
 @pytest.mark.parametrize("header", ["0,1,2", "1,2,3", "7,5,9", "user,item,2020"])
 def test_a_short_number_is_a_column_where_the_recipe_names_it(log: Path, header: str) -> None:
-    write(log, f"{header}\na,x,1\na,y,2\na,z,3\n")
+    write(log, f"{header},2021\na,x,1,0\na,y,2,0\na,z,3,0\n")
     user, item, time = header.split(",")
     recipe = DataRecipe(user_col=user, item_col=item, time_col=time)
     assert load_interactions(log, recipe)[1].rows_read == 3
-    if header in ("0,1,2", "1,2,3"):  # counted columns, which no recipe names yet
-        assert f"no column 'user_id', the columns are '{user}', '{item}'" in refused(log)
 
 
-def test_a_number_among_the_names_is_a_name(log: Path) -> None:
-    write(log, "user_id,item_id,timestamp,2021\na,x,1,0\na,y,2,0\na,z,3,0\n")
-    assert load_interactions(log)[1].rows_read == 3
-    assert "there is no column 'time', the columns are" in refused(
-        log, DataRecipe(time_col="time")
-    )
+@pytest.mark.parametrize("header", ["0,1,2", "1,2,3", "customer,product,2020"])
+def test_counted_columns_and_one_short_number_are_no_event(log: Path, header: str) -> None:
+    listed = ", ".join(map(repr, header.split(",")))
+    message = refused(write(log, f"{header}\na,x,1\na,y,2\na,z,3\n"))
+    assert f"no column 'user_id', the columns are {listed}; name the right one" in message
 
 
 @pytest.mark.parametrize(
@@ -157,11 +154,6 @@ def test_a_number_among_the_names_is_a_name(log: Path) -> None:
 )
 def test_lines_above_the_header_are_named(log: Path, first: str, problem: str) -> None:
     assert problem in refused(write(log, f"{first}\n{HEADER}a,x,1\na,y,2\na,z,3\n"))
-
-
-def test_a_log_without_times_is_told_what_to_add(log: Path) -> None:
-    message = refused(write(log, "user_id,item_id\na,x\na,y\na,z\n"))
-    assert message.endswith("where there are no times, add a column that numbers the rows")
 
 
 # --- quotes
@@ -208,17 +200,13 @@ def test_a_quote_that_is_never_closed_is_refused_even_where_it_fits_the_columns(
 
 @pytest.mark.parametrize("item", ['5" pipe', 'pipe 5"', 'a "b" c', 'say ""', ' "x"', "it's", "\\"])
 def test_a_quote_inside_a_field_without_quotes_is_a_character(log: Path, item: str) -> None:
-    if not item.startswith('"'):
-        assert items_of(write(log, f"{HEADER}a,{item},1\na,y,2\na,z,3\n")) == [item, "y", "z"]
+    assert items_of(write(log, f"{HEADER}a,{item},1\na,y,2\na,z,3\n")) == [item, "y", "z"]
 
 
 def test_quotes_at_the_start_of_a_file_with_a_byte_order_mark_are_read(log: Path) -> None:
-    content = '\ufeff"user_id","item_id","timestamp"\n"a","x ""1""","1"\n"a","","2"\n"a","z","3"'
-    assert "line 3, column 'item_id': the id is empty" in refused(write(log, content))
-    assert items_of(write(log, content.replace('""', "y").replace('"x y1y"', '"x"')))[1:] == [
-        "y",
-        "z",
-    ]
+    content = '\ufeff"user_id","item_id","timestamp"\n"a","x ""1""","1"\n"a","%s","2"\n"a","z","3"'
+    assert items_of(write(log, content % "y")) == ['x "1"', "y", "z"]
+    assert "line 3, column 'item_id': the id is empty" in refused(write(log, content % ""))
 
 
 @settings(max_examples=200, deadline=None)
@@ -306,21 +294,3 @@ def test_a_file_in_utf16_is_recognised_and_converted_as_the_message_says(
 def test_a_column_that_is_not_used_may_be_in_any_encoding(log: Path) -> None:
     rows = b"1,a,1,caf\xe9\n1,b,2,\n1,c,3,\n"
     assert load_interactions(write(log, b"user_id,item_id,timestamp,note\n" + rows))
-
-
-@pytest.mark.parametrize("keep", [0.02, 0.5, 0.999])
-def test_a_cut_gzip_file_is_refused(keep: float, tmp_path: Path) -> None:
-    rows = "".join(f"{i},{i * 7919 % 10007},{i}\n" for i in range(9999))
-    content = bytearray(gzip.compress((HEADER + rows).encode()))
-    path = tmp_path / "log.csv.gz"
-    path.write_bytes(content[: int(len(content) * keep)])
-    assert "cannot be read to its end" in refused(path)
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    assert path.name in refused(path)
-
-
-def test_a_gzip_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "log.csv.gz"
-    path.write_bytes(gzip.compress(GOOD.encode()) + gzip.compress(b"1,d,4\n"))
-    assert load_interactions(path)[1].n_events == 4

@@ -131,7 +131,7 @@ def test_files_in_one_table_are_evaluated_on_events_that_none_of_them_has_seen(f
 def test_without_times_what_follows_the_sequence_of_a_user_counts(files_of_orders) -> None:
     _, final = files_of_orders
     renamed = LATER_ORDERS.replace({"user_id": {"user 0": "the same, renamed"}})
-    # Another first event: what was seen of this user cannot be told.
+    # Another first event: what was seen of this user is not known.
     edited = renamed.drop(index=renamed.index[renamed["user_id"] == "user 1"][0])
     for data, n_users in ((LATER_ORDERS, 30), (renamed, 29), (edited, 28)):
         metrics = evaluate(final, data)
