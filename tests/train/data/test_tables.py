@@ -196,6 +196,24 @@ def test_rows_of_parquet_are_counted_from_one(tmp_path: Path) -> None:
     assert "log.parquet, row 3, column 'item_id': the id is empty" in refused(path)
 
 
+@pytest.mark.parametrize("keep", [0.02, 0.5, 0.999])
+def test_a_cut_or_damaged_gzip_file_is_refused(keep: float, tmp_path: Path) -> None:
+    rows = "".join(f"{i},{i * 7919 % 10007},{i}\n" for i in range(9999))
+    content = bytearray(gzip.compress((CSV + rows).encode()))
+    path = tmp_path / "log.csv.gz"
+    path.write_bytes(content[: int(len(content) * keep)])
+    assert "cannot be read to its end" in refused(path)
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert path.name in refused(path)
+
+
+def test_a_gzip_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv.gz"
+    path.write_bytes(gzip.compress(CSV.encode()) + gzip.compress(b"1,d,4\n"))
+    assert load_interactions(path)[1].n_events == 4
+
+
 # --- columns
 
 
