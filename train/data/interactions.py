@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -125,7 +126,7 @@ class Interactions:
         items = _read(directory / ITEMS_FILE, ("item_id",))
         events = _read(directory / EVENTS_FILE, ("user_id", "item_id", "timestamp"))
         item_ids = items["item_id"].combine_chunks()
-        # Users stand in the file in their order; items may not, so their own table says it.
+        # The events hold the users in order, but not the items: those have a table of their own.
         user, user_ids = _codes(events["user_id"])
         item, distinct = _codes(events["item_id"])
         if distinct.type != item_ids.type:
@@ -137,21 +138,16 @@ class Interactions:
                 "the files are of different runs; train again"
             )
         lengths = np.bincount(user, minlength=len(user_ids))
-        titles = weights = None
-        if "title" in items.column_names:
-            titles = _text_values(items["title"].combine_chunks())
-        if "weight" in events.column_names:
-            weights = np.array(events["weight"].to_numpy(), np.float32)
         return cls(
-            user_ids=_id_values(user_ids),
-            item_ids=_id_values(item_ids),
+            user_ids=_values(user_ids),
+            item_ids=_values(item_ids),
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             item_index=place.to_numpy().astype(np.int32)[item],
-            timestamps=_int_values(events["timestamp"].combine_chunks()),
-            titles=titles,
+            timestamps=_values(events["timestamp"]),
+            titles=_values(items["title"]) if "title" in items.column_names else None,
             item_attributes=_unpacked(items, "attributes", len(item_ids)),
             user_tags=_unpacked(events, "tags", len(user_ids)),
-            weights=weights,
+            weights=_values(events["weight"]) if "weight" in events.column_names else None,
         )
 
 
@@ -196,19 +192,10 @@ def _id_array(ids: IdArray) -> pa.Array:
     return pa.array(ids, pa.int64() if ids.dtype == np.int64 else pa.string())
 
 
-def _id_values(ids: pa.Array) -> IdArray:
-    if ids.type == pa.int64():
-        return _int_values(ids)
-    return _text_values(ids)
-
-
-def _int_values(numbers: pa.Array) -> NDArray[np.int64]:
+def _values(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     # A copy, because Arrow's own memory is read-only and torch warns about that.
-    return np.array(numbers.to_numpy(), np.int64)
-
-
-def _text_values(texts: pa.Array) -> NDArray[np.object_]:
-    return np.array(texts.to_numpy(zero_copy_only=False), np.object_)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.array(array.to_numpy(zero_copy_only=False))
 
 
 def _id_bytes(ids: IdArray) -> bytes:
