@@ -23,7 +23,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from attnrec.train.data.pair_batches import PairBatches
+from attnrec.train.data.batches import PairBatches
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import Sequences, Split, all_events, divide
 from attnrec.train.evaluation.metrics import evaluate_answers

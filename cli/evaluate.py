@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from attnrec.cli.console import Json, check_picture, command, err
 from attnrec.runtime.files import check_model_file
-from attnrec.train.data.protocols import Part, SplitName
+from attnrec.train.data.recipe import Part, SplitName
 from attnrec.train.data.sources import check_files
 
 if TYPE_CHECKING:

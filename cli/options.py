@@ -26,9 +26,8 @@ from attnrec.cli.console import (
     run_command,
     with_parameters,
 )
-from attnrec.train.data.movielens_editions import recognise, with_known_columns
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.sources import check_files, check_tables
+from attnrec.train.data.sources import MOVIELENS, check_files, recognise, with_known_columns
 from attnrec.train.fitting.config import Schedule, TrainConfig, parse_settings
 from attnrec.train.models import MODELS
 from attnrec.train.models.learned_configs import SASRecConfig
@@ -86,11 +85,8 @@ class TrainingOptions:
     @property
     def is_download(self) -> bool:
         """Whether `data` stands for an archive of MovieLens that is not a path here."""
-        if self.data is None or self.data.exists():
-            return False
-        from attnrec.train.data.movielens_download import MOVIELENS  # imports an HTTP client
-
-        return str(self.data) in MOVIELENS
+        data = self.data
+        return data is not None and not data.exists() and str(data) in MOVIELENS
 
     @property
     def has_titles(self) -> bool:
@@ -103,11 +99,10 @@ class TrainingOptions:
         """Refuse missing files, and tables and columns that do not belong together."""
         data = None if self.is_download else self.data
         if not self.is_download:
-            check_tables(
-                with_known_columns(data, self.recipe),
-                has_items=self.has_titles,
-                has_users=self.users is not None,
-                has_people=len(recognise(data)[1]) > 2,
+            with_known_columns(data, self.recipe).check_tables(
+                items=self.has_titles,
+                users=self.users is not None,
+                movielens_users=len(recognise(data)[1]) > 2,
             )
         check_files(data, self.items, self.users)
 

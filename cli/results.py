@@ -11,7 +11,7 @@ from rich.text import Text
 
 from attnrec.cli.console import out, say
 from attnrec.runtime.words import counted
-from attnrec.train.data.baskets import basket_note
+from attnrec.train.data.held_out import basket_note
 from attnrec.train.evaluation.comparison import Comparison, FileFigures
 from attnrec.train.fitting.config import value_text
 from attnrec.train.report.trials import changes, ended, ranked

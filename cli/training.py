@@ -12,10 +12,9 @@ from attnrec.cli.options import TrainingOptions
 from attnrec.cli.progress import SearchProgress, TrainingProgress
 from attnrec.cli.results import print_comparison, print_run, run_as_json
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.movielens_download import TERMS, download_movielens
-from attnrec.train.data.movielens_editions import with_known_columns
-from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.report import DataReport
+from attnrec.train.data.movielens import TERMS, download_movielens
+from attnrec.train.data.recipe import DataRecipe, DataReport
+from attnrec.train.data.sources import with_known_columns
 from attnrec.train.fitting.loop import Progress as Watcher
 from attnrec.train.run_files import CONFIG_FILE
 from attnrec.train.runs.final import train_final

@@ -19,7 +19,6 @@ from attnrec.runtime.files import replace_file
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.recommender import Recommender
 from attnrec.train.checks import check_kind
-from attnrec.train.data.exported_ids import check_ids
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.runs.run import Run
@@ -156,7 +155,7 @@ def check_exportable(
 
 
 def _check_run(run: Run) -> None:
-    check_ids(run.split, run.model.inputs)
+    run.split.check_ids(run.model.inputs)
     for name, weight in run.model.state_dict().items():
         if not weight.isfinite().all():
             raise ValueError(

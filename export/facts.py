@@ -22,7 +22,6 @@ from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.side_inputs import CheckedSideInputs
 from attnrec.runtime.version import __version__
-from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.split import Catalogue
 from attnrec.train.models.base import TableModel
 from attnrec.train.runs.run import Run
@@ -40,7 +39,7 @@ def describe(
         format_version=names.FORMAT_VERSION,
         model=run.config.model,
         config=vars(run.model.config),
-        id_type=id_type_of(catalogue),
+        id_type=catalogue.id_type,
         n_items=catalogue.n_items,
         catalogue_sha256=_catalogue_hash(catalogue),
         max_len=run.model.config.max_len,

@@ -19,8 +19,7 @@ from attnrec.export.exporting import export
 from attnrec.runtime.errors import AttnrecError, DataError, RunError
 from attnrec.runtime.files import MODEL_FILE, replace_file
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.report import DataReport
+from attnrec.train.data.recipe import DataRecipe, DataReport
 from attnrec.train.evaluation.comparison import Comparison, compare
 from attnrec.train.evaluation.comparison_plot import draw_comparison
 from attnrec.train.evaluation.metrics import Tick

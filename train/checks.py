@@ -46,13 +46,8 @@ def check_number(
     below: float = math.inf,
 ) -> None:
     """`ValueError` unless `value` is a finite number in the given bounds."""
-    bounds = []
-    if above is not None:
-        bounds.append(f"above {above:g}")
-    if lowest is not None:
-        bounds.append(f"at least {lowest:g}")
-    if below < math.inf:
-        bounds.append(f"below {below:g}")
+    limits = {"above": above, "at least": lowest, "below": below if below < math.inf else None}
+    bounds = " and ".join(f"{word} {n:g}" for word, n in limits.items() if n is not None)
     if (
         not isinstance(value, int | float)
         or isinstance(value, bool)
@@ -61,7 +56,7 @@ def check_number(
         or (lowest is not None and value < lowest)
         or value >= below
     ):
-        raise ValueError(f"`{name}` must be a number {' and '.join(bounds)}, not {value!r}")
+        raise ValueError(f"`{name}` must be {f'a number {bounds}'.rstrip()}, not {value!r}")
 
 
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:

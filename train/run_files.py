@@ -1,4 +1,4 @@
-"""Names of what a run directory holds, and of what is beside it while it is made."""
+"""The files of a run directory and of its training: names, checkpoints, the lock."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ CONFIG_FILE, DATA_FILE, METRICS_FILE = "config.json", "data.json", "metrics.json
 WEIGHTS_FILE, CATALOGUE_FILE = "weights.safetensors", "catalogue.parquet"
 EVENTS_FILE, ITEMS_FILE = "interactions.parquet", "items.parquet"
 REPORT_FILE = "report.html"
-"""What a person looks at, where a report was asked for."""
+"""The report, where one was requested."""
 CHECKPOINT = ".checkpoint"
 """How the names of checkpoints end."""
 
@@ -48,7 +48,7 @@ def lock_of(run_directory: Path) -> int | None:
     """A descriptor that holds the lock of the unfinished directory; None: that was just removed.
 
     The system frees the lock however a process ends. Windows, and some network file systems, have
-    none: there two trainings are not told apart.
+    none: there a second training is not noticed.
     """
     if sys.platform == "win32":
         return os.open(os.devnull, os.O_RDONLY)

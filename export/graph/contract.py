@@ -22,7 +22,6 @@ from attnrec.export.graph.side_inputs import (
 from attnrec.export.graph.top_k import Part, Rows, Scored, best
 from attnrec.export.graph.trace import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
 
@@ -47,7 +46,7 @@ def assemble(
     adds to the scores of its table, if anything.
     """
     g = GraphBuilder()
-    inputs = _inputs(id_type_of(catalogue))
+    inputs = _inputs(catalogue.id_type)
     rows = rows_of_ids(g, inputs, catalogue)
     place, n_known = compact(g, rows.history, max_len)
     seq = place(rows.history, 0)  # (B, W)
@@ -184,7 +183,7 @@ def _minus_inf_at_row_0(g: GraphBuilder, n_items: int) -> ir.Value:
 
 def ids_of_rows(g: GraphBuilder, rows: ir.Value, catalogue: Catalogue) -> ir.Value:
     """Raw ids (B, K); row 0 is the padding value."""
-    with_padding = np.insert(catalogue.item_ids, 0, names.PADDING[id_type_of(catalogue)])
+    with_padding = np.insert(catalogue.item_ids, 0, names.PADDING[catalogue.id_type])
     item_ids = g.initializer("item_ids", with_padding)
     raw: ir.Value = g.Gather(item_ids, rows, axis=0)
     return raw

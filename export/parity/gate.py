@@ -21,7 +21,6 @@ from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.side_inputs import CheckedSideInputs
-from attnrec.train.data.exported_ids import id_type_of
 from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.runs.run import Run
@@ -147,7 +146,7 @@ def _call_of_users(name: str, asked: HeldOut, users: Sequence[int], run: Run) ->
     declared = run.model.inputs
     histories: list[list[ItemId]] = [asked.histories[user].tolist() for user in users]
     has_times = names.TIMESTAMPS in declared
-    tags = asked.said(declared).get("user_tags")
+    tags = asked.side_inputs(declared).get("user_tags")
     return Call(
         name,
         histories,
@@ -172,7 +171,7 @@ class _Gate:
         metadata = self._session.get_modelmeta().custom_metadata_map
         self._info = ModelInfo.from_metadata(metadata)
         self._reference = TorchRecommender(run.model, self._catalogue, item_table, run.split.users)
-        self.id_type = id_type_of(self._catalogue)
+        self.id_type = self._catalogue.id_type
         self.report = ParityReport(found=Found() if is_scanned else None)
         if item_table is not None:
             self.report.item_table = "quantized"

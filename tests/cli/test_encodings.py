@@ -1,4 +1,4 @@
-"""Ids and titles are any text; the system that the command runs on may know less of it."""
+"""Ids and titles are any text; the encoding of the terminal may not have all of it."""
 
 import json
 import os
@@ -29,8 +29,8 @@ def recommend(
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_table_escapes_what_the_encoding_does_not_have(encoding: str) -> None:
     result = recommend(encoding, "--history", "NA", "-k", "32")
-    said = b"--history: the file knows 1 of 1 id\n"
-    assert (result.returncode, result.stderr.replace(b"\r", b"")) == (0, said)
+    note = b"--history: the file knows 1 of 1 id\n"
+    assert (result.returncode, result.stderr.replace(b"\r", b"")) == (0, note)
     table = result.stdout.decode(encoding)
     assert ("🛒" if encoding == "utf-8" else r"\U0001f6d2") in table
     assert ("é" if encoding != "ascii" else r"\xe9") in table

@@ -1,4 +1,4 @@
-"""`attnrec-train movielens-100k` and its archive, as a person gives them."""
+"""`attnrec-train movielens-100k` and its archive, given on the command line."""
 
 import hashlib
 import json

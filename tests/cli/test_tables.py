@@ -1,4 +1,4 @@
-"""Tables beside the log and weights of event types, from the command line."""
+"""Side tables of the log and weights of event types, on the command line."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_the_tables_say_is_kept_in_the_run(run, shop, tmp_path) -> None:
+def test_the_contents_of_the_tables_are_kept_in_the_run(run, shop, tmp_path) -> None:
     tables = ["--items", shop / "items.csv", "--attribute-cols", "kind,hue"]
     tables += ["--users", shop / "users.csv", "--tag-cols", "plan"]
     options = [*tables, "--event-weights", "cart=2.5", "--repeats", "--model", "popularity"]
@@ -56,11 +56,7 @@ def test_other_data_is_evaluated_without_the_weights_of_training(run, shop, tmp_
     [
         ("cart=", "'cart=' is not a type with a weight; write for example cart=2,purchase=4"),
         ("cart", "'cart' is not a type with a weight"),
-        ("=2", "must map event types to weights, not {'': 2.0}"),
-        ("cart=-1", "must be finite numbers above 0, not cart=-1.0; leave events out"),
-        ("cart=0", "not cart=0.0"),
-        ("cart=nan", "not cart=nan"),
-        ("cart=inf", "not cart=inf"),
+        ("cart=0", "must be finite numbers above 0, not cart=0.0; leave events out"),
         ("cart=2,cart=3", "names 'cart' twice"),
         ("buy=2", "no row has the event type 'buy', there are 'view', 'cart'"),
     ],
@@ -70,19 +66,6 @@ def test_wrong_weights_are_refused(run, shop, tmp_path, text, problem) -> None:
     assert (outcome.code, outcome.out) == (2, "")
     assert problem in outcome.err and "Traceback" not in outcome.err
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "remedy"),
-    [
-        ("--attribute-cols", "kind", "name it with --items"),
-        ("--tag-cols", "plan", "name it with --users"),
-        ("--users", "users.csv", "name columns with --tag-cols"),
-    ],
-)
-def test_a_table_and_its_columns_come_together(run, shop, tmp_path, option, value, remedy) -> None:
-    outcome = run("train", shop / "log.csv", option, value, "--out", tmp_path / "run")
-    assert outcome.code == 2 and remedy in outcome.err
 
 
 def test_final_takes_tables_and_weights_from_its_run(run, shop, tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""When it is asked, on the command line."""
+"""Times of a request, on the command line."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,8 @@ def test_recommend_takes_times(run) -> None:
         outcome = run("recommend", TIMES, "--history", "sku-1,sku-2", "--json", *options)
         assert outcome.code == 0, outcome.err
         answer = json.loads(outcome.out)
-        told = {"timestamps": [1_000_000_000, 1_000_000_030], "request_time": request_time}
-        expected = recommender.recommend(["sku-1", "sku-2"], **told)
+        side_inputs = {"timestamps": [1_000_000_000, 1_000_000_030], "request_time": request_time}
+        expected = recommender.recommend(["sku-1", "sku-2"], **side_inputs)
         assert (answer["item_ids"], answer["scores"]) == (expected.item_ids, expected.scores)
 
 

@@ -32,7 +32,7 @@ from attnrec.export.quantize.item_vectors import rounded_table
 from attnrec.runtime import Recommender
 from attnrec.runtime.session import make_session
 from attnrec.train import Metrics, Run, evaluate
-from attnrec.train.data.split import Part
+from attnrec.train.data.recipe import Part
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models import COMPARED_MODELS, MODELS

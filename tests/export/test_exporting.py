@@ -15,7 +15,6 @@ from attnrec.export import ParityReport, export
 from attnrec.runtime import Recommender, RunError
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train import Run, TrainConfig, train, train_final
-from attnrec.train.data.exported_ids import check_catalogue
 from attnrec.train.data.split import Catalogue
 
 
@@ -37,19 +36,19 @@ def catalogue_of(ids: list[Any]) -> Catalogue:
 )
 def test_a_catalogue_that_would_answer_wrongly_is_refused(ids: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_catalogue(catalogue_of(ids))
+        catalogue_of(ids).check()
 
 
 def test_of_a_large_catalogue_the_repeated_id_is_found_at_once() -> None:
     started = time.process_time()
     with pytest.raises(ValueError, match="holds the item id 299999 twice"):
-        check_catalogue(catalogue_of([*range(300_000), 299_999]))
+        catalogue_of([*range(300_000), 299_999]).check()
     assert time.process_time() - started < 5  # comparing each with all before takes an hour
 
 
 @pytest.mark.parametrize("ids", [["-1", " ", "b"], [0, -2, 2**63 - 1, -(2**63)]])
 def test_ids_that_only_look_reserved_are_fine(ids: list[Any]) -> None:
-    check_catalogue(catalogue_of(ids))
+    catalogue_of(ids).check()
 
 
 def test_a_reserved_id_stops_an_export_before_anything_is_written(
@@ -133,7 +132,7 @@ def test_exporting_again_in_one_process_gives_the_same_bytes(
 def test_a_title_that_is_no_unicode_is_refused_as_well() -> None:
     titles = np.array(["fine", "\udc00"], dtype=object)
     with pytest.raises(ValueError, match="not valid Unicode; rename it"):
-        check_catalogue(replace(catalogue_of([1, 2]), titles=titles))
+        replace(catalogue_of([1, 2]), titles=titles).check()
 
 
 def test_a_final_run_keeps_the_test_figures_of_the_file_before(

@@ -78,7 +78,7 @@ class ContractModel:
         )
 
     def assert_answers(self, row: Row, scores: NDArray[np.float32], call: Call) -> None:
-        """`row` is what `call` asks for, up to the tolerance; scores (N,): those of the items."""
+        """`row` is the answer to `call`, up to the tolerance; scores (N,): those of the items."""
         wanted = self.answer(scores, call)
         n = min(self.width(call), int(self.allowed(call).sum()))
         assert row.n_known == wanted.n_known

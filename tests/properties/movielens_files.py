@@ -1,4 +1,4 @@
-"""Made-up people and films, written as MovieLens is published."""
+"""Synthetic users and films, written as MovieLens is published."""
 
 import zipfile
 from pathlib import Path
@@ -10,8 +10,8 @@ FLAGS = [
 ]  # fmt: skip
 TITLES = ['Café "Zola" (1995)', "Ring, The (1996)", *(f"Film {i} (1990)" for i in range(3, 13))]
 GENRES = [["Comedy", "War"], [], *([FLAGS[1 + i % 18]] for i in range(10))]
-PEOPLE = [(17, "F", "writer", 20), (24, "M", "programmer", 12), (56, "F", "lawyer", 11)]
-PEOPLE += [(30, "M", "other", 0)] * 5
+USERS = [(17, "F", "writer", 20), (24, "M", "programmer", 12), (56, "F", "lawyer", 11)]
+USERS += [(30, "M", "other", 0)] * 5
 EVENTS = [
     (user, (user * 5 + step * 7) % 12 + 1, 1 + step % 5, 874_000_000 + 1000 * user + step)
     for step in range(9)
@@ -25,9 +25,9 @@ def ml_100k() -> dict[str, bytes]:
         for i, (title, genres) in enumerate(zip(TITLES, GENRES, strict=True), 1)
     ]
     films[1] = films[1].replace("|0|", "|1|", 1)  # unknown is the first flag
-    people = [f"{i}|{age}|{sex}|{job}|00000" for i, (age, sex, job, _) in enumerate(PEOPLE, 1)]
+    users = [f"{i}|{age}|{sex}|{job}|00000" for i, (age, sex, job, _) in enumerate(USERS, 1)]
     events = ["\t".join(map(str, event)) for event in EVENTS]
-    return _encoded({"u.data": events, "u.item": films, "u.user": people}, "latin-1")
+    return _encoded({"u.data": events, "u.item": films, "u.user": users}, "latin-1")
 
 
 def ml_1m() -> dict[str, bytes]:
@@ -36,12 +36,12 @@ def ml_1m() -> dict[str, bytes]:
         for i, (title, genres) in enumerate(zip(TITLES, GENRES, strict=True), 1)
     ]
     floors = [1, 18, 25, 35, 45, 50, 56]
-    people = [
+    users = [
         f"{i}::{sex}::{max(f for f in floors if f <= age)}::{code}::00000"
-        for i, (age, sex, _, code) in enumerate(PEOPLE, 1)
+        for i, (age, sex, _, code) in enumerate(USERS, 1)
     ]
     events = ["::".join(map(str, event)) for event in EVENTS]
-    files = {"ratings.dat": events, "movies.dat": films, "users.dat": people}
+    files = {"ratings.dat": events, "movies.dat": films, "users.dat": users}
     return _encoded(files, "latin-1")
 
 

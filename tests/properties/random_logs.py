@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from hypothesis import strategies as st
 
-Source = Path | pd.DataFrame
+Readable = Path | pd.DataFrame
 
 AWKWARD = [
     "00123", "123", "-0", "+1", "1e3", "-1", "9223372036854775808", "NA", "null", "nan", "None",
@@ -38,7 +38,7 @@ class Log:
     form: str
     """How it is handed over."""
 
-    def sources(self, directory: Path) -> tuple[Source, Source | None]:
+    def sources(self, directory: Path) -> tuple[Readable, Readable | None]:
         """The log and its items table in their form."""
         log = _write(["user_id", "item_id", "timestamp"], self.events, self.form, directory, "log")
         if self.titles is None:
@@ -134,7 +134,7 @@ def _titles(draw: st.DrawFn, rng: np.random.Generator, items: list[Any]) -> Any:
     return rows + [(item, "too late: not the first row of this item") for item in named[:3]]
 
 
-def _write(columns: list[str], rows: list[Any], form: str, directory: Path, name: str) -> Source:
+def _write(columns: list[str], rows: list[Any], form: str, directory: Path, name: str) -> Readable:
     frame = pd.DataFrame(rows, columns=columns)
     if form == "DataFrame":
         return frame

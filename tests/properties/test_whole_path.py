@@ -72,7 +72,7 @@ CONFIGS = {
 
 
 class Asker:
-    """One file beside its torch model and the contract; asks the same of all."""
+    """One file, its torch model and the contract; each gets the same calls."""
 
     def __init__(self, run: Run, path: Path, prepared: Prepared, seed: int) -> None:
         self.recommender = Recommender.load(path)
@@ -113,7 +113,7 @@ class Asker:
         ]
 
     def truth(self, calls: list[Call]) -> NDArray[np.float32]:
-        """Scores of the items (B, N) by the torch model, which is told known ids alone."""
+        """Scores of the items (B, N) by the torch model, which gets only the known ids."""
         known = [[i for i in call.history if i in self.contract.ids] for call in calls]
         return self.reference.scores([ids[-self.max_len :] for ids in known])[:, 1:]
 
@@ -162,25 +162,25 @@ class Asker:
             alone = self.recommender.recommend(
                 call.history, k, exclude=exclude, candidates=candidates, exclude_seen=exclude_seen
             )
-            asked = Call(call.history, k, exclude + call.history * excluded, candidates)
+            full = Call(call.history, k, exclude + call.history * excluded, candidates)
             for one in (answer, alone):
-                self.contract.assert_answers(self._row(one, asked), truth, asked)
+                self.contract.assert_answers(self._row(one, full), truth, full)
         references = self.reference.recommend_batch(histories, k, exclude_seen=excluded)
-        # Batches compute other roundings, so the scores of this one batch are asked for again.
+        # Batches compute other roundings, so the scores of this one batch are computed again.
         again = self.reference.scores(histories)[:, 1:]
         assert np.allclose(again, scores, rtol=0, atol=1e-5 * max(1, np.abs(scores).max()))
         for history, one, truth in zip(histories, references, scores, strict=True):
-            asked = Call(history, k, history * excluded)
-            self.contract.assert_answers(self._row(one, asked), truth, asked)
+            full = Call(history, k, history * excluded)
+            self.contract.assert_answers(self._row(one, full), truth, full)
 
     def ask_scores(self) -> None:
-        """`score` in the order asked, NaN for what is no item."""
+        """`score` in the order of the ids, NaN for unknown ids."""
         (call,) = self.calls(1, [1])
-        asked = self.ids(30)
-        scores = self.recommender.score(call.history, asked)
+        item_ids = self.ids(30)
+        scores = self.recommender.score(call.history, item_ids)
         (truth,) = self.truth([call])
         tolerance = 1e-5 * max(1.0, float(np.abs(truth).max()))
-        for item_id, score in zip(asked, scores, strict=True):
+        for item_id, score in zip(item_ids, scores, strict=True):
             places = self.contract.places([item_id])
             assert abs(score - truth[places[0]]) <= tolerance if places else np.isnan(score)
 
@@ -211,7 +211,7 @@ def strict_json(text: str) -> Any:
 def go_the_whole_path(
     data: st.DataObject, log: Log, model: str, repeats: bool, seed: int, directory: Path
 ) -> None:
-    """Train on `log`, export, and compare what the file answers with what it must."""
+    """Train on `log`, export, and compare the answers of the file with the contract."""
     source, items = log.sources(directory)
     settings = data.draw(CONFIGS[model])
     config = TrainConfig(model, settings, epochs=1, batch_events=200, seed=seed, threads=1)

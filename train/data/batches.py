@@ -1,4 +1,4 @@
-"""From sequences to tensors: windows over the whole past, batched by length, left-padded."""
+"""From a split to tensors: windows over the whole past by length, or pairs with negatives."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnrec.train.data.split import Sequences
+from attnrec.train.data.split import Sequences, Split
 from attnrec.train.data.users import Users
+
+_REDRAWS = 20
+# Share of the unknown users who have no tags either: requests of both kinds are learned.
+_WITHOUT_TAGS = 0.5
 
 
 def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int, padding: int = 0) -> Tensor:
@@ -28,12 +32,12 @@ def left_pad(histories: Sequence[NDArray[np.integer]], max_len: int, padding: in
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one step of training looks at."""
+    """The tensors of one training step."""
 
     history_index: Tensor
     """Row of the event before each target (B, T), left-padded; 0 at the start of a history."""
     targets: Tensor
-    """Row of the event that came (B, T), 0 where there is none (padding)."""
+    """Row of the target event (B, T), 0 for padding."""
     weights: Tensor | None
     """How much each target counts (B, T) float32; None: all alike."""
     user: Tensor
@@ -48,7 +52,7 @@ class Batch:
     """Rows of items that the user has not had (B, K), for models that learn from pairs."""
 
     def context(self, inputs: Sequence[str]) -> dict[str, Tensor]:
-        """The inputs that a model declares beside the history."""
+        """The inputs that a model declares in addition to the history."""
         return {name: getattr(self, name) for name in inputs}
 
     def rows(self, part: slice) -> "Batch":
@@ -67,7 +71,7 @@ class Batch:
 
 
 class Epoch:
-    """The batches of one pass, each made when it is asked for; their number is known before."""
+    """The batches of one pass; each is made when it is needed, their number is known before."""
 
     def __init__(self, n_batches: int, batches: Iterator[Batch]) -> None:
         self._n_batches, self._batches = n_batches, batches
@@ -162,3 +166,70 @@ class SequenceBatches:
             user_tags=torch.from_numpy(self._tag_rows[user]),
             **timed,
         )
+
+
+class PairBatches:
+    """Every training event once an epoch, in random order, each with its own negatives."""
+
+    def __init__(
+        self, split: Split, batch_events: int, n_negatives: int, user_dropout: float
+    ) -> None:
+        """batch_events: pairs of a batch, negatives included; constant work per step.
+
+        user_dropout: share of the events whose user becomes row 0, so that the answer to an
+        unknown user is learned; half of these lose their tags as well.
+        """
+        self._batch_events = max(1, batch_events // (1 + n_negatives))
+        self._n_negatives = n_negatives
+        self._user_dropout = user_dropout
+        self._n_items = split.catalogue.n_items
+        self._items = split.sequences.rows.astype(np.int64)  # (n_events,)
+        n_events = np.diff(split.sequences.offsets)
+        self._user = np.repeat(np.arange(1, len(n_events) + 1), n_events)  # (n_events,)
+        self._weights = split.sequences.weights
+        self._tag_rows = split.users.tag_rows
+        self._taken = np.unique(self._key(self._user, self._items))
+
+    def epoch(self, rng: np.random.Generator) -> Epoch:
+        """All events once; `rng` decides their order, the negatives and the unknown users."""
+        order = rng.permutation(len(self._items))
+        negatives = self.draw(self._user[order], rng)
+        unknown = rng.random(len(order)) < self._user_dropout
+        untagged = unknown & (rng.random(len(order)) < _WITHOUT_TAGS)
+        user = np.where(unknown, 0, self._user[order])
+        tagged = np.where(untagged, 0, self._user[order])
+
+        def batch(start: int) -> Batch:
+            part = slice(start, start + self._batch_events)
+            events = order[part]
+            weights = None if self._weights is None else self._weights[events, None]
+            return Batch(
+                history_index=torch.zeros(len(events), 1, dtype=torch.int64),
+                targets=torch.from_numpy(self._items[events, None]),
+                weights=None if weights is None else torch.from_numpy(weights),
+                user=torch.from_numpy(user[part]),
+                user_tags=torch.from_numpy(self._tag_rows[tagged[part]]),
+                negatives=torch.from_numpy(negatives[part]),
+            )
+
+        starts = range(0, len(order), self._batch_events)
+        return Epoch(len(starts), map(batch, starts))
+
+    def _key(self, user: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.int64]:
+        return user * (self._n_items + 1) + items
+
+    def draw(self, user: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Items (len(user), K), uniform among those that are not in the user's events.
+
+        Who has nearly everything may keep a few of the own items after the last redraw.
+        """
+        shape = (len(user), self._n_negatives)
+        drawn = rng.integers(1, self._n_items + 1, shape)
+        for _ in range(_REDRAWS):
+            key = self._key(user[:, None], drawn)
+            place = np.minimum(np.searchsorted(self._taken, key), len(self._taken) - 1)
+            hit = self._taken[place] == key
+            if not hit.any():
+                break
+            drawn[hit] = rng.integers(1, self._n_items + 1, int(hit.sum()))
+        return drawn

@@ -8,30 +8,22 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from attnrec.runtime.words import counted
-
-_BLOCK_BYTES = 1 << 20
 
 # Of a field, for the exact reader, which refuses 128 KiB otherwise: a description may be longer.
 _LONGEST_FIELD = 2**31 - 1
 _TWICE = "a quote inside a field is written twice"
-
-
-class _QuoteFault(Exception):
-    """A quoted field that never ends, or that has text behind its end."""
-
-    def __init__(self, start: int, end: int, *, unclosed: bool) -> None:
-        super().__init__(start, end, unclosed)
-        self.start = start
-        """Line on which the record starts."""
-        self.end = end
-        """Line on which it cannot go on."""
-        self.unclosed = unclosed
+_A_YEAR = 4  # characters
+_DATA = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z|\d{4}-\d\d-\d\d")
 
 
 def csv_header(path: Path) -> list[str]:
@@ -67,49 +59,25 @@ def find_quote_fault(path: Path) -> str | None:
         for _ in _records(path, strict=True):
             pass
     except _QuoteFault as fault:
-        escaped = _escaped(path, fault.start)
-        if fault.unclosed:
-            problem = f"line {fault.start}: a double quote is opened and never closed"
-            return f"{problem}; {_TWICE}{escaped}" if escaped else problem
-        until = "" if fault.end == fault.start else f" on line {fault.end}"
-        return (
-            f"line {fault.start}: there is text after the closing quote of a field{until}; "
-            f"{_TWICE}{escaped}"
-        )
+        return str(fault)
     return None
 
 
-def _escaped(path: Path, line: int) -> str:
-    """What to add to a remedy where a quote stands behind a backslash, as many programs write."""
-    with _open_text(path) as text:
-        found = '\\"' in next(islice(text, line - 1, None), "")
-    return ', not behind a backslash (Spark: .option("escape", "\\""))' if found else ""
-
-
 def _not_utf8(path: Path) -> str | None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    line, start = 1, 0
+    offset = 0
     with _open_bytes(path) as file:
-        while True:
-            block = file.read(_BLOCK_BYTES)
-            # Bytes of a character cut by the block's end wait in the decoder.
-            waiting = decoder.getstate()[0]
+        for number, line in enumerate(file, start=1):
             try:
-                decoder.decode(block, final=not block)
+                line.decode()
             except UnicodeDecodeError as error:
-                line += (waiting + block)[: error.start].count(b"\n")
-                offset = start - len(waiting) + error.start
-                utf16 = offset == 0 and block.startswith(
-                    (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-                )
+                offset += error.start
+                utf16 = offset == 0 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
                 return (
-                    f"line {line}: byte {offset} is not UTF-8 text; save the file as UTF-8 "
+                    f"line {number}: byte {offset} is not UTF-8 text; save the file as UTF-8 "
                     f"(for example `iconv -f {'utf-16' if utf16 else 'latin1'} -t utf-8`)"
                 )
-            if not block:
-                return None
-            line += block.count(b"\n")
-            start += len(block)
+            offset += len(line)
+    return None
 
 
 def _ragged_row(path: Path) -> str | None:
@@ -117,12 +85,13 @@ def _ragged_row(path: Path) -> str | None:
     for line, fields in _records(path):
         expected = expected or len(fields)
         if len(fields) != expected:
-            problem = (
-                f"line {line}: {counted(len(fields), 'field')} where the header has {expected}"
+            remedy = (
+                f"{_TWICE}{escaped}"
+                if (escaped := _escaped(path, line))
+                else "put a field that holds a comma or a line break in double quotes"
             )
-            if escaped := _escaped(path, line):
-                return f"{problem}; {_TWICE}{escaped}"
-            return f"{problem}; put a field that holds a comma or a line break in double quotes"
+            n_fields = counted(len(fields), "field")
+            return f"line {line}: {n_fields} where the header has {expected}; {remedy}"
     return None
 
 
@@ -141,11 +110,29 @@ def _records(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[st
                     yield start, fields
                 start = reader.line_num + 1
     except csv.Error as error:
+        escaped = _escaped(path, start)
         # The reader tells the two apart by its words alone.
-        unclosed = "end of data" in str(error)
-        raise _QuoteFault(start, reader.line_num, unclosed=unclosed) from error
+        if "end of data" in str(error):
+            remedy = f"; {_TWICE}{escaped}" if escaped else ""
+            problem = f"line {start}: a double quote is opened and never closed{remedy}"
+        else:
+            until = "" if reader.line_num == start else f" on line {reader.line_num}"
+            problem = f"line {start}: there is text after the closing quote of a field{until}"
+            problem += f"; {_TWICE}{escaped}"
+        raise _QuoteFault(problem) from error
     finally:
         csv.field_size_limit(limit)
+
+
+class _QuoteFault(Exception):
+    """A quoted field that never ends, or that has text behind its end; says on which line."""
+
+
+def _escaped(path: Path, line: int) -> str:
+    """What to add to a remedy where a quote stands behind a backslash, as many programs write."""
+    with _open_text(path) as text:
+        found = '\\"' in next(islice(text, line - 1, None), "")
+    return ', not behind a backslash (Spark: .option("escape", "\\""))' if found else ""
 
 
 def _open_text(path: Path) -> io.TextIOWrapper:
@@ -156,3 +143,88 @@ def _open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rb")
     return open(path, "rb")
+
+
+class QuoteWatch(io.RawIOBase):
+    """Passes a stream through and notes whether a double quote stands where none may.
+
+    The first quote opens a field and stands at its start, the next one closes it and stands at
+    its end; of two in a row inside a field the first closes it and the second opens it again.
+    """
+
+    _BESIDE = np.isin(np.arange(256), list(b',\r\n"'))  # what may stand outside of a quote
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._misplaced = False
+        self._quotes = 0
+        # The last byte that was looked at, and one that was not: its right neighbour was missing.
+        self._tail = b""
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the quotes read so far may be misplaced, or the last one is open."""
+        return self._misplaced or self._quotes % 2 == 1
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block: bytes = self._stream.read(size)
+        if not self._tail:
+            self._tail = b"\n"
+            self._watch(block.removeprefix(codecs.BOM_UTF8))
+        else:
+            self._watch(block or b"\n")
+        return block
+
+    def _watch(self, block: bytes) -> None:
+        text = self._tail + block
+        self._tail = text[-2:]
+        if b'"' not in text:
+            return
+        values = np.frombuffer(text, np.uint8)
+        beside = np.flatnonzero(values[1:-1] == ord('"')) + 1
+        n_quotes, closed = len(beside), self._quotes % 2
+        beside[closed::2] -= 1  # before those that open a field
+        beside[1 - closed :: 2] += 1  # after those that close one
+        self._misplaced |= not self._BESIDE[values[beside]].all()
+        self._quotes += n_quotes
+
+
+def find_header_fault(header: list[str], wanted: Collection[str]) -> str | None:
+    """What the first line of a file is if it is not the names of its columns; None: it is."""
+    found = set(wanted) & set(header)
+    if len(found) < len(wanted) and (fault := _separator_fault(header)):
+        return fault
+    data = [name for name in header if _DATA.match(name)]
+    numbered = [[str(place + first) for place in range(len(data))] for first in (0, 1)]
+    # Wanted by the name of a time, the column is there, and the first event would be lost. A short
+    # number may be a name, such as 2020, and is one where the caller wants it. Where none of the
+    # wanted columns is there, two numbers are an event, unless they count the columns.
+    doubtful = found & set(data) if found else set(data)
+    is_event = any(len(name) > _A_YEAR for name in doubtful) or (not found and len(data) > 1)
+    if not is_event or data in numbered:
+        return None
+    shown = ", ".join(map(repr, header[:30]))
+    return (
+        f"the file seems to have no header line, its first line is {shown}; put a line with the "
+        f"names of the {len(header)} columns before it, in their order, among them "
+        f"{', '.join(wanted)}"
+    )
+
+
+def _separator_fault(header: list[str]) -> str | None:
+    first = header[0]
+    if first.lower().startswith("sep="):
+        problem = f"the first line {','.join(header)!r} is meant for Excel alone; delete it"
+        commas = first[4:] in ("", ",")
+        return problem if commas else f"{problem}, and separate the fields by commas"
+    if first.startswith("#"):
+        return (
+            f"the first line begins with {first[:30]!r}, a comment; the first line must "
+            "hold the names of the columns: delete the comments, or the # before the names"
+        )
+    if len(header) == 1 and any(mark in first for mark in ";\t|"):
+        return f"the first line is {first[:80]!r}; fields must be separated by commas"
+    return None

@@ -1,7 +1,7 @@
 """Which events of a log count: by type, by rating, once per item, and often enough."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,8 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
 from attnrec.runtime.words import counted
-from attnrec.train.data.raw_table import RawTable, first_failure, shown
 from attnrec.train.data.recipe import DataRecipe
-
-
-class Frequent(NamedTuple):
-    """What `frequent_events` kept, and how many events went for which reason."""
-
-    keep: NDArray[np.bool_]
-    rare_items: int
-    short_users: int
+from attnrec.train.data.tables import RawTable, first_failure, shown
 
 
 def keep_event_types(
@@ -109,63 +101,54 @@ def _ratings(raw: RawTable, column: str) -> NDArray[np.float64]:
     return ratings
 
 
-def first_of_pairs(user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """True for the first event of each user with each item, in the order given (n,)."""
-    n_items = int(item.max(initial=0)) + 1
-    pairs = user.astype(np.int64) * n_items + item
-    return ~pd.Series(pairs).duplicated().to_numpy()
+def without_repeats(events: pd.DataFrame) -> pd.DataFrame:
+    """The first event of each user with each item, with the largest weight of those after it.
 
-
-def largest_of_pairs(
-    user: NDArray[np.int32], item: NDArray[np.int32], weights: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """For each event (n,) the largest weight of its user's events with its item."""
-    frame = pd.DataFrame({"user": user, "item": item, "weight": weights})
-    return frame.groupby(["user", "item"])["weight"].transform("max").to_numpy()
+    events: in order, with the columns user and item, perhaps weight. So what is seen and then
+    bought stays once, at the time of the view and with the weight of the purchase.
+    """
+    n_items = int(events["item"].max()) + 1 if len(events) else 1
+    pairs = events["user"].astype("int64") * n_items + events["item"]
+    if "weight" in events:
+        events = events.assign(weight=events.groupby(pairs)["weight"].transform("max"))
+    return events[~pairs.duplicated()]
 
 
 def frequent_events(
-    user: NDArray[np.int32], item: NDArray[np.int32], recipe: DataRecipe
-) -> Frequent:
+    events: pd.DataFrame, recipe: DataRecipe
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """The events left when rare items and short users are dropped in turn until none is left.
 
-    `user`, `item`: codes of each event (n,). Items go first in each round.
+    events: with the codes of the columns user and item. Also the events dropped for each reason,
+    by the fields of `DataReport`. Items go first in each round.
     """
-    keep = np.ones(len(user), np.bool_)
-    rare_items = short_users = 0
-    while True:
-        dropped_items = _drop_below(keep, item, recipe.min_item_events)
-        dropped_users = _drop_below(keep, user, recipe.min_user_events)
-        rare_items += dropped_items
-        short_users += dropped_users
-        if dropped_items == dropped_users == 0:
-            return Frequent(keep, rare_items, short_users)
-
-
-def _drop_below(keep: NDArray[np.bool_], codes: NDArray[np.int32], minimum: int) -> int:
-    """Clear `keep` for codes with fewer than `minimum` kept events; the number cleared."""
-    if minimum <= 1:
-        return 0
-    before = int(keep.sum())
-    counts = np.bincount(codes[keep], minlength=int(codes.max(initial=0)) + 1)
-    keep &= counts[codes] >= minimum
-    return before - int(keep.sum())
+    limits = {
+        "dropped_rare_items": ("item", recipe.min_item_events),
+        "dropped_short_users": ("user", recipe.min_user_events),
+    }
+    dropped = dict.fromkeys(limits, 0)
+    before = -1
+    while len(events) != before:
+        before = len(events)
+        for reason, (column, minimum) in limits.items():
+            codes = events[column].to_numpy()
+            kept = events[np.bincount(codes)[codes] >= minimum] if minimum > 1 else events
+            dropped[reason] += len(events) - len(kept)
+            events = kept
+    return events, dropped
 
 
 def check_usable(
-    name: str,
-    lengths: NDArray[np.int64],
-    n_items: int,
-    dropped: Mapping[str, int],
-    recipe: DataRecipe,
+    name: str, events: pd.DataFrame, dropped: Mapping[str, int], recipe: DataRecipe
 ) -> None:
     """`DataError` unless there are two items and a user with three events.
 
-    `lengths`: events of each user (n_users,). Fewer than three cannot be split into train,
-    validation and test. `dropped`: events that went, by the fields of `DataReport`.
+    Fewer than three cannot be split into train, validation and test. `dropped`: events that were
+    dropped, by the fields of `DataReport`.
     """
-    longest = int(lengths.max(initial=0))
-    if len(lengths) == 0:
+    n_items, n_users = events["item"].nunique(), events["user"].nunique()
+    longest = int(np.bincount(events["user"]).max(initial=0))
+    if n_users == 0:
         problem = "nothing is left"
     elif n_items < 2:
         problem = "a recommender needs two items"
@@ -174,19 +157,19 @@ def check_usable(
     else:
         return
     counts = (
-        f"{counted(int(lengths.sum()), 'event')} of {counted(len(lengths), 'user')} and "
+        f"{counted(len(events), 'event')} of {counted(n_users, 'user')} and "
         f"{counted(n_items, 'item')} are left"
     )
     raise DataError(f"{name}: {problem} ({counts})", _remedy(n_items, dropped, recipe))
 
 
 def _remedy(n_items: int, dropped: Mapping[str, int], recipe: DataRecipe) -> str:
-    """What the cause asks for: the filters that dropped something, or a wrong column."""
+    """What to change: the filters that dropped events, or a wrong column."""
     repeated = dropped["dropped_repeated"]
     if dropped["dropped_rare_items"] or dropped["dropped_short_users"]:
         least = {name: getattr(recipe, name) for name in ("min_item_events", "min_user_events")}
-        told = [f"`{name}`, which is {value}" for name, value in least.items() if value > 1]
-        return f"lower {', or '.join(told)}"
+        limits = [f"`{name}`, which is {value}" for name, value in least.items() if value > 1]
+        return f"lower {', or '.join(limits)}"
     if repeated and n_items > 1:
         return f"`repeats` keeps the {repeated:,} repeated events that were dropped"
     wrong, kind = ("item_col", "items") if n_items < 2 else ("user_col", "users")

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from attnrec.train.data.codes import number_by_first_row
-from attnrec.train.data.raw_table import RawTable, first_failure, shown
+from attnrec.runtime.arguments import IdArray
+from attnrec.runtime.errors import DataError
+from attnrec.train.data.interactions import number_by_first_row
 from attnrec.train.data.recipe import IdType
+from attnrec.train.data.tables import RawTable, first_failure, shown
 
 logger = logging.getLogger(__name__)
-
-IdArray = NDArray[np.int64] | NDArray[np.object_]
 
 # What str(int(id)) gives back unchanged; the range is checked by the conversion.
 _CANONICAL_INT = r"\A(?:0|-?[1-9][0-9]{0,18})\z"
@@ -47,22 +47,25 @@ def code_ids(raw: RawTable, column: str, id_type: IdType, *, padding: bool) -> C
     codes, texts = _distinct_texts(raw, column)
     if id_type != "string":
         codes, texts = _without_fractions(raw, column, codes, texts)
-    codes, texts, rows = number_by_first_row(codes, texts)
-    empty = pc.index(texts, "").as_py()
-    if empty >= 0:
-        raise raw.error(column, int(rows[empty]), "the id is empty; fill it in or drop the row")
+    codes, texts = number_by_first_row(codes, texts)
+
+    def refused(place: int, problem: str, remedy: str = "") -> DataError:
+        return raw.error(column, int(np.argmax(codes == place)), problem, remedy)
+
+    if (empty := pc.index(texts, "").as_py()) >= 0:
+        raise refused(empty, "the id is empty; fill it in or drop the row")
     misfit = -1 if id_type == "string" else _first_not_int64(texts)
     if id_type == "string" or (id_type == "auto" and misfit >= 0):
         return CodedIds(codes, texts.to_numpy(zero_copy_only=False))
     if misfit >= 0:
-        problem = f"{shown(texts[misfit].as_py())} is not a plain int64 number"
-        raise raw.error(column, int(rows[misfit]), problem, _AS_TEXT)
+        raise refused(
+            misfit, f"{shown(texts[misfit].as_py())} is not a plain int64 number", _AS_TEXT
+        )
     # A copy, because Arrow's own memory is read-only and torch warns about that.
     ids: NDArray[np.int64] = texts.cast(pa.int64()).to_numpy().copy()
-    minus_one = np.flatnonzero(ids == -1)
-    if padding and len(minus_one):
+    if padding and (ids == -1).any():
         problem = "the id -1 is the padding value of int64 ids"
-        raise raw.error(column, int(rows[minus_one[0]]), problem, _AS_TEXT)
+        raise refused(int(np.argmax(ids == -1)), problem, _AS_TEXT)
     return CodedIds(codes, ids)
 
 
@@ -141,7 +144,7 @@ def _distinct_texts(raw: RawTable, column: str) -> tuple[NDArray[np.int32], Any]
 
 
 def _check_type(raw: RawTable, column: str) -> None:
-    """Refuse, before Arrow is asked to, ids of a type that has no texts."""
+    """Refuse ids of a type that has no text, before Arrow converts them."""
     kind = raw.columns[column].type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     known = (

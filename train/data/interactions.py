@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
-from attnrec.train.data.codes import number_by_first_row
 from attnrec.train.run_files import EVENTS_FILE, ITEMS_FILE
 
 
@@ -25,9 +26,9 @@ class Interactions:
     Flat arrays instead of a list per user: ten million events take 160 MB, not gigabytes.
     """
 
-    user_ids: NDArray[np.int64] | NDArray[np.object_]
+    user_ids: IdArray
     """Raw user ids (n_users,), int64 or str."""
-    item_ids: NDArray[np.int64] | NDArray[np.object_]
+    item_ids: IdArray
     """Raw item ids (n_items,), int64 or str; `item_index` points into this array."""
     offsets: NDArray[np.int64]
     """Start of each user's events and the total at the end (n_users + 1,)."""
@@ -36,7 +37,7 @@ class Interactions:
     timestamps: NDArray[np.int64]
     """Unix seconds of each event (n_events,), or its place where the log has only an order."""
     titles: NDArray[np.object_] | None
-    """What a person calls each item (n_items,); "" where unknown, None without titles."""
+    """Name of each item for people (n_items,); "" where unknown, None without titles."""
     item_attributes: NDArray[np.object_] | None = None
     """What describes each item (n_items,), a tuple of texts, empty where unknown; or None."""
     user_tags: NDArray[np.object_] | None = None
@@ -90,7 +91,7 @@ class Interactions:
         """Write `interactions.parquet` and `items.parquet` into an existing directory.
 
         Each file is replaced as a whole. The tags of a user stand at the first event of that
-        user. ``ValueError`` if a user has no event: the files could not tell of that user.
+        user. ``ValueError`` if a user has no event: the files have no place for such a user.
         """
         lengths = np.diff(self.offsets)
         if (lengths < 1).any():
@@ -125,7 +126,7 @@ class Interactions:
         items = _read(directory / ITEMS_FILE, ("item_id",))
         events = _read(directory / EVENTS_FILE, ("user_id", "item_id", "timestamp"))
         item_ids = items["item_id"].combine_chunks()
-        # Users stand in the file in their order; items may not, so their own table says it.
+        # The events hold the users in order, but not the items: those have a table of their own.
         user, user_ids = _codes(events["user_id"])
         item, distinct = _codes(events["item_id"])
         if distinct.type != item_ids.type:
@@ -137,21 +138,16 @@ class Interactions:
                 "the files are of different runs; train again"
             )
         lengths = np.bincount(user, minlength=len(user_ids))
-        titles = weights = None
-        if "title" in items.column_names:
-            titles = _text_values(items["title"].combine_chunks())
-        if "weight" in events.column_names:
-            weights = np.array(events["weight"].to_numpy(), np.float32)
         return cls(
-            user_ids=_id_values(user_ids),
-            item_ids=_id_values(item_ids),
+            user_ids=_values(user_ids),
+            item_ids=_values(item_ids),
             offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
             item_index=place.to_numpy().astype(np.int32)[item],
-            timestamps=_int_values(events["timestamp"].combine_chunks()),
-            titles=titles,
+            timestamps=_values(events["timestamp"]),
+            titles=_values(items["title"]) if "title" in items.column_names else None,
             item_attributes=_unpacked(items, "attributes", len(item_ids)),
             user_tags=_unpacked(events, "tags", len(user_ids)),
-            weights=weights,
+            weights=_values(events["weight"]) if "weight" in events.column_names else None,
         )
 
 
@@ -189,30 +185,20 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     coded = column.unify_dictionaries().combine_chunks()
-    codes, values, _ = number_by_first_row(coded.indices.to_numpy(), coded.dictionary)
-    return codes, values
+    return number_by_first_row(coded.indices.to_numpy(), coded.dictionary)
 
 
-def _id_array(ids: NDArray[np.int64] | NDArray[np.object_]) -> pa.Array:
+def _id_array(ids: IdArray) -> pa.Array:
     return pa.array(ids, pa.int64() if ids.dtype == np.int64 else pa.string())
 
 
-def _id_values(ids: pa.Array) -> NDArray[np.int64] | NDArray[np.object_]:
-    if ids.type == pa.int64():
-        return _int_values(ids)
-    return _text_values(ids)
-
-
-def _int_values(numbers: pa.Array) -> NDArray[np.int64]:
+def _values(column: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     # A copy, because Arrow's own memory is read-only and torch warns about that.
-    return np.array(numbers.to_numpy(), np.int64)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.array(array.to_numpy(zero_copy_only=False))
 
 
-def _text_values(texts: pa.Array) -> NDArray[np.object_]:
-    return np.array(texts.to_numpy(zero_copy_only=False), np.object_)
-
-
-def _id_bytes(ids: NDArray[np.int64] | NDArray[np.object_]) -> bytes:
+def _id_bytes(ids: IdArray) -> bytes:
     """Bytes that no other id array has: the type, the count, then the ids."""
     head = f"{ids.dtype} {len(ids)} ".encode()
     if ids.dtype == np.int64:
@@ -220,3 +206,14 @@ def _id_bytes(ids: NDArray[np.int64] | NDArray[np.object_]) -> bytes:
     encoded = [str(text).encode() for text in ids]
     lengths = np.array([len(text) for text in encoded], "<i8")
     return head + lengths.tobytes() + b"".join(encoded)
+
+
+def number_by_first_row(
+    codes: NDArray[np.int32], values: pa.Array
+) -> tuple[NDArray[np.int32], pa.Array]:
+    """Number `values` anew by first row: each row's code (n,), and the values that have a row.
+
+    `codes` (n,) points into `values`.
+    """
+    numbered = pa.array(codes).dictionary_encode()
+    return numbered.indices.to_numpy(), values.take(numbered.dictionary)

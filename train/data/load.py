@@ -4,31 +4,28 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import DataError
 from attnrec.train.checks import check_kind
-from attnrec.train.data.column_names import naming
 from attnrec.train.data.filters import (
     check_usable,
     event_weights,
-    first_of_pairs,
     frequent_events,
     keep_event_types,
     keep_min_rating,
-    largest_of_pairs,
+    without_repeats,
 )
-from attnrec.train.data.ids import IdArray, code_ids
+from attnrec.train.data.ids import code_ids
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.movielens import read_movielens
-from attnrec.train.data.movielens_editions import recognise
-from attnrec.train.data.raw_table import RawTable
-from attnrec.train.data.read_table import Source, read_table
-from attnrec.train.data.recipe import DataRecipe, IdType
-from attnrec.train.data.report import DataReport
+from attnrec.train.data.recipe import DataRecipe, DataReport, IdType
 from attnrec.train.data.side_tables import with_items, with_users
-from attnrec.train.data.sources import check_tables, reads_items
-from attnrec.train.data.timestamps import Times, read_times
+from attnrec.train.data.sources import recognise
+from attnrec.train.data.tables import RawTable, TableSource, naming, read_table
+from attnrec.train.data.timestamps import EventTimes, read_times
 
 
 class IdTypes(NamedTuple):
@@ -38,35 +35,15 @@ class IdTypes(NamedTuple):
     item: IdType
 
 
-class _Events(NamedTuple):
-    """Flat events: codes into the id arrays, the time in seconds, the weight if there are any."""
-
-    user: NDArray[np.int32]
-    item: NDArray[np.int32]
-    seconds: NDArray[np.int64]
-    weight: NDArray[np.float32] | None
-
-    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> "_Events":
-        weight = None if self.weight is None else self.weight[which]
-        return _Events(self.user[which], self.item[which], self.seconds[which], weight)
-
-    def without_repeats(self) -> "_Events":
-        """Seen, then bought: the first event stays, with the weight of the purchase."""
-        kept = self
-        if self.weight is not None:
-            kept = self._replace(weight=largest_of_pairs(self.user, self.item, self.weight))
-        return kept.take(first_of_pairs(self.user, self.item))
-
-
 _DEFAULT_RECIPE = DataRecipe()
 
 
 def load_interactions(
-    source: Source,
+    source: TableSource,
     recipe: DataRecipe = _DEFAULT_RECIPE,
     *,
-    items: Source | None = None,
-    users: Source | None = None,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
     of_run: IdTypes | None = None,
 ) -> tuple[Interactions, DataReport]:
     """Read a log (CSV, CSV.gz, Parquet or a DataFrame) and prepare it as `recipe` says.
@@ -75,9 +52,10 @@ def load_interactions(
     counts, an item without a row gets the title "". `users`: likewise, with a user column and
     the columns of the tags. Users and items are numbered by their first row in the log. The
     events of a user are ordered by time in full precision, events of the same time stay in the
-    order of the log. Rows of other event types and low ratings go before their ids and times are
-    looked at. A folder or archive of MovieLens brings its own tables. `of_run`: the recipe was
-    made for another log; this one gets ids of these types, and may lack some of the event types.
+    order of the log. Rows of other event types and low ratings are dropped before their ids and
+    times are checked. A folder or archive of MovieLens brings its own tables. `of_run`: the
+    recipe was made for another log; this one gets ids of these types, and may lack some of the
+    event types.
     Raises `DataError`, naming file, column, row and remedy, and ``ValueError`` where a table or
     its columns are not given.
     """
@@ -101,54 +79,51 @@ def load_interactions(
 
 
 def _tables(
-    source: Source, items: Source | None, users: Source | None, recipe: DataRecipe
-) -> tuple[Source, Source | None, Source | None]:
-    """The log and the tables that the recipe needs; MovieLens has its own."""
-    if items is not None and not reads_items(recipe):
+    source: TableSource, items: TableSource | None, users: TableSource | None, recipe: DataRecipe
+) -> tuple[TableSource, TableSource | None, TableSource | None]:
+    """The log, the items table and the users table; MovieLens brings all of them."""
+    if items is not None and not recipe.reads_items:
         raise ValueError(
             "an items table is read for its titles and attributes; name columns with `title_col` "
             "or `attribute_cols`"
         )
     _, names = recognise(source)
-    check_tables(
-        recipe,
-        has_items=items is not None or bool(names),
-        has_users=users is not None,
-        has_people=len(names) > 2,
+    recipe.check_tables(
+        items=items is not None or bool(names),
+        users=users is not None,
+        movielens_users=len(names) > 2,
     )
     movielens = read_movielens(source)
     if movielens is not None:
-        source, films, people = movielens
+        source, films, movielens_users = movielens
         items = films if items is None else items
-        users = people if users is None and recipe.tag_cols else users
+        users = movielens_users if users is None and recipe.tag_cols else users
     return source, items, users
 
 
 def _prepare(
     raw: RawTable, recipe: DataRecipe, id_types: IdTypes
-) -> tuple[Interactions, Times, dict[str, int]]:
+) -> tuple[Interactions, EventTimes, dict[str, int]]:
     """Code, order and filter the rows; the counts are named like the fields of the report."""
     users = code_ids(raw, recipe.user_col, id_types.user, padding=False)
-    catalogue = code_ids(raw, recipe.item_col, id_types.item, padding=True)
+    items = code_ids(raw, recipe.item_col, id_types.item, padding=True)
     times = read_times(raw, recipe.time_col, recipe.time_unit)
     weights = event_weights(raw, recipe)
-    events = _in_order(_Events(users.codes, catalogue.codes, times.seconds, weights), times)
+    columns = {"user": users.codes, "item": items.codes, "seconds": times.seconds}
+    events = pd.DataFrame(columns if weights is None else {**columns, "weight": weights})
+    # lexsort is stable: events of the same time stay in the order of the log.
+    events = events.iloc[np.lexsort((times.key, users.codes))]
     if not recipe.repeats:
-        events = events.without_repeats()
-    frequent = frequent_events(events.user, events.item, recipe)
-    dropped = {
-        "dropped_repeated": raw.n_rows - len(events.user),
-        "dropped_rare_items": frequent.rare_items,
-        "dropped_short_users": frequent.short_users,
-    }
-    kept = events.take(frequent.keep)
-    lengths = np.bincount(kept.user)
-    check_usable(raw.name, lengths[lengths > 0], len(np.unique(kept.item)), dropped, recipe)
-    return _assemble(kept, users.ids, catalogue.ids), times, dropped
+        events = without_repeats(events)
+    n_repeated = raw.n_rows - len(events)
+    events, dropped = frequent_events(events, recipe)
+    dropped["dropped_repeated"] = n_repeated
+    check_usable(raw.name, events, dropped, recipe)
+    return _assemble(events, users.ids, items.ids), times, dropped
 
 
 def _report(
-    raw: RawTable, data: Interactions, times: Times, dropped: dict[str, int]
+    raw: RawTable, data: Interactions, times: EventTimes, dropped: dict[str, int]
 ) -> DataReport:
     return DataReport(
         source=raw.name,
@@ -190,25 +165,19 @@ def _wanted(recipe: DataRecipe) -> dict[str, str]:
     return wanted
 
 
-def _in_order(events: _Events, times: Times) -> _Events:
-    # lexsort is stable: events of the same time stay in the order of the log.
-    return events.take(np.lexsort((times.key, events.user)))
-
-
-def _assemble(events: _Events, user_ids: IdArray, item_ids: IdArray) -> Interactions:
+def _assemble(events: pd.DataFrame, user_ids: IdArray, item_ids: IdArray) -> Interactions:
     """Leave out the users and items without an event; the others keep their sequence."""
-    per_user = np.bincount(events.user, minlength=len(user_ids))
-    per_item = np.bincount(events.item, minlength=len(item_ids))
-    lengths = per_user[per_user > 0]
-    new_item = (np.cumsum(per_item > 0) - 1).astype(np.int32)
+    n_of_user = np.bincount(events["user"], minlength=len(user_ids))
+    n_of_item = np.bincount(events["item"], minlength=len(item_ids))
+    new_item = (np.cumsum(n_of_item > 0) - 1).astype(np.int32)
     return Interactions(
-        user_ids=user_ids[per_user > 0],
-        item_ids=item_ids[per_item > 0],
-        offsets=np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
-        item_index=new_item[events.item],
-        timestamps=events.seconds,
+        user_ids=user_ids[n_of_user > 0],
+        item_ids=item_ids[n_of_item > 0],
+        offsets=np.concatenate(([0], np.cumsum(n_of_user[n_of_user > 0]))).astype(np.int64),
+        item_index=new_item[events["item"]],
+        timestamps=np.array(events["seconds"]),  # pandas hands out read-only memory
         titles=None,
-        weights=events.weight,
+        weights=np.array(events["weight"]) if "weight" in events else None,
     )
 
 

@@ -1,16 +1,29 @@
-"""How a log is read: its columns, its units and what is left out."""
+"""How a log is read (`DataRecipe`) and divided, and what was read from it (`DataReport`)."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
+
+from attnrec.train.checks import check_choice, check_number, check_whole
+
+Part = Literal["valid", "test"]
+SplitName = Literal["leave-one-out", "last-session"]
+
+_RANKING = "the rest is trained on; whole catalogue ranked; ties count against the model"
+PROTOCOLS: dict[SplitName, str] = {
+    "leave-one-out": "leave-one-out: per user the last event is the test target, the second last "
+    f"the validation target, {_RANKING}",
+    "last-session": "last-session: per user all events of the last timestamp are the test "
+    f"targets, those of the second last the validation targets, {_RANKING}",
+}
+"""What each split means, as reports and model files say it."""
 
 IdType = Literal["auto", "int64", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "order"]
 
 _TEXT_FIELDS = ("user_col", "item_col", "time_col", "event_col", "rating_col", "title_col")
 _LIST_FIELDS = ("events", "attribute_cols", "tag_cols")
-_COUNT_FIELDS = ("min_item_events", "min_user_events")
 
 
 @dataclass(frozen=True)
@@ -68,24 +81,19 @@ class DataRecipe:
                 "`user_col`, `item_col` and `time_col` must be three columns, not "
                 f"{self.user_col!r}, {self.item_col!r}, {self.time_col!r}"
             )
-        _check_choice("id_type", self.id_type, get_args(IdType))
-        _check_choice("time_unit", self.time_unit, get_args(TimeUnit))
+        check_choice("id_type", self.id_type, get_args(IdType))
+        check_choice("time_unit", self.time_unit, get_args(TimeUnit))
         if not isinstance(self.repeats, bool):
             raise ValueError(f"`repeats` must be true or false, not {self.repeats!r}")
-        if self.min_rating is not None and not _is_finite_number(self.min_rating):
-            raise ValueError(f"`min_rating` must be a number or None, not {self.min_rating!r}")
-        self._check_lists()
-        self._check_weights()
-        for name in _COUNT_FIELDS:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1, not {value!r}")
-
-    def _check_lists(self) -> None:
+        if self.min_rating is not None:
+            check_number("min_rating", self.min_rating)
         for name in _LIST_FIELDS:
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(map(_is_name, values)):
                 raise ValueError(f"`{name}` must be a tuple of names, not {values!r}")
+        self._check_weights()
+        for name in ("min_item_events", "min_user_events"):
+            check_whole(name, getattr(self, name))
 
     def _check_weights(self) -> None:
         weights = self.event_weights
@@ -97,6 +105,25 @@ class DataRecipe:
                     f"`event_weights` must be finite numbers above 0, not {kind}={weight!r}; "
                     "leave events out that shall not count, with `events`"
                 )
+
+    @property
+    def reads_items(self) -> bool:
+        """Whether anything is read from an items table."""
+        return bool(self.title_col or self.attribute_cols)
+
+    def check_tables(self, *, items: bool, users: bool, movielens_users: bool = False) -> None:
+        """`ValueError` for a table without columns to read, or columns without their table.
+
+        items, users: whether there is such a table. movielens_users: one that comes with the log.
+        """
+        if users and not self.tag_cols:
+            raise ValueError("a users table is read for its tags; name columns with `tag_cols`")
+        if self.attribute_cols and not items:
+            raise ValueError(
+                "`attribute_cols` are columns of the items table; name it with `items`"
+            )
+        if self.tag_cols and not (users or movielens_users):
+            raise ValueError("`tag_cols` are columns of the users table; name it with `users`")
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that ``json.dumps`` takes and `from_json` reads back."""
@@ -120,10 +147,87 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
 
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, not {value!r}")
-
-
 def _is_finite_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What was read from a log and what was dropped; `lines` to print, `to_json` for files."""
+
+    source: str
+    """Name of the file, or "DataFrame"."""
+    rows_read: int
+    """Rows of the source."""
+    dropped_event_type: int
+    """Rows of an event type that does not count."""
+    dropped_rating: int
+    """Rows below the lowest rating."""
+    dropped_repeated: int
+    """Later events of a user with the same item."""
+    dropped_rare_items: int
+    """Events of items with too few events."""
+    dropped_short_users: int
+    """Events of users with too few events."""
+    n_users: int
+    """Users left."""
+    n_users_evaluable: int
+    """Users with 3 events or more: one each to train, validate and test."""
+    n_items: int
+    """Items left."""
+    n_events: int
+    """Events left."""
+    user_id_type: str
+    """"int64" or "string"."""
+    item_id_type: str
+    """"int64" or "string"."""
+    time_unit: str
+    """"s", "ms", "us", "ns", "iso", "datetime" or "order"."""
+    time_unit_guessed: bool
+    """Whether the unit was guessed from the values."""
+    first_time: str | None
+    """Time of the first event, ISO 8601 in UTC; None where the log has only an order."""
+    last_time: str | None
+    """Time of the last event, likewise."""
+    n_titles: int | None
+    """Items with a title; None without an items table."""
+    fingerprint: str
+    """sha256 over the prepared arrays (hex): the same log gives the same in every format."""
+    n_described: int | None = None
+    """Items with an attribute; None without attribute columns."""
+    n_tagged: int | None = None
+    """Users with a tag; None without tag columns."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that ``json.dumps`` takes."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The report as a few short lines."""
+        dropped = {
+            "other event types": self.dropped_event_type,
+            "low ratings": self.dropped_rating,
+            "repeats": self.dropped_repeated,
+            "rare items": self.dropped_rare_items,
+            "short users": self.dropped_short_users,
+        }
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
+        span = f"{self.first_time} to {self.last_time}" if self.first_time else "order only"
+        guess = ", guessed" if self.time_unit_guessed else ""
+        titles = "" if self.n_titles is None else f", {self.n_titles:,} with a title"
+        if self.n_described is not None:
+            titles += f", {self.n_described:,} with attributes"
+        tagged = "" if self.n_tagged is None else f", {self.n_tagged:,} with tags"
+        return [
+            f"read     {self.source}: {self.rows_read:,} rows",
+            f"dropped  {reasons or 'nothing'}",
+            f"events   {self.n_events:,}",
+            f"users    {self.n_users:,} ({self.user_id_type} ids), "
+            f"{self.n_users_evaluable:,} with 3 events or more{tagged}",
+            f"items    {self.n_items:,} ({self.item_id_type} ids){titles}",
+            f"time     {span} (unit {self.time_unit}{guess})",
+            f"sha256   {self.fingerprint[:16]}",
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())

@@ -1,4 +1,4 @@
-"""The tables beside a log: titles and attributes of items, tags of users."""
+"""The side tables of a log: titles and attributes of items, tags of users."""
 
 import logging
 from collections.abc import Mapping
@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from attnrec.train.data.column_names import naming
-from attnrec.train.data.ids import IdArray, id_texts, whole_number_texts
+from attnrec.runtime.arguments import IdArray
+from attnrec.train.data.ids import id_texts, whole_number_texts
 from attnrec.train.data.interactions import Interactions, text_tuples
-from attnrec.train.data.raw_table import RawTable
-from attnrec.train.data.read_table import Source, read_table
 from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.tables import RawTable, TableSource, naming, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ MAX_USER_TAGS = 50
 _SEPARATOR = "|"
 
 
-def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
+def with_items(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:
     """The log with the titles and attributes of an items table. Raises `DataError`."""
     wanted = dict.fromkeys(recipe.attribute_cols, naming("attribute_cols"))
     if recipe.title_col:
@@ -38,7 +37,7 @@ def with_items(log: Interactions, table: Source, recipe: DataRecipe) -> Interact
     return replace(log, item_attributes=_descriptions(raw, recipe.attribute_cols, place))
 
 
-def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interactions:
+def with_users(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:
     """The log with the tags of a users table, at most `MAX_USER_TAGS` each. `DataError`."""
     wanted = dict.fromkeys(recipe.tag_cols, naming("tag_cols"))
     raw, place = _rows_of(table, recipe.user_col, log.user_ids, "user", wanted)
@@ -56,7 +55,7 @@ def with_users(log: Interactions, table: Source, recipe: DataRecipe) -> Interact
 
 
 def _rows_of(
-    table: Source, id_col: str, ids: IdArray, kind: str, wanted: Mapping[str, str]
+    table: TableSource, id_col: str, ids: IdArray, kind: str, wanted: Mapping[str, str]
 ) -> tuple[RawTable, pa.Array]:
     """The table, and for each of `ids` the first of its rows there (null: none)."""
     remedy = (
@@ -99,7 +98,7 @@ def _texts(raw: RawTable, column: str, place: pa.Array, what: str) -> pa.Array:
 
 
 def _descriptions(raw: RawTable, columns: tuple[str, ...], place: pa.Array) -> NDArray[np.object_]:
-    """The values of all columns for each place, as the recipe says, each once."""
+    """The distinct values of all columns for each place, named as in the recipe."""
     described: list[dict[str, None]] = [{} for _ in range(len(place))]
     for column in columns:
         prefix = f"{column}:" if len(columns) > 1 else ""

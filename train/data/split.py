@@ -1,27 +1,33 @@
-"""Who is trained on and who is asked, and the catalogue that follows from it."""
+"""What is trained on and what is held out, and the catalogue that follows from it."""
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.runtime.errors import DataError
+from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.model_file import format as names
-from attnrec.runtime.model_file.format import LONGEST
-from attnrec.train.data.held_out import HeldOut, ItemIds
+from attnrec.train.data.held_out import (
+    HeldOut,
+    Unseen,
+    events_before,
+    every_history,
+    held_out_targets,
+    last_training_targets,
+)
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.protocols import Part, SplitName
-from attnrec.train.data.unseen import Unseen
-from attnrec.train.data.users import Users
+from attnrec.train.data.recipe import Part, SplitName
+from attnrec.train.data.users import Users, check_texts
 
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """Items that can be recommended: those with a training event, most frequent first."""
 
-    item_ids: ItemIds
+    item_ids: IdArray
     """Raw ids (N,); item r of the model, counted from 1, is item_ids[r - 1]."""
     n_events: NDArray[np.int64]
     """Training events of each item (N,)."""
@@ -34,6 +40,29 @@ class Catalogue:
     def n_items(self) -> int:
         """Number of items, N."""
         return len(self.item_ids)
+
+    @property
+    def id_type(self) -> names.IdType:
+        """Type of the item ids in a model file."""
+        return "int64" if self.item_ids.dtype == np.int64 else "string"
+
+    def check(self) -> None:
+        """`ValueError` if a file of it would answer wrongly: reserved, repeated or broken ids."""
+        ids = self.item_ids.tolist()
+        if not ids:
+            raise ValueError("the catalogue is empty; train on a log with events")
+        padding = names.PADDING[self.id_type]
+        if padding in ids:
+            raise ValueError(
+                f"the catalogue holds the item id {padding!r}, which stands for padding; rename it"
+            )
+        if len(set(ids)) != len(ids):
+            twice = next(item_id for item_id, n in Counter(ids).items() if n > 1)
+            raise ValueError(
+                f"the catalogue holds the item id {twice!r} twice; rename one of them"
+            )
+        titles = [] if self.titles is None else self.titles.tolist()
+        check_texts("the items", (*ids, *titles) if self.id_type == "string" else titles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +92,7 @@ class Split:
     name: SplitName | None
     """How it was divided; None: every event is trained on and nothing is left to evaluate with."""
     unseen: Unseen | None = None
-    """Targets that may be asked for; None: all of what is held out."""
+    """Events that may be targets; None: all that are held out."""
 
     @property
     def final(self) -> bool:
@@ -75,15 +104,21 @@ class Split:
         n_users, n_tags = len(self.users.ids), len(self.users.tags)
         return {"n_items": self.catalogue.n_items, "n_users": n_users, "n_tags": n_tags}
 
+    def check_ids(self, inputs: Sequence[str]) -> None:
+        """`ValueError` for ids that the file of a model with these inputs could not hold."""
+        self.catalogue.check()
+        if inputs:
+            self.users.check()
+
     @cached_property
     def users(self) -> Users:
-        """The users of the log, for models that ask for them."""
+        """The users of the log, for models with user inputs."""
         return Users.of(self.interactions)
 
     def held_out(self, part: Part, most_users: int | None = None) -> HeldOut:
-        """Histories and targets of every user who is long enough to be asked.
+        """Histories and targets of every user with enough events.
 
-        most_users: ask at most that many of them, always the same ones.
+        most_users: at most that many of them, always the same ones.
         """
         if self.name is None:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
@@ -91,152 +126,29 @@ class Split:
 
     def n_seen(self) -> NDArray[np.int64]:
         """Events of each user that training and validation look at (n_users,)."""
-        log = self.interactions
-        n_seen = np.diff(log.offsets)
-        if self.name is not None:
-            cuts = _cuts(log, self.name)
-            n_seen[cuts.asked] = cuts.test - log.offsets[cuts.asked]
-        return n_seen
+        if self.name is None:
+            return np.diff(self.interactions.offsets)
+        return events_before(self.interactions, self.name, "test")
 
     def seen(self, most_users: int) -> HeldOut:
-        """Questions whose answers were trained on: the last before those of validation.
+        """Targets that were trained on: the last ones before those of validation.
 
-        Of at most that many of the users who are asked, always the same ones; of those alone who
-        have a history before it. An answer that is far better here than there was memorized.
+        Of at most that many of the users with held-out targets, always the same ones, and only of
+        those with a history before it. Far better metrics here than in validation are the
+        overfitting gap.
         """
         if self.name is None:
-            raise ValueError("a final run has no validation that this could stand beside")
-        log, cuts = self.interactions, _cuts(self.interactions, self.name)
-        able = np.flatnonzero(cuts.seen > log.offsets[cuts.asked])
-        chosen = _always_the_same(able, min(most_users, len(able)))
-        users, start, stop = cuts.asked[chosen], cuts.seen[chosen], cuts.valid[chosen]
-        return _questions(log, self.name, users, start, stop)
+            raise ValueError("a final run has no validation to compare these targets with")
+        return last_training_targets(self.interactions, self.name, most_users)
 
     def everybody(self) -> HeldOut:
-        """Every user with the whole history; nothing came next, so there are no targets."""
-        log, stop = self.interactions, self.interactions.offsets[1:]
-        # Asked when the last event was: nobody knows what comes next.
-        now = np.where(np.diff(log.offsets) > 0, log.timestamps[stop - 1], names.NO_TIME)
-        asked = _asked(log, np.arange(log.n_users), stop)
-        return HeldOut(targets=log.item_ids[:0], request_times=now, **asked)
-
-
-def held_out_targets(
-    log: Interactions,
-    name: SplitName,
-    part: Part,
-    most_users: int | None = None,
-    unseen: Unseen | None = None,
-) -> HeldOut:
-    """What is asked of each user, or of some, with 3 events, or 3 sessions, or more."""
-    if part not in get_args(Part):
-        raise ValueError(f"no part {part!r}; there are: {', '.join(get_args(Part))}")
-    cuts = _cuts(log, name)
-    if part == "valid":
-        start, stop = cuts.valid, cuts.test
-    else:
-        start, stop = cuts.test, log.offsets[cuts.asked + 1]
-    fresh = np.ones(len(start), bool) if unseen is None else start >= unseen.start[cuts.asked]
-    chosen = np.flatnonzero(fresh)
-    if most_users is not None and most_users < len(chosen):
-        chosen = _always_the_same(chosen, most_users)
-    asked = _questions(log, name, cuts.asked[chosen], start[chosen], stop[chosen])
-    return replace(asked, n_left_out=int(np.count_nonzero(~fresh)))
-
-
-def _always_the_same(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Some of these numbers, ascending."""
-    return np.sort(np.random.default_rng(0).choice(numbers, count, replace=False))
-
-
-def _questions(
-    log: Interactions,
-    name: SplitName,
-    asked: NDArray[np.int64],
-    start: NDArray[np.int64],
-    stop: NDArray[np.int64],
-) -> HeldOut:
-    """Ask the users of these numbers for what lies in [start, stop) of the log (n_asked,)."""
-    told = _asked(log, asked, start) | {"request_times": log.timestamps[start]}
-    if name == "leave-one-out":
-        return HeldOut(targets=log.item_ids[log.item_index[start]], **told)
-    lengths = stop - start
-    user = np.repeat(np.arange(len(lengths)), lengths)
-    at = np.arange(len(user)) + np.repeat(start - np.cumsum(lengths) + lengths, lengths)
-    _, first = np.unique(user * log.n_items + log.item_index[at], return_index=True)
-    first.sort()  # back in the order of the log
-    n_targets = np.bincount(user[first], minlength=len(lengths))
-    offsets = np.concatenate([[0], np.cumsum(n_targets)])
-    return HeldOut(targets=log.item_ids[log.item_index[at[first]]], offsets=offsets, **told)
-
-
-def _asked(log: Interactions, asked: NDArray[np.int64], stop: NDArray[np.int64]) -> dict[str, Any]:
-    """What a `HeldOut` says of users with these numbers, whose histories end before `stop`."""
-    ids, first = log.item_ids[log.item_index], log.offsets[asked]
-    newest = np.maximum(first, stop - LONGEST)
-    before = np.maximum(first, newest - LONGEST)
-    bounds = [*zip(newest, stop, strict=True)]
-    return {
-        "histories": [ids[a:b] for a, b in bounds],
-        "timestamps": [log.timestamps[a:b] for a, b in bounds],
-        "users": log.user_ids[asked],
-        "user_tags": None if log.user_tags is None else log.user_tags[asked].tolist(),
-        "older": {int(n): ids[before[n] : newest[n]] for n in np.flatnonzero(newest > first)},
-    }
-
-
-class _Cuts(NamedTuple):
-    """Where the histories of the users are divided who are asked."""
-
-    asked: NDArray[np.int64]  # number of each user (n_asked,)
-    seen: NDArray[np.int64]  # place of the training event, or session, before it (n_asked,)
-    valid: NDArray[np.int64]  # place of the first validation target in the log (n_asked,)
-    test: NDArray[np.int64]  # place of the first test target (n_asked,)
-
-
-def _cuts(log: Interactions, name: SplitName) -> _Cuts:
-    if name == "leave-one-out":
-        asked = np.flatnonzero(np.diff(log.offsets) >= 3)
-        ends = log.offsets[asked + 1]
-        return _Cuts(asked, ends - 3, ends - 2, ends - 1)
-    opens = np.ones(log.n_events, dtype=bool)  # whether an event is the first of a session
-    opens[1:] = log.timestamps[1:] != log.timestamps[:-1]
-    opens[log.offsets[:-1][np.diff(log.offsets) > 0]] = True
-    first = np.flatnonzero(opens)  # (n_sessions,)
-    until = np.searchsorted(first, log.offsets)  # sessions before each user, and all
-    asked = np.flatnonzero(np.diff(until) >= 3)
-    if not len(asked):
-        raise DataError(
-            f"no user has 3 sessions (events at 3 different times), the most is "
-            f"{np.diff(until).max(initial=0)}: last-session has nobody to ask. Use leave-one-out"
-        )
-    last = until[asked + 1] - 1
-    return _Cuts(asked, first[last - 2], first[last - 1], first[last])
-
-
-def same_time_share(log: Interactions) -> float:
-    """Share of the validation events that have the time of the event before.
-
-    Near 1, the task is to complete a basket rather than to foresee the next visit.
-    """
-    target = log.offsets[1:][np.diff(log.offsets) >= 3] - 2
-    return float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
-
-
-def n_last_session_users(log: Interactions) -> int:
-    """How many users last-session would ask."""
-    try:
-        return len(_cuts(log, "last-session").asked)
-    except DataError:
-        return 0
+        """Every user with the whole history; there are no targets, since nothing follows."""
+        return every_history(self.interactions)
 
 
 def divide(log: Interactions, name: SplitName) -> Split:
-    """Train on what comes before the validation targets, and on users who are not asked."""
-    cuts = _cuts(log, name)
-    n_train = np.diff(log.offsets)
-    n_train[cuts.asked] = cuts.valid - log.offsets[cuts.asked]
-    return _split(log, n_train, name)
+    """Train on what comes before the validation targets, and on all of users without targets."""
+    return _split(log, events_before(log, name, "valid"), name)
 
 
 def all_events(log: Interactions) -> Split:

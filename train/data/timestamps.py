@@ -2,18 +2,18 @@
 
 import logging
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.raw_table import RawTable, first_failure, shown
 from attnrec.train.data.recipe import TimeUnit
+from attnrec.train.data.tables import RawTable, first_failure, shown
 
 logger = logging.getLogger(__name__)
 
@@ -27,14 +27,15 @@ _EARLIEST, _LATEST = 10**8, 4_102_444_800
 # Up to here float32 holds every whole number.
 _FLOAT32_WHOLE = 2**24
 
-# A zone after a time of day; a bare date has none.
-_ZONE = r"[T ]\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)\z"
+# How ISO 8601 begins: a whole date, alone or before a time of day.
+_DATE = r"\A\d{4}-\d\d-\d\d(?:[T ]\d\d|\z)"
+_FIRST_TIME, _LAST_TIME = pd.Timestamp.min.tz_localize("UTC"), pd.Timestamp.max.tz_localize("UTC")
 _NOT_ISO = "is a number, not ISO 8601 text"
 _ISO_EXAMPLES = "2011-12-09, 2011-12-09 12:50:00.5, 2011-12-09T12:50:00+01:00"
 
 
 @dataclass(frozen=True, eq=False)
-class Times:
+class EventTimes:
     """The time of each row, once exact and once in seconds."""
 
     key: _Numbers
@@ -58,7 +59,7 @@ class _Column(NamedTuple):
         return self.raw.error(self.name, row, f"{shown(value)} {problem}", remedy)
 
 
-def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
+def read_times(raw: RawTable, column: str, unit: TimeUnit) -> EventTimes:
     """Read `column`; "auto" guesses the unit of numbers by their size.
 
     Absolute values below 1e8 are places in an order; from 1e8 (March 1973) to the year 2100 they
@@ -82,7 +83,7 @@ def read_times(raw: RawTable, column: str, unit: TimeUnit) -> Times:
     raise raw.column_error(column, f"type {kind} is no time; use unix seconds or ISO 8601 text")
 
 
-def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
+def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> EventTimes:
     if unit not in ("auto", "iso"):
         problem = f"the column is of type {values.type}, which has a unit of its own"
         raise where.raw.column_error(where.name, problem, f"leave `time_unit={unit}` out")
@@ -90,62 +91,43 @@ def _typed_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
         values = values.cast(pa.timestamp("s"))
     key: NDArray[np.int64] = values.cast(pa.int64()).to_numpy()
     seconds = key // _TICKS_PER_SECOND[values.type.unit]
-    return Times(key, seconds, "datetime", guessed=False)
+    return EventTimes(key, seconds, "datetime", guessed=False)
 
 
-def _text_times(where: _Column, values: Any, unit: TimeUnit) -> Times:
-    if unit == "iso":
-        with suppress(pa.ArrowInvalid):
-            values.slice(0, 1).cast(pa.float64())
-            raise where.error(0, _NOT_ISO, "leave `time_unit=iso` out")
-        return _iso_times(where, values, guessed=False)
-    try:
-        return _numeric_times(where, values.cast(pa.int64()).to_numpy(), unit)
-    except pa.ArrowInvalid:
-        pass
-    try:
-        return _numeric_times(where, values.cast(pa.float64()).to_numpy(), unit)
-    except pa.ArrowInvalid as error:
-        # The first value says which kind of column this was meant to be.
-        row = first_failure(values, lambda part: part.cast(pa.float64()))
-        if unit == "auto" and row == 0:
-            return _iso_times(where, values, guessed=True)
-        remedy = "" if unit == "auto" else f"`time_unit` is {unit}"
-        raise where.error(row, "is not a number; correct or drop the row", remedy) from error
-
-
-def _iso_times(where: _Column, values: Any, guessed: bool) -> Times:
-    key = _iso_nanoseconds(where, values)
-    return Times(key, key // _TICKS_PER_SECOND["ns"], "iso", guessed)
-
-
-def _iso_nanoseconds(where: _Column, values: Any) -> NDArray[np.int64]:
-    """Unix nanoseconds of ISO texts, with a zone, without one, or mixed."""
-    for convert in (_without_zone, _with_zone):
-        with suppress(pa.ArrowInvalid):
-            return convert(values)
-    # BigQuery and others write the zone as a word.
-    values = pc.replace_substring_regex(values, r" ?UTC\z", "Z")
-    zoned = pc.match_substring_regex(values, _ZONE)
-    key = np.empty(len(values), np.int64)
-    for mask, convert in ((zoned, _with_zone), (pc.invert(zoned), _without_zone)):
-        rows = np.flatnonzero(mask.to_numpy(zero_copy_only=False))
-        part = values.filter(mask)
+def _text_times(where: _Column, values: Any, unit: TimeUnit) -> EventTimes:
+    # The first value says which kind of column this was meant to be.
+    if unit in ("auto", "iso"):
         try:
-            key[rows] = convert(part)
+            values.slice(0, 1).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return _iso_times(where, values, guessed=unit == "auto")
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            return _numeric_times(where, values.cast(kind).to_numpy(), unit)
         except pa.ArrowInvalid as error:
-            row = int(rows[first_failure(part, convert)])
+            cause = error
+    row = first_failure(values, lambda part: part.cast(pa.float64()))
+    remedy = "" if unit == "auto" else f"`time_unit` is {unit}"
+    raise where.error(row, "is not a number; correct or drop the row", remedy) from cause
+
+
+def _iso_times(where: _Column, values: Any, guessed: bool) -> EventTimes:
+    parts, n_before = [], 0
+    for chunk in values.chunks:  # short ones: pandas makes a Python object of each text
+        if pc.any(pc.ends_with(chunk, "UTC")).as_py():  # as BigQuery and others write the zone
+            chunk = pc.replace_substring_regex(chunk, r" ?UTC\z", "Z")
+        texts = chunk.to_numpy(zero_copy_only=False)
+        times = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce", cache=False)
+        # pandas also takes "now", a month without a day and 2011/12/09 for ISO 8601.
+        dated = pc.match_substring_regex(chunk, _DATE).to_numpy(zero_copy_only=False)
+        valid = dated & (times >= _FIRST_TIME) & (times <= _LAST_TIME)
+        if not valid.all():
             problem = f"is no time between the years 1678 and 2261; write it like {_ISO_EXAMPLES}"
-            raise where.error(row, problem) from error
-    return key
-
-
-def _without_zone(values: Any) -> NDArray[np.int64]:
-    return np.asarray(values.cast(pa.timestamp("ns")).cast(pa.int64()))
-
-
-def _with_zone(values: Any) -> NDArray[np.int64]:
-    return np.asarray(values.cast(pa.timestamp("ns", "UTC")).cast(pa.int64()))
+            raise where.error(n_before + int(np.argmin(valid)), problem)
+        parts.append(times.as_unit("ns").asi8)
+        n_before += len(chunk)
+    key = np.concatenate(parts)
+    return EventTimes(key, key // _TICKS_PER_SECOND["ns"], "iso", guessed)
 
 
 def _numbers(where: _Column, values: Any) -> _Numbers:
@@ -163,7 +145,7 @@ def _numbers(where: _Column, values: Any) -> _Numbers:
     return numbers
 
 
-def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
+def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> EventTimes:
     if unit == "iso":
         raise where.error(0, _NOT_ISO, "leave `time_unit=iso` out")
     finite = np.isfinite(numbers)
@@ -179,7 +161,7 @@ def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> Times:
     else:
         _hint_at_unit(where, numbers, chosen)
     seconds = whole // _TICKS_PER_SECOND.get(chosen, 1)
-    return Times(numbers, seconds, chosen, guessed=unit == "auto")
+    return EventTimes(numbers, seconds, chosen, guessed=unit == "auto")
 
 
 def _whole_numbers(where: _Column, numbers: _Numbers) -> NDArray[np.int64]:

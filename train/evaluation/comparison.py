@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from attnrec.runtime import Recommender
 from attnrec.runtime.files import exported_file
 from attnrec.train.data.held_out import HeldOut
-from attnrec.train.data.protocols import Part, SplitName
-from attnrec.train.data.read_table import Source
+from attnrec.train.data.recipe import Part, SplitName
 from attnrec.train.data.split import Split
+from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.files import (
     catalogue_ids,
     divide_fairly,
@@ -103,7 +103,7 @@ class Comparison:
 
 def compare(
     paths: Sequence[str | Path],
-    data: Source | None = None,
+    data: TableSource | None = None,
     *,
     part: Part = "test",
     split: SplitName | None = None,
@@ -140,7 +140,7 @@ def compare(
 
 
 def _same_questions(
-    paths: Sequence[str | Path], data: Source | None, split: SplitName | None
+    paths: Sequence[str | Path], data: TableSource | None, split: SplitName | None
 ) -> Split:
     """The divided log that all files can be asked about."""
     infos = [Recommender.load(path).info for path in paths]

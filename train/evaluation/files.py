@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
+from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.files import exported_file
 from attnrec.runtime.words import kind_of_ids
-from attnrec.train.data.held_out import HeldOut, ItemIds
-from attnrec.train.data.ids import IdArray, spelled_as
+from attnrec.train.data.held_out import HeldOut, Unseen, after_sequences, after_time
+from attnrec.train.data.ids import spelled_as
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import IdTypes, load_interactions
-from attnrec.train.data.protocols import PROTOCOLS, Part, SplitName
-from attnrec.train.data.read_table import Source
-from attnrec.train.data.recipe import DataRecipe, IdType
+from attnrec.train.data.recipe import PROTOCOLS, DataRecipe, IdType, Part, SplitName
 from attnrec.train.data.split import Split, all_events, divide
-from attnrec.train.data.unseen import Unseen, after_sequences, after_time
+from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
 from attnrec.train.run_files import EVENTS_FILE
 
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate(
     path: str | Path,
-    data: Source | None = None,
+    data: TableSource | None = None,
     part: Part = "test",
     split: SplitName | None = None,
 ) -> Metrics:
@@ -60,7 +59,7 @@ def evaluate(
     )
 
 
-def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
+def log_to_ask(path: str | Path, info: ModelInfo, data: TableSource | None) -> Log:
     """`data` read by the recipe in the file, or the log of the run directory around it."""
     log = _log_of_run(path, info) if data is None else _read_as_in_training(path, info, data)
     kind = "int64" if log.events.item_ids.dtype == np.int64 else "string"
@@ -158,7 +157,7 @@ def _log_of_run(path: str | Path, info: ModelInfo) -> Log:
     return Log(log, info.data["time_unit"] != "order")
 
 
-def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log:
+def _read_as_in_training(path: str | Path, info: ModelInfo, data: TableSource) -> Log:
     recipe = DataRecipe.from_json(info.data["recipe"])
     # These only matter for learning: another log need not have every type of event, nor tables.
     recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
@@ -205,9 +204,9 @@ def _first_text(ids: IdArray) -> str:
     return next(text for text in map(str, ids) if not text.lstrip("-").isdigit())
 
 
-def catalogue_ids(recommender: Recommender) -> ItemIds:
+def catalogue_ids(recommender: Recommender) -> IdArray:
     """Every item id of the file: all of them, in the order for a newcomer."""
     info = recommender.info
     ids = recommender.recommend([], info.n_items, exclude_seen=False).item_ids
-    catalogue: ItemIds = np.array(ids, dtype=np.int64 if info.id_type == "int64" else object)
+    catalogue: IdArray = np.array(ids, dtype=np.int64 if info.id_type == "int64" else object)
     return catalogue

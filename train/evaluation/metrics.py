@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations
+from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.held_out import HeldOut, ItemIds
+from attnrec.train.data.held_out import HeldOut
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,12 @@ class Answers(Protocol):
 
     def recommend_batch(
         self,
-        histories: Sequence[ItemIds],
+        histories: Sequence[IdArray],
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        exclude: Sequence[ItemIds] | None = None,
-        users: ItemIds | None = None,
+        exclude: Sequence[IdArray] | None = None,
+        users: IdArray | None = None,
         user_tags: list[tuple[str, ...]] | None = None,
         timestamps: Sequence[NDArray[np.int64]] | None = None,
         request_times: NDArray[np.int64] | None = None,
@@ -88,7 +89,7 @@ class Ranking:
 def evaluate_answers(
     answers: Answers,
     held_out: HeldOut,
-    catalogue_ids: ItemIds,
+    catalogue_ids: IdArray,
     *,
     exclude_seen: bool,
     inputs: Sequence[str] = (),
@@ -134,7 +135,7 @@ def ask(
     # One more than the longest cutoff for each target of a user: if the last place is tied with
     # them, then all of them have ranks beyond the cutoff, whoever else is tied and not listed.
     k = max(_CUTOFFS) + int(some.n_targets().max(initial=1))
-    told = some.said(inputs)
+    told = some.side_inputs(inputs)
     if exclude_seen and some.older:
         told["exclude"] = [some.older.get(n, ()) for n in range(len(some.histories))]
     return answers.recommend_batch(some.histories, k, exclude_seen=exclude_seen, **told)
@@ -159,7 +160,7 @@ def target_ranks(lists: Sequence[Recommendations], held_out: HeldOut) -> NDArray
     return np.array(ranks, dtype=float)
 
 
-def metrics_of(ranking: Ranking, held_out: HeldOut, catalogue_ids: ItemIds) -> Metrics:
+def metrics_of(ranking: Ranking, held_out: HeldOut, catalogue_ids: IdArray) -> Metrics:
     """The figures of a ranking by a model with this catalogue."""
     n_targets = None if held_out.offsets is None else held_out.n_targets()
     values, intervals = ranking_metrics(ranking.ranks, n_targets)

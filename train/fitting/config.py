@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from attnrec.train.checks import check_number, check_size, check_whole
-from attnrec.train.data.protocols import PROTOCOLS, SplitName
+from attnrec.train.data.recipe import PROTOCOLS, SplitName
 from attnrec.train.models import MODELS
 
 if TYPE_CHECKING:

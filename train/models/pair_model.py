@@ -8,8 +8,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.data.batches import Batch, Batches
-from attnrec.train.data.pair_batches import PairBatches
+from attnrec.train.data.batches import Batch, Batches, PairBatches
 from attnrec.train.data.split import Split
 from attnrec.train.layers.losses import pair_cross_entropy
 from attnrec.train.models.base import LearnedModel, ScoreModel

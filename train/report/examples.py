@@ -69,7 +69,7 @@ def _scores(
     answers: TorchRecommender, one: HeldOut, model: RecommenderModel, *, repeats: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Scores (N + 1,) for one person, and which rows may be recommended."""
-    (scores,) = answers.scores(one.histories, SideInputs(**one.said(model.inputs)))
+    (scores,) = answers.scores(one.histories, SideInputs(**one.side_inputs(model.inputs)))
     seen = answers.rows([*one.older.get(0, ()), *one.histories[0]])
     return scores, answers.admissible(seen[:0] if repeats else seen)
 

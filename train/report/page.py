@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from attnrec.runtime.version import __version__
-from attnrec.train.data.baskets import basket_note
+from attnrec.train.data.held_out import basket_note
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.models import COMPARED_MODELS

@@ -13,10 +13,10 @@ import safetensors.torch
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.version import __version__
+from attnrec.train.data.held_out import newest_time
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import Catalogue, Split, all_events, divide
-from attnrec.train.data.unseen import newest_time
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.models import MODELS

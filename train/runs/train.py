@@ -11,18 +11,14 @@ import torch
 
 from attnrec.runtime import __version__
 from attnrec.train.checks import check_kind
-from attnrec.train.data.baskets import MANY
-from attnrec.train.data.exported_ids import check_ids
+from attnrec.train.data.held_out import MANY, n_last_session_users, same_time_share
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.movielens_editions import with_known_columns
 from attnrec.train.data.online_retail import online_retail
-from attnrec.train.data.protocols import PROTOCOLS
-from attnrec.train.data.read_table import Source
-from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.report import DataReport
-from attnrec.train.data.sources import reads_items
-from attnrec.train.data.split import Split, divide, n_last_session_users, same_time_share
+from attnrec.train.data.recipe import PROTOCOLS, DataRecipe, DataReport
+from attnrec.train.data.sources import with_known_columns
+from attnrec.train.data.split import Split, divide
+from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import Checkpoints, checkpoints_until_saved
 from attnrec.train.fitting.config import TrainConfig
@@ -53,27 +49,27 @@ _DEFAULT_RECIPE = DataRecipe()
 
 
 def read_log(
-    source: Source | None,
+    source: TableSource | None,
     recipe: DataRecipe = _DEFAULT_RECIPE,
     *,
-    items: Source | None = None,
-    users: Source | None = None,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
 ) -> tuple[Interactions, DataReport]:
     """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
     if source is None:
         if items is not None:
             raise ValueError("the embedded log has its own items table: leave `items` out")
         source, titles = online_retail()
-        items = titles if reads_items(recipe) else None
+        items = titles if recipe.reads_items else None
     return load_interactions(source, recipe, items=items, users=users)
 
 
 def train(
-    source: Source | None = None,
+    source: TableSource | None = None,
     config: TrainConfig = _DEFAULT_CONFIG,
     *,
-    items: Source | None = None,
-    users: Source | None = None,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
     recipe: DataRecipe = _DEFAULT_RECIPE,
     out: str | Path = "attnrec-run",
     progress: Progress | None = None,
@@ -215,7 +211,7 @@ def fit_model(
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
     check_inputs(model, split)
-    check_ids(split, model.inputs)
+    split.check_ids(model.inputs)
     if isinstance(model, LearnedModel):
         validate = None if validation is None else partial(validation.metrics, model)
         seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)

@@ -17,11 +17,10 @@ import torch
 
 from attnrec.train.checks import check_kind
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.movielens_editions import with_known_columns
-from attnrec.train.data.read_table import Source
-from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.report import DataReport
+from attnrec.train.data.recipe import DataRecipe, DataReport
+from attnrec.train.data.sources import with_known_columns
 from attnrec.train.data.split import Split, divide
+from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.metrics import bootstrap_intervals, metrics_of
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import TrainConfig, value_text
@@ -74,12 +73,12 @@ class TuningProgress(Protocol):
 
 
 def tune(
-    source: Source | None = None,
+    source: TableSource | None = None,
     config: TrainConfig = _DEFAULT_CONFIG,
     *,
     minutes: float,
-    items: Source | None = None,
-    users: Source | None = None,
+    items: TableSource | None = None,
+    users: TableSource | None = None,
     recipe: DataRecipe = _DEFAULT_RECIPE,
     out: str | Path = "attnrec-run",
     progress: TuningProgress | None = None,

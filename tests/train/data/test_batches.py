@@ -1,4 +1,4 @@
-"""Windows over the past: which event is asked after which, and how much a batch holds."""
+"""Windows over the past: which event is the target after which, and how much a batch holds."""
 
 import numpy as np
 import pytest
@@ -43,10 +43,7 @@ def test_histories_are_padded_on_the_left_and_cut_to_the_newest() -> None:
     histories = [np.array(h, dtype=np.int64) for h in ([], [7], [1, 2, 3, 4])]
     assert left_pad(histories, 3).tolist() == [[0, 0, 0], [0, 0, 7], [2, 3, 4]]
     assert left_pad(histories, 9).tolist() == [[0, 0, 0, 0], [0, 0, 0, 7], [1, 2, 3, 4]]
-
-
-def test_an_empty_history_is_the_start_token() -> None:
-    assert left_pad([np.array([], dtype=np.int64)], 5).tolist() == [[0]]
+    assert left_pad(histories[:1], 5).tolist() == [[0]], "the start token"
 
 
 @given(lengths_of_users, max_lens, batch_sizes, st.integers(0, 99))
@@ -74,7 +71,7 @@ def test_the_input_of_a_target_is_the_event_before_it(
 
 
 @given(lengths_of_users, max_lens, batch_sizes, st.integers(0, 99))
-def test_a_batch_is_never_larger_than_asked(
+def test_a_batch_is_never_larger_than_configured(
     lengths: list[int], max_len: int, batch_events: int, seed: int
 ) -> None:
     for inputs, targets in one_epoch(numbered_events(lengths), max_len, batch_events, seed):

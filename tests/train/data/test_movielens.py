@@ -1,4 +1,4 @@
-"""MovieLens is recognised by its files and read with its films and people."""
+"""MovieLens is recognised by its files and read with its films and users."""
 
 import zipfile
 from pathlib import Path
@@ -11,8 +11,8 @@ from attnrec.runtime.errors import DataError
 from attnrec.train import TrainConfig, train
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.movielens_editions import with_known_columns
 from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.sources import with_known_columns
 
 PLAIN = DataRecipe()
 LOG = pd.DataFrame(EVENTS, columns=["user_id", "item_id", "rating", "timestamp"])
@@ -42,7 +42,7 @@ def test_every_edition_gives_the_events_titles_and_genres(edition, pack, tmp_pat
 
 
 @pytest.mark.parametrize("edition", ["ml-100k", "ml-1m"])
-def test_people_have_a_gender_an_age_band_and_an_occupation(edition, tmp_path) -> None:
+def test_users_have_a_gender_an_age_band_and_an_occupation(edition, tmp_path) -> None:
     data = read(as_archive(edition, tmp_path))
     assert data.user_tags is not None
     tags = dict(zip(data.user_ids.tolist(), data.user_tags.tolist(), strict=True))
@@ -51,7 +51,7 @@ def test_people_have_a_gender_an_age_band_and_an_occupation(edition, tmp_path) -
     assert tags[3] == ("gender:F", "age:56+", "occupation:lawyer")
 
 
-def test_an_edition_without_people_has_no_tags(tmp_path) -> None:
+def test_an_edition_without_users_has_no_tags(tmp_path) -> None:
     path = as_folder("ml-100k", tmp_path)
     (path / "u.user").unlink()
     assert read(path).user_tags is None
@@ -93,18 +93,14 @@ def test_a_zip_archive_of_something_else_is_refused(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.99])
-def test_a_cut_archive_is_refused(keep, tmp_path) -> None:
+def test_a_cut_or_damaged_archive_is_refused(keep, tmp_path) -> None:
     path = as_archive("ml-1m", tmp_path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    whole = bytearray(path.read_bytes())
+    path.write_bytes(whole[: int(len(whole) * keep)])
     with pytest.raises(DataError, match=r"ml-1m\.zip: no intact zip archive .*; get it anew"):
         read(path)
-
-
-def test_a_damaged_archive_is_refused(tmp_path) -> None:
-    path = as_archive("ml-1m", tmp_path)
-    content = bytearray(path.read_bytes())
-    content[content.index(b"ratings.dat") + 20] ^= 0xFF
-    path.write_bytes(content)
+    whole[whole.index(b"ratings.dat") + 20] ^= 0xFF
+    path.write_bytes(whole)
     with pytest.raises(DataError, match=r"ratings\.dat: not as MovieLens is published"):
         read(path)
 

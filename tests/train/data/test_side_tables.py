@@ -1,8 +1,9 @@
-"""The tables beside a log: what describes its items and its users."""
+"""Side tables: titles and attributes of the items of a log, tags of its users."""
 
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,13 +32,18 @@ FILMS = pd.DataFrame(
         "year": [1994, 1995, None, 1996, 1997],
     }
 )
-PEOPLE = pd.DataFrame(
+USERS = pd.DataFrame(
     {
-        "user_id": ["v", "stranger", "u"],
+        "user_id": ["v", "not in the log", "u"],
         "segment": ["gold", "gold", ""],
         "interests": ["chess|football", "chess", "opera"],
     }
 )
+
+
+def log_of(items: list[Any]) -> pd.DataFrame:
+    """One user with these items."""
+    return pd.DataFrame({"user_id": 1, "item_id": items, "timestamp": range(len(items))})
 
 
 def attributes(*columns: str) -> dict[str, tuple[str, ...]]:
@@ -47,7 +53,7 @@ def attributes(*columns: str) -> dict[str, tuple[str, ...]]:
 
 
 def tagged(*columns: str) -> Interactions:
-    return load_interactions(LOG, DataRecipe(tag_cols=columns), users=PEOPLE)[0]
+    return load_interactions(LOG, DataRecipe(tag_cols=columns), users=USERS)[0]
 
 
 def test_a_cell_holds_several_values_each_counted_once() -> None:
@@ -55,7 +61,7 @@ def test_a_cell_holds_several_values_each_counted_once() -> None:
     assert attributes("genres") == expected
 
 
-def test_values_of_several_columns_are_told_apart_by_their_column() -> None:
+def test_values_of_several_columns_carry_the_name_of_their_column() -> None:
     found = attributes("genres", "brand")
     assert found["c"] == ("genres:Drama", "genres:War", "brand:red")
     assert found["b"] == ("brand:blue",)
@@ -131,7 +137,7 @@ def test_weights_follow_their_events_into_training() -> None:
 
 def test_everything_survives_saving(tmp_path: Path) -> None:
     recipe = DataRecipe(attribute_cols=("brand",), tag_cols=("interests",))
-    data, _ = load_interactions(LOG, recipe, items=FILMS, users=PEOPLE)
+    data, _ = load_interactions(LOG, recipe, items=FILMS, users=USERS)
     weighed = replace(data, weights=np.linspace(0.1, 3, data.n_events, dtype=np.float32))
     weighed.save(tmp_path)
     loaded = Interactions.load(tmp_path)
@@ -168,9 +174,30 @@ def test_a_missing_column_is_named_with_its_setting(kind: str, tmp_path: Path) -
     )
 
 
-def test_a_users_table_of_other_users_is_refused() -> None:
+def test_a_table_of_other_items_or_users_is_refused() -> None:
     with pytest.raises(DataError, match="none of the log's users is here, for example 'u'"):
         load_interactions(LOG, DataRecipe(tag_cols=("a",)), users=LOG.assign(user_id="x", a="b"))
+    with pytest.raises(DataError, match="none of the log's items is here, for example 'a'"):
+        load_interactions(LOG, items=FILMS.assign(item_id="x"))
+
+
+@pytest.mark.parametrize("kind", ["item", "user"])
+def test_another_id_column_is_to_be_renamed_as_in_the_log(kind: str) -> None:
+    log = LOG.rename(columns={"item_id": "product_id"})
+    recipe = DataRecipe(item_col="product_id", tag_cols=("segment",))
+    items, users = FILMS.rename(columns={"item_id": "product_id"}), USERS
+    assert load_interactions(log, recipe, items=items, users=users)
+    column = {"item": "product_id", "user": "user_id"}[kind]
+    tables = {"items": items, "users": users}
+    tables[f"{kind}s"] = tables[f"{kind}s"].rename(columns={column: "id"})
+    with pytest.raises(DataError, match=f"must be called '{column}' here as in the log: rename"):
+        load_interactions(log, recipe, **tables)
+
+
+def test_a_broken_title_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text('item_id,title\na,"5\\" pipe"\n')
+    with pytest.raises(DataError, match=r"items\.csv, line 2: there is text after"):
+        load_interactions(LOG, items=tmp_path / "items.csv")
 
 
 def test_a_user_with_too_many_tags_is_named_with_the_row_and_the_remedy(tmp_path: Path) -> None:
@@ -194,7 +221,7 @@ def test_columns_without_their_table_are_refused_and_the_other_way_round() -> No
     with pytest.raises(ValueError, match="name it with `users`"):
         read_log(LOG, DataRecipe(tag_cols=("segment",)))
     with pytest.raises(ValueError, match="name columns with `tag_cols`"):
-        read_log(LOG, users=PEOPLE)
+        read_log(LOG, users=USERS)
 
 
 def test_an_items_table_that_nothing_would_be_read_from_is_refused() -> None:
@@ -203,3 +230,53 @@ def test_an_items_table_that_nothing_would_be_read_from_is_refused() -> None:
     assert read_log(None, DataRecipe(title_col=""))[0].titles is None
     with pytest.raises(ValueError, match="has its own items table: leave `items` out"):
         read_log(None, items=FILMS)
+
+
+# --- ids that are written otherwise there
+
+
+def test_side_tables_know_the_same_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    log = log_of([12, 13, 14])
+    for ids in (["12.0", "13.0", "junk"], [12.0, 13.0, float("nan")], ["12", "13.0", ""]):
+        caplog.clear()
+        items = pd.DataFrame({"item_id": ids, "title": ["A", "B", "C"]})
+        users = pd.DataFrame({"user_id": ["1.0"], "plan": ["gold"]})
+        data, _ = load_interactions(log, DataRecipe(tag_cols=("plan",)), items=items, users=users)
+        assert data.titles is not None and list(data.titles) == ["A", "B", ""]
+        assert data.user_tags is not None and data.user_tags[0] == ("gold",)
+        assert "whole numbers" in caplog.text
+
+
+def test_text_ids_of_a_table_are_compared_as_written_unless_none_is_found() -> None:
+    recipe = DataRecipe(id_type="string")
+    items = pd.DataFrame({"item_id": ["1.0", "1"], "title": ["one point oh", "one"]})
+    data, _ = load_interactions(log_of(["1", "1.0", "2"]), recipe, items=items)
+    assert data.titles is not None and list(data.titles) == ["one", "one point oh", ""]
+    items = pd.DataFrame({"item_id": ["12", "13"], "title": ["A", "B"]})
+    data, _ = load_interactions(log_of(["12.0", "13.0", "x"]), recipe, items=items)
+    assert data.titles is not None and list(data.titles) == ["A", "B", ""]
+
+
+@pytest.mark.parametrize(
+    ("log_ids", "table_ids", "titles"),
+    [
+        (["12", "13", "x", "y"], ["12.0", "13.0", "x"], ["A", "B", "C", ""]),
+        (["12.0", "13.0", "x", "y"], ["12", "13", "x"], ["A", "B", "C", ""]),
+        (["12", "13", "x"], ["12", "12.0", "13.0"], ["A", "", ""]),
+    ],
+    ids=["floats in the table", "floats in the log", "two versions of one number"],
+)
+def test_one_text_id_that_is_found_does_not_hide_numbers_in_another_spelling(
+    log_ids: list[str], table_ids: list[str], titles: list[str]
+) -> None:
+    items = pd.DataFrame({"item_id": table_ids, "title": ["A", "B", "C"]})
+    users = items.rename(columns={"item_id": "user_id"})
+    pairs = [(user, item) for user in log_ids for item in log_ids]
+    log = pd.DataFrame(pairs, columns=["user_id", "item_id"]).assign(timestamp=range(len(pairs)))
+    recipe = DataRecipe(tag_cols=("title",))
+    data, _ = load_interactions(log, recipe, items=items, users=users)
+    assert data.titles is not None and data.user_tags is not None
+    assert dict(zip(data.item_ids, data.titles, strict=True)) == dict(
+        zip(log_ids, titles, strict=True)
+    )
+    assert [" ".join(tags) for tags in data.user_tags] == titles

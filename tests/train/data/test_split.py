@@ -1,19 +1,23 @@
-"""Who is trained on, who is asked, and the catalogue that follows."""
+"""What is trained on, what is held out, and the catalogue that follows."""
 
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.runtime import DataError
 from attnrec.runtime.model_file.format import LONGEST
+from attnrec.train import TrainConfig, train
+from attnrec.train.data.held_out import basket_note, held_out_targets
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Split, all_events, divide, held_out_targets
+from attnrec.train.data.split import Split, all_events, divide
 from attnrec.train.evaluation.metrics import ask
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.popularity import Popularity, PopularityConfig
@@ -47,7 +51,7 @@ def trained_histories(split: Split) -> list[list[str]]:
     ]
 
 
-def questions(split: Split, part: str) -> list[tuple[list[str], str]]:
+def targets(split: Split, part: str) -> list[tuple[list[str], str]]:
     held_out = split.held_out("valid" if part == "valid" else "test")
     return [
         (history.tolist(), target)
@@ -58,22 +62,22 @@ def questions(split: Split, part: str) -> list[tuple[list[str], str]]:
 def test_the_last_two_events_are_held_back() -> None:
     split = divide(interactions_of([["a", "b", "c", "a", "d"], ["c", "a", "b"]]), "leave-one-out")
     assert trained_histories(split) == [["a", "b", "c"], ["c"]]
-    assert questions(split, "valid") == [(["a", "b", "c"], "a"), (["c"], "a")]
-    assert questions(split, "test") == [(["a", "b", "c", "a"], "d"), (["c", "a"], "b")]
+    assert targets(split, "valid") == [(["a", "b", "c"], "a"), (["c"], "a")]
+    assert targets(split, "test") == [(["a", "b", "c", "a"], "d"), (["c", "a"], "b")]
 
 
 @given(logs)
-def test_users_with_three_events_are_asked_and_the_others_trained_on_as_a_whole(
+def test_users_with_three_events_have_targets_and_the_others_are_trained_on_as_a_whole(
     histories: list[list[str]],
 ) -> None:
     split = divide(interactions_of(histories), "leave-one-out")
     long = [h for h in histories if len(h) >= 3]
-    assert questions(split, "test") == [(h[:-1], h[-1]) for h in long]
-    assert questions(split, "valid") == [(h[:-2], h[-2]) for h in long]
+    assert targets(split, "test") == [(h[:-1], h[-1]) for h in long]
+    assert targets(split, "valid") == [(h[:-2], h[-2]) for h in long]
     assert trained_histories(split) == [h[:-2] if len(h) >= 3 else h for h in histories]
 
 
-def test_fewer_users_may_be_asked_always_the_same_ones() -> None:
+def test_fewer_users_may_be_evaluated_always_the_same_ones() -> None:
     split = divide(
         interactions_of([[f"{user}-{n}" for n in range(4)] for user in range(9)]), "leave-one-out"
     )
@@ -110,35 +114,30 @@ def test_the_order_of_users_does_not_matter(histories: list[list[str]], random: 
     assert one.catalogue.n_events.tolist() == other.catalogue.n_events.tolist()
     assert sorted(trained_histories(one)) == sorted(trained_histories(other))
     for part in ("valid", "test"):
-        assert sorted(questions(one, part)) == sorted(questions(other, part))
+        assert sorted(targets(one, part)) == sorted(targets(other, part))
 
 
 def test_an_item_seen_only_in_held_out_events_is_not_in_the_catalogue() -> None:
-    split = divide(
-        interactions_of([["a", "b", "only held out", "b"], ["a", "b"]]), "leave-one-out"
-    )
+    log = interactions_of([["a", "b", "only held out", "b"], ["a", "b"]])
+    split = divide(log, "leave-one-out")
     assert split.catalogue.item_ids.tolist() == ["a", "b"]
-    assert questions(split, "valid") == [(["a", "b"], "only held out")]
+    assert targets(split, "valid") == [(["a", "b"], "only held out")]
 
 
-def test_integer_ids_are_ordered_as_numbers() -> None:
-    log = interactions_of([["a", "b", "c"]])
-    numbers = Interactions(
-        user_ids=log.user_ids,
-        item_ids=np.array([10, -9, 9], dtype=np.int64),
-        offsets=log.offsets,
-        item_index=log.item_index,
-        timestamps=log.timestamps,
-        titles=None,
-    )
-    assert all_events(numbers).catalogue.item_ids.tolist() == [-9, 9, 10]
+def test_integer_ids_of_the_same_frequency_are_ordered_as_numbers() -> None:
+    log = replace(interactions_of([["a", "b", "c"]]), item_ids=np.array([10, -9, 9]), titles=None)
+    assert all_events(log).catalogue.item_ids.tolist() == [-9, 9, 10]
 
 
 @given(logs)
-def test_a_final_run_trains_on_everything(histories: list[list[str]]) -> None:
+def test_a_final_run_trains_on_all_and_holds_nothing_out(
+    histories: list[list[str]],
+) -> None:
     split = all_events(interactions_of(histories))
     assert trained_histories(split) == histories
     assert [h.tolist() for h in split.everybody().histories] == histories
+    with pytest.raises(ValueError, match="evaluate the run before it"):
+        split.held_out("test")
 
 
 def long_log(n_events: int) -> Interactions:
@@ -154,49 +153,35 @@ def long_log(n_events: int) -> Interactions:
     )
 
 
-def test_nobody_is_asked_with_more_events_than_a_request_holds() -> None:
+def test_no_history_is_longer_than_a_request_may_be() -> None:
     log = long_log(LONGEST + 12)
     split = divide(log, "leave-one-out")
-    for asked, n_events in (
+    for held_out, n_events in (
         (split.held_out("test"), LONGEST + 11),
         (split.held_out("valid"), LONGEST + 10),
         (split.seen(3), LONGEST + 9),
         (all_events(log).everybody(), LONGEST + 12),
     ):
-        long = next(n for n, user in enumerate(asked.users) if user == 1)
+        long = next(n for n, user in enumerate(held_out.users) if user == 1)
         start, stop = n_events - LONGEST, n_events
-        assert asked.histories[long].tolist() == list(range(start, stop))
-        assert asked.timestamps[long].tolist() == list(range(start + 3, stop + 3))
-        assert {n: ids.tolist() for n, ids in asked.older.items()} == {long: list(range(start))}
-        assert {n: ids.tolist() for n, ids in asked.between(long, 9).older.items()} == {
+        assert held_out.histories[long].tolist() == list(range(start, stop))
+        assert held_out.timestamps[long].tolist() == list(range(start + 3, stop + 3))
+        assert {n: ids.tolist() for n, ids in held_out.older.items()} == {long: list(range(start))}
+        assert {n: ids.tolist() for n, ids in held_out.between(long, 9).older.items()} == {
             0: list(range(start))
         }
-        assert asked.between(0, long).older == asked.between(long + 1, 9).older == {}
+        assert held_out.between(0, long).older == held_out.between(long + 1, 9).older == {}
 
 
 def test_what_was_seen_before_the_newest_events_is_not_recommended_either() -> None:
     split = divide(long_log(LONGEST + 12), "leave-one-out")
     model = Popularity(PopularityConfig(split.catalogue.n_items))
     model.fit(split)
-    reference, asked = TorchRecommender(model, split.catalogue), split.held_out("test")
-    (_, answer, _) = ask(reference, asked, exclude_seen=True)
+    recommender, held_out = TorchRecommender(model, split.catalogue), split.held_out("test")
+    (_, answer, _) = ask(recommender, held_out, exclude_seen=True)
     assert answer.item_ids == []  # all that was trained on has been seen
-    (_, answer, _) = ask(reference, asked, exclude_seen=False)
+    (_, answer, _) = ask(recommender, held_out, exclude_seen=False)
     assert answer.item_ids[:3] == [0, 1, 2]
-
-
-def test_a_final_run_has_nothing_held_out() -> None:
-    split = all_events(interactions_of([["a", "b", "c"]]))
-    with pytest.raises(ValueError, match="evaluate the run before it"):
-        split.held_out("test")
-
-
-def test_targets_can_be_taken_from_any_log() -> None:
-    held_out = held_out_targets(
-        interactions_of([["x"], ["a", "b", "new"]]), "leave-one-out", "test"
-    )
-    assert held_out.targets.tolist() == ["new"]
-    assert [h.tolist() for h in held_out.histories] == [["a", "b"]]
 
 
 # --- last session
@@ -218,7 +203,7 @@ def sessions_of(users: list[list[list[str]]]) -> Interactions:
     return replace(log, timestamps=np.array(times, dtype=np.int64))
 
 
-def session_questions(log: Interactions, part: str) -> list[tuple[list[str], list[str]]]:
+def session_targets(log: Interactions, part: str) -> list[tuple[list[str], list[str]]]:
     held_out = held_out_targets(log, "last-session", "valid" if part == "valid" else "test")
     return [
         (some.histories[0].tolist(), some.targets.tolist())
@@ -233,9 +218,9 @@ def test_the_last_two_sessions_are_held_back() -> None:
     log = sessions_of(BASKETS)
     split = divide(log, "last-session")
     assert trained_histories(split) == [["a", "b"], ["a", "b", "c", "d"], ["c"]]
-    assert session_questions(log, "valid") == [(["a", "b"], ["c"]), (["c"], ["a"])]
+    assert session_targets(log, "valid") == [(["a", "b"], ["c"]), (["c"], ["a"])]
     # An item that is twice in a session is one target; what was had before may be one.
-    assert session_questions(log, "test") == [(["a", "b", "c"], ["b", "d"]), (["c", "a"], ["c"])]
+    assert session_targets(log, "test") == [(["a", "b", "c"], ["b", "d"]), (["c", "a"], ["c"])]
 
 
 @given(visits)
@@ -244,33 +229,53 @@ def test_sessions_are_held_back_from_users_with_three_and_the_rest_is_trained_on
 ) -> None:
     users = [[["a"], ["b"], ["c"]], *users]
     log = sessions_of(users)
-    asked = [user for user in users if len(user) >= 3]
+    long = [user for user in users if len(user) >= 3]
     expected = {
         part: [
             ([i for session in user[:-back] for i in session], list(dict.fromkeys(user[-back])))
-            for user in asked
+            for user in long
         ]
         for part, back in (("test", 1), ("valid", 2))
     }
     trained = [user[:-2] if len(user) >= 3 else user for user in users if user]
-    assert session_questions(log, "test") == expected["test"]
-    assert session_questions(log, "valid") == expected["valid"]
+    assert session_targets(log, "test") == expected["test"]
+    assert session_targets(log, "valid") == expected["valid"]
     assert trained_histories(divide(log, "last-session")) == [
         [item for session in user for item in session] for user in trained
     ]
-
-
-@given(logs)
-def test_sessions_of_one_event_are_left_out_one_by_one(histories: list[list[str]]) -> None:
-    log = interactions_of([["a", "b", "c"], *histories])  # all times differ
-    one, other = (divide(log, name) for name in ("leave-one-out", "last-session"))
-    assert trained_histories(one) == trained_histories(other)
-    for part in ("valid", "test"):
-        expected = [(history, [target]) for history, target in questions(one, part)]
-        assert session_questions(log, part) == expected
 
 
 def test_a_log_without_three_sessions_is_refused_with_the_way_out() -> None:
     log = sessions_of([[["a", "b", "c"], ["d", "e"]]])
     with pytest.raises(DataError, match=r"the most is 2.*Use leave-one-out"):
         divide(log, "last-session")
+
+
+# --- baskets: many events of one time
+
+
+def baskets(visits: int) -> pd.DataFrame:
+    """30 customers with so many visits of 3 items each; the first one comes ten times."""
+    rows = [
+        (user, (7 * user + 3 * visit + place) % 40, 1_700_000_000 + 86400 * visit)
+        for user in range(30)
+        for visit in range(10 if user == 0 else visits)
+        for place in range(3)
+    ]
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+
+
+@pytest.mark.parametrize(("visits", "offered"), [(1, False), (2, False), (3, True)])
+def test_last_session_is_offered_where_enough_users_have_three_sessions(
+    visits: int, offered: bool, tmp_path: Path
+) -> None:
+    run = train(baskets(visits), TrainConfig("popularity"), out=tmp_path / "run")
+    note = basket_note(run.metrics)
+    assert note is not None and "complete a basket" in note
+    assert run.metrics["last_session_users"] == (30 if offered else 1)
+    assert ("--split last-session" in note) == offered
+
+
+def test_a_log_of_single_events_has_no_note(shop_log: pd.DataFrame, tmp_path: Path) -> None:
+    run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run")
+    assert basket_note(run.metrics) is None and "last_session_users" not in run.metrics

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations
-from attnrec.train.data.held_out import HeldOut, ItemIds
+from attnrec.runtime.arguments import IdArray
+from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import Metrics, evaluate_answers, ranking_metrics
 
 CATALOGUE = np.arange(100, 140)
@@ -25,11 +26,11 @@ class ScoreTable:
 
     def recommend_batch(
         self,
-        histories: Sequence[ItemIds],
+        histories: Sequence[IdArray],
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        users: ItemIds | None = None,
+        users: IdArray | None = None,
     ) -> list[Recommendations]:
         answers = []
         for scores, history in zip(self.scores, histories, strict=True):

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
-from attnrec.train.data.batches import Batch
+from attnrec.train.data.batches import Batch, PairBatches
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.pair_batches import PairBatches
 from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting import checkpoint
@@ -358,7 +357,9 @@ def test_a_user_who_stands_for_nobody_is_refused_before_the_training(
 ) -> None:
     config, log = TrainConfig("neumf", {"hidden_dim": 8}, epochs=2), log_of_users(*users)
     for training in (train, partial(tune, minutes=0.1)):
-        with pytest.raises(ValueError, match="there is a user -1, which stands for nobody"):
+        with pytest.raises(
+            ValueError, match="there is a user -1, which stands for an unknown user"
+        ):
             training(log, config, out=tmp_path / "run")
     assert not list(tmp_path.iterdir())
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
-from attnrec.train.data.split import Part, Split
+from attnrec.train.data.recipe import Part
+from attnrec.train.data.split import Split
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import value_text

@@ -22,7 +22,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from attnrec.runtime.errors import RunError
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
-from attnrec.train.data.split import Part, Split
+from attnrec.train.data.recipe import Part
+from attnrec.train.data.split import Split
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel

@@ -1,11 +1,10 @@
-"""CSV, CSV.gz, Parquet or a DataFrame to Arrow columns, ids as text where the file has text."""
+"""Tables as Arrow columns: CSV, CSV.gz, Parquet or a DataFrame, ids as text where it is text."""
 
-import codecs
 import csv
-import io
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,12 +14,70 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.column_names import check_columns, check_csv_header
-from attnrec.train.data.csv_faults import csv_header, find_csv_fault, find_quote_fault
-from attnrec.train.data.raw_table import RawTable
+from attnrec.train.data.csv_faults import (
+    QuoteWatch,
+    csv_header,
+    find_csv_fault,
+    find_header_fault,
+    find_quote_fault,
+    line_of_row,
+)
 from attnrec.train.data.sources import checked_suffix
+
+_CSV_BLOCK_BYTES = 4 << 20
+_CHUNK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class RawTable:
+    """Arrow columns of equal length, not yet checked."""
+
+    name: str
+    """What messages call the source: the file's name, or "DataFrame"."""
+    columns: pa.Table
+    """The wanted columns, under their own names."""
+    csv_path: Path | None = None
+    """The CSV file, for line numbers; None for Parquet and DataFrame."""
+    rows: NDArray[np.int64] | None = None
+    """Row of the source behind each row of `columns`; None: the same."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows left."""
+        return int(self.columns.num_rows)
+
+    def decoded(self, column: str) -> Any:
+        """The values of `column` as a chunked Arrow array that is not dictionary-encoded."""
+        values = self.columns[column]
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        # A cast that fails still visits its whole chunk and words an error for every value,
+        # which takes seconds for millions: short chunks fail early.
+        starts = range(0, len(values), _CHUNK_ROWS)
+        chunks = [part for i in starts for part in values.slice(i, _CHUNK_ROWS).chunks]
+        return pa.chunked_array(chunks, values.type)
+
+    def keep(self, mask: NDArray[np.bool_]) -> "RawTable":
+        """The rows where `mask` (n_rows,) is true; they still know their place in the source."""
+        kept = np.flatnonzero(mask)
+        rows = kept if self.rows is None else self.rows[kept]
+        return RawTable(self.name, self.columns.filter(pa.array(mask)), self.csv_path, rows)
+
+    def error(self, column: str, row: int, problem: str, remedy: str = "") -> DataError:
+        """A `DataError` that names the source, the column and the place of `row` (0-based)."""
+        source_row = row if self.rows is None else int(self.rows[row])
+        place = f"row {source_row + 1}"
+        if self.csv_path is not None:
+            line = line_of_row(self.csv_path, source_row)
+            place = place if line is None else f"line {line}"
+        return DataError(f"{self.name}, {place}, column {column!r}: {problem}", remedy)
+
+    def column_error(self, column: str, problem: str, remedy: str = "") -> DataError:
+        """A `DataError` about a whole column."""
+        return DataError(f"{self.name}, column {column!r}: {problem}", remedy)
 
 
 class ArrowTable(Protocol):
@@ -30,12 +87,10 @@ class ArrowTable(Protocol):
         """The columns, as the Arrow PyCapsule interface has them."""
 
 
-Source = str | Path | pd.DataFrame | ArrowTable | RawTable
-
-_CSV_BLOCK_BYTES = 4 << 20
+TableSource = str | Path | pd.DataFrame | ArrowTable | RawTable
 
 
-def read_table(source: Source, wanted: Mapping[str, str], coded: Iterable[str]) -> RawTable:
+def read_table(source: TableSource, wanted: Mapping[str, str], coded: Iterable[str]) -> RawTable:
     """Read the columns `wanted` (column name -> what to do where it is missing) of a table.
 
     The columns `coded` come dictionary-encoded where that saves memory. CSV fields stay text,
@@ -52,7 +107,7 @@ def read_table(source: Source, wanted: Mapping[str, str], coded: Iterable[str]) 
     return RawTable(raw.name, pa.table(columns), raw.csv_path)
 
 
-def _read(source: Source, wanted: Mapping[str, str], coded: set[str]) -> RawTable:
+def _read(source: TableSource, wanted: Mapping[str, str], coded: set[str]) -> RawTable:
     if isinstance(source, pd.DataFrame):
         return _from_dataframe(source, wanted)
     if isinstance(source, RawTable):
@@ -87,13 +142,15 @@ def _read_csv(path: Path, wanted: Mapping[str, str], coded: set[str]) -> pa.Tabl
         raise DataError(f"{path.name}: the file is empty")
     if "\ufffd" in "".join(header) and not set(wanted) <= set(header):
         raise DataError(f"{path.name}, {find_csv_fault(path)}")
-    check_csv_header(path.name, header, wanted)
+    if fault := find_header_fault(header, wanted):
+        raise DataError(f"{path.name}: {fault}")
+    check_columns(path.name, header, wanted)
     text, codes = pa.string(), pa.dictionary(pa.int32(), pa.string())
     types = {column: codes if column in coded else text for column in wanted}
     compression = "gzip" if path.suffix.lower() == ".gz" else None
     try:
         with pa.input_stream(path, compression=compression) as stream:
-            watched = _QuoteWatch(stream)
+            watched = QuoteWatch(stream)
             table = pyarrow.csv.read_csv(
                 watched,
                 read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
@@ -108,57 +165,9 @@ def _read_csv(path: Path, wanted: Mapping[str, str], coded: set[str]) -> pa.Tabl
     # Arrow takes an open quote in the last column for a field that holds the rest of the file,
     # and text behind a closing quote for a part of its field. A harmless inch mark looks alike,
     # hence the exact look.
-    fault = find_quote_fault(path) if watched.doubtful else None
-    if fault:
+    if watched.doubtful and (fault := find_quote_fault(path)):
         raise DataError(f"{path.name}, {fault}")
     return table
-
-
-class _QuoteWatch(io.RawIOBase):
-    """Passes a stream through and notes whether a double quote stands where none may.
-
-    The first quote opens a field and stands at its start, the next one closes it and stands at
-    its end; of two in a row inside a field the first closes it and the second opens it again.
-    """
-
-    _BESIDE = np.isin(np.arange(256), list(b',\r\n"'))  # what may stand outside of a quote
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._misplaced = False
-        self._quotes = 0
-        # The last byte that was looked at, and one that was not: its right neighbour was missing.
-        self._tail = b""
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether the quotes read so far may be misplaced, or the last one is open."""
-        return self._misplaced or self._quotes % 2 == 1
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        block: bytes = self._stream.read(size)
-        if not self._tail:
-            self._tail = b"\n"
-            self._watch(block.removeprefix(codecs.BOM_UTF8))
-        else:
-            self._watch(block or b"\n")
-        return block
-
-    def _watch(self, block: bytes) -> None:
-        text = self._tail + block
-        self._tail = text[-2:]
-        if b'"' not in text:
-            return
-        values = np.frombuffer(text, np.uint8)
-        beside = np.flatnonzero(values[1:-1] == ord('"')) + 1
-        n_quotes, closed = len(beside), self._quotes % 2
-        beside[closed::2] -= 1  # before those that open a field
-        beside[1 - closed :: 2] += 1  # after those that close one
-        self._misplaced |= not self._BESIDE[values[beside]].all()
-        self._quotes += n_quotes
 
 
 def _check_magic(path: Path) -> None:
@@ -239,3 +248,45 @@ def _usual_type(values: Any) -> Any:
     if pa.types.is_run_end_encoded(kind):
         return _usual_type(pc.run_end_decode(values))
     return values
+
+
+def naming(setting: str) -> str:
+    """The remedy for a column that a setting of the recipe names."""
+    return f"name the right one with `{setting}`"
+
+
+def check_columns(name: str, present: list[str], wanted: Mapping[str, str]) -> None:
+    """`DataError` unless each column of `wanted` (name -> remedy) stands once among `present`."""
+    for column, remedy in wanted.items():
+        count = present.count(column)
+        if count == 1:
+            continue
+        listed = ", ".join(repr(column) for column in present[:30])
+        problem = "there are several columns" if count else "there is no column"
+        problem = f"{problem} {column!r}, the columns are {listed}"
+        if count:
+            raise DataError(f"{name}: {problem}; rename all but one of them")
+        raise DataError(f"{name}: {problem}", remedy)
+
+
+def shown(value: object) -> str:
+    """A value for a message: its repr, cut where a broken file made it long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def first_failure(values: Any, convert: Callable[[Any], object]) -> int:
+    """Index of the first value of an Arrow array that `convert` refuses with ``ArrowInvalid``.
+
+    `convert` works on whole arrays; bisection finds the value without a loop over the rows.
+    The array must hold such a value.
+    """
+    low, high = 0, len(values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            convert(values.slice(low, middle - low))
+            low = middle
+        except pa.ArrowInvalid:
+            high = middle
+    return low

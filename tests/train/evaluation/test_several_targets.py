@@ -1,4 +1,4 @@
-"""Figures of several targets: by hand, and beside an evaluation library written by others."""
+"""Figures of several targets: by hand, and compared with an independent evaluation library."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ir_measures import RR, R, Success, nDCG
 
 from attnrec.runtime.answers import Recommendations
-from attnrec.train.data.held_out import HeldOut, ItemIds
+from attnrec.runtime.arguments import IdArray
+from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import (
     ask,
     evaluate_answers,
@@ -33,11 +34,11 @@ class ByScore:
 
     def recommend_batch(
         self,
-        histories: Sequence[ItemIds],
+        histories: Sequence[IdArray],
         k: int = 10,
         *,
         exclude_seen: bool = True,
-        users: ItemIds | None = None,
+        users: IdArray | None = None,
     ) -> list[Recommendations]:
         self.calls.append((len(histories), k))
         rows = [self.scores[int(history[0])] for history in histories]
@@ -48,7 +49,7 @@ class ByScore:
         ]
 
 
-def questions(targets: Sequence[Sequence[int]]) -> HeldOut:
+def held_out_of(targets: Sequence[Sequence[int]]) -> HeldOut:
     flat = np.array([target for own in targets for target in own], dtype=np.int64)
     offsets = np.cumsum([0, *map(len, targets)])
     return HeldOut(
@@ -57,7 +58,7 @@ def questions(targets: Sequence[Sequence[int]]) -> HeldOut:
 
 
 def gains_of_one(scores: Sequence[float], targets: Sequence[int]) -> dict[str, float]:
-    held_out, answers = questions([targets]), ByScore(np.array([scores], dtype=float))
+    held_out, answers = held_out_of([targets]), ByScore(np.array([scores], dtype=float))
     ranks = target_ranks(ask(answers, held_out, exclude_seen=False), held_out)
     gains = user_gains(ranks, held_out.n_targets())
     return {name: float(gain[0]) for name, gain in gains.items()}
@@ -92,14 +93,14 @@ def test_the_ideal_list_is_as_long_as_the_cutoff_at_most() -> None:
 
 def test_targets_tied_with_each_other_follow_one_another_behind_the_others() -> None:
     scores = [3.0, 2.0, 2.0, 2.0, *(-float(i) for i in range(36))]
-    # Of items 1, 2, 3 the one that is not asked for comes first: places 3 and 4 are left.
+    # Of items 1, 2, 3 the one that is no target comes first: places 3 and 4 are left.
     for targets in ([1, 2], [2, 3], [3, 1]):
         gains = gains_of_one(scores, targets)
         assert gains["mrr@10"] == pytest.approx(1 / 3)
         assert gains["ndcg@10"] == pytest.approx(
             (1 / 2 + 1 / math.log2(5)) / (1 + 1 / math.log2(3))
         )
-    # Nobody else has their score: together they are a perfect answer, and no better than that.
+    # No other item has their score: together they are a perfect list, and no better than that.
     assert gains_of_one([2.0, 2.0, *FALLING[1:]], [0, 1])["ndcg@5"] == pytest.approx(1)
 
 
@@ -113,7 +114,7 @@ def test_one_target_of_a_session_counts_like_the_one_that_is_left_out() -> None:
 
 @st.composite
 def tied_tables(draw: st.DrawFn) -> tuple[np.ndarray, list[list[int]]]:
-    """Scores (users, items) with many ties, and targets: one for everybody, or several."""
+    """Scores (users, items) with many ties, and targets: one for every user, or several."""
     n_users, n_items = draw(st.integers(1, 5)), draw(st.integers(1, 60))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scores = rng.integers(0, draw(st.integers(1, 40)), (n_users, n_items)).astype(float)
@@ -130,7 +131,7 @@ def test_figures_agree_with_ir_measures_where_ties_count_against_the_model(
     table: tuple[np.ndarray, list[list[int]]],
 ) -> None:
     scores, targets = table
-    held_out = questions(targets)
+    held_out = held_out_of(targets)
     metrics = evaluate_answers(
         ByScore(scores), held_out, np.arange(scores.shape[1]), exclude_seen=False
     )
@@ -146,10 +147,12 @@ def test_figures_agree_with_ir_measures_where_ties_count_against_the_model(
     assert {name: metrics.values[name] for name in wanted} == pytest.approx(expected)
 
 
-def test_users_are_asked_in_batches_and_their_lists_forgotten() -> None:
+def test_users_are_ranked_in_batches_and_their_lists_not_kept() -> None:
     rng = np.random.default_rng(0)
     answers = ByScore(rng.normal(size=(2500, 30)))
-    held_out = questions([rng.choice(30, 1 + u % 3, replace=False).tolist() for u in range(2500)])
+    held_out = held_out_of(
+        [rng.choice(30, 1 + u % 3, replace=False).tolist() for u in range(2500)]
+    )
     done: list[tuple[int, int]] = []
     ranking = rank_targets(
         answers, held_out, exclude_seen=False, tick=lambda *now: done.append(now)

@@ -1,4 +1,4 @@
-"""A file is asked only for what it has not seen, on whatever log it is measured."""
+"""A file is evaluated only on events that it has not seen, on any log."""
 
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ COUNTS = TrainConfig("markov-chain")
 
 
 def noise(first_day: int, n_users: int, n_events: int, seed: int) -> pd.DataFrame:
-    """Events at random: nobody can foresee them, but a model can have seen them."""
+    """Random events: they cannot be predicted, but a model can have seen them."""
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(n_users):
@@ -77,7 +77,7 @@ def with_seen_targets(file: Path, data: pd.DataFrame) -> float:
     return evaluate_answers(recommender, held_out, ids, exclude_seen=True).values["ndcg@10"]
 
 
-def test_a_final_file_is_asked_only_for_what_came_after_its_log(files) -> None:
+def test_a_final_file_is_evaluated_only_on_events_after_its_log(files) -> None:
     _, final = files
     metrics = evaluate(final, LATER)
     assert metrics.n_users == 30 and metrics.n_left_out == N_USERS - 30
@@ -111,16 +111,16 @@ def test_a_file_that_is_not_final_has_its_own_split_of_its_own_log_alone(files) 
 def test_an_event_at_the_second_of_the_last_one_seen_is_left_out(files) -> None:
     _, final = files
     last = BEFORE["timestamp"].max()
-    for time, n_asked in ((last + 1, 5), (last, 0)):
+    for time, n_users in ((last + 1, 5), (last, 0)):
         more = noise(0, 5, 1, 2).assign(timestamp=time, item_id="item new")
-        if n_asked:
-            assert evaluate(final, pd.concat([BEFORE, more])).n_users == n_asked
+        if n_users:
+            assert evaluate(final, pd.concat([BEFORE, more])).n_users == n_users
         else:
             with pytest.raises(ValueError, match="not after"):
                 evaluate(final, pd.concat([BEFORE, more]))
 
 
-def test_files_in_one_table_are_asked_for_what_none_of_them_has_seen(files) -> None:
+def test_files_in_one_table_are_evaluated_on_events_that_none_of_them_has_seen(files) -> None:
     file, final = files
     alone, together = compare([file], LATER), compare([file, final], LATER)
     assert alone.files[0].metrics.n_users > 30
@@ -131,11 +131,11 @@ def test_files_in_one_table_are_asked_for_what_none_of_them_has_seen(files) -> N
 def test_without_times_what_follows_the_sequence_of_a_user_counts(files_of_orders) -> None:
     _, final = files_of_orders
     renamed = LATER_ORDERS.replace({"user_id": {"user 0": "the same, renamed"}})
-    # Another first event: what was seen of this user cannot be told.
+    # Another first event: what was seen of this user is not known.
     edited = renamed.drop(index=renamed.index[renamed["user_id"] == "user 1"][0])
-    for data, n_asked in ((LATER_ORDERS, 30), (renamed, 29), (edited, 28)):
+    for data, n_users in ((LATER_ORDERS, 30), (renamed, 29), (edited, 28)):
         metrics = evaluate(final, data)
-        assert metrics.n_users == n_asked and metrics.values["ndcg@10"] < 0.2
+        assert metrics.n_users == n_users and metrics.values["ndcg@10"] < 0.2
     assert with_seen_targets(final, LATER_ORDERS) > 0.2
     with pytest.raises(ValueError, match="not behind the events of a user that"):
         evaluate(final, ORDERS.drop(index=0))
@@ -150,7 +150,7 @@ def test_without_times_a_file_that_left_its_run_is_refused(files_of_orders, tmp_
     assert evaluate(Path(shutil.copy(file, copy)), ORDERS).n_users == N_USERS
 
 
-def test_a_file_tells_no_user_of_what_it_has_seen(files, files_of_orders) -> None:
+def test_a_file_holds_no_user_of_the_log(files, files_of_orders) -> None:
     for file in (*files, *files_of_orders):
         data = Recommender.load(file).info.data
         assert "user 1" not in str(data)
@@ -158,13 +158,15 @@ def test_a_file_tells_no_user_of_what_it_has_seen(files, files_of_orders) -> Non
         assert (data["seen_until"] is None) == is_order
 
 
-def test_a_file_that_does_not_say_what_it_has_seen_is_asked_on_its_own_log_alone(files) -> None:
+def test_a_file_that_does_not_state_what_it_has_seen_has_its_own_log_alone(
+    files,
+) -> None:
     info = Recommender.load(files[0]).info
-    silent = replace(info, data={k: v for k, v in info.data.items() if k != "seen_until"})
+    unknown = replace(info, data={k: v for k, v in info.data.items() if k != "seen_until"})
     own, later = (Log(read_log(data)[0], has_times=True) for data in (BEFORE, LATER))
-    assert divide_fairly(files[0], silent, own, None).unseen is None
+    assert divide_fairly(files[0], unknown, own, None).unseen is None
     with pytest.raises(ValueError, match="export its run again"):
-        divide_fairly(files[0], silent, later, None)
+        divide_fairly(files[0], unknown, later, None)
 
 
 def test_without_times_users_are_the_same_whether_their_ids_are_read_as_numbers_or_texts(
