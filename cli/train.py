@@ -22,7 +22,7 @@ from attnrec.cli.train_modes import MODES, check, mode_of, target_of, unused_not
 from attnrec.cli.train_options import ALL, refuse_settings
 from attnrec.train.fitting.config import Schedule, TrainConfig
 from attnrec.train.models import MODELS
-from attnrec.train.models.learned_configs import SASRecConfig
+from attnrec.train.models.configs import SASRecConfig
 
 _MODEL = "Model"
 
@@ -79,7 +79,8 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help=f"One of: {', '.join(MODELS)}; or {ALL}: train, export and compare the family. "
+            help=f"One of: {', '.join(MODELS)}; or {ALL}: train, export and compare them. "
+            "A class of your own: package.module:Class. "
             "Settings of the first that are not given follow from the log.",
             rich_help_panel=_MODEL,
         ),

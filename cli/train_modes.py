@@ -12,7 +12,7 @@ from attnrec.cli.modes import given as written
 from attnrec.cli.train_options import ALL, SETTINGS, check_log, config_of, has_titles, recipe_of
 from attnrec.export.comparison_directory import check_comparison_directory
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.models import MODELS as MODELS_BY_NAME
+from attnrec.train.models import model_kind
 from attnrec.train.runs.target import check_run, check_target
 
 Given = Mapping[str, Any]
@@ -80,7 +80,7 @@ def mode_of(context: typer.Context, given: Given) -> str:
 def unused_note(context: typer.Context, model: str) -> str | None:
     """What to say where training options are given for a model that has no epochs."""
     unused = [option for name, option in written(context).items() if name in _OF_EPOCHS]
-    if not unused or model not in MODELS_BY_NAME or MODELS_BY_NAME[model].learns:
+    if not unused or model == ALL or model_kind(model).learns:
         return None
     return f"{', '.join(unused)}: not used, {model} is counted in one pass over the log"
 

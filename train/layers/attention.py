@@ -32,8 +32,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_AFTER_SOFTMAX = 3  # which of its inner numbers the ONNX node gives out
-
 
 def attention_weights(
     scores: Tensor, visible: Tensor | None = None, prior: Tensor | None = None
@@ -113,9 +111,10 @@ class AdditiveAttention(nn.Module):
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:
         """v . tanh(W_q q + W_k k): (B, Q, D), (B, T, D) -> (B, Q, T)."""
-        q = linear(self.query, query).unsqueeze(2)  # (B, Q, 1, H)
-        k = linear(self.key, key).unsqueeze(1)  # (B, 1, T, H)
-        return linear(self.score, torch.tanh(q + k)).squeeze(-1)  # (B, Q, T)
+        q = self.query(query).unsqueeze(2)  # (B, Q, 1, H)
+        k = self.key(key).unsqueeze(1)  # (B, 1, T, H)
+        scores: Tensor = self.score(torch.tanh(q + k)).squeeze(-1)  # (B, Q, T)
+        return scores
 
 
 class SelfAttention(nn.Module):
@@ -156,10 +155,13 @@ class SelfAttention(nn.Module):
         asking: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The same, and how much of each item every query took: (B, Q, T)."""
-        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
-        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
+        query, key, value = self.parts(x, asking)
         weights = attention_weights(dot_product_scores(query, key), visible, prior)
         return weights @ value, weights
+
+    def parts(self, x: Tensor, asking: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, Q, D), keys and values (B, T, D)."""
+        return self.query(x if asking is None else asking), self.key(x), self.value(x)
 
 
 class MultiHeadAttention(SelfAttention):
@@ -184,10 +186,10 @@ class MultiHeadAttention(SelfAttention):
         asking: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, Q, D), as `SelfAttention`; visible, prior: (B, H or 1, Q, T)."""
-        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
-        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
+        query, key, value = self.parts(x, asking)
         attended = multi_head_attention(query, key, value, visible, self.n_heads, prior)
-        return linear(self.output, attended)
+        answer: Tensor = self.output(attended)
+        return answer
 
     def attend(
         self,
@@ -198,10 +200,11 @@ class MultiHeadAttention(SelfAttention):
         asking: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The same, and how much of each item every query took: (B, Q, T), mean of the heads."""
-        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
-        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
-        attended, weights = attend_by_heads(query, key, value, visible, self.n_heads, prior)
-        return linear(self.output, attended), weights
+        query, key, value = self.parts(x, asking)
+        query, key, value = (_slices(part, self.n_heads) for part in (query, key, value))
+        weights = attention_weights(dot_product_scores(query, key), visible, prior)
+        attended = (weights @ value).transpose(1, 2).flatten(2)  # (B, Q, D)
+        return self.output(attended), weights.mean(dim=1)
 
 
 def multi_head_attention(
@@ -211,59 +214,20 @@ def multi_head_attention(
     visible: Tensor | None,
     n_heads: int,
     prior: Tensor | None = None,
-    *,
-    causal: bool = False,
 ) -> Tensor:
     """softmax(q k^T / sqrt(d)) v in each of `n_heads` slices of the D dimensions, d = D / n_heads.
 
     query: (B, Q, D); key, value: (B, T, D); visible: bool, True where the query may look, and
-    prior, both (B, H or 1, Q, T); causal: no query looks at a key after it, where Q = T. Returns
-    (B, Q, D). The same as `dot_product_attention` a head, by one kernel in training and one node
-    in ONNX. That node does not define the answer where nothing is visible, so a model that is
-    exported lets every query see something.
+    prior, both (B, H or 1, Q, T). Returns (B, Q, D). The same as `dot_product_attention` a head,
+    by one kernel.
     """
-    if torch.compiler.is_exporting():
-        # One standard ONNX node on 3-D tensors; the kernel below would become a dozen
-        # transposes and reshapes around it. Parity at export covers the difference.
-        onnx_attended: Tensor = torch.onnx.ops.attention(
-            query, key, value, _mask(visible, prior),
-            q_num_heads=n_heads, kv_num_heads=n_heads, is_causal=causal,
-        )[0]  # fmt: skip
-        return onnx_attended
-    if causal:
-        older = torch.ones(query.shape[1], key.shape[1], dtype=torch.bool, device=key.device)
-        visible = older.tril() if visible is None else visible & older.tril()
     query, key, value = (_slices(x, n_heads) for x in (query, key, value))
-    mask = _mask(visible, prior)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask(visible, prior))
     return attended.transpose(1, 2).flatten(2)  # (B, Q, D)
 
 
-def attend_by_heads(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    visible: Tensor | None,
-    n_heads: int,
-    prior: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`multi_head_attention` with its weights, mean of the heads: (B, Q, D), (B, Q, T).
-
-    In ONNX still one node, which gives out the weights as well; slower than the kernel in torch.
-    """
-    if torch.compiler.is_exporting():
-        attended, _, _, weights = torch.onnx.ops.attention(
-            query, key, value, _mask(visible, prior),
-            q_num_heads=n_heads, kv_num_heads=n_heads, qk_matmul_output_mode=_AFTER_SOFTMAX,
-        )  # fmt: skip
-        # ONNX takes the last axis of these weights for empty where the length is dynamic.
-        return attended, weights.mean(dim=1).view(*query.shape[:2], key.shape[1])
-    query, key, value = (_slices(x, n_heads) for x in (query, key, value))
-    weights = attention_weights(dot_product_scores(query, key), visible, prior)  # (B, H, Q, T)
-    return (weights @ value).transpose(1, 2).flatten(2), weights.mean(dim=1)
-
-
-def _mask(visible: Tensor | None, prior: Tensor | None) -> Tensor | None:
+def mask(visible: Tensor | None, prior: Tensor | None) -> Tensor | None:
+    """Both as one mask of a kernel: bool, or numbers that are added to the scores."""
     if prior is None:
         return visible
     return prior if visible is None else prior.masked_fill(~visible, -math.inf)
@@ -271,12 +235,3 @@ def _mask(visible: Tensor | None, prior: Tensor | None) -> Tensor | None:
 
 def _slices(x: Tensor, n_heads: int) -> Tensor:
     return x.view(*x.shape[:2], n_heads, -1).transpose(1, 2)  # (B, H, T, D / H)
-
-
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """layer(x) on two dimensions, because then it becomes one Gemm with its bias in ONNX.
-
-    x: (..., D) -> (..., E).
-    """
-    mapped: Tensor = layer(x.reshape(-1, x.shape[-1]))
-    return mapped.view(*x.shape[:-1], mapped.shape[-1])

@@ -17,7 +17,7 @@ import numpy as np
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.split import Catalogue, Split
-from attnrec.train.models.counted_configs import ContentBasedConfig
+from attnrec.train.models.configs import ContentBasedConfig
 from attnrec.train.models.neighbours import NeighbourModel, products_of_rows
 
 _WORD = re.compile(r"\w\w+")

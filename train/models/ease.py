@@ -20,7 +20,7 @@ import torch
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.split import Split
-from attnrec.train.models.counted_configs import EaseConfig
+from attnrec.train.models.configs import EaseConfig
 from attnrec.train.models.neighbours import NeighbourModel, events_matrix
 
 _LAMBDAS = (30.0, 100.0, 300.0, 1000.0)

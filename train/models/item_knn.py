@@ -22,7 +22,7 @@ import numpy as np
 from scipy import sparse
 
 from attnrec.train.data.split import Split
-from attnrec.train.models.counted_configs import ItemKNNConfig
+from attnrec.train.models.configs import ItemKNNConfig
 from attnrec.train.models.neighbours import NeighbourModel, events_matrix, products_of_rows
 
 

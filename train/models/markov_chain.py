@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.train.data.split import Sequences, Split
-from attnrec.train.models.counted_configs import MarkovChainConfig
+from attnrec.train.models.configs import MarkovChainConfig
 from attnrec.train.models.neighbours import NeighbourModel
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from attnrec.train.data.split import Split
 from attnrec.train.models.base import CountModel
-from attnrec.train.models.counted_configs import NeighbourConfig
+from attnrec.train.models.configs import NeighbourConfig
 
 _LARGEST_STEP = 1 << 23  # entries of W in memory at once: 200 MB with what sorts them
 

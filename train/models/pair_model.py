@@ -13,7 +13,7 @@ from attnrec.train.data.pair_batches import PairBatches
 from attnrec.train.data.split import Split
 from attnrec.train.layers.losses import pair_cross_entropy
 from attnrec.train.models.base import LearnedModel, ScoreModel
-from attnrec.train.models.learned_configs import PairConfig
+from attnrec.train.models.configs import PairConfig
 
 INITIAL_SPREAD = 0.05
 """Standard deviation of a new vector: short, so that popularity is learned first, then taste."""

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.train.models.learned_configs import PairConfig
+from attnrec.train.models.configs import PairConfig
 from attnrec.train.models.pair_model import INITIAL_SPREAD, PairModel, UserVectors
 
 

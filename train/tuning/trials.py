@@ -17,7 +17,7 @@ from attnrec.train.evaluation.metrics import bootstrap_intervals, metrics_of
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.fitting.state import EpochRecord
-from attnrec.train.models import MODELS
+from attnrec.train.models import model_kind
 from attnrec.train.models.base import RecommenderModel
 from attnrec.train.runs.train import fit_model, held_out_metrics, new_model
 from attnrec.train.tuning.space import given_by_hand, search_space, values_of, with_values
@@ -144,7 +144,7 @@ class Search:
         assert best is not None  # the recipe counts, or has raised
         gains, recipe_gains = (weights.pop(name).numpy() for name in (GAINS, RECIPE_GAINS))
         config = with_values(self.config, best.values)
-        kind = MODELS[config.model]
+        kind = model_kind(config.model)
         model = kind.model(kind.config(**facts["model_config"]))
         model.load_state_dict(weights)
         records = [EpochRecord(**record) for record in facts["epochs"]]

@@ -11,9 +11,9 @@ from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.split import divide
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import catalogue_scores
+from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
-from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 
 SMALL = {"hidden_dim": 8, "max_len": 10}

@@ -20,7 +20,7 @@ from attnrec.train.models.attention_pool import (
     AttentionPoolConfig,
 )
 from attnrec.train.models.base import CountModel, TableModel, catalogue_scores
-from attnrec.train.models.learned_configs import Attention, Query
+from attnrec.train.models.configs import Attention, Query
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
