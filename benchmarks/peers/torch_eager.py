@@ -46,7 +46,7 @@ class Eager:
         return self.best([[self.row_of[i] for i in h if i in self.row_of] for h in histories])
 
 
-def save(model: SASRec, folder: Path) -> None:
+def save(model: RecencySASRec, folder: Path) -> None:
     """What `load` loads."""
     (folder / "sasrec.json").write_text(json.dumps(asdict(model.config)))
     torch.save(model.state_dict(), folder / "sasrec.pt")

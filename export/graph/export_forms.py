@@ -114,9 +114,10 @@ class TransformerBlockForm(TransformerBlock):
         flat = x.reshape(-1, x.shape[-1])
         normed = self.attention_norm(flat)  # (B * T, D)
         to_key, to_value = self.key_value.weight.chunk(2)
+        shape = (*x.shape[:2], len(to_key))
         value = F.linear(normed, to_value, self.key_value.bias[len(to_key) :])
-        parts = (self.query(normed), F.linear(normed, to_key), value)
-        query, key, value = (part.view(*x.shape[:2], len(to_key)) for part in parts)
+        key, value = F.linear(normed, to_key).view(shape), value.view(shape)
+        query = self.query(normed).view(shape)
         attended: Tensor = torch.onnx.ops.attention(
             query, key, value, mask(visible, bias),
             q_num_heads=self.n_heads, kv_num_heads=self.n_heads, is_causal=causal,

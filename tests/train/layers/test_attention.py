@@ -192,7 +192,7 @@ def test_attention_knows_no_order(seed: int, form: str, length: int) -> None:
     torch.testing.assert_close(attend(form, x[:, order]), attend(form, x)[:, order])
 
 
-# --- the kernels behind multi-head attention: one in training, one in the exported file
+# --- the kernel behind multi-head attention
 
 
 def test_attention_is_the_mean_of_the_values_weighted_by_softmax() -> None:
@@ -224,7 +224,7 @@ def attention_by_hand(
 
 @given(seeds, st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 2, 3]))
 @settings(max_examples=40)
-def test_attention_equals_the_closed_form_on_both_paths(
+def test_multi_head_attention_equals_the_closed_form(
     seed: int, batch: int, n_queries: int, n_keys: int, n_heads: int
 ) -> None:
     torch.manual_seed(seed)
@@ -234,17 +234,11 @@ def test_attention_equals_the_closed_form_on_both_paths(
     visible[..., 0] |= ~visible.any(dim=-1)  # every query sees a key
     expected = attention_by_hand(query, key, value, visible, n_heads)
 
-    trained = multi_head_attention(query, key, value, visible, n_heads)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.compiler, "is_exporting", lambda: True)
-        exported = multi_head_attention(query, key, value, visible, n_heads)
-    np.testing.assert_allclose(trained, expected, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(exported, expected, rtol=1e-10, atol=1e-12)
+    attended = multi_head_attention(query, key, value, visible, n_heads)
+    np.testing.assert_allclose(attended, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("exporting", [False, True])
-def test_a_masked_key_has_no_influence(exporting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
+def test_a_masked_key_has_no_influence() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 8)
     visible = torch.ones(2, 1, 4, 4, dtype=torch.bool)

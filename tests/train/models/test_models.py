@@ -15,16 +15,18 @@ from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import Catalogue, Sequences, Split
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models import MODELS
-from attnrec.train.models.attention_pool import (
-    AttentionPool,
-    AttentionPoolConfig,
-)
+from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.base import CountModel, TableModel, catalogue_scores
 from attnrec.train.models.configs import Attention, Query
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
-from attnrec.train.models.personal_frequency import PersonalFrequency, PersonalFrequencyConfig
-from attnrec.train.models.popularity import Popularity, PopularityConfig
-from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.models.popularity import (
+    PersonalFrequency,
+    PersonalFrequencyConfig,
+    Popularity,
+    PopularityConfig,
+)
+from attnrec.train.models.sasrec import SASRec
+from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
 
 N_ITEMS, MAX_LEN = 12, 8
 
@@ -33,7 +35,7 @@ item_count, small = st.just(N_ITEMS), {"max_len": st.just(MAX_LEN), "hidden_dim"
 logits = st.sampled_from(["cosine", "dot"])
 heads = st.sampled_from([1, 2, 4])
 sasrecs = st.builds(
-    SASRecConfig,
+    RecencyConfig,
     item_count,
     **small,
     n_blocks=st.integers(1, 3),
@@ -51,14 +53,15 @@ pools = st.builds(
     logits=logits,
 )
 configs = sasrecs | pools
-Config = SASRecConfig | AttentionPoolConfig
+Config = RecencyConfig | AttentionPoolConfig
 item_logs = st.lists(st.lists(st.integers(1, N_ITEMS), max_size=15), min_size=1, max_size=8)
 
 
 def small_model(seed: int, config: Config) -> SASRec | AttentionPool:
     """Double precision, so that only a real difference is one; all weights of order one."""
     torch.manual_seed(seed)
-    model = SASRec(config) if isinstance(config, SASRecConfig) else AttentionPool(config)
+    is_pool = isinstance(config, AttentionPoolConfig)
+    model = AttentionPool(config) if is_pool else RecencySASRec(config)
     model.double().eval()
     with torch.no_grad():
         for weight in model.parameters():
@@ -67,7 +70,7 @@ def small_model(seed: int, config: Config) -> SASRec | AttentionPool:
 
 
 def small_sasrec(seed: int, **shape: object) -> SASRec:
-    return small_model(seed, SASRecConfig(N_ITEMS, max_len=MAX_LEN, hidden_dim=8, **shape))
+    return small_model(seed, RecencyConfig(N_ITEMS, max_len=MAX_LEN, hidden_dim=8, **shape))
 
 
 def random_rows(seed: int, batch: int, length: int) -> Tensor:
@@ -104,7 +107,7 @@ def test_the_last_of_the_states_is_the_state(
     rows = random_rows(seed, batch, length)
     with torch.no_grad():
         vectors = torch.nn.functional.embedding(rows, model.item_table())
-        state = model.state(vectors, rows > 0)
+        state = model.state_and_attention(vectors, rows > 0)[0]
     torch.testing.assert_close(states_of(model, rows)[:, -1], state, rtol=1e-10, atol=1e-10)
 
 
@@ -192,9 +195,9 @@ def test_every_model_scores_every_item_after_any_history(name: str) -> None:
         model.fit(split_of([[1, 2, 3], [2, 3, 4, 5]]))
     histories = [np.array(h, dtype=np.int64) for h in ([], [1], [2, 2, 3, 1])]
     with torch.no_grad():
-        strangers = dict.fromkeys(model.inputs, torch.zeros(3, dtype=torch.int64))
+        unknown = dict.fromkeys(model.inputs, torch.zeros(3, dtype=torch.int64))
         padded = left_pad(histories, model.config.max_len)
-        scores = catalogue_scores(model, padded, **strangers)
+        scores = catalogue_scores(model, padded, **unknown)
     assert scores.shape == (3, N_ITEMS + 1)
     assert scores.isfinite().all()
 
@@ -320,7 +323,7 @@ def test_equally_strong_followers_are_kept_by_row() -> None:
 
 def test_a_shape_that_heads_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match="`hidden_dim=16` is not divisible by `n_heads=3`"):
-        SASRecConfig(n_items=5, hidden_dim=16, n_heads=3)
+        RecencyConfig(n_items=5, hidden_dim=16, n_heads=3)
 
 
 def test_the_markov_chain_chooses_its_decay_by_validation_unless_it_is_given() -> None:
