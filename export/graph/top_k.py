@@ -25,7 +25,7 @@ Best = tuple[ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
-class Rows:
+class CallRows:
     """Catalogue rows of the ids of a call; 0 for padding and for unknown ids."""
 
     history: ir.Value  # (B, T)
@@ -52,7 +52,7 @@ Part = Callable[[ir.Value], ir.Value]
 
 
 def best(
-    g: GraphBuilder, scored: Scored, rows: Rows, no_item: ir.Value, k: ir.Value, n_items: int
+    g: GraphBuilder, scored: Scored, rows: CallRows, no_item: ir.Value, k: ir.Value, n_items: int
 ) -> Best:
     """Top K = min(max(k, 0), N) of what is allowed; equal scores are in the order of the rows."""
     top_k = g.Clip(k, 0, n_items)
@@ -102,7 +102,7 @@ def _scatter(g: GraphBuilder, rows: ir.Value, scores: ir.Value, n_rows: int) -> 
 
 
 def _of_listed(
-    g: GraphBuilder, scores: ir.Value, rows: Rows, no_item: ir.Value, top_k: ir.Value
+    g: GraphBuilder, scores: ir.Value, rows: CallRows, no_item: ir.Value, top_k: ir.Value
 ) -> Best:
     """The best candidates by their scores (B, C), without a row for every item.
 
