@@ -43,7 +43,7 @@ def assemble(
     """The self-contained graph around `body`, which is used up, and so is `added`.
 
     table: the item vectors of a table model in the form of the profile, None for a score model.
-    declared: what the model asks for beside the history, of `users`. added: what the model
+    declared: the model's inputs beside the history, looked up in `users`. added: what the model
     adds to the scores of its table, if anything.
     """
     g = GraphBuilder()
@@ -74,7 +74,7 @@ def assemble(
     }
     if catalogue.titles is not None:
         outputs[names.TITLES] = _titles_of_rows(g, best_rows, catalogue.titles)
-    # The last one: who takes the outputs by their place finds the others where they were.
+    # The last one: code that takes outputs by their place finds the others where they were.
     if attention is not None:
         outputs[names.ATTENTION] = attention  # (B, W)
     return _model(g, inputs, outputs)

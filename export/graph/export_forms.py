@@ -81,9 +81,9 @@ class MultiHeadForm(MultiHeadAttention):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        query, key, value = self.parts(x, asking)
+        query, key, value = self.parts(x, queries)
         attended, _, _, weights = torch.onnx.ops.attention(
             query, key, value, mask(visible, prior),
             q_num_heads=self.n_heads, kv_num_heads=self.n_heads,
@@ -140,8 +140,8 @@ class TransformerBlockForm(TransformerBlock):
         # 1 where a dimension belongs to a head, (H, D).
         of_head = torch.eye(self.n_heads, dtype=x.dtype).repeat_interleave(size, dim=1)
         query = self.query(normed[:, -1]).unsqueeze(1)  # (B, 1, D)
-        asked = (query * (of_head / math.sqrt(size))) @ to_key  # (B, H, D)
-        scores = asked @ normed.mT  # (B, H, T)
+        query_of_keys = (query * (of_head / math.sqrt(size))) @ to_key  # (B, H, D)
+        scores = query_of_keys @ normed.mT  # (B, H, T)
         if bias is not None:
             scores = scores + bias.squeeze(2)
         scores = torch.where(seen.unsqueeze(1), scores, torch.finfo(scores.dtype).min)

@@ -112,7 +112,7 @@ def test_a_model_of_ones_own_takes_at_most_30_lines(folder: Path) -> None:
 
 
 def test_the_commands_take_it_by_module_and_class(folder: Path) -> None:
-    (commands,) = (text for text in TEXTS if text.startswith("attnrec-train"))
+    (commands,) = COMMANDS
     bin_folder = Path(sys.executable).parent
     for line in (
         commands.replace("gru-run", "own-run").replace("gru.onnx", "own.onnx").splitlines()

@@ -1,7 +1,7 @@
 """Attention in its four forms, as small as they are: read from top to bottom.
 
-Attention looks at a set of items with a question in mind. The question is the *query*; each item
-has a *key*, which is compared with the query, and a *value*, which is what the item brings. The
+Attention compares a *query* with a set of items. Each item has a *key*, which is compared with the
+query, and a *value*, which is its contribution. The
 comparison gives every item a score; softmax turns the scores into weights that sum to 1; the
 answer is the mean of the values, weighted so:
 
@@ -20,7 +20,7 @@ The four forms differ in where the scores come from:
 
 Letters of the shapes: B histories, Q queries each, T items each, D numbers a vector.
 
-`visible` is bool and says which items a query may look at: padding and the future are hidden. A
+`visible` is bool: which items a query may look at. Padding and the future are hidden. A
 hidden item has the weight 0. A query to which everything is hidden gets weights of 0 and thus the
 answer 0: softmax over nothing would be NaN, which spreads. `prior` is added to the scores: what
 makes an item likely before anything is compared, such as being recent.
@@ -121,8 +121,8 @@ class SelfAttention(nn.Module):
     """The items of a history look at each other: q, k and v are made of the same vectors.
 
     Scaled dot-product attention with q = W_q x, k = W_k x, v = W_v x (Vaswani et al. 2017,
-    section 3.2.3). Thanks to the three matrices, what an item asks for, what it answers to and
-    what it brings may differ.
+    section 3.2.3). With three matrices an item may differ as a query, as a key and as a
+    value.
     """
 
     def __init__(self, dim: int) -> None:
@@ -137,14 +137,14 @@ class SelfAttention(nn.Module):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, D) -> what each item learned from the others (B, T, D).
 
-        visible and prior: (B, Q, T). asking: those items alone that ask (B, Q, D), such as the
-        last; all of `x` by default.
+        visible and prior: (B, Q, T). queries: the items that are queries (B, Q, D),
+        such as the last; all of `x` by default.
         """
-        return self.attend(x, visible, prior, asking=asking)[0]
+        return self.attend(x, visible, prior, queries=queries)[0]
 
     def attend(
         self,
@@ -152,16 +152,16 @@ class SelfAttention(nn.Module):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The same, and how much of each item every query took: (B, Q, T)."""
-        query, key, value = self.parts(x, asking)
+        query, key, value = self.parts(x, queries)
         weights = attention_weights(dot_product_scores(query, key), visible, prior)
         return weights @ value, weights
 
-    def parts(self, x: Tensor, asking: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def parts(self, x: Tensor, queries: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, Q, D), keys and values (B, T, D)."""
-        return self.query(x if asking is None else asking), self.key(x), self.value(x)
+        return self.query(x if queries is None else queries), self.key(x), self.value(x)
 
 
 class MultiHeadAttention(SelfAttention):
@@ -169,7 +169,7 @@ class MultiHeadAttention(SelfAttention):
 
     head_i = attention(q_i, k_i, v_i); answer = W_o [head_1; ...; head_h] (Vaswani et al. 2017,
     section 3.2.2). One head has one set of weights and so one reason to look at an item; several
-    heads may have several, for the price of one.
+    heads may have several, at the same cost.
     """
 
     def __init__(self, dim: int, n_heads: int) -> None:
@@ -183,10 +183,10 @@ class MultiHeadAttention(SelfAttention):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, Q, D), as `SelfAttention`; visible, prior: (B, H or 1, Q, T)."""
-        query, key, value = self.parts(x, asking)
+        query, key, value = self.parts(x, queries)
         attended = multi_head_attention(query, key, value, visible, self.n_heads, prior)
         answer: Tensor = self.output(attended)
         return answer
@@ -197,10 +197,10 @@ class MultiHeadAttention(SelfAttention):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The same, and how much of each item every query took: (B, Q, T), mean of the heads."""
-        query, key, value = self.parts(x, asking)
+        query, key, value = self.parts(x, queries)
         query, key, value = (_slices(part, self.n_heads) for part in (query, key, value))
         weights = attention_weights(dot_product_scores(query, key), visible, prior)
         attended = (weights @ value).transpose(1, 2).flatten(2)  # (B, Q, D)

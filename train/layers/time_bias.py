@@ -1,7 +1,7 @@
 """How long before a request each event was, as something that a model can learn from.
 
 A history is not only an order. Whether the request comes ten seconds after the last event or ten
-days tells whether the visit goes on, and which of the events belong to it. Zhai et al. 2024,
+days shows whether the visit goes on, and which of the events belong to it. Zhai et al. 2024,
 "Actions Speak Louder than Words", arXiv 2402.17152, section 3.2, add to attention a bias that
 depends on the time from an event to the request, by a table of buckets. Here the bias is
 interpolated between the rows of such a table: no rounding of a processor can then move a time to

@@ -81,13 +81,13 @@ class AttentionPool(TableModel):
         """
         place = torch.arange(item_vectors.shape[1], device=known.device)  # (T,)
         age = place.unsqueeze(1) - place  # (T, T): of a key, seen from its query
-        # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
+        # Row 0 is visible to itself alone; without that, its softmax would be empty.
         visible = ((age >= 0) & known.unsqueeze(1)) | (age == 0)  # (B, T, T)
         x = self._scale(item_vectors)
         prior = self._recency(age.clamp(min=0))
         if isinstance(self.attention, MultiHeadAttention):  # by a kernel that keeps no weights
-            asking = self._query(x)
-            return self.to_state(self.attention(x, visible.unsqueeze(1), prior, asking=asking))
+            queries = self._query(x)
+            return self.to_state(self.attention(x, visible.unsqueeze(1), prior, queries=queries))
         return self.to_state(self._pool(x, x, visible, prior)[0])
 
     def state_and_attention(
@@ -112,23 +112,23 @@ class AttentionPool(TableModel):
         scaled: Tensor = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim))
         return scaled
 
-    def _query(self, asking: Tensor) -> Tensor:
-        return self.query.expand_as(asking) if self.config.query == "learned" else asking
+    def _query(self, queries: Tensor) -> Tensor:
+        return self.query.expand_as(queries) if self.config.query == "learned" else queries
 
     def _pool(
-        self, asking: Tensor, x: Tensor, visible: Tensor, prior: Tensor
+        self, queries: Tensor, x: Tensor, visible: Tensor, prior: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Sums (B, Q, D), weights (B, Q, T) of asking (B, Q, D), x (B, T, D).
+        """Sums (B, Q, D), weights (B, Q, T) of queries (B, Q, D), x (B, T, D).
 
         visible (B, Q, T), prior (H, Q, T).
         """
-        asking = self._query(asking)
+        queries = self._query(queries)
         if isinstance(self.attention, SelfAttention):
             if isinstance(self.attention, MultiHeadAttention):
                 visible = visible.unsqueeze(1)
-            return self.attention.attend(x, visible, prior, asking=asking)
+            return self.attention.attend(x, visible, prior, queries=queries)
         additive = self.attention
-        scores = additive.scores(asking, x) if additive else dot_product_scores(asking, x)
+        scores = additive.scores(queries, x) if additive else dot_product_scores(queries, x)
         weights = attention_weights(scores, visible, prior)
         return weights @ x, weights
 

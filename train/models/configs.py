@@ -51,7 +51,7 @@ class TableConfig(LossConfig):
 
 @dataclass(frozen=True)
 class SASRecConfig(TableConfig):
-    """The shape of the model; everything that the weights alone do not say."""
+    """The shape of the model: what its weights alone do not determine."""
 
     n_blocks: int = 2
     """Transformer blocks."""

@@ -146,7 +146,7 @@ class SASRec(TableModel):
         """Which events each position looks at, query by key: (B, T) -> (B, 1, T, T)."""
         place = torch.arange(known.shape[1], device=known.device)
         causal = place <= place.unsqueeze(1)  # (T, T): a key is not newer than its query
-        # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
+        # Row 0 is visible to itself alone; without that, its softmax would be empty.
         own = place == place.unsqueeze(1)  # (T, T)
         return ((causal & known.unsqueeze(1)) | own).unsqueeze(1)
 

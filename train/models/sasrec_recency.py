@@ -23,7 +23,7 @@ _DECAY = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6
 
 
 class RecencySASRec(SASRec):
-    """`SASRec` with history decay and time bias, as its settings say."""
+    """`SASRec` with history decay and time bias, as its settings switch them."""
 
     config: RecencyConfig
 

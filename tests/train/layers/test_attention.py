@@ -164,7 +164,7 @@ def test_one_head_is_self_attention() -> None:
 @pytest.mark.parametrize("attention", [SelfAttention(6), MultiHeadAttention(6, 3)])
 def test_the_last_item_asking_alone_gets_the_last_answer(attention: SelfAttention) -> None:
     x, causal = torch.randn(2, 4, 6), torch.ones(4, 4, dtype=torch.bool).tril()
-    last = attention(x, causal[-1:], asking=x[:, -1:])
+    last = attention(x, causal[-1:], queries=x[:, -1:])
     torch.testing.assert_close(last, attention(x, causal)[:, -1:])
 
 

@@ -217,21 +217,21 @@ def test_popularity_is_the_log_of_the_count(histories: list[list[int]]) -> None:
 
 @given(item_logs, st.lists(st.integers(1, N_ITEMS), max_size=30), st.integers(1, 20))
 def test_personal_frequency_counts_the_history_and_orders_the_rest_by_popularity(
-    histories: list[list[int]], asked: list[int], max_len: int
+    histories: list[list[int]], taken: list[int], max_len: int
 ) -> None:
     model = PersonalFrequency(PersonalFrequencyConfig(N_ITEMS, max_len))
     model.fit(split_of(histories))
-    scores = model.scores(left_pad([np.array(asked, dtype=np.int64), np.arange(1, 7)], max_len))[0]
+    scores = model.scores(left_pad([np.array(taken, dtype=np.int64), np.arange(1, 7)], max_len))[0]
     events = [item for history in histories for item in history]
     most = max((events.count(item) for item in events), default=1)
     for item in range(1, N_ITEMS + 1):
-        expected = asked[-max_len:].count(item) + 0.9 * events.count(item) / most
+        expected = taken[-max_len:].count(item) + 0.9 * events.count(item) / most
         assert scores[item].item() == pytest.approx(expected)
 
 
 @given(item_logs, st.lists(st.integers(1, N_ITEMS), max_size=10))
 def test_without_repeats_personal_frequency_is_popularity(
-    histories: list[list[int]], asked: list[int]
+    histories: list[list[int]], taken: list[int]
 ) -> None:
     catalogue = Catalogue(np.arange(N_ITEMS), np.ones(N_ITEMS, dtype=np.int64), None)
     models = (
@@ -241,7 +241,7 @@ def test_without_repeats_personal_frequency_is_popularity(
     answers = []
     for model in models:
         model.fit(split_of(histories))
-        raw = np.array(asked, dtype=np.int64) - 1
+        raw = np.array(taken, dtype=np.int64) - 1
         answers += TorchRecommender(model, catalogue).recommend_batch(
             [raw], N_ITEMS, exclude_seen=True
         )
@@ -271,7 +271,7 @@ def transition_weights(
 
 @given(item_logs, st.lists(st.integers(1, N_ITEMS), max_size=10))
 def test_the_markov_chain_follows_its_formula(
-    histories: list[list[int]], asked: list[int]
+    histories: list[list[int]], taken: list[int]
 ) -> None:
     config = MarkovChainConfig(N_ITEMS, max_len=6, window=4, history_decay=0.8)
     model = MarkovChain(config)
@@ -280,11 +280,11 @@ def test_the_markov_chain_follows_its_formula(
     events = [item for history in histories for item in history]
     most = max((events.count(item) for item in events), default=1)
 
-    history = left_pad([np.array(asked, dtype=np.int64), np.arange(1, 7)], config.max_len)
+    history = left_pad([np.array(taken, dtype=np.int64), np.arange(1, 7)], config.max_len)
     scores = model.scores(history)[0]
     for item in range(1, N_ITEMS + 1):
         expected = 1e-4 * events.count(item) / most
-        for age, event in enumerate(reversed(asked[-config.max_len :])):
+        for age, event in enumerate(reversed(taken[-config.max_len :])):
             expected += config.history_decay**age * weights.get((event, item), 0.0)
         assert scores[item].item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
