@@ -14,9 +14,8 @@ from attnrec.train.data.batches import left_pad
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import Catalogue, Sequences, Split
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
-from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
-from attnrec.train.models.base import CountModel, TableModel, catalogue_scores
+from attnrec.train.models.base import TableModel, catalogue_scores
 from attnrec.train.models.configs import Attention, Query
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.popularity import (
@@ -185,21 +184,6 @@ def test_cosine_logits_are_cosines_over_the_temperature() -> None:
     state = states_of(model, torch.tensor([[1, 2, 3]]))[0, -1]
     cosine = torch.cosine_similarity(state, model.item_embedding.weight.detach())
     torch.testing.assert_close(scores, cosine / 0.5)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_every_model_scores_every_item_after_any_history(name: str) -> None:
-    torch.manual_seed(0)
-    model = MODELS[name].model(MODELS[name].config(n_items=N_ITEMS)).eval()
-    if isinstance(model, CountModel):
-        model.fit(split_of([[1, 2, 3], [2, 3, 4, 5]]))
-    histories = [np.array(h, dtype=np.int64) for h in ([], [1], [2, 2, 3, 1])]
-    with torch.no_grad():
-        unknown = dict.fromkeys(model.inputs, torch.zeros(3, dtype=torch.int64))
-        padded = left_pad(histories, model.config.max_len)
-        scores = catalogue_scores(model, padded, **unknown)
-    assert scores.shape == (3, N_ITEMS + 1)
-    assert scores.isfinite().all()
 
 
 # --- the counting models, beside slow implementations of their docstrings

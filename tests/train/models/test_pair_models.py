@@ -212,14 +212,6 @@ def test_a_pair_has_the_logit_that_its_item_has_in_the_catalogue(name: str) -> N
     torch.testing.assert_close(found, scores_of(model, [2, 0], tags).gather(1, items))
 
 
-def test_a_softmax_over_the_one_score_of_a_pair_is_1_and_learns_nothing() -> None:
-    score = torch.randn(64, 1, requires_grad=True)
-    weight = torch.softmax(score, dim=-1)
-    assert torch.equal(weight, torch.ones(64, 1))
-    weight.square().sum().backward()
-    assert torch.equal(score.grad, torch.zeros(64, 1))
-
-
 def test_with_the_weight_1_all_users_get_the_same_ranking_and_with_attention_not() -> None:
     class Constant(UserItemAttention):
         def weights(self, users: Tensor) -> Tensor:
