@@ -31,51 +31,17 @@ from attnrec.export.quantize.cost import price
 from attnrec.train import Run
 from attnrec.train.data.batches import left_pad
 from attnrec.train.fitting.loop import fit_by_gradient
-from attnrec.train.layers.attention import attend_by_heads, multi_head_attention
-from attnrec.train.layers.blocks import TransformerBlock
 from attnrec.train.layers.losses import catalogue_softmax
-from attnrec.train.models.sasrec import SASRec
+from attnrec.train.models.sasrec import SASRec, TransformerBlock
 
 _ANEW = "one block, trained anew"
 _SETTINGS = ("nothing", "heads", "ffn", "layers", "heads,ffn,layers", _ANEW)
 _ASKED = 2000  # validation users whose loss says what hidden units are worth
 
 
-class NarrowBlock(TransformerBlock):
-    """A `TransformerBlock` whose heads together may be narrower than its vectors."""
-
-    def forward(self, x: Tensor, visible: Tensor, prior: Tensor | None = None) -> Tensor:
-        """x (B, T, D) -> (B, T, D)."""
-        normed, key, value = self._compared(x)
-        query = self.query(normed).view(*x.shape[:2], -1)
-        attended = multi_head_attention(query, key, value, visible, self.n_heads, prior)
-        return self._joined(x.reshape(-1, x.shape[-1]), attended).view(x.shape)
-
-    def last(
-        self, x: Tensor, visible: Tensor, prior: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The last position alone, (B, D), and its weights, (B, T)."""
-        normed, key, value = self._compared(x)
-        query = self.query(normed.view(x.shape)[:, -1]).unsqueeze(1)
-        last = visible[:, :, -1:]
-        attended, weights = attend_by_heads(query, key, value, last, self.n_heads, prior)
-        return self._joined(x[:, -1], attended), weights[:, 0]
-
-    def _compared(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        normed = self.attention_norm(x.reshape(-1, x.shape[-1]))
-        both = self.key_value(normed).view(*x.shape[:2], -1)
-        key, value = both.split(both.shape[-1] // 2, dim=-1)
-        return normed, key, value
-
-    def _joined(self, flat: Tensor, attended: Tensor) -> Tensor:
-        news = self.attention_output(attended.reshape(flat.shape[0], -1))
-        return self.add_feed_forward(self.add_attention(flat, news))
-
-
-def without_heads(block: TransformerBlock, kept: list[int]) -> NarrowBlock:
+def without_heads(block: TransformerBlock, kept: list[int]) -> TransformerBlock:
     """The same with the heads `kept` alone."""
     narrow = copy.deepcopy(block)
-    narrow.__class__ = NarrowBlock
     dim = block.query.in_features
     size = block.query.out_features // block.n_heads
     rows = torch.cat([torch.arange(head * size, (head + 1) * size) for head in kept])
@@ -83,7 +49,6 @@ def without_heads(block: TransformerBlock, kept: list[int]) -> NarrowBlock:
     narrow.query = _rows(block.query, rows)
     narrow.key_value = _rows(block.key_value, torch.cat([rows, rows + dim]))
     narrow.attention_output = _columns(block.attention_output, rows)
-    assert isinstance(narrow, NarrowBlock)
     return narrow
 
 
@@ -127,7 +92,8 @@ class Asked:
         table = model.item_table()
         for start in range(0, len(self._asked), 100):
             histories, targets = zip(*self._asked[start : start + 100], strict=True)
-            states = model.last_states(left_pad(histories, model.config.max_len), table)
+            rows = left_pad(histories, model.config.max_len)
+            states = model.state(nn.functional.embedding(rows, table), rows > 0)
             yield catalogue_softmax(states, table[1:], torch.tensor(targets) - 1)
 
     def loss(self, model: SASRec) -> float:
@@ -208,7 +174,7 @@ def trained(run: Run, parts: str, asked: Asked, epochs: int) -> Run:
     torch.manual_seed(run.config.seed)
     config = replace(run.config, epochs=epochs, learning_rate=run.config.learning_rate / 3)
     if parts == _ANEW:
-        config, model = run.config, SASRec(replace(run.model.config, n_blocks=1))
+        config, model = run.config, type(run.model)(replace(run.model.config, n_blocks=1))
     else:
         model = pruned(run, parts, asked)
     print(f"{parts}: loss {asked.loss(model.eval()):.4f}", end=" ", flush=True)

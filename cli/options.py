@@ -30,7 +30,7 @@ from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.sources import MOVIELENS, check_files, recognise, with_known_columns
 from attnrec.train.fitting.config import Schedule, TrainConfig, parse_settings
 from attnrec.train.models import MODELS
-from attnrec.train.models.learned_configs import SASRecConfig
+from attnrec.train.models.configs import SASRecConfig
 
 Resume = Annotated[
     bool,
@@ -54,8 +54,8 @@ _SCHEDULE = ("epochs", "max_minutes", "seed", "threads")
 _BY_THE_LOG = "Default: chosen from the log; without a recipe"
 # Where the docstring of the field is longer, or shorter, than help for the option should be.
 _HELP = {
-    "model": f"One of: {', '.join(MODELS)}. Settings of the first that are not given follow from "
-    "the log.",
+    "model": f"One of: {', '.join(MODELS)}; or a class of your own, package.module:Class. "
+    "Settings of the first that are not given follow from the log.",
     "max_len": f"Newest events that count. {_BY_THE_LOG}: {SASRecConfig.max_len}",
     "hidden_dim": f"Width of the item vectors. Default of the attention models: "
     f"{SASRecConfig.hidden_dim}",

@@ -7,7 +7,7 @@ import typer
 
 from attnrec.cli.console import EVERYWHERE, Json, command, given_options, say
 from attnrec.cli.options import Report, Resume, Shared, with_training_options
-from attnrec.train.models import MODELS
+from attnrec.train.models import model_kind
 from attnrec.train.runs.target import check_run, check_target
 
 _READ_BY_FINAL = {"final", "out", "resume", "threads", "report"}
@@ -75,5 +75,5 @@ def _note_unused(context: typer.Context, model: str) -> None:
     """Print where options of epochs are given for a model that has none."""
     written = given_options(context)
     unused = [written[name] for name in ("epochs", "max_minutes") if name in written]
-    if unused and not MODELS[model].learns:
+    if unused and not model_kind(model).learns:
         say(f"{', '.join(unused)}: not used, {model} is counted in one pass over the log")

@@ -16,9 +16,9 @@ import torch
 
 from attnrec.export.build import FileBuilder
 from attnrec.train.models.fusion import Fusion
-from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
+from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.neighbours import NeighbourModel
-from attnrec.train.models.sasrec import SASRec
+from attnrec.train.models.sasrec_recency import RecencySASRec
 from attnrec.train.runs.run import Run
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -61,7 +61,7 @@ def sasrec_run(small: Run, setting: Setting) -> Run:
     run = of_size(small, setting.n_items, setting.hidden_dim, "int64")
     shape = {"max_len": setting.max_len, "n_blocks": setting.n_blocks, "n_heads": setting.n_heads}
     torch.manual_seed(0)
-    model = SASRec(replace(run.model.config, **shape)).eval()
+    model = RecencySASRec(replace(run.model.config, **shape)).eval()
     model.item_embedding.load_state_dict(run.model.item_embedding.state_dict())
     return replace(run, model=model)
 

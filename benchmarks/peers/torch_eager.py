@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from answering import K
 
-from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
 
 
 class Eager:
@@ -19,8 +19,8 @@ class Eager:
 
     def __init__(self, folder: Path) -> None:
         torch.set_num_threads(1)
-        config = SASRecConfig(**json.loads((folder / "sasrec.json").read_text()))
-        self.model = SASRec(config)
+        config = RecencyConfig(**json.loads((folder / "sasrec.json").read_text()))
+        self.model = RecencySASRec(config)
         self.model.load_state_dict(torch.load(folder / "sasrec.pt", weights_only=True))
         self.model.eval()
         self.table = self.model.item_table().detach()  # (N + 1, D), row 0 is the start
@@ -46,7 +46,7 @@ class Eager:
         return self.best([[self.row_of[i] for i in h if i in self.row_of] for h in histories])
 
 
-def save(model: SASRec, folder: Path) -> None:
+def save(model: RecencySASRec, folder: Path) -> None:
     """What `load` loads."""
     (folder / "sasrec.json").write_text(json.dumps(asdict(model.config)))
     torch.save(model.state_dict(), folder / "sasrec.pt")

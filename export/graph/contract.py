@@ -19,7 +19,7 @@ from attnrec.export.graph.side_inputs import (
     rows_of_caller,
     times_of_caller,
 )
-from attnrec.export.graph.top_k import Part, Rows, Scored, best
+from attnrec.export.graph.top_k import CallRows, Part, Scored, best
 from attnrec.export.graph.trace import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
 from attnrec.runtime.model_file import format as names
 from attnrec.train.data.split import Catalogue
@@ -42,7 +42,7 @@ def assemble(
     """The self-contained graph around `body`, which is used up, and so is `added`.
 
     table: the item vectors of a table model in the form of the profile, None for a score model.
-    declared: what the model asks for beside the history, of `users`. added: what the model
+    declared: the model's inputs beside the history, looked up in `users`. added: what the model
     adds to the scores of its table, if anything.
     """
     g = GraphBuilder()
@@ -73,7 +73,7 @@ def assemble(
     }
     if catalogue.titles is not None:
         outputs[names.TITLES] = _titles_of_rows(g, best_rows, catalogue.titles)
-    # The last one: who takes the outputs by their place finds the others where they were.
+    # The last one: code that takes outputs by their place finds the others where they were.
     if attention is not None:
         outputs[names.ATTENTION] = attention  # (B, W)
     return _model(g, inputs, outputs)
@@ -107,13 +107,13 @@ def _inputs(id_type: str) -> dict[str, ir.Value]:
     return values
 
 
-def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalogue) -> Rows:
+def rows_of_ids(g: GraphBuilder, inputs: dict[str, ir.Value], catalogue: Catalogue) -> CallRows:
     """One dictionary for all three inputs: its set-up costs more than its look-ups."""
     parts = [inputs[name] for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)]
     rows = look_up(g, g.Concat(*parts, axis=1), catalogue.item_ids.tolist())
     widths = [g.Shape(part, start=1, end=2) for part in parts]
     history, exclude, candidates = g.Split(rows, g.Concat(*widths, axis=0), axis=1, outputs=3)
-    return Rows(history, exclude, candidates, n_candidates=widths[-1])
+    return CallRows(history, exclude, candidates, n_candidates=widths[-1])
 
 
 def compact(

@@ -22,8 +22,8 @@ class ItemTable(Protocol):
     is_exact: bool
     """They are those of the model."""
     scan_depth: int | None
-    """`project` only finds the items whose scores, of `gather`, are worth computing: twice the k
-    best and so many more. None: it computes scores."""
+    """Two passes: `project` scans codes and keeps the 2k best items and so many more; `gather`
+    rescores them exactly. None: `project` computes scores."""
 
     @property
     def n_bytes(self) -> int:

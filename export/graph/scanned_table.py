@@ -59,7 +59,7 @@ class NestedTable:
     scan_depth: int | None
 
     def __init__(self, codes: Codes) -> None:
-        """codes: as `NESTED_CODES` says."""
+        """codes: within `NESTED_CODES`."""
         self.scan_depth = min(max(_DEPTH, len(codes.codes) // _ROWS_OF_DEPTH), _MOST_DEPTH)
         high = (codes.codes + 8) >> 4  # to the nearest
         low = codes.codes - high * _LOW_STEPS

@@ -1,4 +1,4 @@
-"""Who asks, inside the graph: raw ids of users and texts of tags become rows for the model."""
+"""Side inputs in the graph: raw ids of users and texts of tags become rows for the model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ ML = "ai.onnx.ml"
 
 
 def caller_inputs(users: Users, declared: Sequence[str]) -> dict[str, ir.Value]:
-    """The inputs that say who asks and when, where declared.
+    """The side inputs of the file, where declared.
 
     `user` (B,), `user_tags` (B, A), `timestamps` (B, T) of the history, `request_time` (B,).
     """

@@ -25,7 +25,7 @@ Best = tuple[ir.Value, ir.Value]
 
 
 @dataclass(frozen=True)
-class Rows:
+class CallRows:
     """Catalogue rows of the ids of a call; 0 for padding and for unknown ids."""
 
     history: ir.Value  # (B, T)
@@ -39,12 +39,12 @@ class Scored:
     """Two ways to scores, each built in the branch of the graph that takes it."""
 
     every_item: Callable[["Part"], ir.Value]
-    """(B, N + 1), -inf at what is no item; made of those parts of (B, ...) that are asked for."""
+    """(B, N + 1), -inf at what is no item; made of parts of values (B, ...)."""
     of_rows: Callable[[GraphBuilder, ir.Value], ir.Value]
     """(B, C) of the rows (B, C) of items, in the graph that is given."""
     scan_depth: int | None = None
-    """The scores of every item only tell which may be among the best: twice the k best of them and
-    so many more are scored again. None: they are scores."""
+    """None: `every_item` computes scores. Else they are coarse: twice the k best of them and so
+    many more are scored again by `of_rows`."""
 
 
 Part = Callable[[ir.Value], ir.Value]
@@ -52,21 +52,21 @@ Part = Callable[[ir.Value], ir.Value]
 
 
 def best(
-    g: GraphBuilder, scored: Scored, rows: Rows, no_item: ir.Value, k: ir.Value, n_items: int
+    g: GraphBuilder, scored: Scored, rows: CallRows, no_item: ir.Value, k: ir.Value, n_items: int
 ) -> Best:
     """Top K = min(max(k, 0), N) of what is allowed; equal scores are in the order of the rows."""
     top_k = g.Clip(k, 0, n_items)
     is_large = n_items >= BLOCKS_FROM
     plain = _of_blocks if is_large else _of_all
-    every_item_asked = g.Equal(rows.n_candidates, [0])  # (1,)
+    is_catalogue = g.Equal(rows.n_candidates, [0])  # (1,)
     # With candidates, the batch of what follows is empty, and costs nothing. In a branch it would
     # cost more where it is needed: there, onnxruntime prepares no weights when it loads a file.
     batch = g.Shape(rows.exclude, start=0, end=1)
-    n_asked = g.Where(every_item_asked, batch, 0)  # (1,)
+    n_kept = g.Where(is_catalogue, batch, 0)  # (1,)
 
     def part(value: ir.Value) -> ir.Value:
-        asked: ir.Value = g.Slice(value, [0], n_asked, [0])
-        return asked
+        kept: ir.Value = g.Slice(value, [0], n_kept, [0])
+        return kept
 
     allowed = _ban(g, scored.every_item(part), part(rows.exclude))
 
@@ -82,7 +82,7 @@ def best(
         listed = _scatter(g, rows.candidates, scores, n_items + 1)
         return plain(g, _ban(g, g.Add(listed, no_item), rows.exclude), top_k, n_items + 1)
 
-    best_scores, best_rows = g.choose(every_item_asked, every_item, candidates)
+    best_scores, best_rows = g.choose(is_catalogue, every_item, candidates)
     return best_scores, g.Where(g.IsInf(best_scores), 0, best_rows)
 
 
@@ -102,7 +102,7 @@ def _scatter(g: GraphBuilder, rows: ir.Value, scores: ir.Value, n_rows: int) -> 
 
 
 def _of_listed(
-    g: GraphBuilder, scores: ir.Value, rows: Rows, no_item: ir.Value, top_k: ir.Value
+    g: GraphBuilder, scores: ir.Value, rows: CallRows, no_item: ir.Value, top_k: ir.Value
 ) -> Best:
     """The best candidates by their scores (B, C), without a row for every item.
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from attnrec.export.graph.export_forms import in_export_form
 from attnrec.train.models.base import RecommenderModel, ScoreModel, TableModel
 
 OPSET = 23
@@ -75,7 +76,7 @@ def export_body(model: RecommenderModel) -> ir.Model:
     example: tuple[Any, ...]
     if isinstance(model, TableModel):
         dim = model.item_table().shape[1]
-        body = _StateBody(model)
+        body = _StateBody(in_export_form(model))
         example = (torch.zeros(batch, length, dim), history > 0)
         names = [ITEM_VECTORS, KNOWN]
     elif isinstance(model, ScoreModel):
@@ -139,7 +140,7 @@ def strip_metadata(model: ir.Model) -> ir.Model:
         for value in node.outputs:
             value.metadata_props.clear()
             if value.shape is not None and 0 in value.shape:
-                value.shape = None  # a mistake of the inference, see `attend_by_heads`
+                value.shape = None  # a mistake of the inference, see `MultiHeadForm`
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
     return model

@@ -75,7 +75,7 @@ def asks_for_users(kind: type[RecommenderModel]) -> bool:
 
 
 def weighs_events(kind: type[RecommenderModel]) -> bool:
-    return "state_and_attention" in vars(kind)
+    return issubclass(kind, TableModel) and kind.has_attention
 
 
 TIMED = "sasrec-time-gaps"

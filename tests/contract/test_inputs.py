@@ -64,9 +64,6 @@ class Asking(TableModel):
             state = state + self.hours(gap.clamp(0, 5).float().unsqueeze(-1))
         return state
 
-    def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
-        return self.states(item_vectors, known, **context)[:, -1]
-
 
 def asking(*inputs: str) -> ModelKind:
     return ModelKind(AskingConfig, type("Asking", (Asking,), {"inputs": inputs}))

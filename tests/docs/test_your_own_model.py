@@ -1,4 +1,4 @@
-"""The page for people who bring their own model does what it says, from its text to a server."""
+"""The page about models of one's own: its code trains, exports and is served."""
 
 import json
 import os
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.examples
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8")
 CODE = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^```\n(attnrec-train.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -54,6 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def block(start: str) -> str:
+    """The code of the page that starts so."""
     (code,) = (code for code in CODE if code.startswith(start))
     return code
 
@@ -61,13 +63,13 @@ def block(start: str) -> str:
 @pytest.fixture(scope="module")
 def gru(folder: Path) -> str:
     """What the script with the recurrent network prints."""
-    return run_python(block("from pathlib"), folder).stdout
+    return run_python(block("from attnrec.export"), folder).stdout
 
 
 @pytest.fixture(scope="module")
 def tagged(folder: Path) -> str:
     """What the script with the tags prints."""
-    return run_python(block("import tagged"), folder).stdout
+    return run_python(block("# tags as an input"), folder).stdout
 
 
 def test_neither_model_borrows_from_sasrec(folder: Path) -> None:
@@ -81,7 +83,7 @@ def test_the_recurrent_network_is_trained_exported_and_proved(gru: str, folder: 
     assert (folder / "gru-int8.onnx").stat().st_size < (folder / "gru.onnx").stat().st_size
 
 
-def test_it_is_served_where_nobody_knows_its_code(gru: str, folder: Path, tmp_path: Path) -> None:
+def test_it_is_served_without_its_code(gru: str, folder: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -105,24 +107,41 @@ def test_it_is_served_where_nobody_knows_its_code(gru: str, folder: Path, tmp_pa
     assert len(items) == 3
 
 
-def test_without_the_shut_gate_the_export_refuses_it_as_the_page_says(
-    gru: str, folder: Path
-) -> None:
-    leaking = (folder / "gru.py").read_text(encoding="utf-8").replace("= 1e3", "= 0")
+def test_a_model_of_ones_own_takes_at_most_30_lines(folder: Path) -> None:
+    assert len((folder / "gru.py").read_text(encoding="utf-8").splitlines()) <= 30
+
+
+def test_the_commands_take_it_by_module_and_class(folder: Path) -> None:
+    (commands,) = COMMANDS
+    bin_folder = Path(sys.executable).parent
+    for line in (
+        commands.replace("gru-run", "own-run").replace("gru.onnx", "own.onnx").splitlines()
+    ):
+        name, *arguments = line.split()
+        subprocess.run(
+            [bin_folder / name, *arguments, *["--no-report"] * (name == "attnrec-train")],
+            cwd=folder, env=ENVIRONMENT, check=True, capture_output=True,
+        )  # fmt: skip
+    config = json.loads((folder / "own-run" / "config.json").read_text(encoding="utf-8"))
+    assert config["train"]["model"] == "gru:GRU"
+    assert config["model_config"]["hidden_dim"] == 32
+    assert (folder / "own.onnx").is_file()
+
+
+def test_with_biases_the_export_refuses_it_as_the_page_says(gru: str, folder: Path) -> None:
+    leaking = (folder / "gru.py").read_text(encoding="utf-8").replace("bias=False, ", "")
     (folder / "leaking.py").write_text(leaking, encoding="utf-8")
     code = (
-        block("from pathlib").replace("import gru ", "import leaking ").replace("gru-run", "leak")
+        block("from attnrec.export").replace("gru:GRU", "leaking:GRU").replace("gru-run", "leak")
     )
     result = run_python(code.replace("gru.onnx", "leak.onnx"), folder, check=False)
     assert result.returncode != 0
-    said = "the exported graph does not answer like the torch model"
-    assert said in PAGE and said in result.stderr
+    message = "the exported graph does not answer like the torch model"
+    assert message in PAGE and message in result.stderr
     assert not (folder / "leak.onnx").exists()
 
 
-def test_the_model_with_tags_serves_people_whom_the_log_never_saw(
-    tagged: str, folder: Path
-) -> None:
+def test_the_model_with_tags_serves_cold_users(tagged: str, folder: Path) -> None:
     inputs, items = tagged.splitlines()[-2:]
     assert "'user_tags'" in inputs and "'user'," not in inputs
     assert len(re.findall(r"'item [01]\d'", items)) == 3, "students take the first 20 items"
@@ -131,6 +150,6 @@ def test_the_model_with_tags_serves_people_whom_the_log_never_saw(
         "r = Recommender.load('tagged.onnx')\n"
         "print(r.recommend([], k=3, user_tags=['gardeners']).item_ids, r.info.n_users)"
     )
-    said = run_python(gardeners, folder).stdout
-    assert len(re.findall(r"'item [23]\d'", said)) == 3
-    assert said.rstrip().endswith("0"), "the file holds no user ids"
+    answer = run_python(gardeners, folder).stdout
+    assert len(re.findall(r"'item [23]\d'", answer)) == 3
+    assert answer.rstrip().endswith("0"), "the file holds no user ids"

@@ -17,7 +17,8 @@ from torch import Tensor
 from attnrec.export import export
 from attnrec.runtime import Recommender
 from attnrec.train import TrainConfig, train
-from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.models.sasrec import SASRec
+from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
 
 Weights = dict[str, Tensor]
 N_ITEMS, MAX_LEN, NOW = 9, 6, 1_700_000_000
@@ -125,7 +126,7 @@ def shake(model: SASRec) -> None:
 
 @given(
     st.builds(
-        SASRecConfig,
+        RecencyConfig,
         st.just(N_ITEMS),
         st.just(MAX_LEN),
         st.just(8),
@@ -143,10 +144,10 @@ def shake(model: SASRec) -> None:
 )
 @settings(max_examples=30)
 def test_in_training_every_position_follows_the_formula(
-    config: SASRecConfig, history: list[int], steps: list[int], pause: int, seed: int
+    config: RecencyConfig, history: list[int], steps: list[int], pause: int, seed: int
 ) -> None:
     torch.manual_seed(seed)
-    model = SASRec(config).eval()
+    model = RecencySASRec(config).eval()
     shake(model)
     rows = [0, *history]
     times = [-1, *(NOW + int(n) for n in np.cumsum(steps))][: len(rows)]

@@ -14,7 +14,7 @@ from attnrec.export.build import FileBuilder
 from attnrec.runtime import Recommender
 from attnrec.runtime.serving.answers import Served
 from attnrec.train import TrainConfig, train
-from attnrec.train.models.learned_configs import SASRecConfig
+from attnrec.train.models.configs import SASRecConfig
 from attnrec.train.models.sasrec import SASRec
 
 MB = 2**20

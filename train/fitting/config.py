@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
 
 from attnrec.train.checks import check_number, check_size, check_whole
 from attnrec.train.data.recipe import PROTOCOLS, SplitName
-from attnrec.train.models import MODELS
+from attnrec.train.models import model_kind
 
 if TYPE_CHECKING:
     from attnrec.train.data.split import Split
@@ -29,7 +29,7 @@ class TrainConfig:
     """Everything that decides the weights, beside the data."""
 
     model: str = "fusion"
-    """Name in the registry."""
+    """Name in the registry, or package.module:Class."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model that differ from its defaults, such as {"max_len": 100}."""
     split: SplitName = "leave-one-out"
@@ -41,7 +41,7 @@ class TrainConfig:
     """Peak learning rate of AdamW, after a warm-up over the first 4 % of the steps."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices and item vectors; biases, norms, `recency` and the tables
-    of time gaps do not decay."""
+    of time bias do not decay."""
     batch_events: int | None = None
     """Events in a batch. None: chosen from the log by the recipe of the model, else 800."""
     patience: int | None = None
@@ -55,8 +55,7 @@ class TrainConfig:
     """Threads of torch; None: as many as torch is set to."""
 
     def __post_init__(self) -> None:
-        if self.model not in MODELS:
-            raise ValueError(f"no model {self.model!r}; there are: {', '.join(MODELS)}")
+        model_kind(self.model)
         if self.split not in PROTOCOLS:
             raise ValueError(f"no split {self.split!r}; there are: {', '.join(PROTOCOLS)}")
         for name in (*Schedule._fields, "threads"):
@@ -70,7 +69,7 @@ class TrainConfig:
         self._check_settings()
 
     def _check_settings(self) -> None:
-        known = {f.name for f in fields(MODELS[self.model].config)}
+        known = {f.name for f in fields(model_kind(self.model).config)}
         known -= {"n_items", "n_users", "n_tags"}
         for name in self.settings:
             if name not in known:
@@ -89,7 +88,7 @@ class TrainConfig:
 
     def with_recipe(self, split: "Split") -> "tuple[TrainConfig, dict[str, str]]":
         """With what nobody gave as the recipe of the model finds right for a log; and why so."""
-        recipe = MODELS[self.model].recipe
+        recipe = model_kind(self.model).recipe
         found = {} if recipe is None else recipe(split)
         settings, schedule = dict(self.settings), dict[str, Any]()
         reasons = {}
@@ -103,7 +102,7 @@ class TrainConfig:
 
     def model_config(self, n_items: int, n_users: int = 0, n_tags: int = 0) -> "HistoryConfig":
         """The model's own configuration for a log of that size."""
-        kind = MODELS[self.model].config
+        kind = model_kind(self.model).config
         sizes = {"n_items": n_items, "n_users": n_users, "n_tags": n_tags}
         asked = {f.name for f in fields(kind)}
         values: dict[str, Any] = {name: n for name, n in sizes.items() if name in asked}
@@ -126,7 +125,8 @@ def parse_settings(model: str, assignments: Iterable[str]) -> dict[str, Any]:
     What cannot be read so stays text: `TrainConfig` refuses it, and unknown names, and says what
     would be right. `ValueError` for a text without "=" and for a name given twice.
     """
-    types = get_type_hints(MODELS[model].config) if model in MODELS else {}
+    assignments = tuple(assignments)
+    types = get_type_hints(model_kind(model).config) if assignments else {}
     settings: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")

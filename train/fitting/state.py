@@ -115,7 +115,7 @@ class TrainingState:
 def _groups(model: LearnedModel, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters that decay, which are matrices and vectors of items, and those that do not.
 
-    Biases and norms keep no function small, and `recency` and the tables of time gaps would be
+    Biases and norms keep no function small, and `recency` and the tables of time bias would be
     pulled to where all ages are alike.
     """
     groups: tuple[list[Tensor], list[Tensor]] = [], []

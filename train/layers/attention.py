@@ -1,7 +1,7 @@
 """Attention in its four forms, as small as they are: read from top to bottom.
 
-Attention looks at a set of items with a question in mind. The question is the *query*; each item
-has a *key*, which is compared with the query, and a *value*, which is what the item brings. The
+Attention compares a *query* with a set of items. Each item has a *key*, which is compared with the
+query, and a *value*, which is its contribution. The
 comparison gives every item a score; softmax turns the scores into weights that sum to 1; the
 answer is the mean of the values, weighted so:
 
@@ -20,7 +20,7 @@ The four forms differ in where the scores come from:
 
 Letters of the shapes: B histories, Q queries each, T items each, D numbers a vector.
 
-`visible` is bool and says which items a query may look at: padding and the future are hidden. A
+`visible` is bool: which items a query may look at. Padding and the future are hidden. A
 hidden item has the weight 0. A query to which everything is hidden gets weights of 0 and thus the
 answer 0: softmax over nothing would be NaN, which spreads. `prior` is added to the scores: what
 makes an item likely before anything is compared, such as being recent.
@@ -31,8 +31,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-_AFTER_SOFTMAX = 3  # which of its inner numbers the ONNX node gives out
 
 
 def attention_weights(
@@ -113,17 +111,18 @@ class AdditiveAttention(nn.Module):
 
     def scores(self, query: Tensor, key: Tensor) -> Tensor:
         """v . tanh(W_q q + W_k k): (B, Q, D), (B, T, D) -> (B, Q, T)."""
-        q = linear(self.query, query).unsqueeze(2)  # (B, Q, 1, H)
-        k = linear(self.key, key).unsqueeze(1)  # (B, 1, T, H)
-        return linear(self.score, torch.tanh(q + k)).squeeze(-1)  # (B, Q, T)
+        q = self.query(query).unsqueeze(2)  # (B, Q, 1, H)
+        k = self.key(key).unsqueeze(1)  # (B, 1, T, H)
+        scores: Tensor = self.score(torch.tanh(q + k)).squeeze(-1)  # (B, Q, T)
+        return scores
 
 
 class SelfAttention(nn.Module):
     """The items of a history look at each other: q, k and v are made of the same vectors.
 
     Scaled dot-product attention with q = W_q x, k = W_k x, v = W_v x (Vaswani et al. 2017,
-    section 3.2.3). Thanks to the three matrices, what an item asks for, what it answers to and
-    what it brings may differ.
+    section 3.2.3). With three matrices an item may differ as a query, as a key and as a
+    value.
     """
 
     def __init__(self, dim: int) -> None:
@@ -138,14 +137,14 @@ class SelfAttention(nn.Module):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, D) -> what each item learned from the others (B, T, D).
 
-        visible and prior: (B, Q, T). asking: those items alone that ask (B, Q, D), such as the
-        last; all of `x` by default.
+        visible and prior: (B, Q, T). queries: the items that are queries (B, Q, D),
+        such as the last; all of `x` by default.
         """
-        return self.attend(x, visible, prior, asking=asking)[0]
+        return self.attend(x, visible, prior, queries=queries)[0]
 
     def attend(
         self,
@@ -153,13 +152,16 @@ class SelfAttention(nn.Module):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The same, and how much of each item every query took: (B, Q, T)."""
-        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
-        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
+        query, key, value = self.parts(x, queries)
         weights = attention_weights(dot_product_scores(query, key), visible, prior)
         return weights @ value, weights
+
+    def parts(self, x: Tensor, queries: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, Q, D), keys and values (B, T, D)."""
+        return self.query(x if queries is None else queries), self.key(x), self.value(x)
 
 
 class MultiHeadAttention(SelfAttention):
@@ -167,7 +169,7 @@ class MultiHeadAttention(SelfAttention):
 
     head_i = attention(q_i, k_i, v_i); answer = W_o [head_1; ...; head_h] (Vaswani et al. 2017,
     section 3.2.2). One head has one set of weights and so one reason to look at an item; several
-    heads may have several, for the price of one.
+    heads may have several, at the same cost.
     """
 
     def __init__(self, dim: int, n_heads: int) -> None:
@@ -181,13 +183,13 @@ class MultiHeadAttention(SelfAttention):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, Q, D), as `SelfAttention`; visible, prior: (B, H or 1, Q, T)."""
-        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
-        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
+        query, key, value = self.parts(x, queries)
         attended = multi_head_attention(query, key, value, visible, self.n_heads, prior)
-        return linear(self.output, attended)
+        answer: Tensor = self.output(attended)
+        return answer
 
     def attend(
         self,
@@ -195,13 +197,14 @@ class MultiHeadAttention(SelfAttention):
         visible: Tensor | None = None,
         prior: Tensor | None = None,
         *,
-        asking: Tensor | None = None,
+        queries: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The same, and how much of each item every query took: (B, Q, T), mean of the heads."""
-        query = linear(self.query, x if asking is None else asking)  # (B, Q, D)
-        key, value = linear(self.key, x), linear(self.value, x)  # (B, T, D)
-        attended, weights = attend_by_heads(query, key, value, visible, self.n_heads, prior)
-        return linear(self.output, attended), weights
+        query, key, value = self.parts(x, queries)
+        query, key, value = (_slices(part, self.n_heads) for part in (query, key, value))
+        weights = attention_weights(dot_product_scores(query, key), visible, prior)
+        attended = (weights @ value).transpose(1, 2).flatten(2)  # (B, Q, D)
+        return self.output(attended), weights.mean(dim=1)
 
 
 def multi_head_attention(
@@ -211,59 +214,20 @@ def multi_head_attention(
     visible: Tensor | None,
     n_heads: int,
     prior: Tensor | None = None,
-    *,
-    causal: bool = False,
 ) -> Tensor:
     """softmax(q k^T / sqrt(d)) v in each of `n_heads` slices of the D dimensions, d = D / n_heads.
 
     query: (B, Q, D); key, value: (B, T, D); visible: bool, True where the query may look, and
-    prior, both (B, H or 1, Q, T); causal: no query looks at a key after it, where Q = T. Returns
-    (B, Q, D). The same as `dot_product_attention` a head, by one kernel in training and one node
-    in ONNX. That node does not define the answer where nothing is visible, so a model that is
-    exported lets every query see something.
+    prior, both (B, H or 1, Q, T). Returns (B, Q, D). The same as `dot_product_attention` a head,
+    by one kernel.
     """
-    if torch.compiler.is_exporting():
-        # One standard ONNX node on 3-D tensors; the kernel below would become a dozen
-        # transposes and reshapes around it. Parity at export covers the difference.
-        onnx_attended: Tensor = torch.onnx.ops.attention(
-            query, key, value, _mask(visible, prior),
-            q_num_heads=n_heads, kv_num_heads=n_heads, is_causal=causal,
-        )[0]  # fmt: skip
-        return onnx_attended
-    if causal:
-        older = torch.ones(query.shape[1], key.shape[1], dtype=torch.bool, device=key.device)
-        visible = older.tril() if visible is None else visible & older.tril()
     query, key, value = (_slices(x, n_heads) for x in (query, key, value))
-    mask = _mask(visible, prior)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask(visible, prior))
     return attended.transpose(1, 2).flatten(2)  # (B, Q, D)
 
 
-def attend_by_heads(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    visible: Tensor | None,
-    n_heads: int,
-    prior: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """`multi_head_attention` with its weights, mean of the heads: (B, Q, D), (B, Q, T).
-
-    In ONNX still one node, which gives out the weights as well; slower than the kernel in torch.
-    """
-    if torch.compiler.is_exporting():
-        attended, _, _, weights = torch.onnx.ops.attention(
-            query, key, value, _mask(visible, prior),
-            q_num_heads=n_heads, kv_num_heads=n_heads, qk_matmul_output_mode=_AFTER_SOFTMAX,
-        )  # fmt: skip
-        # ONNX takes the last axis of these weights for empty where the length is dynamic.
-        return attended, weights.mean(dim=1).view(*query.shape[:2], key.shape[1])
-    query, key, value = (_slices(x, n_heads) for x in (query, key, value))
-    weights = attention_weights(dot_product_scores(query, key), visible, prior)  # (B, H, Q, T)
-    return (weights @ value).transpose(1, 2).flatten(2), weights.mean(dim=1)
-
-
-def _mask(visible: Tensor | None, prior: Tensor | None) -> Tensor | None:
+def mask(visible: Tensor | None, prior: Tensor | None) -> Tensor | None:
+    """Both as one mask of a kernel: bool, or numbers that are added to the scores."""
     if prior is None:
         return visible
     return prior if visible is None else prior.masked_fill(~visible, -math.inf)
@@ -271,12 +235,3 @@ def _mask(visible: Tensor | None, prior: Tensor | None) -> Tensor | None:
 
 def _slices(x: Tensor, n_heads: int) -> Tensor:
     return x.view(*x.shape[:2], n_heads, -1).transpose(1, 2)  # (B, H, T, D / H)
-
-
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """layer(x) on two dimensions, because then it becomes one Gemm with its bias in ONNX.
-
-    x: (..., D) -> (..., E).
-    """
-    mapped: Tensor = layer(x.reshape(-1, x.shape[-1]))
-    return mapped.view(*x.shape[:-1], mapped.shape[-1])

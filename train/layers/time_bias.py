@@ -1,10 +1,10 @@
-"""How long ago each event was when somebody asks, as something a model can learn from.
+"""How long before a request each event was, as something that a model can learn from.
 
 A history is not only an order. Whether the request comes ten seconds after the last event or ten
-days says whether the visit goes on, and which of the events belong to it. Zhai et al. 2024,
+days shows whether the visit goes on, and which of the events belong to it. Zhai et al. 2024,
 "Actions Speak Louder than Words", arXiv 2402.17152, section 3.2, add to attention a bias that
 depends on the time from an event to the request, by a table of buckets. Here the bias is
-interpolated between the rows of such a table: no rounding of a processor can then move a gap to
+interpolated between the rows of such a table: no rounding of a processor can then move a time to
 the next bucket, and an exported file answers like the model.
 
 Times are Unix seconds. Below 0, in an event or in the request, they are unknown.
@@ -16,38 +16,73 @@ import torch
 from torch import Tensor, nn
 
 INPUTS = ("timestamps", "request_time")
-"""What a model with time gaps asks for: (B, T) of the events, and (B,) of the request."""
+"""Inputs of a model with time bias: (B, T) of the events, and (B,) of the request."""
 
-_KNOTS = 17  # the last one at 2^30 seconds, 34 years
-_UNKNOWN = -2.0  # place of a gap that is not known: farther than 1 from every knot
+N_KNOTS = 17  # the last one at 2^30 seconds, 34 years
+UNKNOWN = -2.0  # place of a time that is not known: farther than 1 from every knot
 
 
-def gaps_between(asked_at: Tensor, timestamps: Tensor) -> Tensor:
-    """Where gaps lie among the rows of the tables: int64 seconds that fit (B, ...) -> (B, R, ...).
+class TimeBias(nn.Module):
+    """What times add: to the scores of attention, to those of the decayed sum, and to events.
 
-    A gap between two knots is shared by their rows, the nearer one takes more. Row 0 is for what
-    is not known. No gap at all lies at the first knot, a second half way between the second and
-    the third; with every knot the time grows fourfold. In an exported file it is how far each
-    knot is reached, from 0 to 1, for which `TimeBias` uses the steps of its tables.
+    Each is a table with a row for every knot and one for what is unknown; between two knots it is
+    interpolated.
     """
-    known = (asked_at >= 0) & (timestamps >= 0)
-    gap = (asked_at - timestamps).clamp(min=0)
-    place = torch.log2(1 + gap.float()) / 2 + (gap > 0)
-    place = torch.where(known, place.clamp(max=_KNOTS - 1), _UNKNOWN)
-    if torch.compiler.is_exporting():
-        # Half as many steps over (B, R, T, T): how far it is from the knot before to this one.
-        start = torch.tensor([_UNKNOWN - 1, _UNKNOWN, *range(_KNOTS - 1)], device=place.device)
-        return (place.unsqueeze(1) - start.view(-1, *[1] * (place.dim() - 1))).clamp(0, 1)
-    rows = torch.tensor([_UNKNOWN, *range(_KNOTS)], device=place.device)  # (R,)
+
+    def __init__(self, hidden_dim: int, n_blocks: int, n_heads: int) -> None:
+        """All of it is 0 at first: a model starts with the order alone."""
+        super().__init__()
+        rows = N_KNOTS + 1  # R, with that for the unknown
+        self.of_pair = nn.Parameter(torch.zeros(n_blocks * n_heads + 1, rows))
+        self.of_event = nn.Parameter(torch.zeros(rows, hidden_dim))
+
+    def forward(self, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What is added to events, (B, T, D), and to scores, (B, X, T, T).
+
+        X: the heads of every block in turn, then one for the decayed sum.
+        """
+        requested_at, timestamps = moments(context)
+        return self.on_events(requested_at, timestamps), self.on_scores(requested_at, timestamps)
+
+    def on_events(self, requested_at: Tensor, timestamps: Tensor) -> Tensor:
+        """What is added to the vectors of events: (B, T), (B, T) -> (B, T, D)."""
+        shares = shares_of_rows(place_of(requested_at, timestamps))  # (B, R, T)
+        return torch.matmul(shares.mT, self.of_event)
+
+    def on_scores(self, requested_at: Tensor, timestamps: Tensor) -> Tensor:
+        """What is added to the scores of every key: (B, Q), (B, T) -> (B, X, Q, T)."""
+        place = place_of(requested_at.unsqueeze(2), timestamps.unsqueeze(1))  # (B, Q, T)
+        flat = torch.matmul(self.of_pair, shares_of_rows(place).flatten(2))  # (B, X, Q * T)
+        return flat.view(place.shape[0], -1, *place.shape[1:])
+
+
+def place_of(requested_at: Tensor, timestamps: Tensor) -> Tensor:
+    """Place of a time among the knots, from 0 to 16, or -2 where it is unknown.
+
+    requested_at, timestamps: int64 seconds that fit. No time at all lies at the first knot, a
+    second half way between the second and the third; with every knot the time grows fourfold.
+    """
+    known = (requested_at >= 0) & (timestamps >= 0)
+    seconds = (requested_at - timestamps).clamp(min=0)
+    place = torch.log2(1 + seconds.float()) / 2 + (seconds > 0)
+    return torch.where(known, place.clamp(max=N_KNOTS - 1), UNKNOWN)
+
+
+def shares_of_rows(place: Tensor) -> Tensor:
+    """How a place is shared by the rows of the tables: (B, ...) -> (B, R, ...), 1 in sum.
+
+    Between two knots the nearer row takes more. Row 0 is for what is unknown.
+    """
+    rows = torch.tensor([UNKNOWN, *range(N_KNOTS)], device=place.device)  # (R,)
     rows = rows.view(-1, *[1] * (place.dim() - 1))
     return (1 - (place.unsqueeze(1) - rows).abs()).relu()
 
 
 def moments(context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """When each position asks for what comes next, and when its event was, both (B, T).
+    """When the next event of each position is requested, and when its own was, both (B, T).
 
-    A position asks at the time of the event after it, the last one at the time of the request.
-    Without that time none of a row is used, so that there are two kinds of rows and not three.
+    The next event is requested at its own time, the last one at the time of the request. Without
+    the time of the request none of a row is used, so that there are two kinds of rows, not three.
     """
     timestamps, request_time = (context[name] for name in INPUTS)
     timestamps = torch.where(request_time.unsqueeze(1) >= 0, timestamps, -1)
@@ -55,48 +90,7 @@ def moments(context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def forget_times(context: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """The same with a share of the requests at an unknown time: whoever asks may not know it."""
+    """The same with a share of the requests at an unknown time: a request may leave it out."""
     request_time = context["request_time"]
     forgotten = torch.rand(request_time.shape, device=request_time.device) < share
     return {**context, "request_time": torch.where(forgotten, -1, request_time)}
-
-
-class TimeBias(nn.Module):
-    """What the gaps add: to the scores of attention, to the fading sum, and to the events.
-
-    Each is a table with a row for every knot; between two knots it is interpolated. In the
-    exported file a product of matrices does that sooner than looking up rows.
-    """
-
-    def __init__(self, hidden_dim: int, n_blocks: int, n_heads: int) -> None:
-        """All of it is 0 at first: a young model knows only the order."""
-        super().__init__()
-        self.n_heads = n_heads
-        rows = _KNOTS + 1  # R, with that for the unknown
-        self.of_pair = nn.Parameter(torch.zeros(n_blocks * n_heads + 1, rows))
-        self.of_event = nn.Parameter(torch.zeros(rows, hidden_dim))
-
-    def pairs(self, gaps: Tensor) -> Tensor:
-        """Priors of all heads and of the fading sum: gaps (B, R, Q, T) -> (B, X, Q, T)."""
-        flat = torch.matmul(_by_gap(self.of_pair), gaps.flatten(2))  # (B, X, Q * T)
-        return flat.view(gaps.shape[0], -1, *gaps.shape[2:])
-
-    def heads(self, block: int, pairs: Tensor) -> Tensor:
-        """Of these, those of the heads of a block: (B, H, Q, T)."""
-        return pairs[:, block * self.n_heads : (block + 1) * self.n_heads]
-
-    def events(self, gaps: Tensor) -> Tensor:
-        """What is added to the vector of an event: gaps (B, R, T) -> (B, T, D)."""
-        return torch.matmul(gaps.mT, _by_gap(self.of_event.mT).mT)
-
-
-def _by_gap(table: Tensor) -> Tensor:
-    """A table (..., R) for what `gaps_between` returns: in an exported file, its steps."""
-    if not torch.compiler.is_exporting():
-        return table
-    return torch.cat([table[..., :1], table[..., 1:] - table[..., :-1]], dim=-1)
-
-
-def of_sum(pairs: Tensor | None) -> Tensor | None:
-    """Of the priors of `TimeBias.pairs`, that of the fading sum: (B, Q, T)."""
-    return None if pairs is None else pairs[:, -1]

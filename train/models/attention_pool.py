@@ -12,9 +12,9 @@ in the scores, and in what is summed:
     self        (W_q query) . (W_k x_i) / sqrt(D), sum of W_v x_i
     multi-head  the same by several heads, each in its slice, joined by W_o
 
-The query is the newest item, which asks what in the history belongs to it, or one learned vector,
-which asks everybody the same. `recency` is one learned number for every age of an event, because
-a sum knows no order. One layer, no feed-forward network: what attention alone can do.
+The query is the newest item, which weights what in the history belongs to it, or one learned
+vector, the same for all histories. `recency` is one learned number for every age of an event,
+because a sum knows no order. One layer, no feed-forward network: what attention alone can do.
 """
 
 import math
@@ -30,17 +30,17 @@ from attnrec.train.layers.attention import (
     attention_weights,
     dot_product_scores,
 )
-from attnrec.train.layers.sphere import on_sphere
 from attnrec.train.models.base import TableModel
-from attnrec.train.models.learned_configs import AttentionPoolConfig
+from attnrec.train.models.configs import AttentionPoolConfig
 
-_FADING = 0.5  # at first; without it a young model takes the mean of everything
+_DECAY = 0.5  # at first; without it a young model takes the mean of everything
 
 
 class AttentionPool(TableModel):
     """Item vectors of a history in, their weighted sum out; score = item_table @ state."""
 
     config: AttentionPoolConfig
+    has_attention = True
 
     def __init__(self, config: AttentionPoolConfig) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class AttentionPool(TableModel):
         dim = config.hidden_dim
         n_heads = config.n_heads if config.attention == "multi-head" else 1
         self.item_embedding = nn.Embedding(config.n_items + 1, dim)
-        fading = -_FADING * torch.arange(config.max_len)
-        self.recency = nn.Parameter(fading.unsqueeze(1).repeat(1, n_heads))  # (max_len, H)
+        decay = -_DECAY * torch.arange(config.max_len)
+        self.recency = nn.Parameter(decay.unsqueeze(1).repeat(1, n_heads))  # (max_len, H)
         if config.query == "learned":
             self.query = nn.Parameter(torch.randn(dim))
         self.attention: AdditiveAttention | SelfAttention | None = None  # dot learns nothing
@@ -76,33 +76,32 @@ class AttentionPool(TableModel):
     def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after each event, (B, T, D); see `TableModel.states`.
 
-        Every position asks, which takes (B, T, T) numbers, and (B, T, T, H) for `additive`: 10 MB
-        a copy for 800 events as 16 histories of 50, H = 64.
+        Every position is a query, which takes (B, T, T) numbers, and (B, T, T, H) for `additive`:
+        10 MB a copy for 800 events as 16 histories of 50, H = 64.
         """
         place = torch.arange(item_vectors.shape[1], device=known.device)  # (T,)
         age = place.unsqueeze(1) - place  # (T, T): of a key, seen from its query
-        # Row 0 is seen by nobody but itself; without that, its softmax would be empty.
+        # Row 0 is visible to itself alone; without that, its softmax would be empty.
         visible = ((age >= 0) & known.unsqueeze(1)) | (age == 0)  # (B, T, T)
         x = self._scale(item_vectors)
         prior = self._recency(age.clamp(min=0))
         if isinstance(self.attention, MultiHeadAttention):  # by a kernel that keeps no weights
-            asking = self._query(x)
-            return self._to_state(self.attention(x, visible.unsqueeze(1), prior, asking=asking))
-        return self._to_state(self._pool(x, x, visible, prior)[0])
-
-    def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
-        """State after the last event, (B, D): that position alone asks."""
-        return self.state_and_attention(item_vectors, known)[0]
+            queries = self._query(x)
+            return self.to_state(self.attention(x, visible.unsqueeze(1), prior, queries=queries))
+        return self.to_state(self._pool(x, x, visible, prior)[0])
 
     def state_and_attention(
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The same, and the weight of each event in the sum, (B, T)."""
+        """State after the last event, (B, D), and the weight of each event in it, (B, T).
+
+        The last position alone is computed.
+        """
         age = torch.arange(item_vectors.shape[1] - 1, -1, -1, device=known.device)  # (T,)
         visible = (known | (age == 0)).unsqueeze(1)  # (B, 1, T)
         x = self._scale(item_vectors)
         pooled, weights = self._pool(x[:, -1:], x, visible, self._recency(age.unsqueeze(0)))
-        return self._to_state(pooled)[:, 0], weights[:, 0] * known
+        return self.to_state(pooled)[:, 0], weights[:, 0] * known
 
     def _recency(self, age: Tensor) -> Tensor:
         """What an event of this age has before anything is compared: (Q, T) -> (H, Q, T)."""
@@ -113,27 +112,27 @@ class AttentionPool(TableModel):
         scaled: Tensor = self.dropout(item_vectors * math.sqrt(self.config.hidden_dim))
         return scaled
 
-    def _query(self, asking: Tensor) -> Tensor:
-        return self.query.expand_as(asking) if self.config.query == "learned" else asking
+    def _query(self, queries: Tensor) -> Tensor:
+        return self.query.expand_as(queries) if self.config.query == "learned" else queries
 
     def _pool(
-        self, asking: Tensor, x: Tensor, visible: Tensor, prior: Tensor
+        self, queries: Tensor, x: Tensor, visible: Tensor, prior: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Sums (B, Q, D), weights (B, Q, T) of asking (B, Q, D), x (B, T, D).
+        """Sums (B, Q, D), weights (B, Q, T) of queries (B, Q, D), x (B, T, D).
 
         visible (B, Q, T), prior (H, Q, T).
         """
-        asking = self._query(asking)
+        queries = self._query(queries)
         if isinstance(self.attention, SelfAttention):
             if isinstance(self.attention, MultiHeadAttention):
                 visible = visible.unsqueeze(1)
-            return self.attention.attend(x, visible, prior, asking=asking)
+            return self.attention.attend(x, visible, prior, queries=queries)
         additive = self.attention
-        scores = additive.scores(asking, x) if additive else dot_product_scores(asking, x)
+        scores = additive.scores(queries, x) if additive else dot_product_scores(queries, x)
         weights = attention_weights(scores, visible, prior)
         return weights @ x, weights
 
-    def _to_state(self, pooled: Tensor) -> Tensor:
-        if self.config.logits == "cosine":
-            return on_sphere(pooled, self.config.temperature)
-        return pooled / self.config.temperature
+    def to_state(self, x: Tensor) -> Tensor:
+        """x (..., D) scaled so that the product with the item table is the logit."""
+        direction = F.normalize(x, dim=-1) if self.config.logits == "cosine" else x
+        return direction / self.config.temperature

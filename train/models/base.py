@@ -9,19 +9,21 @@ and two ways to get there: a `LearnedModel` (every TableModel is one) descends a
 with row 0 for "nothing here", which is padding and the start token in one. A history (B, T) of
 rows is left-padded.
 
-A model may ask for more than the history by naming `inputs`; they reach it as keyword arguments:
+A model may need more than the history: it names these `inputs`, which reach it as keyword
+arguments:
 
     user        (B,) row of the user, 0 for an unknown one
-    user_tags   (B, A) rows of what is known of the user, 0 for none
+    user_tags   (B, A) rows of the tags of the user, 0 for none
     timestamps, request_time  (B, T) Unix seconds of the history, (B,) of the request, -1 unknown;
                 both or neither
 """
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnrec.runtime.model_file import format as names
@@ -36,7 +38,7 @@ Context = Mapping[str, Tensor]
 
 
 class HistoryConfig(Protocol):
-    """What everybody must know of a model's configuration."""
+    """What every model's configuration has."""
 
     @property
     def n_items(self) -> int:
@@ -54,7 +56,7 @@ class RecommenderModel(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What it asks for beside the history, in the order of the table above."""
+        """Inputs beside the history, in the order of the table above."""
         return ()
 
     @property
@@ -68,9 +70,9 @@ class RecommenderModel(nn.Module):
 
 
 def check_inputs(model: RecommenderModel, split: Split) -> None:
-    """`ValueError` for inputs that nothing can feed: unknown ones, half the times, tags of nobody.
+    """`ValueError` for inputs that cannot be fed: unknown, half of the times, tags of no user.
 
-    Before a training, because the first validation or the export would fail for want of them.
+    Before a training, because the first validation or the export would fail without them.
     """
     declared, kind = {*model.inputs}, type(model).__name__
     unknown = [name for name in model.inputs if name not in names.CALLER_INPUTS]
@@ -109,72 +111,63 @@ class LearnedModel(RecommenderModel):
 class TableModel(LearnedModel):
     """One vector per item, one state per history: score = item_table @ state."""
 
+    has_attention: ClassVar[bool] = False
+    """It defines `state_and_attention`: its file gives out the weights, for explanations."""
+    adds_scores: ClassVar[bool] = False
+    """It defines `added_scores`: scores have another source beside the state, such as counts."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        methods = {"has_attention": "state_and_attention", "adds_scores": "added_scores"}
+        for flag, method in methods.items():
+            if method in vars(cls) and not getattr(cls, flag):
+                raise TypeError(f"{cls.__name__} defines {method}: set {flag} = True in the class")
+
     @abstractmethod
     def item_table(self) -> Tensor:
         """Vectors of row 0 and of every item: (N + 1, D)."""
 
     @abstractmethod
     def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
-        """State after each event, (B, T, D): column t has seen columns 0..t. For training.
+        """State after each event, (B, T, D): column t has seen columns 0..t.
 
         item_vectors: rows of the table (B, T, D), oldest first; known: bool (B, T), False at
         row 0, that is at the start token and at padding; context: the declared `inputs`.
         """
 
-    @abstractmethod
     def state(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
-        """State after the last event, (B, D): equals `states[:, -1]`. For the exported file."""
-
-    def last_states(self, history_index: Tensor, item_table: Tensor, **context: Tensor) -> Tensor:
-        """States (B, D) after the last event of (B, T), by the training path."""
-        vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
-        return self.states(vectors, history_index > 0, **context)[:, -1]
+        """State after the last event, (B, D). To override where that needs less work."""
+        return self.states(item_vectors, known, **context)[:, -1]
 
     def state_and_attention(
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Optional: `state`, and how much of each event went into it, (B, T), 0 where not `known`.
-
-        A model that has this method gives its weights to the exported file, for explanations.
-        """
+        """`state`, and the weight of each event in it, (B, T), 0 where not `known`."""
         raise NotImplementedError
-
-    @property
-    def has_attention(self) -> bool:
-        """Whether the class has that method."""
-        return type(self).state_and_attention is not TableModel.state_and_attention
 
     def added_scores(self, history_index: Tensor) -> Tensor:
-        """Optional: what is added to the scores of the table, (B, N + 1), after a history (B, T).
-
-        For models whose scores have another source beside the state, such as counts.
-        """
+        """What is added to the scores of the table, (B, N + 1), after a history (B, T)."""
         raise NotImplementedError
-
-    @property
-    def adds_scores(self) -> bool:
-        """Whether the class has that method."""
-        return type(self).added_scores is not TableModel.added_scores
 
     def batches(self, split: Split, batch_events: int) -> Batches:
         """Windows of histories: every event is a target after the events before it."""
         return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
 
     def training_loss(self, batch: Batch) -> Tensor:
-        """The loss that the settings ask for, mean of every position that has a target.
+        """The loss of the settings, mean of every position that has a target.
 
         Softmax over the catalogue where the settings are no `LossConfig`. Nothing beyond the
         state is computed for the positions without a target (padding).
         """
         table = self.item_table()  # (N + 1, D)
-        vectors = torch.nn.functional.embedding(batch.history_index, table)  # (B, T, D)
+        vectors = F.embedding(batch.history_index, table)  # (B, T, D)
         states = self.states(vectors, batch.history_index > 0, **batch.context(self.inputs))
-        asked = batch.targets > 0  # (B, T)
-        weights = None if batch.weights is None else batch.weights[asked]
-        question = (states[asked], table[1:], batch.targets[asked] - 1, weights)
+        has_target = batch.targets > 0  # (B, T)
+        weights = None if batch.weights is None else batch.weights[has_target]
+        compared = (states[has_target], table[1:], batch.targets[has_target] - 1, weights)
         if isinstance(self.config, LossConfig):
-            return loss_of(self.config, *question)
-        return catalogue_softmax(*question)
+            return loss_of(self.config, *compared)
+        return catalogue_softmax(*compared)
 
 
 class ScoreModel(RecommenderModel):
@@ -193,6 +186,18 @@ class CountModel(ScoreModel):
         """Set the buffers from the training events."""
 
 
+def fit_by_counting(model: CountModel, split: Split, validate: Callable[[], float] | None) -> None:
+    """Set `model` in place in one pass and leave it in eval mode.
+
+    validate: NDCG@10 of the model as it is now, to choose what its configuration left open; None
+    for a final run, whose configuration is the one that was chosen.
+    """
+    model.fit(split)
+    model.eval()
+    if validate is not None:
+        model.tune(validate)
+
+
 def catalogue_scores(
     model: RecommenderModel,
     history_index: Tensor,
@@ -207,7 +212,8 @@ def catalogue_scores(
         return model.scores(history_index, **context)
     assert isinstance(model, TableModel)
     table = model.item_table() if item_table is None else item_table  # (N + 1, D)
-    scores = model.last_states(history_index, table, **context) @ table.T
+    vectors = F.embedding(history_index, table)  # (B, T, D)
+    scores = model.states(vectors, history_index > 0, **context)[:, -1] @ table.T
     return scores + model.added_scores(history_index) if model.adds_scores else scores
 
 
@@ -215,5 +221,5 @@ def last_attention(
     model: TableModel, history_index: Tensor, item_table: Tensor, **context: Tensor
 ) -> Tensor:
     """The model's own weights of the events (B, T), for the last position."""
-    vectors = torch.nn.functional.embedding(history_index, item_table)  # (B, T, D)
+    vectors = F.embedding(history_index, item_table)  # (B, T, D)
     return model.state_and_attention(vectors, history_index > 0, **context)[1]

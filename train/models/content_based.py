@@ -1,4 +1,4 @@
-"""Content: items that are described like those of the history. Needs nobody else's events.
+"""Content: items that are described like those of the history. Needs no events of other users.
 
     score(j) = sum over the newest events i_0, i_1, ...  d^k cos(v[i_k], v[j])
     v[i]     = what describes item i, each word or attribute w counted as tf * idf
@@ -6,8 +6,8 @@
 
 Words come from the title, in lower case; an attribute counts as a whole. Vectors: Salton, Wong,
 Yang, "A vector space model for automatic indexing", 1975; as a recommender: Pazzani and Billsus,
-"Content-based recommendation systems", 2007. Interests move, so validation chooses how fast a
-history fades, d.
+"Content-based recommendation systems", 2007. Interests move, so validation chooses the
+history decay, d.
 """
 
 import re
@@ -17,7 +17,7 @@ import numpy as np
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.split import Catalogue, Split
-from attnrec.train.models.counted_configs import ContentBasedConfig
+from attnrec.train.models.configs import ContentBasedConfig
 from attnrec.train.models.neighbours import NeighbourModel, products_of_rows
 
 _WORD = re.compile(r"\w\w+")

@@ -1,11 +1,11 @@
-"""EASE: the closed form of the linear model that foretells each item from all others.
+"""EASE: the closed form of the linear model that predicts each item from all others.
 
     B = I - P diag(1 / diag P),    P = (X^T X + lambda I)^-1,    score = x B
 
-X (users, N) says who took what (or with what weight), x is the history. Steck, "Embarrassingly
-shallow autoencoders for sparse data", WWW 2019, equation 8. B minimises |X - X B|^2 +
-lambda |B|^2 with a diagonal of zeros: an item may not foretell itself. Entries below 0 say
-that j is not for those who took i; networks of neighbours have none.
+X (users, N) counts the events of every user and item, or their weights; x is the history. Steck,
+"Embarrassingly shallow autoencoders for sparse data", WWW 2019, equation 8. B minimises
+|X - X B|^2 + lambda |B|^2 with a diagonal of zeros: an item may not predict itself. Entries below
+0 are evidence against j for users who took i; models of neighbours have none.
 
 The order of a history does not count, so `max_len` is large: it only bounds the work for one
 answer.
@@ -20,7 +20,7 @@ import torch
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.split import Split
-from attnrec.train.models.counted_configs import EaseConfig
+from attnrec.train.models.configs import EaseConfig
 from attnrec.train.models.neighbours import NeighbourModel, events_matrix
 
 _LAMBDAS = (30.0, 100.0, 300.0, 1000.0)

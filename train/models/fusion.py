@@ -2,9 +2,15 @@
 
     score(j) = table @ state + w log(r_j / sum(r) + floor) + v log(e_j / sum(e) + floor)
 
-The state is that of `sasrec`, r the decayed transitions of `markov-chain` from the newest 20
-events, e what is above 0 of `ease` from the newest `max_len` events, whatever their order. Older
-events for EASE as well changed validation NDCG@10 by -2, 0 and +1 % on three logs
+Its parts:
+
+    attention         the blocks of `sasrec` make the state
+    history decay     the decayed sum of the item vectors, in the state (`sasrec_recency`)
+    time bias         where the log has times, in the state (`sasrec_recency`)
+    transitions, r    those of `markov-chain`, from the newest 20 events
+    EASE, e           what is above 0 of `ease`, from the newest `max_len` events without order
+
+Older events for EASE as well changed validation NDCG@10 by -2, 0 and +1 % on three logs
 (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply probabilities, a product of
 experts (Hinton 2002, "Training products of experts by minimizing contrastive divergence", equation
 1): an item needs a good score from all, and below the floor the counts decide nothing. Attention
@@ -12,7 +18,8 @@ is trained by itself, the others are counted; validation chooses the history dec
 transitions, then w and v.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,9 +29,9 @@ from torch import Tensor
 
 from attnrec.train.data.split import Split
 from attnrec.train.models.ease import Ease
-from attnrec.train.models.learned_configs import FusionConfig
+from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
-from attnrec.train.models.sasrec import SASRec
+from attnrec.train.models.sasrec_recency import RecencySASRec
 
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
@@ -32,10 +39,11 @@ _UNTUNED_WEIGHT, _UNTUNED_EASE = 1.0, 0.5  # while it is trained
 _LEAST_SUM = 1e-6  # below the prior of the most frequent item: no NaN even without any count
 
 
-class Fusion(SASRec):
-    """`SASRec`, to whose scores those of a `MarkovChain` are added, and those of `Ease`."""
+class Fusion(RecencySASRec):
+    """`RecencySASRec`, to whose scores those of a `MarkovChain` and of `Ease` are added."""
 
     config: FusionConfig
+    adds_scores = True
     ease: Ease | None
 
     def __init__(self, config: FusionConfig) -> None:
@@ -44,7 +52,7 @@ class Fusion(SASRec):
         self.ease = None
         if config.ease:
             self.ease = Ease(config.solved())
-        self._answered: dict[Hashable, Tensor] | None = None
+        self._tuned_states: dict[bytes, Tensor] | None = None
 
     def prepare(self, split: Split) -> None:
         """Count the transitions, solve EASE."""
@@ -53,7 +61,7 @@ class Fusion(SASRec):
             self.ease.fit(split)
 
     def added_scores(self, history_index: Tensor) -> Tensor:
-        """The weighted logarithms of both shares: (B, T) -> (B, N + 1)."""
+        """The weighted logarithms of the shares of both counts: (B, T) -> (B, N + 1)."""
         weight, ease_weight = self.config.count_weight, self.config.ease_weight
         # Row 0 has no neighbours: with padding the length is one number, in the file a constant.
         n_counted = self.chain.config.max_len
@@ -62,21 +70,26 @@ class Fusion(SASRec):
         added = self._log_share(counted) * (_UNTUNED_WEIGHT if weight is None else weight)
         if self.ease is None:
             return added
-        liked = self.ease.scores(history_index).clamp(min=0)
-        return added + self._log_share(liked) * (
+        positive = self.ease.scores(history_index).clamp(min=0)
+        return added + self._log_share(positive) * (
             _UNTUNED_EASE if ease_weight is None else ease_weight
         )
 
-    def last_states(self, history_index: Tensor, item_table: Tensor, **context: Tensor) -> Tensor:
-        """As in `sasrec`; in `tune`, which moves no weight of theirs, computed once a question."""
-        if self._answered is None:
-            return super().last_states(history_index, item_table, **context)
-        told = (history_index, *context.values())
-        question = tuple((tensor.shape, tensor.cpu().numpy().tobytes()) for tensor in told)
-        if question not in self._answered:
-            states = super().last_states(history_index, item_table, **context)
-            self._answered[question] = states
-        return self._answered[question]
+    def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
+        """As in `sasrec`, (B, T, D); within `tune` the last state alone, (B, 1, D).
+
+        `tune` changes no weight of attention, so there it is computed once for equal inputs.
+        """
+        if self._tuned_states is None:
+            return super().states(item_vectors, known, **context)
+        key = hashlib.sha256()
+        for tensor in (item_vectors, known, *context.values()):
+            key.update(f"{tensor.shape}".encode())
+            key.update(tensor.cpu().numpy().tobytes())
+        if key.digest() not in self._tuned_states:
+            states = super().states(item_vectors, known, **context)
+            self._tuned_states[key.digest()] = states[:, -1:].clone()
+        return self._tuned_states[key.digest()]
 
     def _log_share(self, counted: Tensor) -> Tensor:
         """log(r / sum(r) + floor): (B, N + 1) -> (B, N + 1)."""
@@ -85,11 +98,11 @@ class Fusion(SASRec):
 
     def tune(self, validate: Callable[[], float]) -> None:
         """Choose the decay of the transitions, then both weights, unless they were given."""
-        self._answered = {}
+        self._tuned_states = {}
         try:
             self._choose_all(validate)
         finally:
-            self._answered = None
+            self._tuned_states = None
 
     def _choose_all(self, validate: Callable[[], float]) -> None:
         if self.config.history_decay is None:
@@ -103,7 +116,7 @@ class Fusion(SASRec):
         if self.config.ease_weight == 0:
             self.ease = None
             self.config = replace(self.config, ease=False, ease_weight=None)
-        elif is_free:  # transitions may leave some of their say to EASE
+        elif is_free:  # with EASE, a smaller weight of the transitions may be better
             self._choose("count_weight", _WEIGHTS, validate)
 
     def _choose(

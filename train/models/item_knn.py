@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours: what was taken by the same people, the classic of shops.
+"""Item-based nearest neighbours: items that the same users took, the classic of shops.
 
     score(j) = sum over the events i of a history  W[i, j],    W = A A^T without its diagonal
 
@@ -10,7 +10,7 @@ x_ui: how often u took i (or with what weight); n_i: the sum of x_ui over users.
 Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation algorithms", 2001,
 section 3.1.1; only the M most similar items count, section 3.3. BM25: Robertson and Zaragoza, "The
 probabilistic relevance framework", 2009, with items as documents and their users as words, as
-the library implicit does: a person who takes everything says little about any pair.
+the library implicit does: a user who takes everything is little evidence for any pair.
 
 The order of a history does not count, nor how long ago something was, so `max_len` is large: it
 only bounds the work for one answer.
@@ -22,7 +22,7 @@ import numpy as np
 from scipy import sparse
 
 from attnrec.train.data.split import Split
-from attnrec.train.models.counted_configs import ItemKNNConfig
+from attnrec.train.models.configs import ItemKNNConfig
 from attnrec.train.models.neighbours import NeighbourModel, events_matrix, products_of_rows
 
 

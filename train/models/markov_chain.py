@@ -1,10 +1,10 @@
-"""Decayed Markov chain: counts of what follows what, the baseline that is hard to beat.
+"""Decayed Markov chain: counts of what follows what, a baseline that is hard to beat.
 
     score(j) = sum over the newest events i_0, i_1, ...  d^k T[i_k, j] / (n_i n_j^0.5)^0.5
     T[i, j]  = sum over distances s = 1..10  0.7^(s - 1) * #(j comes s events after i)
 
-with n_i + 1 for n_i. One pass over the log, no learning; on small logs it beats most networks. How
-fast a history fades, d, differs most between logs (0.4 for baskets, 0.7 or 0.8 for films), so
+with n_i + 1 for n_i. One pass over the log, no learning; on small logs it beats most networks. The
+history decay, d, differs most between logs (0.4 for baskets, 0.7 or 0.8 for films), so
 validation chooses it.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.train.data.split import Sequences, Split
-from attnrec.train.models.counted_configs import MarkovChainConfig
+from attnrec.train.models.configs import MarkovChainConfig
 from attnrec.train.models.neighbours import NeighbourModel
 
 

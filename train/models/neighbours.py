@@ -1,4 +1,4 @@
-"""What the models share that add up the neighbours of the items of a history.
+"""What models share that add up the neighbours of the items of a history.
 
     score(j) = prior(j) + sum over the newest events i_0, i_1, ...  d^k W[i_k, j]
 
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from attnrec.train.data.split import Split
 from attnrec.train.models.base import CountModel
-from attnrec.train.models.counted_configs import NeighbourConfig
+from attnrec.train.models.configs import NeighbourConfig
 
 _LARGEST_STEP = 1 << 23  # entries of W in memory at once: 200 MB with what sorts them
 
 
 class NeighbourModel(CountModel):
-    """The strongest neighbours of each item; a model says what they are."""
+    """The strongest neighbours of each item; a model defines what they are."""
 
     config: NeighbourConfig
     decays: ClassVar[tuple[float, ...]] = (1.0, 0.95, 0.9, 0.8, 0.6, 0.4)
@@ -38,7 +38,7 @@ class NeighbourModel(CountModel):
         self.config = config
         shape = (config.n_items + 1, min(config.n_neighbours, config.n_items))
         self.neighbour: Tensor  # (N + 1, M) row of the neighbour
-        self.weight: Tensor  # (N + 1, M) how strongly the item speaks for it
+        self.weight: Tensor  # (N + 1, M) how strongly it adds to the neighbour's score
         self.prior: Tensor  # (N + 1,) order of items that no neighbour reaches
         self.register_buffer("neighbour", torch.zeros(shape, dtype=torch.int32))
         self.register_buffer("weight", torch.zeros(shape))
@@ -54,7 +54,7 @@ class NeighbourModel(CountModel):
     ) -> None:
         """Set the neighbours of the rows `source`, sorted, from all their W[source, target].
 
-        Strongest is by absolute value: a reason against an item counts like one for it.
+        Strongest is by absolute value: negative weights count like positive ones.
         """
         size, n_kept = np.abs(weight), self.neighbour.shape[1]
         strong = np.ones(len(size), dtype=bool)
@@ -87,19 +87,20 @@ class NeighbourModel(CountModel):
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Decayed sum of the neighbours of the newest events: (B, T) -> (B, N + 1)."""
         batch, length = history_index.shape
-        fading = self.decays[0] if self.config.history_decay is None else self.config.history_decay
+        given = self.config.history_decay
+        decay = self.decays[0] if given is None else given
         # As embeddings: in ONNX one node each, where indexing is two and slower.
         weight = F.embedding(history_index, self.weight)  # (B, T, M)
         neighbour = F.embedding(history_index, self.neighbour).long()  # (B, T, M)
-        if fading != 1:
+        if decay != 1:
             age = torch.arange(length - 1, -1, -1, device=history_index.device)  # (T,)
-            weight = weight * (fading ** age.to(weight.dtype)).unsqueeze(-1)
+            weight = weight * (decay ** age.to(weight.dtype)).unsqueeze(-1)
         prior = self.prior.expand(batch, -1)
         return prior.scatter_add(1, neighbour.flatten(1), weight.flatten(1))  # (B, N + 1)
 
 
 def events_matrix(split: Split) -> Any:
-    """Users by items, (n_users, N) in CSR: how often, or with what weight, who took what."""
+    """Users by items, (n_users, N) in CSR: events of each pair, or their weights."""
     sequences = split.sequences
     ones = np.ones(len(sequences.rows))
     values = ones if sequences.weights is None else sequences.weights.astype(np.float64)

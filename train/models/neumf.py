@@ -8,7 +8,7 @@ NeuMF   logit = h . [g; z_2]                                      11 and 12, bef
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.models.learned_configs import NeuMFConfig
+from attnrec.train.models.configs import NeuMFConfig
 from attnrec.train.models.pair_model import INITIAL_SPREAD, PairModel, UserVectors
 
 

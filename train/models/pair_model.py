@@ -1,6 +1,6 @@
-"""What models of (user, item) pairs share: who the user is, and how pairs are learned.
+"""What models of (user, item) pairs share: the vector of the user, and how pairs are learned.
 
-The history of such a model only says what is not to be recommended again.
+The history of such a model only excludes items from the answer.
 """
 
 from abc import abstractmethod
@@ -12,14 +12,14 @@ from attnrec.train.data.batches import Batch, Batches, PairBatches
 from attnrec.train.data.split import Split
 from attnrec.train.layers.losses import pair_cross_entropy
 from attnrec.train.models.base import LearnedModel, ScoreModel
-from attnrec.train.models.learned_configs import PairConfig
+from attnrec.train.models.configs import PairConfig
 
 INITIAL_SPREAD = 0.05
 """Standard deviation of a new vector: short, so that popularity is learned first, then taste."""
 
 
 class UserVectors(nn.Module):
-    """Vector of a user: the own one (row 0: of a stranger), plus the mean of those of the tags."""
+    """Vector of a user (row 0: of a cold user), plus the mean of those of the tags."""
 
     def __init__(self, config: PairConfig, dim: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class UserVectors(nn.Module):
         nn.init.normal_(self.user_embedding.weight, std=INITIAL_SPREAD)
         if config.n_tags:
             self.tag_embedding = nn.Embedding(config.n_tags + 1, dim, padding_idx=0)
-            # From nothing: a tag counts as far as it was learned.
+            # From 0: a tag counts as far as it was learned.
             nn.init.zeros_(self.tag_embedding.weight)
 
     def forward(self, user: Tensor, user_tags: Tensor | None = None) -> Tensor:

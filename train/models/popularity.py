@@ -1,9 +1,12 @@
-"""Popularity: the same answer for everybody, the baseline below which nothing is worth its cost.
+"""Counts without any model of taste: the baselines to beat.
 
-    score(j) = log(1 + n_j)
+    popularity           score(j) = log(1 + n_j)
+    personal frequency   score(j) = how often j is in the history + 0.9 n_j / max n
 
-n_j counts training events, by their weights where they have some. The logarithm changes no list;
-it keeps the scores of large logs within the range where float32 tells neighbours apart.
+n_j counts training events. The logarithm changes no list; it keeps the scores of large logs
+within the range where float32 tells neighbours apart. In personal frequency, the baseline for
+baskets, n_j adds less than one event of the customer's own and orders what the customer never
+took. Where seen items are excluded only that order is left, so it equals popularity there.
 """
 
 import numpy as np
@@ -12,7 +15,7 @@ from torch import Tensor
 
 from attnrec.train.data.split import Split
 from attnrec.train.models.base import CountModel
-from attnrec.train.models.counted_configs import PopularityConfig
+from attnrec.train.models.configs import PersonalFrequencyConfig, PopularityConfig
 
 
 class Popularity(CountModel):
@@ -35,3 +38,29 @@ class Popularity(CountModel):
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """The counts for every row of the batch: (B, N + 1)."""
         return self.log_count.expand(history_index.shape[0], -1)
+
+
+class PersonalFrequency(CountModel):
+    """Counts within the history, the rest by popularity."""
+
+    config: PersonalFrequencyConfig
+
+    def __init__(self, config: PersonalFrequencyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.item_prior: Tensor  # (N + 1,) below 1
+        self.register_buffer("item_prior", torch.zeros(config.n_items + 1))
+
+    def fit(self, split: Split) -> None:
+        """Count the events of every item."""
+        counts = torch.bincount(
+            torch.from_numpy(split.sequences.rows).long(), minlength=self.config.n_items + 1
+        )
+        self.item_prior.copy_(0.9 * counts.double() / max(1, int(counts.max())))
+
+    def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
+        """Events of each item in the history (B, T), and its prior: (B, N + 1)."""
+        known = (history_index > 0).to(self.item_prior.dtype)  # (B, T)
+        nothing = torch.zeros_like(self.item_prior).expand(history_index.shape[0], -1)
+        # The prior is added once, after the counting, so that no sum of fractions rounds.
+        return nothing.scatter_add(1, history_index, known) + self.item_prior

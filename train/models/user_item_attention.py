@@ -4,7 +4,7 @@ The model is that of tutorials on attention in recommenders: vectors of a user u
 an attention weight w between them, a sigmoid over [u; e; w e], binary cross-entropy. With one
 change. Their code takes the softmax over the one score of the pair at hand, and the softmax of a
 single number is 1, whatever the number: the weight is a constant without a gradient, the logit
-becomes a.u + (b + c).e, and everybody gets the same ranking. Here the softmax runs over the whole
+becomes a.u + (b + c).e, and all users get the same ranking. Here the softmax runs over the whole
 catalogue:
 
     w_uj  = N softmax_j(u . e_j / sqrt(D))            1 on average over the items j
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnrec.train.models.learned_configs import PairConfig
+from attnrec.train.models.configs import PairConfig
 from attnrec.train.models.pair_model import INITIAL_SPREAD, PairModel, UserVectors
 
 

@@ -12,8 +12,7 @@ from attnrec.train.evaluation.metrics import Ranking, bootstrap_intervals, metri
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.models import COMPARED_MODELS, MODELS
-from attnrec.train.models.base import CountModel
-from attnrec.train.models.counting import fit_by_counting
+from attnrec.train.models.base import CountModel, fit_by_counting
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import checkpoints_until_saved
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.loop import Progress
-from attnrec.train.models import MODELS
+from attnrec.train.models import model_kind
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
@@ -46,7 +46,7 @@ def train_final(
     # The settings of the model, not of the command: validation may have chosen some of them.
     settings = dict(vars(held_out_run.model.config))
     settings |= {name: n for name, n in split.sizes().items() if name in settings}
-    model = new_model(config, MODELS[config.model].config(**settings))
+    model = new_model(config, model_kind(config.model).config(**settings))
     epochs = held_out_run.metrics["best_epoch"]
     unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
     identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}

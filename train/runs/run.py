@@ -19,7 +19,7 @@ from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import Catalogue, Split, all_events, divide
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
-from attnrec.train.models import MODELS
+from attnrec.train.models import MODELS, ModelKind, model_kind
 from attnrec.train.models.base import RecommenderModel
 from attnrec.train.run_files import (
     CATALOGUE_FILE,
@@ -72,13 +72,11 @@ class Run:
         log = Interactions.load(path)
         metrics = _read_json(path / METRICS_FILE)
         try:
-            if (model_name := stored["train"]["model"]) not in MODELS:
-                raise _unregistered(path, model_name)
+            kind = _kind_of(path, stored["train"]["model"])
             config = TrainConfig.from_json(stored["train"])
             recipe = DataRecipe.from_json(data["recipe"])
             report = data["report"]
             split = all_events(log) if stored["final"] else divide(log, config.split)
-            kind = MODELS[config.model]
             model = kind.model(kind.config(**stored["model_config"]))
             # Everything is derived from the log; the stored catalogue proves that it still is.
             if split.catalogue.item_ids.tolist() != _stored_item_ids(path):
@@ -133,12 +131,19 @@ def _load_weights(model: RecommenderModel, path: Path) -> None:
         ) from error
 
 
-def _unregistered(path: Path, model: str) -> RunError:
-    return RunError(
-        f"{path} was trained with the model {model!r}, which is not registered here: import the "
-        f"module with its line MODELS[{model!r}] = ... first. The commands know the models of "
-        f"attnrec alone: {', '.join(MODELS)}"
-    )
+def _kind_of(path: Path, model: str) -> ModelKind:
+    """`RunError` for a model that is not registered here, or that cannot be imported."""
+    try:
+        return model_kind(model)
+    except ValueError as error:
+        remedy = (
+            f"which is not there: {error}"
+            if ":" in model
+            else "which is not registered here: import the module with its line "
+            f"MODELS[{model!r}] = ... first. The commands know by name the models of attnrec "
+            f"alone: {', '.join(MODELS)}"
+        )
+        raise RunError(f"{path} was trained with the model {model!r}, {remedy}") from error
 
 
 def _unreadable(path: Path, stored: object, error: Exception) -> RunError:

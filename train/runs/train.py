@@ -26,15 +26,15 @@ from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.distributed import n_processes
 from attnrec.train.fitting.loop import Progress, fit_by_gradient
 from attnrec.train.fitting.state import EpochRecord, best_epoch
-from attnrec.train.models import MODELS
+from attnrec.train.models import model_kind
 from attnrec.train.models.base import (
     CountModel,
     HistoryConfig,
     LearnedModel,
     RecommenderModel,
     check_inputs,
+    fit_by_counting,
 )
-from attnrec.train.models.counting import fit_by_counting
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.report.page import run_report
 from attnrec.train.runs.run import Run
@@ -197,7 +197,7 @@ def new_model(config: TrainConfig, model_config: HistoryConfig) -> RecommenderMo
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    return MODELS[config.model].model(model_config)
+    return model_kind(config.model).model(model_config)
 
 
 def fit_model(

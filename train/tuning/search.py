@@ -26,7 +26,7 @@ from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.state import EpochRecord
-from attnrec.train.models import MODELS
+from attnrec.train.models import model_kind
 from attnrec.train.models.base import RecommenderModel
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.run_files import training_alone
@@ -242,7 +242,7 @@ class _Search:
         assert best is not None  # the recipe counts, or has raised
         facts, gains = learned.facts, (learned.gains - recipe_gains).numpy()
         config = with_values(self.config, best.values)
-        kind = MODELS[config.model]
+        kind = model_kind(config.model)
         model = kind.model(kind.config(**facts["model_config"]))
         model.load_state_dict(learned.weights)
         records = [EpochRecord(**record) for record in facts["epochs"]]

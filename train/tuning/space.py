@@ -16,8 +16,8 @@ import numpy as np
 
 from attnrec.train.checks import LARGEST, check_number
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.models import MODELS
-from attnrec.train.models.learned_configs import Attention, Query
+from attnrec.train.models import MODELS, model_kind
+from attnrec.train.models.configs import Attention, Query
 
 if TYPE_CHECKING:
     from attnrec.train.models.base import HistoryConfig
@@ -156,7 +156,7 @@ def check_tuning(config: TrainConfig, minutes: float) -> None:
             "a search trains in one process: start it without torchrun, and give the settings "
             "that it finds to a training of several processes"
         )
-    if not MODELS[config.model].learns:
+    if not model_kind(config.model).learns:
         learned = [name for name, kind in MODELS.items() if kind.learns]
         raise ValueError(
             f"model {config.model} has no training to tune: train it without a search, "

@@ -86,7 +86,7 @@ def oracles(runs: dict[str, Run]) -> dict[str, Oracle]:
     return {name: Oracle(run) for name, run in runs.items()}
 
 
-def ask(
+def run_session(
     session: onnxruntime.InferenceSession, call: dict[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
     names = [output.name for output in session.get_outputs()]
@@ -94,15 +94,15 @@ def ask(
 
 
 def random_ids(
-    oracle: Oracle, rng: np.random.Generator, shape: tuple[int, int], strange: float
+    oracle: Oracle, rng: np.random.Generator, shape: tuple[int, int], unknown_share: float
 ) -> NDArray[Any]:
-    """Ids of the catalogue, repeats included; a share `strange` is padding or unknown."""
+    """Ids of the catalogue, repeats included; a share `unknown_share` is padding or unknown."""
     is_int = isinstance(oracle.padding, int)
     unknown = [-3, 10**15, 2**62] if is_int else ["nothing", "É", "sku 9 "]
     pool = np.array([*oracle.ids, *unknown, *[oracle.padding] * 3], dtype=object)
     place = rng.integers(0, len(oracle.ids), shape)
-    is_strange = rng.random(shape) < strange
-    place[is_strange] = rng.integers(len(oracle.ids), len(pool), is_strange.sum())
+    is_unknown = rng.random(shape) < unknown_share
+    place[is_unknown] = rng.integers(len(oracle.ids), len(pool), is_unknown.sum())
     return pool[place].astype(np.int64 if is_int else object)
 
 
@@ -114,7 +114,7 @@ calls = st.fixed_dictionaries(
         "exclude": st.integers(0, 40),
         "candidates": st.one_of(st.just(0), st.integers(0, 60)),
         "k": st.one_of(st.integers(-3, 45), st.just(10**9)),
-        "strange": st.sampled_from([0.0, 0.2, 0.6, 1.0]),
+        "unknown_share": st.sampled_from([0.0, 0.2, 0.6, 1.0]),
     }
 )
 
@@ -130,11 +130,11 @@ def test_any_call_is_answered_as_the_contract_says(
 ) -> None:
     oracle, rng = oracles[name], np.random.default_rng(call["seed"])
     feed = {
-        part: random_ids(oracle, rng, (call["rows"], call[part]), call["strange"])
+        part: random_ids(oracle, rng, (call["rows"], call[part]), call["unknown_share"])
         for part in ("history", "exclude", "candidates")
     }
     feed["k"] = np.array([call["k"]], dtype=np.int64)
-    outputs = ask(sessions[name], feed)
+    outputs = run_session(sessions[name], feed)
     for row in range(call["rows"]):
         oracle.check(feed, row, outputs)
 
@@ -151,11 +151,11 @@ def test_a_batch_of_any_size_gives_each_row_its_own_answer(
     history = random_ids(oracle, np.random.default_rng(rows), (rows, 25), 0.3)
     nothing = history[:, :0]
     feed = {"history": history, "exclude": history, "candidates": nothing, "k": np.array([5])}
-    together = ask(session, feed)
+    together = run_session(session, feed)
     for row in range(0, rows, max(1, rows // 30)):
         oracle.check(feed, row, together)
         one = slice(row, row + 1)
-        alone = ask(
+        alone = run_session(
             session,
             {**feed, "history": history[one], "exclude": history[one], "candidates": nothing[one]},
         )
@@ -173,8 +173,8 @@ def test_a_score_does_not_depend_on_the_candidates(
     chosen = np.array([oracle.ids[::3]], dtype=dtype)
     nothing = history[:, :0]
     feed = {"history": history, "exclude": nothing, "candidates": nothing, "k": np.array([99])}
-    every = ask(sessions[name], feed)
-    some = ask(sessions[name], {**feed, "candidates": chosen})
+    every = run_session(sessions[name], feed)
+    some = run_session(sessions[name], {**feed, "candidates": chosen})
     score_of = dict(zip(every["items"][0].tolist(), every["scores"][0].tolist(), strict=True))
     n = chosen.shape[1]
     expected = [score_of[item] for item in some["items"][0, :n].tolist()]

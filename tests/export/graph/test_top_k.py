@@ -72,11 +72,11 @@ def test_a_file_with_blocks_passes_the_gate_and_answers_like_one_without(
     profile: str, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = runs["sasrec-string"]
-    drafts = build.FileBuilder(run)
-    plain = drafts.of(profile).recommender()
+    files = build.FileBuilder(run)
+    plain = files.of(profile).recommender()
     monkeypatch.setattr(top_k, "BLOCKS_FROM", 0)
     monkeypatch.setattr(top_k, "_BLOCK", 8)
-    made = drafts.of(profile)
+    made = files.of(profile)
     assert b"MaxPool" in made.graph
     assert gate(made, None).n_faults == 0
     blocks = made.recommender()
@@ -85,7 +85,7 @@ def test_a_file_with_blocks_passes_the_gate_and_answers_like_one_without(
         assert blocks.recommend(history, 40) == plain.recommend(history, 40)
         listed = [*history, *ids[5:20], *ids[10:12], unknown]
         for k, banned in ((3, ids[:8]), (40, []), (5, listed)):
-            asked = {"k": k, "candidates": listed, "exclude": [*banned, unknown]}
-            same = [r.recommend(history[:9], **asked) for r in (blocks, plain)]
+            request = {"k": k, "candidates": listed, "exclude": [*banned, unknown]}
+            same = [r.recommend(history[:9], **request) for r in (blocks, plain)]
             assert same[0].item_ids == same[1].item_ids
             assert np.allclose(same[0].scores, same[1].scores, rtol=0, atol=1e-5)

@@ -34,7 +34,6 @@ from attnrec.export.graph.builder import GraphBuilder
 from attnrec.export.graph.item_table import FloatTable
 from attnrec.export.graph.trace import export_body
 from attnrec.train import Run
-from attnrec.train.models.base import Context
 from attnrec.train.models.sasrec import SASRec
 
 Patch = pytest.MonkeyPatch
@@ -74,20 +73,20 @@ def wrong_epsilon(model: SASRec) -> SASRec:
 
 
 class ScaleMissing(SASRec):
-    def _embed(self, item_vectors: Tensor, known: Tensor, context: Context) -> Tensor:
-        return super()._embed(item_vectors / math.sqrt(self.config.hidden_dim), known, context)
+    def embed(self, item_vectors: Tensor, known: Tensor, added: Tensor | None = None) -> Tensor:
+        return super().embed(item_vectors / math.sqrt(self.config.hidden_dim), known, added)
 
 
 class PaddingVisible(SASRec):
-    def _alike(self, known: Tensor) -> Tensor:
-        return super()._alike(torch.ones_like(known))
+    def visible(self, known: Tensor) -> Tensor:
+        return super().visible(torch.ones_like(known))
 
 
 class PlacesFromTheOldest(SASRec):
     """Padding moves the items along, as in the SASRec of the paper."""
 
-    def _embed(self, item_vectors: Tensor, known: Tensor, context: Context) -> Tensor:
-        x = super()._embed(item_vectors, known, context)
+    def embed(self, item_vectors: Tensor, known: Tensor, added: Tensor | None = None) -> Tensor:
+        x = super().embed(item_vectors, known, added)
         place = torch.arange(known.shape[1] - 1, -1, -1)
         right, wrong = self.position_embedding(place), self.position_embedding(place.flip(0))
         return x + (wrong - right) * known.unsqueeze(-1)

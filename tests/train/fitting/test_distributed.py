@@ -32,10 +32,11 @@ from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.distributed import descent, train_together, with_others
 from attnrec.train.fitting.state import EpochRecord, TrainingState
 from attnrec.train.models.base import LearnedModel
+from attnrec.train.models.configs import SASRecConfig
 from attnrec.train.models.fusion import Fusion
-from attnrec.train.models.learned_configs import SASRecConfig
 from attnrec.train.models.neumf import NeuMF
 from attnrec.train.models.sasrec import SASRec
+from attnrec.train.models.sasrec_recency import RecencySASRec
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import train
 
@@ -262,7 +263,7 @@ def note_steps(folder: Path, state: TrainingState, batches: list[Batch]) -> None
 BATCH_EVENTS = 20  # two histories of 10 and less: of three processes one often has nothing
 EXACT = {"hidden_dim": 16, "max_len": 10, "dropout": 0.0}
 KINDS: dict[str, tuple[type[LearnedModel], TrainConfig]] = {
-    "attention": (SASRec, TrainConfig("sasrec", {**EXACT, "fading_sum": True})),
+    "attention": (RecencySASRec, TrainConfig("sasrec", {**EXACT, "fading_sum": True})),
     "attention and counts": (Fusion, TrainConfig("fusion", {**EXACT, "ease": True})),
     "pairs": (NeuMF, TrainConfig("neumf", {"dropout": 0.0})),
     "a parameter that is not used": (Sparing, TrainConfig("sasrec", EXACT)),
@@ -292,7 +293,7 @@ def test_random_numbers_differ_between_processes_and_gradients_do_not(
 ) -> None:
     random = {"dropout": 0.5, "loss": "sampled-softmax", "n_negatives": 8, "time_gaps": True}
     config = TrainConfig("sasrec", {**EXACT, **random})
-    first, second = Steps(shop_events, SASRec, config, tmp_path).take(2)
+    first, second = Steps(shop_events, RecencySASRec, config, tmp_path).take(2)
     for (loss, gradients, _), (other_loss, others, _) in zip(first, second, strict=True):
         torch.testing.assert_close((loss, gradients), (other_loss, others), rtol=0, atol=0)
     assert len({number for *_, number in (*first, *second)}) == len(first) + len(second) > 20

@@ -17,6 +17,7 @@ from attnrec.train.fitting.state import EpochRecord, TrainingState
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.base import TableModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
 
 SMALL = TrainConfig(settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100)
 
@@ -185,8 +186,8 @@ def test_every_step_has_the_learning_rate_of_its_place_in_the_schedule(split: Sp
 
 def test_weight_decay_shrinks_matrices_and_no_bias_norm_or_table_of_age() -> None:
     models = [
-        SASRec(SASRecConfig(5, 4, 8, fading_sum=True, time_gaps=True)),
-        AttentionPool(AttentionPoolConfig(5, "multi-head", "learned", 4, 8)),
+        RecencySASRec(RecencyConfig(5, 4, 8, fading_sum=True, time_gaps=True)),
+        AttentionPool(AttentionPoolConfig(5, 4, 8, attention="multi-head", query="learned")),
     ]
     shrunk = []
     for model in models:

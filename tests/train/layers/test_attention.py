@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,6 @@ from attnrec.train.layers.attention import (
     attention_weights,
     dot_product_attention,
     dot_product_scores,
-    multi_head_attention,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -146,8 +144,9 @@ def test_multi_head_attention_is_that_of_torch(
     theirs.out_proj.load_state_dict(ours.output.state_dict())
     x = torch.randn(batch, length, 6, dtype=torch.float64)
     causal = torch.ones(length, length, dtype=torch.bool).tril()
-    expected, _ = theirs(x, x, x, attn_mask=~causal, need_weights=False)
+    expected, weights = theirs(x, x, x, attn_mask=~causal)
     torch.testing.assert_close(ours(x, causal), expected)
+    torch.testing.assert_close(ours.attend(x, causal), (expected, weights))
 
 
 def test_one_head_is_self_attention() -> None:
@@ -164,7 +163,7 @@ def test_one_head_is_self_attention() -> None:
 @pytest.mark.parametrize("attention", [SelfAttention(6), MultiHeadAttention(6, 3)])
 def test_the_last_item_asking_alone_gets_the_last_answer(attention: SelfAttention) -> None:
     x, causal = torch.randn(2, 4, 6), torch.ones(4, 4, dtype=torch.bool).tril()
-    last = attention(x, causal[-1:], asking=x[:, -1:])
+    last = attention(x, causal[-1:], queries=x[:, -1:])
     torch.testing.assert_close(last, attention(x, causal)[:, -1:])
 
 
@@ -190,65 +189,3 @@ def test_attention_knows_no_order(seed: int, form: str, length: int) -> None:
     torch.manual_seed(seed)
     x, order = torch.randn(2, length, 6, dtype=torch.float64), torch.randperm(length)
     torch.testing.assert_close(attend(form, x[:, order]), attend(form, x)[:, order])
-
-
-# --- the kernels behind multi-head attention: one in training, one in the exported file
-
-
-def test_attention_is_the_mean_of_the_values_weighted_by_softmax() -> None:
-    # Scores ln 3 and 0, hence weights 3/4 and 1/4.
-    query = torch.tensor([[[math.log(3)]]])
-    key = torch.tensor([[[1.0], [0.0]]])
-    value = torch.tensor([[[4.0], [0.0]]])
-    visible = torch.ones(1, 1, 1, 2, dtype=torch.bool)
-    assert multi_head_attention(query, key, value, visible, 1).item() == pytest.approx(3.0)
-
-
-def attention_by_hand(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor, n_heads: int
-) -> np.ndarray:
-    batch, n_queries, dim = query.shape
-    size = dim // n_heads
-    attended = np.zeros((batch, n_queries, dim))
-    for b in range(batch):
-        for head in range(n_heads):
-            part = slice(head * size, (head + 1) * size)
-            q, k, v = (x[b, :, part].numpy() for x in (query, key, value))
-            for i in range(n_queries):
-                seen = visible[b, 0, i].numpy()
-                score = k[seen] @ q[i] / math.sqrt(size)
-                weight = np.exp(score - score.max())
-                attended[b, i, part] = weight @ v[seen] / weight.sum()
-    return attended
-
-
-@given(seeds, st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 2, 3]))
-@settings(max_examples=40)
-def test_attention_equals_the_closed_form_on_both_paths(
-    seed: int, batch: int, n_queries: int, n_keys: int, n_heads: int
-) -> None:
-    torch.manual_seed(seed)
-    query = torch.randn(batch, n_queries, 6, dtype=torch.float64)
-    key, value = torch.randn(2, batch, n_keys, 6, dtype=torch.float64)
-    visible = torch.rand(batch, 1, n_queries, n_keys) < 0.5
-    visible[..., 0] |= ~visible.any(dim=-1)  # every query sees a key
-    expected = attention_by_hand(query, key, value, visible, n_heads)
-
-    trained = multi_head_attention(query, key, value, visible, n_heads)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.compiler, "is_exporting", lambda: True)
-        exported = multi_head_attention(query, key, value, visible, n_heads)
-    np.testing.assert_allclose(trained, expected, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(exported, expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("exporting", [False, True])
-def test_a_masked_key_has_no_influence(exporting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
-    torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 4, 8)
-    visible = torch.ones(2, 1, 4, 4, dtype=torch.bool)
-    visible[:, :, :, 2] = False
-    before = multi_head_attention(query, key, value, visible, 2)
-    key[:, 2], value[:, 2] = 1e4, -1e4
-    assert torch.equal(multi_head_attention(query, key, value, visible, 2), before)

@@ -13,7 +13,7 @@ from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import catalogue_scores
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
-from attnrec.train.models.learned_configs import MOST_EASE_ITEMS, FusionConfig
+from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 
 SMALL = {"hidden_dim": 8, "max_len": 10}
@@ -47,7 +47,7 @@ def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_co
             assert float(together[row, item]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_ease_adds_the_logarithm_of_the_share_of_what_it_is_for(shop_events) -> None:
+def test_ease_adds_the_logarithm_of_the_share_of_its_positive_scores(shop_events) -> None:
     settings = {"count_weight": 0.4, "history_decay": 0.6, "count_floor": 0.01}
     settings["ease_regularization"] = 3.0
     alone = counted_fusion(shop_events, **settings)
@@ -55,9 +55,9 @@ def test_ease_adds_the_logarithm_of_the_share_of_what_it_is_for(shop_events) -> 
     history = torch.tensor([[0, 3, 7], [1, 2, 3]])
     ease = Ease(both.config.solved())
     ease.fit(divide(shop_events, "leave-one-out"))
-    liked = ease.scores(history).clamp(min=0)
-    assert (ease.scores(history) < 0).any()  # and what it is against says nothing
-    share = liked / liked.sum(1, keepdim=True)
+    positive = ease.scores(history).clamp(min=0)
+    assert (ease.scores(history) < 0).any()  # which do not count
+    share = positive / positive.sum(1, keepdim=True)
     expected = alone.added_scores(history) + 0.7 * (share + 0.01).log()
     torch.testing.assert_close(both.added_scores(history), expected)
 
@@ -73,7 +73,7 @@ def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_th
     by_both = counted_fusion(shop_events, ease=True, **counted)
 
     def added(model: Fusion, history: list[str]) -> list[float]:
-        """Counted scores, asked as validation and the gate do: raw ids, cut at `max_len`."""
+        """Counted scores, of raw ids cut at `max_len`, as validation and the gate compute them."""
         reference = TorchRecommender(model, catalogue)
         alone = copy.copy(model)
         alone.config = replace(model.config, count_weight=0.0, ease_weight=0.0)
@@ -87,7 +87,7 @@ def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_th
     assert added(by_both, other) != pytest.approx(added(by_both, newest), abs=1e-4)
 
 
-def test_without_weight_the_counts_say_nothing(shop_events) -> None:
+def test_without_weight_the_counts_add_nothing(shop_events) -> None:
     model = counted_fusion(shop_events, count_weight=0.0)
     assert not model.added_scores(torch.tensor([[1, 2], [0, 0]])).any()
 
@@ -105,10 +105,10 @@ class Quality:
 
     def __init__(self, model: Fusion, **best: float) -> None:
         self.model, self.best = model, best
-        self.asked = 0
+        self.n_calls = 0
 
     def __call__(self) -> float:
-        self.asked += 1
+        self.n_calls += 1
         return -sum(abs(vars(self.model.config)[n] - v) for n, v in self.best.items())
 
 
@@ -134,32 +134,32 @@ def test_validation_chooses_the_weight_of_ease_or_leaves_it_out(shop_events) -> 
     assert torch.equal(model.added_scores(history), without.added_scores(history))
 
 
-def test_while_it_is_tuned_attention_answers_each_question_once_and_alike(
-    shop_events, monkeypatch
+def test_while_it_is_tuned_attention_is_computed_once_for_each_batch_and_alike(
+    shop_events,
 ) -> None:
-    model = counted_fusion(shop_events, ease=True)
-    questions = [torch.tensor([[1, 2, 3]]), torch.tensor([[0, 4]]), torch.tensor([[0], [4]])]
-    untuned, computed = model.states, []
-    monkeypatch.setattr(model, "states", lambda *asked: computed.append(1) or untuned(*asked))
-    differ = []
+    model, untuned = (counted_fusion(shop_events, ease=True) for _ in range(2))
+    batches = [torch.tensor([[1, 2, 3]]), torch.tensor([[0, 4]]), torch.tensor([[0], [4]])]
+    computed, differ = [], []
+    model.blocks[-1].register_forward_hook(lambda *of: computed.append(of))
 
     def validate() -> float:
         with torch.inference_mode():
             table = model.item_table()
-            for history in questions:
-                expected = untuned(table[history], history > 0)[:, -1] @ table.T
+            untuned.load_state_dict(model.state_dict(), strict=False)
+            for history in batches:
+                expected = untuned.states(table[history], history > 0)[:, -1] @ table.T
                 expected += model.added_scores(history)
                 differ.append((catalogue_scores(model, history) - expected).abs().max())
         return float(len(differ))
 
     model.tune(validate)
-    assert len(differ) > 20 * len(questions)
+    assert len(differ) > 20 * len(batches)
     assert max(differ) < 1e-4
-    assert len(computed) == len(questions)
+    assert len(computed) == len(batches)
     with torch.no_grad():
         model.item_embedding.weight += 0.1
-        validate()  # weights that move again are heard
-    assert max(differ[-len(questions) :]) < 1e-4
+        validate()  # afterwards changed weights count
+    assert max(differ[-len(batches) :]) < 1e-4
 
 
 def test_a_catalogue_that_is_too_large_for_ease_is_refused() -> None:
@@ -172,11 +172,11 @@ def test_what_was_given_is_not_tuned(shop_events) -> None:
     model = counted_fusion(shop_events, count_weight=0.35, history_decay=0.55)
     quality = Quality(model, count_weight=1.0)
     model.tune(quality)
-    assert quality.asked == 0
+    assert quality.n_calls == 0
     assert (model.config.count_weight, model.config.history_decay) == (0.35, 0.55)
 
 
-def test_a_run_keeps_what_was_chosen_and_says_how_good_that_is(shop_log, tmp_path) -> None:
+def test_a_run_keeps_what_was_chosen_and_its_validation_figures(shop_log, tmp_path) -> None:
     config = TrainConfig("fusion", settings=SMALL, epochs=2, batch_events=100)
     run = train(shop_log, config, recipe=DataRecipe(), out=tmp_path / "run")
     chosen = run.model.config
@@ -208,7 +208,7 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(shop_log, tm
     assert resumed.metrics["valid"] == whole.metrics["valid"]
 
 
-def test_settings_that_nobody_gave_follow_from_the_log_and_say_why(shop_log, tmp_path) -> None:
+def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp_path) -> None:
     given = TrainConfig("fusion", settings={"dropout": 0.1, "hidden_dim": 8}, epochs=1)
     run = train(shop_log, given, out=tmp_path / "run")
     assert run.config.settings["dropout"] == 0.1

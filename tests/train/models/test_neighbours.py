@@ -126,7 +126,7 @@ def test_ease_solves_its_equation(histories: Log, strength: float) -> None:
     assert kept(model) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_ease_has_reasons_against_an_item_and_keeps_the_strongest_of_both_kinds() -> None:
+def test_ease_has_negative_weights_and_keeps_the_strongest_of_both_signs() -> None:
     # Everybody takes 3, with either 1 or 2: who took 3 and 1 will not take 2.
     log: Log = [[(1, 1), (3, 1)], [(2, 1), (3, 1)]] * 20 + [[(n, 1) for n in range(4, 10)]]
     whole = Ease(EaseConfig(N_ITEMS, regularization=1.0))
@@ -151,17 +151,17 @@ def test_item_knn_keeps_the_strongest_neighbours(histories: Log, n_neighbours: i
 
 @given(logs(), st.lists(st.integers(1, N_ITEMS), max_size=6), st.sampled_from([1.0, 0.8]))
 @few
-def test_a_score_is_the_faded_sum_over_the_history(
-    histories: Log, asked: list[int], decay: float
+def test_a_score_is_the_decayed_sum_over_the_history(
+    histories: Log, events: list[int], decay: float
 ) -> None:
     model = ItemKNN(ItemKNNConfig(N_ITEMS, max_len=4, history_decay=decay))
     split = split_of(histories)
     model.fit(split)
     w, counts = kept(model), split.catalogue.n_events
     expected = 1e-4 * counts / counts.max()
-    for age, item in enumerate(reversed(asked[-4:])):
+    for age, item in enumerate(reversed(events[-4:])):
         expected = expected + decay**age * w[item - 1]
-    history = left_pad([np.array(asked, dtype=np.int64), np.arange(1, 7)], 4)
+    history = left_pad([np.array(events, dtype=np.int64), np.arange(1, 7)], 4)
     assert model.scores(history)[0, 1:].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
@@ -209,7 +209,7 @@ FITTED = [
 @pytest.mark.parametrize("model", FITTED, ids=lambda model: type(model).__name__)
 @given(histories=logs())
 @settings(max_examples=10)
-def test_a_newcomer_gets_what_is_popular(model: NeighbourModel, histories: Log) -> None:
+def test_an_empty_history_gets_what_is_popular(model: NeighbourModel, histories: Log) -> None:
     split = split_of(histories, TITLES, ATTRIBUTES)
     model.fit(split)
     scores = model.scores(torch.zeros(1, 1, dtype=torch.int64))[0, 1:].numpy()

@@ -1,4 +1,4 @@
-"""Models that know their users: pairs, negatives, strangers, and both models by their formulas."""
+"""Models of users: pairs, negatives, cold users, and both models by their formulas."""
 
 import itertools
 from dataclasses import replace
@@ -98,7 +98,7 @@ def test_negatives_are_uniform_over_what_is_left(split: Split) -> None:
     assert np.abs(left - expected).max() < 5 * expected**0.5
 
 
-def test_who_has_taken_everything_ends_no_training() -> None:
+def test_a_user_who_has_taken_everything_is_trained_on() -> None:
     rows = [("all", f"i{n}", n) for n in range(6)] + [("some", "i1", 0), ("some", "i2", 1)]
     log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     run_all = PairBatches(divide(load_interactions(log)[0], "leave-one-out"), 10, 2, 0)
@@ -115,14 +115,16 @@ def test_the_generator_alone_decides_an_epoch(split: Split) -> None:
     assert not torch.equal(one[0].negatives, other[0].negatives)
 
 
-def test_some_events_are_learned_as_those_of_strangers_with_and_without_tags(split: Split) -> None:
+def test_some_events_are_learned_as_of_cold_users_with_and_without_tags(
+    split: Split,
+) -> None:
     batches = [b for seed in range(5) for b in epoch_of(split, seed, dropout=0.4)]
     user = torch.cat([b.user for b in batches])
     tags = torch.cat([b.user_tags for b in batches]).sum(dim=1)
     assert (user == 0).float().mean() == pytest.approx(0.4, abs=0.05)
     assert (tags[user == 0] > 0).any() and (tags[user == 0] == 0).any()
     own = torch.from_numpy(split.users.tag_rows).sum(dim=1)
-    assert torch.equal(tags[user > 0], own[user[user > 0]]), "who is no stranger keeps the tags"
+    assert torch.equal(tags[user > 0], own[user[user > 0]]), "a known user keeps the tags"
 
 
 # --- the loss
@@ -156,7 +158,7 @@ def small(name: str, seed: int = 0, **sizes: Any) -> PairModel:
     return model
 
 
-def ask(model: PairModel, user: list[int], tags: list[list[int]]) -> Tensor:
+def scores_of(model: PairModel, user: list[int], tags: list[list[int]]) -> Tensor:
     history = torch.zeros(len(user), 1, dtype=torch.int64)
     with torch.no_grad():
         return model.scores(history, user=torch.tensor(user), user_tags=torch.tensor(tags))
@@ -179,7 +181,7 @@ def test_user_item_attention_follows_its_formula(user: int, tags: list[int]) -> 
     w = 12 * torch.softmax(torch.stack([u @ e / 4**0.5 for e in items]), dim=0)
     assert w.mean().item() == pytest.approx(1)
     expected = [a @ u + b @ e + w[j] * (c @ e) + bias for j, e in enumerate(items)]
-    scores = ask(model, [user], [[*tags, 0, 0]])
+    scores = scores_of(model, [user], [[*tags, 0, 0]])
     torch.testing.assert_close(scores[0, 1:], torch.stack(expected))
 
 
@@ -197,7 +199,7 @@ def test_neumf_follows_equations_8_to_12(user: int, tags: list[int]) -> None:
         z = torch.relu(w_1 @ torch.cat([p_mlp, q_mlp]) + model.first_of_user.bias)
         z = torch.relu(model.second(z))
         expected.append(h @ torch.cat([p * q, z]) + model.of_network.bias[0])
-    torch.testing.assert_close(ask(model, [user], [[*tags, 0]])[0], torch.stack(expected))
+    torch.testing.assert_close(scores_of(model, [user], [[*tags, 0]])[0], torch.stack(expected))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -206,18 +208,10 @@ def test_a_pair_has_the_logit_that_its_item_has_in_the_catalogue(name: str) -> N
     tags = [[0, 2], [1, 3]]
     context = {"user": torch.tensor([2, 0]), "user_tags": torch.tensor(tags)}
     found = model.pair_logits(items, **context)
-    torch.testing.assert_close(found, ask(model, [2, 0], tags).gather(1, items))
+    torch.testing.assert_close(found, scores_of(model, [2, 0], tags).gather(1, items))
 
 
-def test_a_softmax_over_the_one_score_of_a_pair_is_1_and_learns_nothing() -> None:
-    score = torch.randn(64, 1, requires_grad=True)
-    weight = torch.softmax(score, dim=-1)
-    assert torch.equal(weight, torch.ones(64, 1))
-    weight.square().sum().backward()
-    assert torch.equal(score.grad, torch.zeros(64, 1))
-
-
-def test_with_the_weight_1_everybody_gets_the_same_ranking_and_with_attention_not() -> None:
+def test_with_the_weight_1_all_users_get_the_same_ranking_and_with_attention_not() -> None:
     class Constant(UserItemAttention):
         def weights(self, users: Tensor) -> Tensor:
             return torch.ones(len(users), self.config.n_items, dtype=users.dtype)
@@ -225,15 +219,15 @@ def test_with_the_weight_1_everybody_gets_the_same_ranking_and_with_attention_no
     model = small("user-item-attention")
     constant = Constant(model.config).double()
     constant.load_state_dict(model.state_dict())
-    who = [1, 2, 3, 4], [[0], [1], [2], [3]]
-    same = ask(constant, *who)[:, 1:].argsort(dim=1)
+    users = [1, 2, 3, 4], [[0], [1], [2], [3]]
+    same = scores_of(constant, *users)[:, 1:].argsort(dim=1)
     assert (same == same[0]).all()
-    own = ask(model, *who)[:, 1:].argsort(dim=1)
+    own = scores_of(model, *users)[:, 1:].argsort(dim=1)
     assert not (own == own[0]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_tags_in_the_log_none_are_asked_for(name: str) -> None:
+def test_without_tags_in_the_log_they_are_no_input(name: str) -> None:
     assert small(name).inputs == ("user", "user_tags")
     assert small(name, n_tags=0).inputs == ("user",)
 
@@ -291,7 +285,7 @@ def make(name: str, kind: str, out: Path, *, tags: bool, epochs: int = 6, **more
 
 @pytest.mark.parametrize(("kind", "tags"), [("string", True), ("int64", False)])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_learns_who_takes_what_and_is_kept(
+def test_a_run_learns_which_user_takes_what_and_is_kept(
     name: str, kind: str, tags: bool, tmp_path: Path
 ) -> None:
     run = make(name, kind, tmp_path / "run", tags=tags)
@@ -309,7 +303,7 @@ def test_a_run_learns_who_takes_what_and_is_kept(
         given = references[0].scores([[], []], SideInputs(None, [["even"], ["odd"]]))[:, 1:]
         for scores, expected in zip(given, (0, 1), strict=True):
             best = [int(ids[row][-2:]) // 12 for row in np.argsort(-scores)[:8]]
-            assert best.count(expected) >= 7, "a stranger with a tag is answered by it"
+            assert best.count(expected) >= 7, "a cold user with a tag is answered by it"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -352,7 +346,7 @@ def log_of_users(*users: object) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("users", [(-1, 2, 3), ("-1.0", "2.0", "3.0")])
-def test_a_user_who_stands_for_nobody_is_refused_before_the_training(
+def test_a_user_id_that_means_no_user_is_refused_before_the_training(
     users: tuple[object, ...], tmp_path: Path
 ) -> None:
     config, log = TrainConfig("neumf", {"hidden_dim": 8}, epochs=2), log_of_users(*users)
@@ -364,7 +358,7 @@ def test_a_user_who_stands_for_nobody_is_refused_before_the_training(
     assert not list(tmp_path.iterdir())
 
 
-def test_such_a_user_is_nobody_to_a_model_that_asks_for_none(tmp_path: Path) -> None:
+def test_a_model_without_users_accepts_such_an_id(tmp_path: Path) -> None:
     run = train(log_of_users(-1, 2, 3), TrainConfig("popularity"), out=tmp_path / "run")
     assert run.split.interactions.user_ids.tolist() == [-1, 2, 3]
 

@@ -1,47 +1,54 @@
-"""Models that look at when the events were: what they see of it, and what they learn from it."""
+"""Time bias: how long ago events were, as tables see it, and what a model learns from it."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.batches import SequenceBatches
 from attnrec.train.data.split import Sequences
-from attnrec.train.layers.time_bias import TimeBias, forget_times, gaps_between, moments
-from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.layers.time_bias import (
+    TimeBias,
+    forget_times,
+    moments,
+    place_of,
+    shares_of_rows,
+)
+from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
 
 NOW = 1_700_000_000
 
 
-def test_gaps_lie_on_a_logarithmic_scale_and_unknown_ones_aside() -> None:
-    asked_at = torch.tensor([NOW, NOW, NOW, NOW, 2**63 - 1, NOW, -1, NOW])
+def test_times_lie_on_a_logarithmic_scale_and_unknown_ones_apart() -> None:
+    requested_at = torch.tensor([NOW, NOW, NOW, NOW, 2**63 - 1, NOW, -1, NOW])
     timestamps = torch.tensor([NOW, NOW - 3, NOW - 31, NOW + 50, 0, -1, NOW, -(2**63)])
-    gaps = gaps_between(asked_at, timestamps)  # (8, R)
-    assert gaps.sum(dim=1).tolist() == pytest.approx([1] * 8)
-    assert ((gaps > 0).sum(dim=1) <= 2).all()
-    place = (gaps @ torch.arange(-1.0, gaps.shape[1] - 1)).tolist()
+    shares = shares_of_rows(place_of(requested_at, timestamps))  # (8, R)
+    assert shares.sum(dim=1).tolist() == pytest.approx([1] * 8)
+    assert ((shares > 0).sum(dim=1) <= 2).all()
+    place = (shares @ torch.arange(-1.0, shares.shape[1] - 1)).tolist()
     # An event after the request: clocks differ. Centuries are no more than decades.
     assert place == pytest.approx([0, 2, 3.5, 0, 16, -1, -1, -1])
 
 
-def test_a_second_more_hardly_moves_what_a_gap_adds() -> None:
+def test_a_second_more_hardly_moves_what_a_time_adds() -> None:
     module = TimeBias(4, 1, 2)
     torch.nn.init.normal_(module.of_event)
     seconds = torch.tensor([10**n + step for n in range(1, 9) for step in (-1, 0, 1)])
-    gaps = gaps_between((NOW + seconds).unsqueeze(0), torch.tensor([[NOW]]))  # (1, R, 24)
-    added = module.events(gaps).detach().view(8, 3, 4)
+    added = module.on_events((NOW + seconds).unsqueeze(0), torch.tensor([[NOW]]))  # (1, 24, 4)
+    added = added.detach().view(8, 3, 4)
     assert float(added.diff(dim=1).abs().amax()) < 0.5
     assert float(added[2:].diff(dim=1).abs().amax()) < 0.005
 
 
-def test_a_position_asks_when_the_event_after_it_was_and_the_last_one_now() -> None:
+def test_a_position_predicts_at_the_time_of_the_next_event_and_the_last_one_at_the_request() -> (
+    None
+):
     timestamps = torch.tensor([[-1, 10, 20], [5, 6, 7]])
-    asked_at, told = moments({"timestamps": timestamps, "request_time": torch.tensor([30, -1])})
-    assert asked_at.tolist() == [[10, 20, 30], [-1, -1, -1]]
-    assert told.tolist() == [[-1, 10, 20], [-1, -1, -1]]
+    context = {"timestamps": timestamps, "request_time": torch.tensor([30, -1])}
+    requested_at, used = moments(context)
+    assert requested_at.tolist() == [[10, 20, 30], [-1, -1, -1]]
+    assert used.tolist() == [[-1, 10, 20], [-1, -1, -1]]
 
 
 def test_a_share_of_the_requests_forgets_its_times() -> None:
@@ -51,7 +58,7 @@ def test_a_share_of_the_requests_forgets_its_times() -> None:
     assert 0.17 < float(forgotten) < 0.23
 
 
-def test_batches_tell_the_times_of_the_events_and_of_the_last_target() -> None:
+def test_batches_hold_the_times_of_the_events_and_of_the_last_target() -> None:
     lengths = [3, 1, 9, 5]
     offsets = np.cumsum([0, *lengths])
     rows = np.arange(1, 19, dtype=np.int32)
@@ -69,25 +76,9 @@ def test_batches_tell_the_times_of_the_events_and_of_the_last_target() -> None:
     assert n_targets == 18
 
 
-@given(st.integers(0, 2**32), st.integers(1, 3), st.booleans())
-def test_the_state_is_that_of_the_last_position(seed: int, n_blocks: int, fading: bool) -> None:
-    torch.manual_seed(seed)
-    config = SASRecConfig(9, 6, 8, n_blocks, fading_sum=fading, time_gaps=True)
-    model = SASRec(config).eval()
-    for weight in model.time_gaps.parameters():
-        torch.nn.init.normal_(weight)
-    history = torch.tensor([[0, 0, 1, 4], [3, 9, 9, 2], [0, 0, 0, 0]])
-    times = torch.tensor([[-1, -1, NOW - 5, NOW], [NOW - 10**6, -1, NOW - 9, NOW], [-1] * 4])
-    context = {"timestamps": times, "request_time": torch.tensor([NOW + 60, NOW, -1])}
-    vectors = torch.nn.functional.embedding(history, model.item_table())
-    states = model.states(vectors, history > 0, **context)
-    state = model.state(vectors, history > 0, **context)
-    torch.testing.assert_close(state, states[:, -1], rtol=1e-4, atol=1e-4)
-
-
-def test_a_share_of_the_histories_is_trained_on_as_if_nobody_knew_the_time() -> None:
+def test_a_share_of_the_histories_is_trained_on_without_times() -> None:
     torch.manual_seed(0)
-    model = SASRec(SASRecConfig(9, 6, 8, dropout=0.0, time_gaps=True))
+    model = RecencySASRec(RecencyConfig(9, 6, 8, dropout=0.0, time_gaps=True))
     for weight in model.time_gaps.parameters():
         torch.nn.init.normal_(weight)
     history = torch.tensor([[1, 4]]).expand(2000, -1)
@@ -95,8 +86,7 @@ def test_a_share_of_the_histories_is_trained_on_as_if_nobody_knew_the_time() -> 
 
     @torch.no_grad()
     def states(request_time: int) -> torch.Tensor:
-        asked_at = torch.full((2000,), request_time)
-        context = {"timestamps": times, "request_time": asked_at}
+        context = {"timestamps": times, "request_time": torch.full((2000,), request_time)}
         return model.states(model.item_table()[history], history > 0, **context)[:, -1]
 
     in_training = states(NOW + 60)
@@ -139,6 +129,6 @@ def test_what_depends_on_the_pause_is_learned(tmp_path) -> None:
     assert blind < 0.85 and sees > 0.95
 
 
-def test_time_gaps_is_true_or_false() -> None:
+def test_time_bias_is_switched_by_true_or_false() -> None:
     with pytest.raises(ValueError, match="`time_gaps` must be true or false, not 'yes'"):
-        SASRecConfig(9, time_gaps="yes")  # type: ignore[arg-type]
+        RecencyConfig(9, time_gaps="yes")  # type: ignore[arg-type]

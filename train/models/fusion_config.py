@@ -1,0 +1,133 @@
+"""The settings of `fusion`, and those that follow from the log where they are not given.
+
+Every rule of the recipe stands on measurements in benchmarks/accuracy/LOG.md. A value that is
+given wins; a setting that is neither given nor in the recipe has its default. To try another rule,
+change a line. Without torch, as `configs`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attnrec.train.checks import check_number
+from attnrec.train.models.configs import (
+    EaseConfig,
+    MarkovChainConfig,
+    RecencyConfig,
+    check_optional,
+    check_switch,
+)
+
+if TYPE_CHECKING:
+    from attnrec.train.data.split import Split
+
+MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
+UNTUNED_DECAY = 0.7
+"""Of the history, for the counts of `fusion`, while validation has not chosen."""
+
+_LENGTHS = (20, 50, 100)
+_LEAST_STEPS = 2500
+_FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an order are below
+
+
+@dataclass(frozen=True)
+class FusionConfig(RecencyConfig):
+    """Attention as in `sasrec`, and how the counts are made and added."""
+
+    fading_sum: bool = True
+    """History decay: add the decayed sum of the item vectors, through one matrix, to the output of
+    the blocks."""
+    count_weight: float | None = None
+    """Weight of the counted transitions against attention, w; None: chosen by validation."""
+    count_floor: float = 1e-3
+    """Least share of the counts that an item gets: below it, counts do not move its score."""
+    history_decay: float | None = None
+    """Weight of an event relative to the next one, for the counts; None: chosen by validation."""
+    ease: bool = False
+    """Add EASE, which looks at the newest `max_len` events without their order."""
+    ease_weight: float | None = None
+    """Weight of EASE against attention, v; None: chosen by validation, which may choose 0."""
+    ease_regularization: float = 300.0
+    """Lambda of EASE."""
+    n_neighbours: int = 100
+    """Strongest transitions, and strongest entries of EASE, kept for each item, M; the size of the
+    file grows with N * M."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_optional("count_weight", self.count_weight, lowest=0)
+        check_number("count_floor", self.count_floor, above=0)
+        self.chain()
+        check_switch("ease", self.ease)
+        if self.ease and self.n_items > MOST_EASE_ITEMS:
+            raise ValueError(
+                f"ease is for {MOST_EASE_ITEMS:,} items at most, and here are {self.n_items:,}: "
+                "leave it out with `ease=false`, or drop rare items with `min_item_events`"
+            )
+        check_optional("ease_weight", self.ease_weight, lowest=0)
+        check_number("ease_regularization", self.ease_regularization, above=0)
+
+    def chain(self) -> MarkovChainConfig:
+        """The settings of its transitions."""
+        decay = UNTUNED_DECAY if self.history_decay is None else self.history_decay
+        return MarkovChainConfig(self.n_items, history_decay=decay, n_neighbours=self.n_neighbours)
+
+    def solved(self) -> EaseConfig:
+        """The settings of its EASE."""
+        strength, kept = self.ease_regularization, self.n_neighbours
+        return EaseConfig(self.n_items, regularization=strength, n_neighbours=kept)
+
+
+def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, str]]:
+    """Value and reason of every setting that follows from the training events of a log."""
+    sequences, n_items = split.sequences, split.catalogue.n_items
+    n_events = len(sequences.rows)
+    # Of every event: how many came before it.
+    place = np.arange(n_events) - np.repeat(sequences.offsets[:-1], np.diff(sequences.offsets))
+    reach = int(np.quantile(place, 0.8)) if n_events else 0
+    max_len = next((length for length in _LENGTHS if reach <= length), _LENGTHS[-1])
+    batch_events = int(np.clip(n_events // 100, 50, 800))
+    epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
+    is_small, is_wide = n_events < 400_000, n_items > 5000
+    times = sequences.timestamps
+    has_times = times is not None and len(times) > 0 and float(np.median(times)) > _FIRST_REAL_TIME
+    return {
+        "max_len": (max_len, f"80 % of the events have at most {reach} events before them"),
+        "hidden_dim": (
+            64 if is_small and not is_wide else 128,
+            f"{n_items:,} items and {n_events:,} events: 128 above 5,000 items or from 400,000 "
+            "events, else 64",
+        ),
+        "time_gaps": (
+            has_times,
+            "the log has times, and the time since an event helps to predict the next one"
+            if has_times
+            else "the log has an order, but no times",
+        ),
+        "ease": (
+            n_items <= MOST_EASE_ITEMS,
+            f"{n_items:,} items: up to {MOST_EASE_ITEMS:,} EASE takes minutes and 5 GB of memory",
+        ),
+        "dropout": (
+            0.5 if is_small else 0.2,
+            f"{n_events:,} training events: a model overfits a small log sooner",
+        ),
+        "loss": (
+            "sampled-softmax" if is_wide else "softmax",
+            f"{n_items:,} items: above 5,000 a sample is as accurate and more than twice as fast",
+        ),
+        "n_negatives": (
+            1024,
+            "of sampled-softmax: all events of a batch share the sampled items",
+        ),
+        "batch_events": (
+            batch_events,
+            "1 % of the training events, from 50 to 800: more steps in a small log",
+        ),
+        "epochs": (epochs, f"20; up to 60 where 20 are fewer than {_LEAST_STEPS:,} steps"),
+        "patience": (
+            10,
+            "validation NDCG@10 varies until the learning rate has fallen",
+        ),
+    }
