@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attnrec.cli.console import out
-from attnrec.runtime.words import counted
+from attnrec.runtime.errors import counted
 from attnrec.train.evaluation.comparison import Comparison, FileFigures
 
 

@@ -12,7 +12,7 @@ from attnrec.cli.file_ids import FileIds
 from attnrec.cli.served_memory import served_memory
 from attnrec.export import ParityReport, ProfileCost
 from attnrec.runtime import Recommender
-from attnrec.runtime.words import counted
+from attnrec.runtime.errors import counted
 
 _NO_SERVER = "without the server: pip install 'attnrec[serve]'"
 

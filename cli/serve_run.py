@@ -5,13 +5,13 @@ import socket
 from pathlib import Path
 
 from attnrec.cli.console import say
+from attnrec.runtime.errors import counted
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
 from attnrec.runtime.serving.hosts import Hosts, hosts_in
 from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.reloading import Source
 from attnrec.runtime.serving.server import listen, serve
-from attnrec.runtime.words import counted
 
 
 def serve_until_stopped(

@@ -6,7 +6,7 @@ from typing import Any
 
 from attnrec.cli.console import say
 from attnrec.cli.train_tuning import print_tuning
-from attnrec.runtime.words import counted
+from attnrec.runtime.errors import counted
 from attnrec.train.data.baskets import basket_note
 from attnrec.train.report.baselines import best_of
 from attnrec.train.run_files import REPORT_FILE

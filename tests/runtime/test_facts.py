@@ -195,11 +195,11 @@ def test_a_selftest_allows_the_tolerance_of_the_contract(
 
 
 @pytest.mark.parametrize("text", ["[{}]", '{"a": 1}', "[[]]", '[{"history": [null]}]', "5", "["])
-def test_golden_vectors_that_cannot_be_asked_fail_the_selftest(
+def test_golden_vectors_that_cannot_be_run_fail_the_selftest(
     text: str, path: Path, rewritten: Rewritten, tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(rewritten(path.read_bytes(), names.GOLDEN_KEY, text))
-    with pytest.raises(SelfTestError, match=r"cannot be asked .*export it again"):
+    with pytest.raises(SelfTestError, match=r"cannot be run .*export it again"):
         Recommender.load(tmp_path / "model.onnx").selftest()
 
 

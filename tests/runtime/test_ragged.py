@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnrec.runtime.arguments import id_row
-from attnrec.runtime.ragged import Ragged
+from attnrec.runtime.batch import Ragged
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 LISTS = {

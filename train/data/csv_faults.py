@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from attnrec.runtime.words import counted
+from attnrec.runtime.errors import counted
 
 _BLOCK_BYTES = 1 << 20
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
+from attnrec.runtime.errors import kind_of_ids
 from attnrec.runtime.files import exported_file
-from attnrec.runtime.words import kind_of_ids
 from attnrec.train.data.held_out import HeldOut, ItemIds
 from attnrec.train.data.ids import IdArray, spelled_as
 from attnrec.train.data.interactions import Interactions
