@@ -9,7 +9,7 @@ import typer
 
 from attnrec.cli.console import Json, Quiet, Verbose, Version, run_command, set_verbosity
 from attnrec.cli.modes import refuse_idle
-from attnrec.export.limits import (
+from attnrec.export.refusals import (
     PROFILES,
     Limits,
     check_kit_folder,

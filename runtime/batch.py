@@ -20,7 +20,7 @@ _TOGETHER = 16
 _ROWS = 4096
 """Lists that are checked in one pass: their ids are in memory once more meanwhile."""
 
-Run = Callable[..., list[Any]]
+GraphFunction = Callable[..., list[Any]]
 """history (B, T), exclude (B, X), candidates (B, C), k, side inputs -> outputs of the graph."""
 
 
@@ -73,7 +73,9 @@ class BatchRequest:
     def __len__(self) -> int:
         return len(self._seen.lengths)
 
-    def answer(self, run: Run, k: int, side_inputs: CheckedSideInputs) -> list[Recommendations]:
+    def answer(
+        self, run: GraphFunction, k: int, side_inputs: CheckedSideInputs
+    ) -> list[Recommendations]:
         """One answer for each history.
 
         Whether there are candidates belongs to a call of the graph; within one, rows of similar
@@ -130,7 +132,7 @@ class Ragged:
                 part = as_ids(list(chain.from_iterable(filter(None, rows))), id_type)
             if part is None:
                 for i, ids in enumerate(lists):
-                    id_row(f"{name}[{i}]", ids, id_type)  # says what is wrong
+                    id_row(f"{name}[{i}]", ids, id_type)  # raises the error that names the id
                 raise AssertionError(f"{name} are wrong as a whole, but not one by one")
             self.lengths[start : start + _ROWS] = [len(row or ()) for row in rows]
             parts.append(part)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from attnrec.runtime.arguments import IdArray, stack
-from attnrec.runtime.batch import BATCH, Run
+from attnrec.runtime.batch import BATCH, GraphFunction
 from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
@@ -50,7 +50,7 @@ class ExplainRequest:
     """An item to explain, with the history and the side inputs of the request."""
 
     info: ModelInfo
-    run: Run
+    run: GraphFunction
     history: IdArray
     """Checked ids (T,), as the item's."""
     item_id: int | str
@@ -107,19 +107,19 @@ class ExplainRequest:
 
     def _newest_known(self, n_known: int) -> list[int]:
         """Places of the known events, oldest first; beyond `max_len` + 1 none can matter."""
-        length, wanted = len(self.history), min(n_known, self.info.max_len + 1)
+        length, n_kept = len(self.history), min(n_known, self.info.max_len + 1)
         if n_known == length:
-            return list(range(length - wanted, length))
+            return list(range(length - n_kept, length))
         known: list[int] = []
         end = length
-        while len(known) < wanted:
+        while len(known) < n_kept:
             check_deadline()
             places = range(max(0, end - BATCH), end)
             # Each event by itself: `n_known` is 1 for a known one.
             n_known_of = self._score([[i] for i in places])[2].tolist()
             known[:0] = [i for i, one in zip(places, n_known_of, strict=True) if one]
             end = places.start
-        return known[len(known) - wanted :]
+        return known[len(known) - n_kept :]
 
     def _titles(self) -> dict[Any, str] | None:
         """Of the item and of the events; None if the file holds none."""

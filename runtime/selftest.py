@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from attnrec.runtime.arguments import id_row
-from attnrec.runtime.batch import Run
+from attnrec.runtime.batch import GraphFunction
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
@@ -16,7 +16,7 @@ from attnrec.runtime.side_inputs import CheckedSideInputs, SideInputs
 _LONGEST = 2**20  # characters; attnrec writes about 10,000
 
 
-def check_golden(text: str, info: ModelInfo, run: Run) -> int:
+def check_golden(text: str, info: ModelInfo, run: GraphFunction) -> int:
     """Run the requests of the golden vectors again; returns how many there are.
 
     text: the metadata entry. `SelfTestError` names the first answer that comes out differently.
@@ -36,7 +36,9 @@ def check_golden(text: str, info: ModelInfo, run: Run) -> int:
     return len(golden)
 
 
-def _check_vector(label: str, vector: Mapping[str, Any], info: ModelInfo, run: Run) -> None:
+def _check_vector(
+    label: str, vector: Mapping[str, Any], info: ModelInfo, run: GraphFunction
+) -> None:
     history, exclude, candidates = (
         id_row(name, vector[name], info.id_type)[None]
         for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)

@@ -81,10 +81,10 @@ class CheckedSideInputs:
 def _users(info: ModelInfo, users: UserIds | None, n_rows: int) -> IdArray:
     """(n_rows,)"""
     id_type = info.user_id_type or "string"
-    nobody = names.PADDING[id_type]
+    unknown = names.PADDING[id_type]
     rows = [None] * n_rows if users is None else id_lists("users", users, n_rows, "ids of users")
     return id_row(
-        "users", [nobody if user is None else user for user in rows], id_type, "user ids"
+        "users", [unknown if user is None else user for user in rows], id_type, "user ids"
     )
 
 

@@ -114,8 +114,8 @@ def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> S
         raise _unknown(item_id)
     if found.item_ids == of_empty.item_ids:
         raise ValueError(
-            f"after {item_id!r} alone the model of this file recommends what it recommends to "
-            "anybody, so it knows no items like it; ask a model with item vectors, such as sasrec"
+            f"after {item_id!r} alone this model recommends the same as after an empty "
+            "history, so it has no similar items; use a model with item vectors, such as sasrec"
         )
     titles = found.titles and found.titles[:k]
     return SimilarItems(found.item_ids[:k], found.scores[:k], titles, kind="next")

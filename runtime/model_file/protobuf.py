@@ -1,4 +1,4 @@
-"""Reading protobuf messages that may lie: every field must be expected, the work is bounded.
+"""Reading protobuf messages that are not trusted: unknown fields are refused, work is bounded.
 
 A protobuf message is a row of fields, each a tag (number and wire type) and a value, which may be
 a message again.
@@ -18,12 +18,12 @@ _MOST_FIELDS = 100_000  # of a whole file; a model of 5,000 nodes has about 65,0
 _MOST_RUNS = 1_000  # of fields that are only counted, a catalogue in one; a model has about 10
 _LONGEST_NAME = 1_000  # bytes
 _FEW = 16  # texts that are read one by one before many are at once
-_PART, _MANY = 1 << 10, 1 << 20  # bytes that are looked through at once, at first and at most
+_PART, _MANY = 1 << 10, 1 << 20  # bytes of one pass, at first and at most
 _LETTERS = 0x20  # from here on a byte may be one
 _NOTHING = memoryview(b"")
 
 
-class Kind(NamedTuple):
+class FieldKind(NamedTuple):
     """How a field is written. counted: only how many there are matters; it may be millions."""
 
     wire: int
@@ -31,10 +31,14 @@ class Kind(NamedTuple):
     counted: bool = False
 
 
-NUMBER, NUMBERS, N_NUMBERS = Kind(_VARINT), Kind(_VARINT, True), Kind(_VARINT, True, True)
-BYTES, LIST, N_BYTES = Kind(_LENGTH), Kind(_LENGTH, True), Kind(_LENGTH, True, True)
-FLOAT, FLOATS = Kind(_FOUR_BYTES), Kind(_FOUR_BYTES, True)
-REFUSED = Kind(-1)  # known by name, so that errors can tell what is refused
+NUMBER, NUMBERS, N_NUMBERS = (
+    FieldKind(_VARINT),
+    FieldKind(_VARINT, True),
+    FieldKind(_VARINT, True, True),
+)
+BYTES, LIST, N_BYTES = FieldKind(_LENGTH), FieldKind(_LENGTH, True), FieldKind(_LENGTH, True, True)
+FLOAT, FLOATS = FieldKind(_FOUR_BYTES), FieldKind(_FOUR_BYTES, True)
+REFUSED = FieldKind(-1)  # known by name, for the errors
 
 Buffer = bytes | bytearray | mmap
 Fields = dict[str, Any]
@@ -44,7 +48,9 @@ Fields = dict[str, Any]
 class Message:
     """A kind of message, with its fields as name=(number, kind)."""
 
-    def __init__(self, label: str, others: bool = False, /, **fields: tuple[int, Kind]) -> None:
+    def __init__(
+        self, label: str, others: bool = False, /, **fields: tuple[int, FieldKind]
+    ) -> None:
         """label: what errors call it. others: whether more fields may be there, passed over."""
         self.label = label
         self.others = others
@@ -83,12 +89,7 @@ class Reader:
                         raise _unexpected(kind, name, f"field {number}, wire type {wire}")
                     _, position = _value(message, position, wire)
                 elif field.counted:
-                    self._runs_left -= 1
-                    if self._runs_left < 0:
-                        raise ValueError(
-                            f"more than {_MOST_RUNS} runs of ids or texts in the file"
-                        )
-                    value, position = _run(message, start)
+                    value, position = self._count(message, start)
                     found[name] += value
                 else:
                     value, position = _value(message, position, wire)
@@ -106,6 +107,12 @@ class Reader:
                 "copy or export it again"
             ) from error
         return found
+
+    def _count(self, message: memoryview, start: int) -> tuple[int, int]:
+        self._runs_left -= 1
+        if self._runs_left < 0:
+            raise ValueError(f"more than {_MOST_RUNS} runs of ids or texts in the file")
+        return _run(message, start)
 
 
 def fields_of(message: memoryview, number: int) -> Iterator[memoryview]:

@@ -1,8 +1,8 @@
-"""Load files one by one, each in a process of its own with limits, and say how it went.
+"""Load files one by one, each in a process of its own with limits, and print the outcome.
 
     python tests/hostile/loading.py {verified,alone} SECONDS FILE...
 
-One JSON object a line: what came of it ("answers", the name of an error, or of the signal that
+One JSON object a line: the outcome ("answers", the name of an error, or of the signal that
 ended it after SECONDS), the message, seconds of computing and the peak of memory in MB. Needs
 `fork`: then the time of a file is its own, without imports.
 """
@@ -22,8 +22,8 @@ from attnrec.runtime import Recommender
 MEMORY = 3 * 2**30
 
 
-def ask(path: str, verified: bool) -> None:
-    """Load the file, test it and ask one question; without attnrec, as any program would."""
+def load_and_recommend(path: str, verified: bool) -> None:
+    """Load the file, test it and recommend once; without attnrec, as any program would."""
     if verified:
         recommender = Recommender.load(path)
         recommender.selftest()
@@ -47,7 +47,7 @@ def load(path: str, verified: bool, seconds: float) -> dict[str, object]:
     start = time.process_time()  # whatever else this machine is doing
     outcome, message = "answers", ""
     try:
-        ask(path, verified)
+        load_and_recommend(path, verified)
     except Exception as error:
         outcome, message = type(error).__name__, str(error)
     taken = time.process_time() - start

@@ -1,6 +1,5 @@
-"""Files that lie: each is refused before onnxruntime sees it, soon, and in words that say why."""
+"""Crafted files: each is refused before onnxruntime sees it, soon, and with the reason."""
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,9 +93,9 @@ def test_an_input_that_facts_and_graph_agree_on_is_for_a_later_attnrec(tmp_path:
 
     def edit(model: bytes) -> bytes:
         model = edited(model, 7, lambda graph: graph + declared)
-        return edited(model, 14, tell, block(1, names.MODEL_KEY))
+        return edited(model, 14, with_input, block(1, names.MODEL_KEY))
 
-    def tell(entry: bytes) -> bytes:
+    def with_input(entry: bytes) -> bytes:
         return edited(entry, 2, lambda text: text.replace(b'"k"]', b'"k", "mood"]'))
 
     path = tmp_path / "model.onnx"
@@ -104,18 +103,6 @@ def test_an_input_that_facts_and_graph_agree_on_is_for_a_later_attnrec(tmp_path:
     read_model_file(path, verify=True)
     with pytest.raises(ModelFileError, match=r"wants the inputs \['mood'\], .*: upgrade attnrec"):
         Recommender.load(path)
-
-
-def test_500_altered_bytes_are_all_noticed(tmp_path: Path) -> None:
-    choose, path = random.Random(3), tmp_path / "model.onnx"
-    for content in (sound.read_bytes() for sound in SOUND):
-        n = 500 // len(SOUND)
-        for place in choose.sample(range(len(content)), n):
-            altered = bytearray(content)
-            altered[place] ^= choose.randrange(1, 256)
-            path.write_bytes(altered)
-            with pytest.raises(ModelFileError, match=r"export it again"):
-                Recommender.load(path)
 
 
 edits = st.lists(
