@@ -24,7 +24,8 @@ def describe(
     run: Run, metrics: dict[str, Any], parity: dict[str, Any] | None, profile: str
 ) -> ModelInfo:
     """The facts of the file of a run in a profile."""
-    catalogue = run.split.catalogue
+    catalogue, users = run.split.catalogue, run.split.users.ids
+    has_users = names.USER in run.model.inputs
     return ModelInfo(
         format_version=names.FORMAT_VERSION,
         model=run.config.model,
@@ -49,18 +50,9 @@ def describe(
             "opset": str(OPSET),
             "lowest_onnxruntime": LOWEST_ONNXRUNTIME,
         },
-        **_users(run),
+        user_id_type=("int64" if users.dtype == np.int64 else "string") if has_users else None,
+        n_users=len(users) if has_users else 0,
     )
-
-
-def _users(run: Run) -> dict[str, Any]:
-    if names.USER not in run.model.inputs:
-        return {}
-    ids = run.split.users.ids
-    return {
-        "user_id_type": "int64" if ids.dtype == np.int64 else "string",
-        "n_users": len(ids),
-    }
 
 
 def _catalogue_hash(catalogue: Catalogue) -> str:

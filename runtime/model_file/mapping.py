@@ -49,10 +49,9 @@ def _without_large(message: memoryview, place: int, way: tuple[int, ...], name: 
         if number != way[0] or end - value <= LARGE:
             parts.append(message[start:end])
         elif len(way) == 1:
-            numbers = {b"offset": place + value, b"length": end - value}
-            where = {b"location": name} | {key: b"%d" % n for key, n in numbers.items()}
-            for key, text_value in where.items():
-                parts.append(field(_EXTERNAL_DATA, field(1, key) + field(2, text_value)))
+            offset, length = b"%d" % (place + value), b"%d" % (end - value)
+            for entry in ((b"location", name), (b"offset", offset), (b"length", length)):
+                parts.append(field(_EXTERNAL_DATA, field(1, entry[0]) + field(2, entry[1])))
             parts.append(_DATA_LOCATION)
         elif len(way) == 2 and _name(message[value:end]) == _KEPT:
             parts.append(message[start:end])

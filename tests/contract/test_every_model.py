@@ -312,6 +312,7 @@ def test_a_file_is_measured_as_the_torch_model_would_be(member, part: Part) -> N
     for name, ends in in_torch.intervals.items():
         assert of_file.intervals[name] == pytest.approx(ends, rel=0, abs=1e-9)
     assert of_file.n_users == in_torch.n_users > 40
+    assert Recommender.load(member.file).info.metrics[part] == in_torch.to_json()
     assert part == "test" or member.run.metrics["valid"] == in_torch.to_json()
 
 

@@ -32,7 +32,6 @@ from attnrec.export.parity.gate import check_parity
 from attnrec.export.quantize import item_vectors
 from attnrec.runtime import Recommender
 from attnrec.train import Run
-from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 
@@ -188,20 +187,6 @@ def test_two_halves_of_4_bits_are_the_8_bit_codes(values: NDArray[np.float32], b
     assert np.allclose(nested.values, codes.values(), rtol=0, atol=1e-6 * largest)
 
 
-def test_the_file_answers_like_the_torch_model_with_rounded_vectors(
-    made: tuple[Run, Path, str],
-) -> None:
-    run, file, profile = made
-    recommender = Recommender.load(file)
-    table = item_vectors.rounded_table(run, profile).values
-    reference = TorchRecommender(run.model, run.split.catalogue, table)
-    histories = run.split.held_out("test").histories
-    answers = recommender.recommend_batch(histories, 5, exclude_seen=True)
-    truths = reference.recommend_batch(histories, 5)
-    for answer, truth in zip(answers, truths, strict=True):
-        assert np.allclose(answer.scores, truth.scores, rtol=0, atol=2e-4)
-
-
 def test_similar_items_are_those_of_the_rounded_vectors(made: tuple[Run, Path, str]) -> None:
     run, file, profile = made
     table = item_vectors.rounded_table(run, profile).values[1:]
@@ -291,17 +276,6 @@ def test_the_same_run_gives_the_same_bytes(
     export(runs["sasrec-int64"], tmp_path / "again.onnx", "int8", limits=LOOSE)
     first = rounded_files["sasrec-int64", "unfolded", "int8"].read_bytes()
     assert (tmp_path / "again.onnx").read_bytes() == first
-
-
-def test_candidates_and_catalogue_score_alike_within_the_tolerance(
-    made: tuple[Run, Path, str],
-) -> None:
-    run, file, _ = made
-    recommender = Recommender.load(file)
-    for history in run.split.held_out("test").histories[:10]:
-        answer = recommender.recommend(history, 40)
-        listed = recommender.score(history, answer.item_ids)
-        assert np.allclose(answer.scores, listed, rtol=0, atol=2e-4)
 
 
 def refusal(session: onnxruntime.InferenceSession, feed: dict[str, Any]) -> str:
