@@ -135,7 +135,7 @@ def gate(unproved: UnprovedFile, tick: Tick | None) -> ParityReport:
 
 
 def cost_of(exact: UnprovedFile, unproved: UnprovedFile) -> QuantizationCost:
-    """How far the answers of a file differ from those of the exact one."""
+    """The quantization cost: differences to the answers of the exact file."""
     size = len(unproved.file) / len(exact.file)
     return quantization_cost(exact.recommender(), unproved.recommender(), exact.run, size=size)
 

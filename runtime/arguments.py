@@ -83,11 +83,11 @@ def id_lists(
 
 
 def plain_list(values: Any) -> Sequence[Any] | None:
-    """A list as it is, an array or a series as a list; None for anything else.
+    """A list unchanged, an array or a series as a list; None for anything else.
 
-    A set has no order and a generator no length. Arrays go through their values, because numpy
+    A set has no order and a generator no length. Arrays are converted by value, because numpy
     wraps unsigned numbers around where it refuses the same numbers in a list. Times stay times:
-    `tolist` would make plain numbers of nanoseconds.
+    `tolist` would turn nanoseconds into plain numbers.
     """
     if type(values) is list:  # the common case, at every recommendation
         return values
@@ -119,7 +119,7 @@ def check_options(k: int, exclude_seen: bool | None) -> None:
 
 
 def _refusal(name: str, ids: Sequence[Any], id_type: str, what: str) -> ValueError:
-    """What is wrong with ids that `as_ids` does not take."""
+    """The error for ids that `as_ids` refuses."""
     allowed = _TYPES[id_type]
     for place, wrong in enumerate(ids):
         if type(wrong) not in allowed:

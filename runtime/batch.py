@@ -30,7 +30,7 @@ def banned_ids(
     exclude: Ids | None,
     exclude_seen: bool | None,
 ) -> IdArray:
-    """What is never to be returned after a history: of `exclude`, and of the history itself."""
+    """Ids never to return for one history: `exclude`, and the history itself if seen ones are."""
     if exclude_seen is None:
         exclude_seen = not info.repeats
     if exclude is None:

@@ -1,4 +1,4 @@
-"""Why an item is recommended: each event of the history left out, and the item scored again."""
+"""Explanations: each event of the history is left out and the item scored again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from attnrec.runtime.model_file.facts import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What each event of a history does for the score of one item."""
+    """The contribution of each event of a history to the score of one item."""
 
     item_id: int | str
     """The item that is explained."""
@@ -55,7 +55,7 @@ class ExplainRequest:
     """Checked ids (T,), as the item's."""
     item_id: int | str
     side_inputs: dict[str, IdArray]
-    """Of one row."""
+    """The side inputs of the request, one row."""
 
     def explain(self) -> Explanation:
         """Score the item with each event left out. `ValueError` for an item without a score."""
@@ -122,7 +122,7 @@ class ExplainRequest:
         return known[len(known) - n_kept :]
 
     def _titles(self) -> dict[Any, str] | None:
-        """Of the item and of the events; None if the file holds none."""
+        """Titles of the item and of the events; None if the file holds none."""
         if not self.info.has_titles:
             return None
         ids = np.append(self.history, np.array([self.item_id], self.history.dtype))[None]

@@ -30,7 +30,7 @@ class SideInputs(NamedTuple):
     request_times: RequestTimes | None = None
 
     def of(self, rows: Sequence[int]) -> "SideInputs":
-        """Those of some of the histories."""
+        """The side inputs of some of the histories."""
         own: list[Any] = [None if all_ is None else [all_[row] for row in rows] for all_ in self]
         return SideInputs(*own)
 
@@ -59,7 +59,7 @@ class CheckedSideInputs:
             self._timestamps, self._rows[names.REQUEST_TIME] = _times(given, lengths)
 
     def check_unit(self) -> "CheckedSideInputs":
-        """Itself. `ValueError` for times in another unit than seconds, see `check_seconds`."""
+        """Returns itself; `ValueError` for times in another unit, see `check_seconds`."""
         if self._timestamps is not None:
             check_seconds(self._info, names.REQUEST_TIME, self._rows[names.REQUEST_TIME])
             for times in self._timestamps:

@@ -9,7 +9,7 @@ from attnrec.runtime.model_file.format import score_tolerance
 from attnrec.train.evaluation.torch_recommender import top_rows
 
 ATTENTION_TOLERANCE = 1e-4
-"""How far a weight, of 1 altogether, may lie from that of the model."""
+"""Tolerance of an attention weight; the weights of a row sum to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class ExpectedRow:
     k: int
     """Width of the answer, between 0 and N."""
     tolerance: float
-    """How far a score may lie from its own."""
+    """Tolerance of a score."""
     attention: NDArray[np.float32] | None = None
     """Weight of each event (W,), aligned with the newest one; None: the model has none."""
     may_miss: bool = False
@@ -51,11 +51,11 @@ class RowComparison:
     """The outcome of one comparison."""
 
     fault: str | None
-    """Which clause does not hold, with both values; None: all do."""
+    """The clause that does not hold, with both values; None: all hold."""
     difference: float
     """Largest |score - reference| of the items returned."""
     tolerance: float
-    """What is tolerated in this row."""
+    """Tolerance of a score in this row."""
     same_top_10: bool
     """The first ten are the same items in the same order."""
     found: float

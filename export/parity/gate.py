@@ -32,7 +32,7 @@ _TEST_K = 100  # how deep the lists of test users are compared; the report count
 _FEW = 10
 _MOST_FAULTS = 20
 LEAST_FOUND = 0.99
-"""Of the 10 best items of a test user, the least share that a scan has to find, in the mean."""
+"""Least recall of a scan: the mean share of the 10 best items of test users that it finds."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Fault:
     """A row that breaks the contract."""
 
     call: str
-    """Which call of the graph."""
+    """Name of the call of the graph."""
     row: int
-    """Which row of it."""
+    """Row of the call."""
     what: str
     """The clause of the contract that does not hold, with both values."""
 
@@ -242,7 +242,7 @@ class _Gate:
         ]
 
     def _array(self, rows: Sequence[Sequence[ItemId]]) -> NDArray[Any]:
-        # Not `id_row`: its limit is one of the library, and the graph takes the whole catalogue.
+        # Not `id_row`: the limit of the library does not hold for the graph.
         dtype = np.int64 if self.id_type == "int64" else object
         arrays = [np.array(row, dtype=dtype) for row in rows]
         return stack(arrays, self.id_type, names.PADDING[self.id_type])

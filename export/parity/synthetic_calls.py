@@ -23,7 +23,7 @@ class GraphCall:
     """One call of the graph: rows of raw ids, still of different lengths."""
 
     name: str
-    """What it tries."""
+    """Name of the case, for faults."""
     histories: list[list[ItemId]]
     """Ids, padding and unknown ids, one list a row."""
     k: int

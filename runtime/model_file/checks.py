@@ -87,7 +87,7 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     callers |= {names.TIMESTAMPS: (onnx.INT64, 2), names.REQUEST_TIME: (onnx.INT64, 1)}
     known |= {name: callers[name] for name in info.inputs if name in callers}
     inputs = [_signature(reader, value) for value in graph["input"]]
-    # What else a model declares, the `Recommender` knows or refuses.
+    # Further declared inputs are known to the `Recommender`, or refused there.
     fitting = [given for given in inputs if known.get(given[0], given[1:]) == given[1:]]
     declared = tuple(given[0] for given in fitting)
     if declared != info.inputs or fitting != inputs or not known.keys() <= set(declared):
@@ -134,7 +134,7 @@ class _Graph:
             raise _refusal(f"{self.dictionaries} ids and rows for {info.n_users} users")
 
     def check_tables(self, info: ModelInfo) -> None:
-        """What stands by item has a row for each item, and row 0."""
+        """Tensors by item have a row for each item, and row 0."""
         kinds = {"item_ids": onnx.INT64 if info.id_type == "int64" else onnx.STRING}
         kinds |= {"item_titles": onnx.STRING} if info.has_titles else {}
         for name, kind in kinds.items():

@@ -23,7 +23,7 @@ _KEPT = "no_item"  # unavailable items are written there
 
 
 def real_place(path: str | os.PathLike[str]) -> bytes | None:
-    """Where a file lies once every link is followed; None where its name leads to no file.
+    """The path of a file with every link resolved; None where its name leads to no file.
 
     onnxruntime refuses a link that leads out of its folder. A file that is open but deleted has no
     place any more. As bytes, for a folder may have a name that is no text.

@@ -24,7 +24,7 @@ _NOTHING = memoryview(b"")
 
 
 class FieldKind(NamedTuple):
-    """How a field is written. counted: only how many there are matters; it may be millions."""
+    """Encoding of a field. counted: only the number of fields is read, which may be millions."""
 
     wire: int
     repeated: bool = False
@@ -57,7 +57,7 @@ class Message:
         self.fields = {number: (name, kind) for name, (number, kind) in fields.items()}
 
     def empty(self) -> Fields:
-        """What a message without any field holds."""
+        """The values of a message without any field."""
         return {
             name: 0 if kind.counted else [] if kind.repeated else _NOTHING if kind.wire else 0
             for name, kind in self.fields.values()
@@ -147,7 +147,7 @@ def text(content: memoryview) -> str:
 
 
 def short_text(content: memoryview) -> str:
-    """The same of a name in a graph, which may be read many times, and shown in errors."""
+    """Text of a name in a graph, limited: it may be read many times and is shown in errors."""
     if len(content) > _LONGEST_NAME:
         raise ModelFileError(
             f"the graph has a name of {len(content)} bytes, above the limit of {_LONGEST_NAME}: "
@@ -232,7 +232,7 @@ def _one_by_one(message: memoryview, position: int, tag: int, most: int) -> tupl
 
 
 def _of_short_ones(part: NDArray[np.uint8], tag: int) -> tuple[int, int]:
-    """The same of texts below 32 bytes, many at once, without the last; maybe of none.
+    """Count and end of texts below 32 bytes, vectorised, without the last one; may be 0.
 
     Where a tag comes before a byte that is a length, but no letter, a field begins in all
     likelihood. It does for certain where the field before it ends just there.
@@ -246,7 +246,7 @@ def _of_short_ones(part: NDArray[np.uint8], tag: int) -> tuple[int, int]:
 
 
 def _run_of_numbers(message: memoryview, position: int) -> tuple[int, int]:
-    """The same, many at once, and no more than follow each other: parts grow with what was found.
+    """Count and end of number fields, vectorised; parts grow with what was found.
 
     The last byte of a tag or number is the only one below 128.
     """

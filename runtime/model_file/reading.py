@@ -58,7 +58,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _content(file: BinaryIO, path: str | os.PathLike[str]) -> bytes | mmap:
-    """What is in an open file."""
+    """The content of an open file; `ModelFileError` for a pipe, a device, or above 2 GiB."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         # Its size is unknown, and it is read again after a fork and for similar items.
