@@ -2,26 +2,15 @@
 
 They are put into the exporter; the torch model that the gate compares with is never touched.
 
-    id map off by one, in      every model: at the latest, it excludes another item
-    id map off by one, out     every model
-    exclude ignored            every model
-    candidates ignored         every model
-    later rows first           every model, with all weights 0: where no scores are equal, there
-                               is no order to get wrong
-    one weight off             every model
-    last event dropped         where the history counts: not popularity, not models of pairs, which
-                               use the user and nothing else
-    padding leak               likewise
-    state of the event before  TableModels: a ScoreModel has no states
-    causal mask off            sasrec, whose older positions attend as well. The one query of
-                               attention-pool is that of the newest event, which may see all
-    wrong norm epsilon         where a norm is; F.normalize is none, its epsilon guards a zero
-    user map off by one        models with the input `user`
-    given tags ignored         models with the input `user_tags`
-    stored tags ignored        likewise
-    request time ignored       models with the input `timestamps`
-    times of other events      likewise
-    attention turned around    models with the output `attention`
+Each is seeded into every model that can have it:
+
+- The id map in is noticed in every model: at the latest, another item is excluded.
+- Later rows come first only where scores are equal, so all weights are 0 there.
+- A history does not count for popularity, nor for models of pairs, which use the user alone.
+- A ScoreModel has no states, so none of an earlier event.
+- Without the causal mask older positions of sasrec attend as well; the one query of attention-pool
+  is that of the newest event, which may see all.
+- A wrong epsilon needs a norm; that of F.normalize only guards a zero.
 """
 
 from collections.abc import Callable
@@ -43,7 +32,7 @@ class Fault:
     """Something wrong with the exporter: its head, its body, or the model that it exports."""
 
     name: str
-    """As in the table above."""
+    """For the name of the test."""
     head: Callable[[Patch], None] | None = None
     body: Callable[[ir.Model], None] | None = None
     model: Callable[[RecommenderModel], RecommenderModel] | None = None
