@@ -15,29 +15,29 @@ from pathlib import Path
 import torch
 
 from attnrec.export.build import FileBuilder, profiles_of
-from attnrec.export.exporting import gate, price_of
+from attnrec.export.exporting import cost_of, gate
 from attnrec.export.quantize import item_vectors
 from attnrec.train import Run
 
 
 def rows(run: Run) -> list[str]:
     """A row of the table for each profile."""
-    drafts = FileBuilder(run)
-    exact = drafts.of("fp32")
+    builder = FileBuilder(run)
+    exact = builder.of("fp32")
     assert exact.table is not None
     lines = []
     for profile in profiles_of(run)[1:]:
-        draft = drafts.of(profile)
-        report, price = gate(draft, None), price_of(exact, draft)
-        assert report.found is not None and draft.table is not None
+        unproved = builder.of(profile)
+        report, cost = gate(unproved, None), cost_of(exact, unproved)
+        assert report.found is not None and unproved.table is not None
         change = "-"
-        if price.ndcg_change is not None and price.ndcg_interval is not None:
-            low, high = price.ndcg_interval
-            change = f"{price.ndcg_change:+.2%} ({low:+.2%} to {high:+.2%})"
+        if cost.ndcg_change is not None and cost.ndcg_interval is not None:
+            low, high = cost.ndcg_interval
+            change = f"{cost.ndcg_change:+.2%} ({low:+.2%} to {high:+.2%})"
         lines.append(
-            f"| {profile} | {draft.table.n_bytes / exact.table.n_bytes:.3f} "
+            f"| {profile} | {unproved.table.n_bytes / exact.table.n_bytes:.3f} "
             f"| {report.found.share(10):.5f} | {report.found.share(100):.5f} "
-            f"| {price.overlap_10:.4f} | {change} |"
+            f"| {cost.overlap_10:.4f} | {change} |"
         )
     return lines
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attnrec.cli.console import Json, command, refuse_idle, say
-from attnrec.export.limits import PROFILES, Limits, check_kit_folder, check_max_mb, check_place
+from attnrec.export.refusals import PROFILES, Limits, check_kit_folder, check_max_mb, check_place
 from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.runs.target import check_run
 

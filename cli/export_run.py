@@ -27,9 +27,9 @@ from attnrec.export import (
 )
 from attnrec.export.kit import write_kit
 from attnrec.runtime import Recommender
+from attnrec.runtime.errors import counted
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.format import USER
-from attnrec.runtime.words import counted
 from attnrec.train import Run
 
 

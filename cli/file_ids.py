@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from attnrec.runtime import Recommender
+from attnrec.runtime.errors import counted
 from attnrec.runtime.model_file.format import PADDING
-from attnrec.runtime.words import counted
 
 _NAMED = 5  # unknown ids of a message
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attnrec.cli.console import out, say
-from attnrec.runtime.words import counted
+from attnrec.runtime.errors import counted
 from attnrec.train.data.held_out import basket_note
 from attnrec.train.evaluation.comparison import Comparison, FileFigures
 from attnrec.train.fitting.config import value_text

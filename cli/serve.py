@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from attnrec.cli.console import command, say
+from attnrec.runtime.errors import counted
 from attnrec.runtime.files import check_model_file
 from attnrec.runtime.serving.limits import Limits
 from attnrec.runtime.serving.token_file import token_of
-from attnrec.runtime.words import counted
 
 if TYPE_CHECKING:
     from attnrec.runtime.serving.app import Service  # imports onnxruntime

@@ -2,23 +2,24 @@
 
 from typing import TYPE_CHECKING
 
-from attnrec.runtime.lazy import on_first_use
+from attnrec.runtime import on_first_use
 
 if TYPE_CHECKING:
-    from attnrec.export.exporting import ParityFailure, QuantizationCostTooHigh, export
-    from attnrec.export.limits import Limits
+    from attnrec.export.errors import NoProfile, ParityFailure, QuantizationCostTooHigh
+    from attnrec.export.exporting import export, export_smallest
     from attnrec.export.parity.gate import Fault, ParityReport
-    from attnrec.export.profiles import NoProfile, export_smallest
     from attnrec.export.quantize.cost import ProfileCost, QuantizationCost
+    from attnrec.export.refusals import Limits
 else:
+    # The module is not `export.py`: importing it would hide the function `export` of this package.
     __getattr__ = on_first_use(
         __name__,
         {
-            "exporting": ["ParityFailure", "QuantizationCostTooHigh", "export"],
-            "limits": ["Limits"],
+            "errors": ["NoProfile", "ParityFailure", "QuantizationCostTooHigh"],
+            "exporting": ["export", "export_smallest"],
             "parity.gate": ["Fault", "ParityReport"],
-            "quantize.cost": ["QuantizationCost", "ProfileCost"],
-            "profiles": ["NoProfile", "export_smallest"],
+            "quantize.cost": ["ProfileCost", "QuantizationCost"],
+            "refusals": ["Limits"],
         },
     )
 

@@ -1,4 +1,4 @@
-"""The same model as a file of each profile, before any has proved itself."""
+"""From a run to an unproved file of each profile, with one pass of the exporter."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,9 +11,9 @@ from attnrec.export.facts import describe
 from attnrec.export.graph.contract import assemble
 from attnrec.export.graph.item_table import FloatTable, ItemTable
 from attnrec.export.graph.trace import export_added, export_body
-from attnrec.export.limits import NESTED, PROFILES
 from attnrec.export.quantize.item_vectors import block_of, rounded_table
 from attnrec.export.quantize.weights import pack_indexes, round_weights
+from attnrec.export.refusals import NESTED, PROFILES
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.recommender import Recommender
@@ -21,13 +21,13 @@ from attnrec.runtime.session import make_session
 from attnrec.train.models.base import TableModel
 from attnrec.train.runs.run import Run
 
-# Histories are in the report.
+# Not for the file: the report holds histories.
 _STAY_IN_RUN = {"epochs", "held_out_epochs", "recipe", "report", "tuning"}
 
 
 @dataclass(frozen=True)
 class GraphParts:
-    """A model, and what the exporter has made of it."""
+    """A model and its traced parts."""
 
     run: Run
     body: ir.Model
@@ -42,7 +42,7 @@ class GraphParts:
         return source
 
     def rounded(self) -> "GraphParts":
-        """The same with 8-bit weights; in a large catalogue only those that grow with it."""
+        """The same with 8-bit weights; for a large catalogue only weights that grow with it."""
         codes = replace(self, body=self.body.clone(), added=self.added and self.added.clone())
         is_large = block_of(self.run, "int8") is not None
         least_rows = self.run.split.catalogue.n_items if is_large else 0
@@ -50,24 +50,24 @@ class GraphParts:
         return replace(codes, run=replace(self.run, model=model))
 
     def parts(self) -> list[ir.Model]:
-        """What may be changed in place."""
+        """The traced parts, to be changed in place."""
         return [self.body] if self.added is None else [self.body, self.added]
 
 
 @dataclass(frozen=True)
 class UnprovedFile:
-    """A file that still has to prove itself."""
+    """A file that the gate has not yet passed."""
 
     profile: str
     run: Run
-    """With the model that the file has to answer like, but for its table."""
+    """With the model that the file has to answer like, except for its table."""
     table: ItemTable | None
     graph: bytes
     file: bytes
-    """The graph with what is known of it so far, sealed."""
+    """The graph with the facts so far, sealed."""
 
     def recommender(self) -> Recommender:
-        """What answers."""
+        """A recommender over the file in memory."""
         return Recommender.from_session(make_session(self.file))
 
 

@@ -8,7 +8,7 @@ The names here need numpy and onnxruntime, and are imported when they are first 
 
 from typing import TYPE_CHECKING
 
-from attnrec.runtime.lazy import on_first_use
+from attnrec.runtime import on_first_use
 from attnrec.runtime.version import __version__
 
 if TYPE_CHECKING:

@@ -2,12 +2,15 @@
 
 import os
 
-# From 1.29 on onnxruntime reports its use to its maker unless it is told not to before its own
-# import; the thread that does so also keeps forked children from ending. A value that is set
-# already stays. An application that imports onnxruntime before attnrec has to set it itself.
+# From 1.29 on onnxruntime reports its use to its maker unless this is set before its own import;
+# the thread that reports also keeps forked children from ending. A value that is set already
+# stays. An application that imports onnxruntime before attnrec has to set it itself.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from attnrec.runtime.errors import (
     AttnrecError,
@@ -17,8 +20,26 @@ from attnrec.runtime.errors import (
     RunError,
     SelfTestError,
 )
-from attnrec.runtime.lazy import on_first_use
 from attnrec.runtime.version import __version__
+
+
+def on_first_use(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """A `__getattr__` for `package` that imports the names of its modules on first use.
+
+    A command then prints its help, or refuses its arguments, without the seconds that torch takes
+    to import, and a message of `attnrec.runtime.errors` needs no onnxruntime.
+    """
+    module_of = {name: module for module, inside in names.items() for name in inside}
+
+    def get(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{module_of[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get
+
 
 if TYPE_CHECKING:
     from attnrec.runtime.answers import Recommendations, SimilarItems

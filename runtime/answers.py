@@ -1,4 +1,4 @@
-"""What a `Recommender` answers."""
+"""The answers of a `Recommender`, from the outputs of the graph."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,17 +9,13 @@ _NOTHING_LEFT = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Recommendations:
-    """Items for one history, best first; shorter than k when fewer may be recommended."""
-
+class _Ranking:
     item_ids: list[int] | list[str]
     """Raw ids, as in the log that the model was trained on."""
     scores: list[float]
     """Score of each item, highest first; comparable within one answer."""
     titles: list[str] | None
     """Title of each item, "" where unknown; None if the file holds no titles."""
-    n_known: int
-    """Events of the history that the model knows; 0: this is its answer to a newcomer."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -34,29 +30,20 @@ class Recommendations:
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarItems:
+class Recommendations(_Ranking):
+    """Items for one history, best first; shorter than k when fewer may be recommended."""
+
+    n_known: int
+    """Events of the history that the model knows; 0: the answer to an empty history."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarItems(_Ranking):
     """Items like one, most similar first."""
 
-    item_ids: list[int] | list[str]
-    """Raw ids, as in the log that the model was trained on."""
-    scores: list[float]
-    """How similar each is, highest first."""
-    titles: list[str] | None
-    """Title of each item, "" where unknown; None if the file holds no titles."""
     kind: Literal["cosine", "next"]
-    """What the scores are: cosines of item vectors (-1 to 1), or scores of what comes next after
-    that item alone, of a model without vectors."""
-
-    def __len__(self) -> int:
-        return len(self.item_ids)
-
-    def pairs(self) -> list[tuple[int | str, float]]:
-        """Pairs (item_id, score), most similar first."""
-        return list(zip(self.item_ids, self.scores, strict=True))
-
-    def to_dict(self) -> dict[str, Any]:
-        """A plain dict, for JSON; without titles where the file holds none."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    """Meaning of the scores: cosines of item vectors (-1 to 1), or, of a model without vectors,
+    the scores of the next item after that item alone."""
 
 
 def answer_of(outputs: list[NDArray[Any]]) -> Recommendations:

@@ -1,4 +1,4 @@
-"""From the lists of a caller to the arrays of the graph, with one clear error per mistake.
+"""From the lists of a request to the arrays of the graph, with one clear error per mistake.
 
 onnxruntime itself would turn None or 5 among strings into the unknown ids "None" and "5".
 """
@@ -15,7 +15,6 @@ from attnrec.runtime.model_file.format import LONGEST
 Ids = Sequence[int | str] | NDArray[Any]
 IdArray = NDArray[Any]
 
-
 _BYTES_OR_TEXT = (str, bytes, bytearray, memoryview)  # numbers and letters, but no ids
 _TYPES = {
     "int64": frozenset({int, *(np.dtype(code).type for code in "bhilqBHILQ")}),
@@ -24,7 +23,7 @@ _TYPES = {
 
 
 def id_row(name: str, ids: Ids, id_type: str, what: str = "item ids") -> IdArray:
-    """One list of raw ids as an array (n,), int64 or object. `ValueError` says what is wrong."""
+    """One list of raw ids as an array (n,), int64 or object. `ValueError` names what is wrong."""
     plain = plain_list(ids)
     if plain is None:
         raise ValueError(f"{name} must be a list of {what}, not {_show(ids)}")
@@ -36,9 +35,9 @@ def id_row(name: str, ids: Ids, id_type: str, what: str = "item ids") -> IdArray
 
 
 def id_collection(name: str, ids: Any) -> tuple[Any, ...]:
-    """A copy of ids whose order says nothing: of a list, a set, or whatever else has some.
+    """A copy of ids whose order does not matter: of a list, a set or another iterable.
 
-    `ValueError` for a text, and for what has none.
+    `ValueError` for a text, and for what is no iterable.
     """
     plain = plain_list(ids)
     no_list = (*_BYTES_OR_TEXT, np.ndarray)  # an array of no dimensions
@@ -50,7 +49,7 @@ def id_collection(name: str, ids: Any) -> tuple[Any, ...]:
 
 
 def checked_ids(name: str, ids: Sequence[Any], id_type: str, what: str = "item ids") -> IdArray:
-    """A plain list of any length as an array (n,). `ValueError` says what in it is no id."""
+    """A plain list of any length as an array (n,). `ValueError` names what is no id."""
     array = as_ids(ids, id_type)
     if array is None:
         raise _refusal(name, ids, id_type, what)
@@ -84,13 +83,13 @@ def id_lists(
 
 
 def plain_list(values: Any) -> Sequence[Any] | None:
-    """A list as it is, an array or a series as a list; None for anything else.
+    """A list unchanged, an array or a series as a list; None for anything else.
 
-    A set has no order and a generator no length. Arrays go through their values, because numpy
+    A set has no order and a generator no length. Arrays are converted by value, because numpy
     wraps unsigned numbers around where it refuses the same numbers in a list. Times stay times:
-    `tolist` would make plain numbers of nanoseconds.
+    `tolist` would turn nanoseconds into plain numbers.
     """
-    if type(values) is list:  # the common case, and this is asked at every recommendation
+    if type(values) is list:  # the common case, at every recommendation
         return values
     if hasattr(values, "__array__"):
         array = np.asarray(values)
@@ -120,7 +119,7 @@ def check_options(k: int, exclude_seen: bool | None) -> None:
 
 
 def _refusal(name: str, ids: Sequence[Any], id_type: str, what: str) -> ValueError:
-    """What is wrong with ids that `as_ids` does not take."""
+    """The error for ids that `as_ids` refuses."""
     allowed = _TYPES[id_type]
     for place, wrong in enumerate(ids):
         if type(wrong) not in allowed:
@@ -139,7 +138,7 @@ def _refusal(name: str, ids: Sequence[Any], id_type: str, what: str) -> ValueErr
 def _remedy(wrong: object, id_type: str, what: str) -> str:
     if isinstance(wrong, (list, tuple, set, np.ndarray)):
         return "for several histories use recommend_batch"
-    # The missing values of tables. Not `wrong != wrong`: pandas' NA refuses to be asked.
+    # The missing values of tables. Not `wrong != wrong`: pandas' NA has no truth value.
     if wrong is None or str(wrong) in ("nan", "<NA>", "NaT"):
         return "leave missing ids out"
     if id_type == "string" and type(wrong) in _TYPES["int64"]:

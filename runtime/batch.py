@@ -1,15 +1,15 @@
-"""Many histories of one question, in calls of the graph that suit it."""
+"""A batch: many histories checked at once, and answered in calls of the graph that suit it."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from attnrec.runtime.answers import Recommendations, answers_of
-from attnrec.runtime.arguments import IdArray, Ids, id_lists, id_row
+from attnrec.runtime.arguments import IdArray, Ids, as_ids, id_lists, id_row, plain_list
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
-from attnrec.runtime.ragged import Ragged
 from attnrec.runtime.side_inputs import CheckedSideInputs
 
 BATCH = 64
@@ -17,9 +17,11 @@ BATCH = 64
 
 _TOGETHER = 16
 """Calls of the graph whose arrays are in memory at once."""
+_ROWS = 4096
+"""Lists that are checked in one pass: their ids are in memory once more meanwhile."""
 
-Run = Callable[..., list[Any]]
-"""history (B, T), exclude (B, X), candidates (B, C), k, who asks -> the outputs of the graph."""
+GraphFunction = Callable[..., list[Any]]
+"""history (B, T), exclude (B, X), candidates (B, C), k, side inputs -> outputs of the graph."""
 
 
 def banned_ids(
@@ -28,7 +30,7 @@ def banned_ids(
     exclude: Ids | None,
     exclude_seen: bool | None,
 ) -> IdArray:
-    """What is never to be returned after a history: of `exclude`, and of the history itself."""
+    """Ids never to return for one history: `exclude`, and the history itself if seen ones are."""
     if exclude_seen is None:
         exclude_seen = not info.repeats
     if exclude is None:
@@ -37,7 +39,7 @@ def banned_ids(
     return np.concatenate([seen, banned]) if exclude_seen else banned
 
 
-class Rows:
+class BatchRequest:
     """The checked ids of many histories. `ValueError` names the first that are wrong."""
 
     def __init__(
@@ -49,21 +51,18 @@ class Rows:
         exclude_seen: bool | None,
     ) -> None:
         self._info = info
-        id_type = info.id_type
-        self._seen = Ragged("histories", id_lists("histories", histories), id_type)
+        self._seen = Ragged("histories", id_lists("histories", histories), info.id_type)
         n_rows = len(self)
         self._bans_seen = not info.repeats if exclude_seen is None else bool(exclude_seen)
         self._banned: Ragged | None = None
         if exclude is not None:
-            rows = id_lists(names.EXCLUDE, exclude, n_rows)
-            lists = [() if ids is None else ids for ids in rows]
-            self._banned = Ragged(names.EXCLUDE, lists, id_type)
+            lists = id_lists(names.EXCLUDE, exclude, n_rows)
+            self._banned = Ragged(names.EXCLUDE, _without_none(lists), info.id_type)
         self._is_free = np.ones(n_rows, dtype=bool)  # to be answered from the whole catalogue
         if candidates is not None:
-            allowed = id_lists(names.CANDIDATES, candidates, n_rows)
-            self._is_free[:] = [ids is None for ids in allowed]
-            listed = [() if ids is None else ids for ids in allowed]
-            self._allowed = Ragged(names.CANDIDATES, listed, id_type)
+            lists = id_lists(names.CANDIDATES, candidates, n_rows)
+            self._is_free[:] = [ids is None for ids in lists]
+            self._allowed = Ragged(names.CANDIDATES, _without_none(lists), info.id_type)
 
     @property
     def lengths(self) -> list[int]:
@@ -74,7 +73,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self._seen.lengths)
 
-    def answer(self, run: Run, k: int, callers: CheckedSideInputs) -> list[Recommendations]:
+    def answer(
+        self, run: GraphFunction, k: int, side_inputs: CheckedSideInputs
+    ) -> list[Recommendations]:
         """One answer for each history.
 
         Whether there are candidates belongs to a call of the graph; within one, rows of similar
@@ -89,11 +90,11 @@ class Rows:
         for start in range(0, len(batches), _TOGETHER):
             some = batches[start : start + _TOGETHER]
             # First all that Python does, then all that the model does: each finds the processor's
-            # caches as it left them, which is half of what Python costs here.
-            asked = [(*self._stacked(batch), k, callers.inputs(batch)) for batch in some]
-            outputs = [run(*arguments) for arguments in asked]
-            for batch, found in zip(some, outputs, strict=True):
-                for row, answer in zip(batch, answers_of(found), strict=True):
+            # caches as it left them, which is half of the time of Python here.
+            arguments = [(*self._stacked(batch), k, side_inputs.inputs(batch)) for batch in some]
+            outputs = [run(*own) for own in arguments]
+            for batch, values in zip(some, outputs, strict=True):
+                for row, answer in zip(batch, answers_of(values), strict=True):
                     answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
@@ -109,3 +110,41 @@ class Rows:
         if not among.shape[1]:  # padding keeps C from being 0, where nothing is allowed
             among = np.full((len(batch), 1), names.PADDING[self._info.id_type], among.dtype)
         return [history, exclude, among]
+
+
+def _without_none(lists: Sequence[Any]) -> list[Any]:
+    return [() if ids is None else ids for ids in lists]
+
+
+class Ragged:
+    """The ids of many lists, one after the other. `ValueError` names the first that is wrong."""
+
+    def __init__(self, name: str, lists: Sequence[Ids], id_type: str) -> None:
+        """name: of the argument, for messages."""
+        self.lengths = np.zeros(len(lists), dtype=np.int64)
+        parts = [np.empty(0, dtype=np.int64 if id_type == "int64" else object)]
+        rest = iter(lists)
+        for start in range(0, len(lists), _ROWS):
+            rows = [plain_list(ids) for ids in islice(rest, _ROWS)]
+            part: IdArray | None = None
+            if all(row is not None and len(row) <= names.LONGEST for row in rows):
+                # Many in one pass: by themselves, lists of 50 cost three times as much.
+                part = as_ids(list(chain.from_iterable(filter(None, rows))), id_type)
+            if part is None:
+                for i, ids in enumerate(lists):
+                    id_row(f"{name}[{i}]", ids, id_type)  # raises the error that names the id
+                raise AssertionError(f"{name} are wrong as a whole, but not one by one")
+            self.lengths[start : start + _ROWS] = [len(row or ()) for row in rows]
+            parts.append(part)
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._padding = int(self.lengths.sum())
+        parts.append(np.array([names.PADDING[id_type]], dtype=parts[0].dtype))
+        self._flat = np.concatenate(parts)
+
+    def stacked(self, rows: Sequence[int]) -> IdArray:
+        """Some of the lists as one array (B, longest), padded at the end."""
+        lengths = self.lengths[rows, None]  # (B, 1)
+        place = np.arange(lengths.max(initial=0))  # (T,)
+        where = np.where(place < lengths, self._starts[rows, None] + place, self._padding)
+        found: IdArray = self._flat[where]
+        return found

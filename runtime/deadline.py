@@ -1,4 +1,4 @@
-"""Ending computations that take too long, from the outside: onnxruntime looks at a flag."""
+"""Deadlines: a watching thread sets a flag of onnxruntime that ends a call."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ class _Current(threading.local):
 
 
 current = _Current()
-"""What the calls of this thread run with."""
+"""Run options and deadline of the calls of this thread."""
 
 
 class DeadlineExceeded(Exception):
@@ -26,9 +26,9 @@ class DeadlineExceeded(Exception):
 class Deadline:
     """Calls of a model that may take so many seconds each; for one thread.
 
-    A watching thread looks four times in that time, so that a call costs no timer; a call ends
-    at most a quarter late, between two nodes of the graph. What is computed outside of onnxruntime
-    calls `check_deadline` between its steps.
+    A watching thread checks four times in that time, so that no call starts a timer; a call ends
+    at most a quarter late, between two nodes of the graph. Code outside of onnxruntime calls
+    `check_deadline` between its steps.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -57,7 +57,7 @@ class Deadline:
             self._ends = None  # the watching thread may just have looked; the next call forgets it
 
     def left(self) -> float:
-        """Seconds that the call of now may still take; below 0 when it has to end."""
+        """Seconds left for the present call; below 0 when it has to end."""
         return self.seconds if self._ends is None else self._ends - time.monotonic()
 
     def exceeded(self) -> DeadlineExceeded:

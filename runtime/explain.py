@@ -1,4 +1,4 @@
-"""Why an item is recommended: each event of the history left out, and the item scored again."""
+"""Explanations: each event of the history is left out and the item scored again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from attnrec.runtime.arguments import IdArray, stack
-from attnrec.runtime.batch import BATCH, Run
+from attnrec.runtime.batch import BATCH, GraphFunction
 from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
@@ -15,10 +15,10 @@ from attnrec.runtime.model_file.facts import ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What each event of a history does for the score of one item."""
+    """The contribution of each event of a history to the score of one item."""
 
     item_id: int | str
-    """The item that was asked about."""
+    """The item that is explained."""
     score: float
     """Its score after the whole history."""
     title: str | None
@@ -28,14 +28,14 @@ class Explanation:
     titles: list[str] | None
     """Their titles, "" where unknown or unavailable; None if the file holds no titles."""
     contributions: list[float]
-    """For each event how much lower the score is without it; negative where it speaks against
-    the item, 0.0 for unknown ids and for events too old to count."""
+    """For each event how much lower the score is without it; negative where the event lowers
+    the score, 0.0 for unknown ids and for events beyond `max_len`."""
     attention: list[float] | None
-    """The weight that the model gives to each event, whatever the item, 0.0 likewise; None if
-    the model weighs no events."""
+    """Attention weight of each event, the same for every item, 0.0 likewise; None for a model
+    without attention weights."""
 
     def strongest(self, n: int) -> list[tuple[int, float]]:
-        """Places of the `n` events that speak most for the item, with their share of the total.
+        """Places of the `n` events that raise the score most, with their share of the total.
 
         Only positive contributions count; the shares of all of these sum to 1.
         """
@@ -46,21 +46,23 @@ class Explanation:
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
-    """An item, and who asks for it after what."""
+class ExplainRequest:
+    """An item to explain, with the history and the side inputs of the request."""
 
     info: ModelInfo
-    run: Run
+    run: GraphFunction
     history: IdArray
     """Checked ids (T,), as the item's."""
     item_id: int | str
-    caller: dict[str, IdArray]
-    """Inputs of one row."""
+    side_inputs: dict[str, IdArray]
+    """The side inputs of the request, one row."""
 
     def explain(self) -> Explanation:
-        """Ask for the item after every history with one event less. `ValueError`: see _refusal."""
+        """Score the item with each event left out. `ValueError` for an item without a score."""
         has_attention = self.info.has_attention
-        _, scores, n_known, *rest = self._ask([range(len(self.history))], attention=has_attention)
+        _, scores, n_known, *rest = self._score(
+            [range(len(self.history))], attention=has_attention
+        )
         if scores[0, 0] == -np.inf:  # the end of an empty answer
             raise self._refusal()
         score = float(scores[0, 0])
@@ -72,7 +74,7 @@ class Question:
             places = counting[start : start + BATCH]
             # With one event less, the next older one counts as well.
             rows = [[i for i in known if i != place] for place in places]
-            contributions[places] = score - self._ask(rows)[1][:, 0].astype(np.float64)
+            contributions[places] = score - self._score(rows)[1][:, 0].astype(np.float64)
         if has_attention and counting:
             attention[counting] = rest[-1][0, -len(counting) :]
         titles = self._titles()
@@ -87,7 +89,7 @@ class Question:
             attention=attention.tolist() if has_attention else None,
         )
 
-    def _ask(self, rows: Sequence[Sequence[int]], *, attention: bool = False) -> list[Any]:
+    def _score(self, rows: Sequence[Sequence[int]], *, attention: bool = False) -> list[Any]:
         """The outputs of the graph for the item as the only candidate: items and scores (B, 1).
 
         rows: places of the history that each row keeps.
@@ -96,41 +98,41 @@ class Question:
         kept = [np.array(places, dtype=np.int64) for places in rows]
         history = stack([self.history[own] for own in kept], id_type, names.PADDING[id_type])
         item = np.full((n_rows, 1), self.item_id, dtype=history.dtype)
-        who = {name: np.repeat(row, n_rows, axis=0) for name, row in self.caller.items()}
-        times = self.caller.get(names.TIMESTAMPS)
+        side = {name: np.repeat(row, n_rows, axis=0) for name, row in self.side_inputs.items()}
+        times = self.side_inputs.get(names.TIMESTAMPS)
         if times is not None and times.size:
             own_times = [times[0][own] for own in kept]
-            who[names.TIMESTAMPS] = stack(own_times, "int64", names.NO_TIME)
-        return self.run(history, item[:, :0], item, 1, who, attention=attention)
+            side[names.TIMESTAMPS] = stack(own_times, "int64", names.NO_TIME)
+        return self.run(history, item[:, :0], item, 1, side, attention=attention)
 
     def _newest_known(self, n_known: int) -> list[int]:
         """Places of the known events, oldest first; beyond `max_len` + 1 none can matter."""
-        length, wanted = len(self.history), min(n_known, self.info.max_len + 1)
+        length, n_kept = len(self.history), min(n_known, self.info.max_len + 1)
         if n_known == length:
-            return list(range(length - wanted, length))
+            return list(range(length - n_kept, length))
         known: list[int] = []
         end = length
-        while len(known) < wanted:
+        while len(known) < n_kept:
             check_deadline()
             places = range(max(0, end - BATCH), end)
-            # Each event by itself: the graph says whether it knows it.
-            found = self._ask([[i] for i in places])[2]
-            known[:0] = [i for i, one in zip(places, found.tolist(), strict=True) if one]
+            # Each event by itself: `n_known` is 1 for a known one.
+            n_known_of = self._score([[i] for i in places])[2].tolist()
+            known[:0] = [i for i, one in zip(places, n_known_of, strict=True) if one]
             end = places.start
-        return known[len(known) - wanted :]
+        return known[len(known) - n_kept :]
 
     def _titles(self) -> dict[Any, str] | None:
-        """Of the item and of the events; None if the file holds none."""
+        """Titles of the item and of the events; None if the file holds none."""
         if not self.info.has_titles:
             return None
-        asked = np.append(self.history, np.array([self.item_id], self.history.dtype))[None]
+        ids = np.append(self.history, np.array([self.item_id], self.history.dtype))[None]
         nothing = self.history[None, :0]
-        items, _, _, titles = self.run(nothing, nothing, asked, asked.size, self.caller)
+        items, _, _, titles = self.run(nothing, nothing, ids, ids.size, self.side_inputs)
         return dict(zip(items[0].tolist(), titles[0].tolist(), strict=True))
 
     def _refusal(self) -> ValueError:
         item = np.full((1, 1), self.item_id, dtype=self.history.dtype)
-        if self.run(item, item[:, :0], item, 1, self.caller)[2][0]:
+        if self.run(item, item[:, :0], item, 1, self.side_inputs)[2][0]:
             return ValueError(
                 f"item_id {self.item_id!r} is unavailable, so it has no score; "
                 "explain one that recommend returns"

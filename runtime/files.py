@@ -11,14 +11,14 @@ from pathlib import Path
 from attnrec.runtime.errors import ModelFileError, RunError
 
 MODEL_FILE = "model.onnx"
-"""Where a run is exported to unless told otherwise."""
+"""The default place of an exported file, inside its run."""
 
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-"""Errors of a place that takes no more: a disk, a file that may not grow, a quota."""
+"""Errors of a full disk, a file that may not grow, or a quota."""
 
 
 def check_model_file(path: Path) -> Path:
-    """The file that a person means who names it or its run; what is in it, loading tells."""
+    """The model file of a path that names it or its run. Its content is checked on loading."""
     file = Path(exported_file(path))
     if not file.exists():
         raise no_model_file(file)
@@ -39,14 +39,14 @@ def exported_file(path: str | Path) -> str | Path:
 
 
 def no_model_file(path: str | os.PathLike[str]) -> ModelFileError:
-    """The error of a file that there is not."""
+    """The error for a missing file."""
     return ModelFileError(
         address_note(path) or f"{path} does not exist; make it with attnrec-export"
     )
 
 
 def address_note(path: str | os.PathLike[str]) -> str | None:
-    """What to say of an address in the place of a path, in which `Path` leaves one slash."""
+    """The message for an address instead of a path (`Path` leaves one slash); None for a path."""
     address = re.sub(r"\A([a-z][a-z0-9+]+):/+", r"\1://", os.fspath(path))
     if "://" not in address:
         return None
@@ -55,7 +55,7 @@ def address_note(path: str | os.PathLike[str]) -> str | None:
 
 @contextmanager
 def naming_full_disk(place: str | Path) -> Iterator[None]:
-    """Say in the error of a full disk which `place` was written: by itself it does not tell."""
+    """Name `place` in the error of a full disk, which by itself names no file."""
     try:
         yield
     except OSError as error:
@@ -91,9 +91,9 @@ def replace_file(path: str | Path) -> Iterator[Path]:
 
 
 def check_replaceable(path: str | Path, option: str) -> None:
-    """`ValueError` where `replace_file` could not write `path`: to be told before the work.
+    """`ValueError` where `replace_file` could not write `path`, to be raised before the work.
 
-    option: what another file is named with.
+    option: the setting that names another file.
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -122,7 +122,7 @@ def is_mount_point(path: Path) -> bool:
     """Whether something is mounted at this real path: it can be neither renamed nor replaced."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    except OSError:  # not Linux: a bind mount of the same file system is not told there
+    except OSError:  # not Linux: a bind mount of the same file system goes unnoticed
         return os.path.ismount(path)
     # Blanks, tabs, newlines and backslashes are written as octal numbers.
     escaped = str(path)

@@ -1,4 +1,4 @@
-"""What a process has in memory, and what nobody uses any more: that goes back to the system."""
+"""Memory of the process: how much is resident, and how free memory goes back to the system."""
 
 import ctypes
 import sys
@@ -6,11 +6,10 @@ from importlib import import_module
 
 
 def release_free_memory() -> None:
-    """Let malloc return what is free inside its heaps, where it can be told to (glibc).
+    """Let malloc return what is free inside its heaps, where it can (glibc).
 
-    onnxruntime takes a model apart in thousands of small pieces and frees them between those that
-    stay, so most of what loading took would be kept by the process: 40 MB after a file of 10 MB.
-    Takes about 3 ms there. What is in use does not move.
+    Loading a model allocates thousands of small pieces and frees most of them, between pieces that
+    stay: without this call the process keeps 40 MB after a file of 10 MB. It takes about 3 ms.
     """
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not in musl
@@ -19,7 +18,7 @@ def release_free_memory() -> None:
 
 
 def resident_mb(kind: str = "VmRSS") -> float | None:
-    """Resident MB (2^20 bytes), without /proc at their peak; None: the system does not tell.
+    """Resident MB (2^20 bytes), without /proc at their peak; None: unknown on this system.
 
     kind: a line of /proc/self/status; "RssFile": pages that the system can drop and read again.
     """

@@ -1,4 +1,4 @@
-"""`Recommender`: one model file, loaded once, asked from any thread."""
+"""`Recommender`: one model file, loaded once, used from any thread."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations, SimilarItems, answer_of
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
-from attnrec.runtime.batch import Rows, banned_ids
+from attnrec.runtime.batch import BatchRequest, banned_ids
 from attnrec.runtime.errors import ModelFileError
-from attnrec.runtime.explain import Explanation, Question
+from attnrec.runtime.explain import ExplainRequest, Explanation
+from attnrec.runtime.loaded_file import Origin, RunGraph
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.reading import check_onnxruntime
 from attnrec.runtime.model_file.tensors import StoredTensors
-from attnrec.runtime.origin import Origin
-from attnrec.runtime.run_graph import RunGraph
 from attnrec.runtime.selftest import check_golden
 from attnrec.runtime.side_inputs import (
     CheckedSideInputs,
@@ -48,7 +47,7 @@ class Recommender:
         self._info = ModelInfo.from_metadata(metadata)
         check_onnxruntime(self._info)
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
-        self._asks_who = not declared.isdisjoint(names.CALLER_INPUTS)
+        self._has_side_inputs = not declared.isdisjoint(names.CALLER_INPUTS)
         check_inputs(declared, self._info)
         self._run = RunGraph(session, self._info.n_items)
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
@@ -69,12 +68,12 @@ class Recommender:
 
         Tables of more than 16 MB stay in the file and are read there when they are needed: replace
         it by renaming another one, as `attnrec-export` does, not by writing into it.
-        n_threads: threads of one answer; at catalogues below 100,000 items 1 is fastest.
+        n_threads: threads of one answer; below 100,000 items 1 is fastest.
         providers: onnxruntime execution providers, by default the CPU.
         verify: compare the sha256 at the end of the file, which notices any altered byte, and
         refuse graphs that attnrec never writes: endless, huge, or reaching outside the file.
-        unavailable: ids that are never returned, such as what is out of stock; costs nothing when
-        answering, however many they are. A warning names ids that the file does not know.
+        unavailable: ids that are never returned, such as items out of stock; they do not slow
+        answers down. A warning names ids that the file does not know.
         """
         return cls._of(
             Origin.of(path, unavailable, n_threads=n_threads, providers=providers, verify=verify)
@@ -102,7 +101,7 @@ class Recommender:
 
     @property
     def info(self) -> ModelInfo:
-        """What the file says of itself: model, catalogue, quality, parity."""
+        """The facts that the file holds: model, catalogue, quality, parity."""
         return self._info
 
     @property
@@ -126,23 +125,23 @@ class Recommender:
         """The best `k` items after `history` (raw ids, oldest first); fewer if fewer are left.
 
         exclude: ids never to return. candidates: return only from these. None of either: no
-        restriction. exclude_seen: leave out
-        what is in the history; by default as the model was trained. user, user_tags (in place of
-        what was in training), timestamps (Unix seconds of every event), request_time (now): only
-        for files that declare them. Unknown ids are ignored; an empty history gets the model's
-        answer to a newcomer, an unknown user that to a stranger, no times that without a clock.
+        restriction. exclude_seen: leave out the items of the history; by default as in training.
+        user, user_tags (they replace those of training), timestamps (Unix seconds of every event),
+        request_time (now): only for files that declare them. Unknown ids are ignored. An empty
+        history and an unknown user are answered as trained for them; without times the answer is
+        that of the model without time bias.
         """
         check_options(k, exclude_seen)
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
-        caller = self._caller(seen, user, user_tags, timestamps, request_time)
+        side_inputs = self._side_inputs(seen, user, user_tags, timestamps, request_time)
         banned = banned_ids(self._info, seen, exclude, exclude_seen)
         allowed = self._nothing
         if candidates is not None:
             allowed = id_row(names.CANDIDATES, candidates, id_type)[None]
-            # In the graph no candidates means no restriction; to a caller [] means nothing.
+            # In the graph no candidates means no restriction; in a request [] means nothing.
             k = k if allowed.size else 0
-        return answer_of(self._run(seen[None], banned[None], allowed, k, caller))
+        return answer_of(self._run(seen[None], banned[None], allowed, k, side_inputs))
 
     def recommend_batch(
         self,
@@ -159,10 +158,10 @@ class Recommender:
     ) -> list[Recommendations]:
         """`recommend` for many histories, faster; every list has one entry for each of them."""
         check_options(k, exclude_seen)
-        rows = Rows(self._info, histories, exclude, candidates, exclude_seen)
-        said = SideInputs(users, user_tags, timestamps, request_times)
-        callers = CheckedSideInputs(self._info, said, rows.lengths).check_unit()
-        return rows.answer(self._run, k, callers)
+        request = BatchRequest(self._info, histories, exclude, candidates, exclude_seen)
+        given = SideInputs(users, user_tags, timestamps, request_times)
+        side_inputs = CheckedSideInputs(self._info, given, request.lengths).check_unit()
+        return request.answer(self._run, k, side_inputs)
 
     def recommend_iter(
         self, histories: Iterable[Ids], k: int = 10, *, batch_size: int = 1024, **options: Any
@@ -201,13 +200,13 @@ class Recommender:
         """Score of each of `item_ids` after `history`, in the order given; NaN for unknown ids."""
         id_type = self._info.id_type
         seen = id_row(names.HISTORY, history, id_type)
-        asked = id_row("item_ids", item_ids, id_type)
-        caller = self._caller(seen, user, user_tags, timestamps, request_time)
-        if not len(asked):
+        wanted = id_row("item_ids", item_ids, id_type)
+        side_inputs = self._side_inputs(seen, user, user_tags, timestamps, request_time)
+        if not len(wanted):
             return []
-        outputs = self._run(seen[None], self._nothing, asked[None], len(asked), caller)
+        outputs = self._run(seen[None], self._nothing, wanted[None], len(wanted), side_inputs)
         score_of: dict[int | str, float] = dict(answer_of(outputs).pairs())
-        return [score_of.get(item_id, float("nan")) for item_id in asked.tolist()]
+        return [score_of.get(item_id, float("nan")) for item_id in wanted.tolist()]
 
     def explain(
         self,
@@ -226,14 +225,14 @@ class Recommender:
         """
         seen = id_row(names.HISTORY, history, self._info.id_type)
         (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
-        caller = self._caller(seen, user, user_tags, timestamps, request_time)
-        return Question(self._info, self._run, seen, item, caller).explain()
+        side_inputs = self._side_inputs(seen, user, user_tags, timestamps, request_time)
+        return ExplainRequest(self._info, self._run, seen, item, side_inputs).explain()
 
     def similar(self, item_id: int | str, k: int = 10) -> SimilarItems:
         """The `k` items most like one: by the cosine of their vectors where the model has any.
 
-        Of other models what they recommend after that item alone; `ValueError` where that is
-        what they recommend to anybody. The first call reads the vectors from the file.
+        For other models: what they recommend after that item alone; `ValueError` where that is
+        the answer to an empty history. The first call reads the vectors from the file.
         """
         check_options(k, None)
         (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
@@ -264,15 +263,15 @@ class Recommender:
             return self._of(replace(self._run.origin, unavailable=())).selftest()
         return check_golden(self._golden, self._info, self._run)
 
-    def _caller(
+    def _side_inputs(
         self, history: IdArray, user: Any, user_tags: Any, timestamps: Any, request_time: Any
     ) -> dict[str, IdArray]:
-        """Inputs of one row, from the values of `SideInputs` for it."""
-        if not self._asks_who and user is user_tags is timestamps is request_time is None:
+        """The side inputs of one row, checked."""
+        if not self._has_side_inputs and user is user_tags is timestamps is request_time is None:
             return {}
-        said = (user, user_tags, timestamps, request_time)
-        lists = SideInputs(*(None if value is None else [value] for value in said))
-        return CheckedSideInputs(self._info, lists, [len(history)]).check_unit().inputs([0])
+        row = (user, user_tags, timestamps, request_time)
+        given = SideInputs(*(None if value is None else [value] for value in row))
+        return CheckedSideInputs(self._info, given, [len(history)]).check_unit().inputs([0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._run.origin is None:

@@ -1,12 +1,13 @@
-"""Golden vectors: made-up questions that a file keeps with its answers, to test a machine with."""
+"""Golden vectors: synthetic requests stored in a file with their answers, to test a machine."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from attnrec.runtime.arguments import IdArray, id_row
+from attnrec.runtime.arguments import id_row
+from attnrec.runtime.batch import GraphFunction
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
@@ -14,12 +15,9 @@ from attnrec.runtime.side_inputs import CheckedSideInputs, SideInputs
 
 _LONGEST = 2**20  # characters; attnrec writes about 10,000
 
-Run = Callable[[IdArray, IdArray, IdArray, int, dict[str, IdArray]], list[Any]]
-"""history (1, T), exclude (1, X), candidates (1, C), k, who asks -> the outputs of the graph."""
 
-
-def check_golden(text: str, info: ModelInfo, run: Run) -> int:
-    """Ask `run` what the file was asked when it was made; returns how many questions there are.
+def check_golden(text: str, info: ModelInfo, run: GraphFunction) -> int:
+    """Run the requests of the golden vectors again; returns how many there are.
 
     text: the metadata entry. `SelfTestError` names the first answer that comes out differently.
     """
@@ -33,19 +31,21 @@ def check_golden(text: str, info: ModelInfo, run: Run) -> int:
         raise
     except Exception as error:  # onnxruntime has no common base class for its errors
         raise SelfTestError(
-            f"the golden vectors of the file cannot be asked ({error!r}); export it again"
+            f"the golden vectors of the file cannot be run ({error!r}); export it again"
         ) from error
     return len(golden)
 
 
-def _check_vector(label: str, vector: Mapping[str, Any], info: ModelInfo, run: Run) -> None:
+def _check_vector(
+    label: str, vector: Mapping[str, Any], info: ModelInfo, run: GraphFunction
+) -> None:
     history, exclude, candidates = (
         id_row(name, vector[name], info.id_type)[None]
         for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
     )
-    said = SideInputs(*(vector.get(name) for name in names.CALLER_INPUTS))
-    caller = CheckedSideInputs(info, said, [history.shape[1]]).inputs([0])
-    items, scores, n_known = run(history, exclude, candidates, vector[names.K], caller)[:3]
+    given = SideInputs(*(vector.get(name) for name in names.CALLER_INPUTS))
+    side_inputs = CheckedSideInputs(info, given, [history.shape[1]]).inputs([0])
+    items, scores, n_known = run(history, exclude, candidates, vector[names.K], side_inputs)[:3]
     expected = np.array(
         [-np.inf if score is None else score for score in vector[names.SCORES]], dtype=np.float32
     )

@@ -1,4 +1,4 @@
-"""Who asks and when, and what is known of them: inputs that only files of some models declare."""
+"""User, user tags, timestamps and request time: inputs that only files of some models declare."""
 
 from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ _UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
 class SideInputs(NamedTuple):
-    """What comes beside the histories, a value for each of them; None: nothing is said."""
+    """The side inputs of a request, a value for each history; None: not given."""
 
     users: UserIds | None = None
     user_tags: Sequence[Tags | None] | None = None
@@ -30,21 +30,20 @@ class SideInputs(NamedTuple):
     request_times: RequestTimes | None = None
 
     def of(self, rows: Sequence[int]) -> "SideInputs":
-        """That of some of the histories."""
+        """The side inputs of some of the histories."""
         own: list[Any] = [None if all_ is None else [all_[row] for row in rows] for all_ in self]
         return SideInputs(*own)
 
 
 class CheckedSideInputs:
-    """The declared inputs of many histories, checked.
+    """The side inputs of many histories, checked.
 
-    `ValueError` for what the file does not declare, and for what is no id, no tag or no time.
+    `ValueError` for one that the file does not declare, and for a wrong id, tag or time.
     """
 
-    def __init__(self, info: ModelInfo, said: SideInputs, lengths: Sequence[int]) -> None:
-        """lengths: events of each history; None, as a whole or in a row, says nothing."""
-        given = dict(zip(names.CALLER_INPUTS, said, strict=True))
-        for name, value in given.items():
+    def __init__(self, info: ModelInfo, given: SideInputs, lengths: Sequence[int]) -> None:
+        """lengths: events of each history. None, as a whole or in a row, is a missing value."""
+        for name, value in zip(names.CALLER_INPUTS, given, strict=True):
             if value is not None and name not in info.inputs:
                 raise undeclared(info, name)
         self._info = info
@@ -53,40 +52,39 @@ class CheckedSideInputs:
         self._timestamps: list[IdArray] | None = None
         n_rows = len(lengths)
         if names.USER in info.inputs:
-            self._rows[names.USER] = _users(info, said.users, n_rows)
+            self._rows[names.USER] = _users(info, given.users, n_rows)
         if names.USER_TAGS in info.inputs:
-            self._tags = _tags(said.user_tags, n_rows)
+            self._tags = _tags(given.user_tags, n_rows)
         if names.TIMESTAMPS in info.inputs:
-            self._timestamps, self._rows[names.REQUEST_TIME] = _times(said, lengths)
+            self._timestamps, self._rows[names.REQUEST_TIME] = _times(given, lengths)
 
     def check_unit(self) -> "CheckedSideInputs":
-        """Itself. `ValueError` for times in another unit than seconds, see `check_seconds`."""
+        """Returns itself; `ValueError` for times in another unit, see `check_seconds`."""
         if self._timestamps is not None:
-            asked = self._rows[names.REQUEST_TIME]
-            check_seconds(self._info, names.REQUEST_TIME, asked)
+            check_seconds(self._info, names.REQUEST_TIME, self._rows[names.REQUEST_TIME])
             for times in self._timestamps:
                 check_seconds(self._info, names.TIMESTAMPS, times)
         return self
 
     def inputs(self, rows: Sequence[int]) -> dict[str, IdArray]:
-        """Those of some of the histories, as arrays of the graph."""
-        found = {name: values[rows] for name, values in self._rows.items()}
+        """The inputs of the graph for some of the histories."""
+        arrays = {name: values[rows] for name, values in self._rows.items()}
         if self._tags is not None:
             tags = [self._tags[row] for row in rows]
-            found[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
+            arrays[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
         if self._timestamps is not None:
-            own = [self._timestamps[row] for row in rows]
-            found[names.TIMESTAMPS] = stack(own, "int64", names.NO_TIME)
-        return found
+            times = [self._timestamps[row] for row in rows]
+            arrays[names.TIMESTAMPS] = stack(times, "int64", names.NO_TIME)
+        return arrays
 
 
 def _users(info: ModelInfo, users: UserIds | None, n_rows: int) -> IdArray:
     """(n_rows,)"""
     id_type = info.user_id_type or "string"
-    nobody = names.PADDING[id_type]
+    unknown = names.PADDING[id_type]
     rows = [None] * n_rows if users is None else id_lists("users", users, n_rows, "ids of users")
     return id_row(
-        "users", [nobody if user is None else user for user in rows], id_type, "user ids"
+        "users", [unknown if user is None else user for user in rows], id_type, "user ids"
     )
 
 
@@ -100,36 +98,36 @@ def _tags(tags: Sequence[Tags | None] | None, n_rows: int) -> list[IdArray]:
     ]
 
 
-def _times(said: SideInputs, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
-    """Of the events of each history, and of the requests (n_rows,); -1 where nothing is said."""
+def _times(given: SideInputs, lengths: Sequence[int]) -> tuple[list[IdArray], IdArray]:
+    """Timestamps (T,) of each history, and request times (n_rows,); -1 where none is given."""
     n_rows, what = len(lengths), "times"
-    if (said.timestamps is None) is not (said.request_times is None):
-        raise _half(said.timestamps is None)
-    if said.timestamps is None or said.request_times is None:
-        nothing = np.empty(0, dtype=np.int64)
-        return [nothing] * n_rows, np.full(n_rows, names.NO_TIME, dtype=np.int64)
-    asked = id_lists(names.REQUEST_TIME, said.request_times, n_rows, what)
-    lists = id_lists(names.TIMESTAMPS, said.timestamps, n_rows, f"lists of {what}")
-    times = []
-    for row, (own, length) in enumerate(zip(lists, lengths, strict=True)):
-        if (own is None) is not (asked[row] is None):
-            raise _half(own is None)
+    if (given.timestamps is None) is not (given.request_times is None):
+        raise _one_without_other(given.timestamps is None)
+    if given.timestamps is None or given.request_times is None:
+        no_events = np.empty(0, dtype=np.int64)
+        return [no_events] * n_rows, np.full(n_rows, names.NO_TIME, dtype=np.int64)
+    request_times = id_lists(names.REQUEST_TIME, given.request_times, n_rows, what)
+    lists = id_lists(names.TIMESTAMPS, given.timestamps, n_rows, f"lists of {what}")
+    timestamps = []
+    for row, (times, length) in enumerate(zip(lists, lengths, strict=True)):
+        if (times is None) is not (request_times[row] is None):
+            raise _one_without_other(times is None)
         name = f"{names.TIMESTAMPS}[{row}]" if n_rows > 1 else names.TIMESTAMPS
-        times.append(id_row(name, () if own is None else own, "int64", what))
-        if own is not None and len(times[-1]) != length:
+        timestamps.append(id_row(name, () if times is None else times, "int64", what))
+        if times is not None and len(timestamps[-1]) != length:
             raise ValueError(
-                f"{name} has {len(times[-1])} times for a history of {length} events; give one "
-                "for each, -1 where it is not known"
+                f"{name} has {len(timestamps[-1])} times for a history of {length} events; give "
+                "one for each, -1 where it is not known"
             )
-    told = [names.NO_TIME if time is None else time for time in asked]
-    return times, id_row(names.REQUEST_TIME, told, "int64", what)
+    known = [names.NO_TIME if time is None else time for time in request_times]
+    return timestamps, id_row(names.REQUEST_TIME, known, "int64", what)
 
 
 def check_seconds(info: ModelInfo, name: str, times: IdArray) -> None:
     """`ValueError` for times of an input that are after the year 2100 in seconds.
 
-    Training guesses the unit of a log, an answer cannot. Files of a log whose own times are no
-    seconds, or are later, take any.
+    Training guesses the unit of a log, an answer cannot. A file of a log whose own times are no
+    seconds, or are later, accepts any time.
     """
     if not times.size or (latest := int(times.max())) < _LATEST or not _has_usual_times(info):
         return
@@ -150,15 +148,15 @@ def _has_usual_times(info: ModelInfo) -> bool:
     return info.data.get("time_unit") != "order" and last < "2100" and not last.endswith(" s")
 
 
-def _half(has_request: bool) -> ValueError:
+def _one_without_other(has_request: bool) -> ValueError:
     given, missing = names.TIMESTAMPS, names.REQUEST_TIME
     if has_request:
         given, missing = missing, given
-    return ValueError(f"{given} without {missing} says nothing; give both, or neither")
+    return ValueError(f"{given} without {missing} has no effect; give both, or neither")
 
 
 def check_inputs(declared: Set[str], info: ModelInfo) -> None:
-    """`ModelFileError` for inputs that nothing here knows how to fill."""
+    """`ModelFileError` for inputs that this version cannot fill."""
     unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
     if info.user_id_type is None:
         unknown |= declared & {names.USER}

@@ -1,4 +1,4 @@
-"""Items like an item: the nearest vectors of the file, or what a model says after that one."""
+"""Items like an item: the nearest item vectors, or what is recommended after that item alone."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations, SimilarItems
 from attnrec.runtime.deadline import check_deadline
-from attnrec.runtime.forking import tell_after_fork
 from attnrec.runtime.model_file.tensors import StoredTensors
+from attnrec.runtime.session import notify_after_fork
 
 _UNSIGNED_ZERO, _ZERO_OF_PAIRS = 128, 8  # of codes in blocks
 _STEPS_OF_RESTS = 16  # in one step of the pairs
@@ -18,7 +18,7 @@ _COMPARED = 100  # answers that share so many items in the same order count as o
 
 
 class SimilarIndex:
-    """The catalogue of a file with its item vectors, (N, D), read when they are first wanted."""
+    """The catalogue of a file with its item vectors, (N, D), read from the file on first use."""
 
     def __init__(self) -> None:
         self._ids: list[Any] | None = None
@@ -26,7 +26,7 @@ class SimilarIndex:
         self._vectors: NDArray[np.float32] | None = None
         self._unavailable: list[int] = []
         self.after_fork()
-        tell_after_fork(self)
+        notify_after_fork(self)
 
     def after_fork(self) -> None:
         """In a forked child: a thread of the parent may have held the lock."""
@@ -107,15 +107,15 @@ def _of_pairs(pairs: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _after(recommend: Callable[..., Recommendations], item_id: Any, k: int) -> SimilarItems:
-    """What is recommended after the item alone, as far as that is about the item."""
+    """The answer to the item alone; `ValueError` where it is that to an empty history."""
     options = {"k": max(k, _COMPARED), "exclude": [item_id], "exclude_seen": False}
-    found, to_anybody = recommend([item_id], **options), recommend([], **options)
+    found, of_empty = recommend([item_id], **options), recommend([], **options)
     if not found.n_known:
         raise _unknown(item_id)
-    if found.item_ids == to_anybody.item_ids:
+    if found.item_ids == of_empty.item_ids:
         raise ValueError(
-            f"after {item_id!r} alone the model of this file recommends what it recommends to "
-            "anybody, so it knows no items like it; ask a model with item vectors, such as sasrec"
+            f"after {item_id!r} alone this model recommends the same as after an empty "
+            "history, so it has no similar items; use a model with item vectors, such as sasrec"
         )
     titles = found.titles and found.titles[:k]
     return SimilarItems(found.item_ids[:k], found.scores[:k], titles, kind="next")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from attnrec.runtime.lazy import on_first_use
+from attnrec.runtime import on_first_use
 
 if TYPE_CHECKING:
     from attnrec.train.data.interactions import Interactions

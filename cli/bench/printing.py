@@ -17,8 +17,8 @@ from rich.text import Text
 
 from attnrec.cli.bench.timing import BATCHES, Call, Subject, Timing, cold_starts, measure
 from attnrec.cli.console import err, out, say
+from attnrec.runtime.errors import counted, kind_of_ids
 from attnrec.runtime.version import __version__
-from attnrec.runtime.words import counted, kind_of_ids
 
 Facts = Sequence[Mapping[str, Any]]
 """Of each file: name, profile, catalogue, size, cold start, its loss against fp32."""

@@ -1,4 +1,4 @@
-"""A device kit: a folder with all that a device needs to answer, but for two wheels."""
+"""A device kit: a folder with everything that a device needs to answer, except two wheels."""
 
 import json
 import math
@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from attnrec import runtime
-from attnrec.export.limits import check_kit_folder
+from attnrec.export.refusals import check_kit_folder
 from attnrec.runtime import Recommender
 from attnrec.runtime.files import naming_full_disk, sync_directory, sync_file
 
@@ -25,9 +25,9 @@ _TEMPLATES = Path(__file__).with_name("device")
 _LOCK = "requirements.lock"
 _WITHOUT_HASHES = """\
 # The versions that the model file was proved with. attnrec was tested with others, so there are no
-# hashes here: `pip download --no-deps -r` this file, and `pip hash` tells them.
+# hashes here: `pip download --no-deps -r` this file, and `pip hash` prints them.
 """
-_N_EXAMPLES = 2  # ids in the question of the README
+_N_EXAMPLES = 2  # ids in the request of the README
 _HEADROOM = 1.5  # of memory: another processor, other threads, longer lists
 _ANSWER = """
 import sys
@@ -40,7 +40,7 @@ print(resident_mb())
 
 
 def write_kit(file: Path, folder: Path) -> None:
-    """Write a folder for a device that has Python and nothing of ours.
+    """Write a folder for a device that has Python, but not attnrec.
 
     It holds the model file, attnrec's runtime as source, a lock of numpy and onnxruntime, an app,
     a check, a script that trims the two, systemd units and a README. All or nothing: `ValueError`
@@ -90,9 +90,8 @@ def _copy_runtime(target: Path) -> None:
 def _lock() -> str:
     """numpy and onnxruntime as they are here, where the file was proved.
 
-    The sha256 of wheels cannot be told from what is installed, and an export opens no connection:
-    those of the versions that attnrec is tested with are known, of others only the versions are
-    written.
+    The sha256 of wheels is not part of an installation, and an export opens no connection: hashes
+    are written for the versions that attnrec is tested with, for others only the versions.
     """
     running = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
     known = (_TEMPLATES / _LOCK).read_text(encoding="utf-8")
@@ -112,12 +111,12 @@ def _license() -> str:
 
 
 def _facts(file: Path) -> dict[str, str]:
-    """What the README and the unit say of the file."""
+    """The figures of the file in the README and the unit."""
     recommender = Recommender.load(file)
     info = recommender.info
     popular = recommender.recommend([], 50, exclude_seen=False).item_ids
     file_mb = file.stat().st_size / 1e6
-    memory_mb = _memory_mb(file) or 100 + 2 * file_mb  # Windows does not tell
+    memory_mb = _memory_mb(file) or 100 + 2 * file_mb  # unknown on Windows
     question = json.dumps({"history": popular[:_N_EXAMPLES], "k": 3})
     return {
         "model": info.model,
@@ -132,9 +131,9 @@ def _facts(file: Path) -> dict[str, str]:
 
 
 def _memory_mb(file: Path) -> float | None:
-    """Resident MB (2^20 bytes) of a fresh process after an answer; None: not told."""
+    """Resident MB (2^20 bytes) of a fresh process after an answer; None: unknown."""
     command = [sys.executable, "-P", "-c", _ANSWER, str(file)]
-    told = subprocess.run(command, capture_output=True, text=True).stdout
+    printed = subprocess.run(command, capture_output=True, text=True).stdout
     with suppress(ValueError):
-        return float(told)
+        return float(printed)
     return None

@@ -1,1 +1,1 @@
-"""How a file is proved: it and the torch model answer the same requests."""
+"""Proof of a file: it and the torch model answer the same requests."""

@@ -1,27 +1,28 @@
 """The gate: an exported file answers like the torch model that it came from, or is not written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.export.parity.compare_rows import Answer, Finding, Found, Truth, compare, disagreement
-from attnrec.export.parity.synthetic_calls import (
-    Call,
-    ItemId,
-    calls_of_callers,
-    calls_of_times,
-    made_up_calls,
+from attnrec.export.parity.compare_rows import (
+    AnsweredRow,
+    ExpectedRow,
+    RowComparison,
+    ScanRecall,
+    compare,
+    disagreement,
 )
+from attnrec.export.parity.synthetic_calls import GraphCall, ItemId, every_call
 from attnrec.runtime.arguments import stack
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.side_inputs import CheckedSideInputs
 from attnrec.train.data.held_out import HeldOut
+from attnrec.train.evaluation.metrics import Tick
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.runs.run import Run
 
@@ -30,33 +31,31 @@ _TEST_K = 100  # how deep the lists of test users are compared; the report count
 _FEW = 10
 _MOST_FAULTS = 20
 LEAST_FOUND = 0.99
-"""Of the 10 best items of a test user, the least share that a scan has to find, in the mean."""
-
-Tick = Callable[[int, int], None]
+"""Least recall of a scan: the mean share of the 10 best items of test users that it finds."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One row that is not as it should be."""
+    """A row that breaks the contract."""
 
     call: str
-    """Which call of the graph."""
+    """Name of the call of the graph."""
     row: int
-    """Which row of it."""
+    """Row of the call."""
     what: str
     """The clause of the contract that does not hold, with both values."""
 
 
 @dataclass
 class ParityReport:
-    """What was compared and how near it came."""
+    """The comparison: how many rows, how near, which faults."""
 
     n_test_users: int = 0
     """Users whose history was answered by both sides."""
     n_identical: int = 0
     """Of those, users whose top 10 are the same items in the same order."""
-    n_made_up_rows: int = 0
-    """Rows of made-up calls."""
+    n_synthetic_rows: int = 0
+    """Rows of synthetic calls."""
     largest_difference: float = 0.0
     """Largest |score - reference|."""
     largest_share: float = 0.0
@@ -68,9 +67,9 @@ class ParityReport:
     faults: list[Fault] = field(default_factory=list)
     """The first of them."""
     item_table: str = "as trained"
-    """Which table the reference computed with."""
-    found: Found | None = None
-    """What a scan found; None: every item has its own score."""
+    """The item table of the torch model."""
+    found: ScanRecall | None = None
+    """Recall of the scan; None: every item has its own score."""
     _last_fault: tuple[str, int] | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +80,7 @@ class ParityReport:
             "tolerance": "1e-5 x max(1, largest absolute score of the row)",
             "test_users": self.n_test_users,
             "identical_top_10": self.n_identical / max(1, self.n_test_users),
-            "made_up_rows": self.n_made_up_rows,
+            "made_up_rows": self.n_synthetic_rows,
             "largest_difference": float(f"{self.largest_difference:.3g}"),
             "largest_share_of_tolerance": float(f"{self.largest_share:.3g}"),
             "largest_batch_difference": float(f"{self.largest_batch_difference:.3g}"),
@@ -106,7 +105,7 @@ def check_parity(
     item_table: NDArray[np.float32] | None = None,
     is_scanned: bool = False,
 ) -> ParityReport:
-    """Ask the file and the torch model the same questions: made-up calls, and every test user.
+    """Give the file and the torch model the same calls: synthetic ones, and every test user.
 
     The file is run by plain onnxruntime, as any application would. In a final run, which holds
     nothing back, every user counts as a test user. tick: called with (users done, users in all).
@@ -114,23 +113,18 @@ def check_parity(
     is_scanned: a scan chooses what is scored, and may miss items; the report says how many.
     """
     gate = _Gate(file, run, item_table, is_scanned)
-    split, declared = run.split, run.model.inputs
-    for call in chain(
-        made_up_calls(split.catalogue, gate.id_type, run.model.config.max_len),
-        calls_of_callers(split.catalogue, split.users, declared, gate.id_type),
-        calls_of_times(split.catalogue, declared, gate.id_type, run.model.config.max_len),
-    ):
+    for call in every_call(run, gate.id_type):
         gate.check(call, alone=True)
-        gate.report.n_made_up_rows += len(call.histories)
-    asked = split.everybody() if split.final else split.held_out("test")
-    order = sorted(range(len(asked.histories)), key=lambda user: len(asked.histories[user]))
+        gate.report.n_synthetic_rows += len(call.histories)
+    held_out = run.split.everybody() if run.split.final else run.split.held_out("test")
+    order = sorted(range(len(held_out.histories)), key=lambda user: len(held_out.histories[user]))
     for start in range(0, len(order), _BATCH):
         batch = order[start : start + _BATCH]
-        call = _call_of_users(f"test users from {start}", asked, batch, run)
-        # Every 16th batch also one by one: a row's answer may not depend on its mates.
+        call = _call_of_users(f"test users from {start}", held_out, batch, run)
+        # Every 16th batch also one by one: an answer may not depend on the rows beside it.
         gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0, found=True)
         gate.report.n_test_users += len(batch)
-        if is_scanned:  # a scan looks for fewer where fewer are asked for
+        if is_scanned:  # a scan keeps fewer candidates for a smaller k
             gate.check(replace(call, k=_FEW), alone=False, found=True)
         if tick is not None:
             tick(start + len(batch), len(order))
@@ -141,26 +135,26 @@ def check_parity(
     return gate.report
 
 
-def _call_of_users(name: str, asked: HeldOut, users: Sequence[int], run: Run) -> Call:
-    """The question of some of the users, with all that the model asks for."""
+def _call_of_users(name: str, held_out: HeldOut, users: Sequence[int], run: Run) -> GraphCall:
+    """A call for some of the users, with every input of the model."""
     declared = run.model.inputs
-    histories: list[list[ItemId]] = [asked.histories[user].tolist() for user in users]
+    histories: list[list[ItemId]] = [held_out.histories[user].tolist() for user in users]
     has_times = names.TIMESTAMPS in declared
-    tags = asked.side_inputs(declared).get("user_tags")
-    return Call(
+    tags = held_out.side_inputs(declared).get("user_tags")
+    return GraphCall(
         name,
         histories,
         _TEST_K,
         exclude=[] if run.recipe.repeats else histories,
-        users=asked.users[users].tolist() if names.USER in declared else [],
+        users=held_out.users[users].tolist() if names.USER in declared else [],
         user_tags=[list(tags[user]) for user in users] if tags else [],
-        timestamps=[asked.timestamps[user].tolist() for user in users] if has_times else [],
-        request_times=asked.request_times[users].tolist() if has_times else [],
+        timestamps=[held_out.timestamps[user].tolist() for user in users] if has_times else [],
+        request_times=held_out.request_times[users].tolist() if has_times else [],
     )
 
 
 class _Gate:
-    """A file and a reference that are asked the same."""
+    """A file beside the torch model, given the same calls."""
 
     def __init__(
         self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_scanned: bool
@@ -172,58 +166,58 @@ class _Gate:
         self._info = ModelInfo.from_metadata(metadata)
         self._reference = TorchRecommender(run.model, self._catalogue, item_table, run.split.users)
         self.id_type = self._catalogue.id_type
-        self.report = ParityReport(found=Found() if is_scanned else None)
+        self.report = ParityReport(found=ScanRecall() if is_scanned else None)
         if item_table is not None:
             self.report.item_table = "quantized"
 
-    def check(self, call: Call, *, alone: bool, found: bool = False) -> int:
+    def check(self, call: GraphCall, *, alone: bool, found: bool = False) -> int:
         """Compare every row of a call; returns how many have the same top 10.
 
-        alone: ask each row by itself as well. found: count what a scan finds.
+        alone: run each row by itself as well. found: count the recall of a scan.
         """
-        answers = self._ask(call)
+        answers = self._run(call)
         if not answers:
             return 0
-        truths = self._truths(call)
+        expected = self._expected(call)
         same = 0
-        for row, (answer, truth) in enumerate(zip(answers, truths, strict=True)):
-            finding = compare(answer, truth)
-            if finding.fault is not None:
-                self.report.add_fault(call.name, row, finding.fault)
-            self._note(finding)
+        for row, (answer, own) in enumerate(zip(answers, expected, strict=True)):
+            comparison = compare(answer, own)
+            if comparison.fault is not None:
+                self.report.add_fault(call.name, row, comparison.fault)
+            self._note(comparison)
             if found and self.report.found is not None:
-                self.report.found.add(call.k, finding.found)
-            same += finding.same_top_10
+                self.report.found.add(call.k, comparison.found)
+            same += comparison.same_top_10
             if alone and len(answers) > 1:
                 self._check_alone(call, row, answer)
         return same
 
-    def _note(self, finding: Finding) -> None:
-        report, difference = self.report, finding.difference
+    def _note(self, comparison: RowComparison) -> None:
+        report, difference = self.report, comparison.difference
         report.largest_difference = max(report.largest_difference, difference)
-        report.largest_share = max(report.largest_share, difference / finding.tolerance)
+        report.largest_share = max(report.largest_share, difference / comparison.tolerance)
 
-    def _check_alone(self, call: Call, row: int, together: Answer) -> None:
+    def _check_alone(self, call: GraphCall, row: int, together: AnsweredRow) -> None:
         if call.candidates and not call.candidates[row]:
-            return  # alone it would ask for the whole catalogue
+            return  # alone it would be answered from the whole catalogue
         report = self.report
-        for answer in self._ask(call.only(row), row):
+        for answer in self._run(call.only(row), row):
             difference, too_far = disagreement(answer, together)
             report.largest_batch_difference = max(report.largest_batch_difference, difference)
             if too_far:
                 report.add_fault(call.name, row, f"alone its scores differ by {difference:.3g}")
 
-    def _ask(self, call: Call, row: int = 0) -> list[Answer]:
+    def _run(self, call: GraphCall, row: int = 0) -> list[AnsweredRow]:
         """One answer a row; none, and a fault at `row`, where the file cannot answer at all."""
-        none: list[list[ItemId]] = [[] for _ in call.histories]
+        n_rows = len(call.histories)
+        none: list[list[ItemId]] = [[]] * n_rows
+        given = CheckedSideInputs(self._info, call.side_inputs(), [*map(len, call.histories)])
         feed = {
             names.HISTORY: self._array(call.histories),
             names.EXCLUDE: self._array(call.exclude or none),
             names.CANDIDATES: self._array(call.candidates or none),
             names.K: np.array([call.k], dtype=np.int64),
-            **CheckedSideInputs(self._info, call.said(), [*map(len, call.histories)]).inputs(
-                range(len(call.histories))
-            ),
+            **given.inputs(range(n_rows)),
         }
         try:
             found = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
@@ -231,14 +225,13 @@ class _Gate:
             self.report.add_fault(call.name, row, f"the file cannot answer: {error}")
             return []
         rows = {name: len(value) for name, value in found.items()}
-        if {*rows.values()} != {len(call.histories)}:
-            self.report.add_fault(
-                call.name, row, f"rows of the answers to {len(call.histories)} histories: {rows}"
-            )
+        if {*rows.values()} != {n_rows}:
+            what = f"rows of the answers to {n_rows} histories: {rows}"
+            self.report.add_fault(call.name, row, what)
             return []
         titles, attention = found.get(names.TITLES), found.get(names.ATTENTION)
         return [
-            Answer(
+            AnsweredRow(
                 self._rows(items, None if titles is None else titles[row]),
                 found[names.SCORES][row],
                 int(found[names.N_KNOWN][row]),
@@ -248,7 +241,7 @@ class _Gate:
         ]
 
     def _array(self, rows: Sequence[Sequence[ItemId]]) -> NDArray[Any]:
-        # Not `id_row`: its limit is one of the library, and the graph takes the whole catalogue.
+        # Not `id_row`: the limit of the library does not hold for the graph.
         dtype = np.int64 if self.id_type == "int64" else object
         arrays = [np.array(row, dtype=dtype) for row in rows]
         return stack(arrays, self.id_type, names.PADDING[self.id_type])
@@ -265,17 +258,17 @@ class _Gate:
             rows[named != titles] = -1
         return rows
 
-    def _truths(self, call: Call) -> list[Truth]:
-        asked = call.histories, call.said()
-        scores, attention = self._reference.scores(*asked), self._reference.attention(*asked)
+    def _expected(self, call: GraphCall) -> list[ExpectedRow]:
+        given = call.histories, call.side_inputs()
+        scores, attention = self._reference.scores(*given), self._reference.attention(*given)
         n_items = self._catalogue.n_items
-        truths = []
+        rows_expected = []
         for row, history in enumerate(call.histories):
             candidates = self._reference.rows(call.candidates[row]) if call.candidates else None
             exclude = self._reference.rows(call.exclude[row] if call.exclude else [])
             largest = float(np.abs(scores[row, 1:]).max())
-            truths.append(
-                Truth(
+            rows_expected.append(
+                ExpectedRow(
                     scores=scores[row],
                     admissible=self._reference.admissible(exclude, candidates),
                     n_known=len(self._reference.rows(history)),
@@ -285,4 +278,4 @@ class _Gate:
                     attention=None if attention is None else attention[row],
                 )
             )
-        return truths
+        return rows_expected

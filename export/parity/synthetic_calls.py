@@ -1,4 +1,4 @@
-"""Made-up calls of the graph: every corner of the contract, and never a real history."""
+"""Synthetic calls of the graph: every corner of the contract, and never a real history."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,17 +12,18 @@ from attnrec.runtime.model_file.format import LONGEST
 from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
+from attnrec.train.runs.run import Run
 
 ItemId = int | str
 _FEW = 10  # unknown ids and padding, at most so many in a history
 
 
 @dataclass(frozen=True)
-class Call:
+class GraphCall:
     """One call of the graph: rows of raw ids, still of different lengths."""
 
     name: str
-    """What it tries."""
+    """Name of the case, for faults."""
     histories: list[list[ItemId]]
     """Ids, padding and unknown ids, one list a row."""
     k: int
@@ -32,16 +33,16 @@ class Call:
     candidates: list[list[ItemId]] = field(default_factory=list)
     """Ids to choose from, a list a row; none at all: the whole catalogue."""
     users: list[ItemId | None] = field(default_factory=list)
-    """Who asks, one a row; none at all: nobody."""
+    """A user a row, or none at all."""
     user_tags: list[list[str]] = field(default_factory=list)
-    """What is known of them, a list a row, or none at all."""
+    """Tags of the user, a list a row, or none at all."""
     timestamps: list[list[int] | None] = field(default_factory=list)
-    """When the events of the histories were, a list a row, or none at all."""
+    """Times of the events, a list a row, or none at all."""
     request_times: list[int | None] = field(default_factory=list)
-    """When they ask, one a row, or none at all."""
+    """Times of the requests, one a row, or none at all."""
 
-    def said(self) -> SideInputs:
-        """What stands beside the histories."""
+    def side_inputs(self) -> SideInputs:
+        """The side inputs of every row."""
         return SideInputs(
             self.users or None,
             self.user_tags or None,
@@ -49,8 +50,8 @@ class Call:
             self.request_times or None,
         )
 
-    def only(self, row: int) -> "Call":
-        """The same question of one row alone."""
+    def only(self, row: int) -> "GraphCall":
+        """The same call with one row alone."""
         lists = {name: values for name, values in vars(self).items() if isinstance(values, list)}
         own: dict[str, Any] = {name: rows[row : row + 1] for name, rows in lists.items()}
         return replace(self, **own)
@@ -64,13 +65,10 @@ class _Maker:
         self.ids: list[ItemId] = catalogue.item_ids.tolist()
         self.padding = names.PADDING[id_type]
         known = set(self.ids)
-        # More numbers than items: three of them name no item.
+        # More numbers than items: at least three of them are unknown ids.
         numbers = range(-10 - len(known), -2)
-        is_text = id_type == "string"
-        names_of_nothing = (f"no such item {n}" if is_text else n for n in numbers)
-        self.unknown: list[ItemId] = list(
-            islice((item_id for item_id in names_of_nothing if item_id not in known), 3)
-        )
+        ids = (f"no such item {n}" if id_type == "string" else n for n in numbers)
+        self.unknown: list[ItemId] = [*islice((i for i in ids if i not in known), 3)]
 
     def draw(self, n: int) -> list[ItemId]:
         """n ids of the catalogue, repeats possible."""
@@ -82,75 +80,83 @@ class _Maker:
         return [joined[i] for i in self._rng.permutation(len(joined))]
 
 
-def made_up_calls(catalogue: Catalogue, id_type: str, max_len: int) -> Iterator[Call]:
+def every_call(run: Run, id_type: str) -> Iterator[GraphCall]:
+    """All calls that suit the inputs of a model."""
+    split, declared, max_len = run.split, run.model.inputs, run.model.config.max_len
+    yield from contract_calls(split.catalogue, id_type, max_len)
+    yield from calls_with_users(split.catalogue, split.users, declared, id_type)
+    yield from calls_with_times(split.catalogue, declared, id_type, max_len)
+
+
+def contract_calls(catalogue: Catalogue, id_type: str, max_len: int) -> Iterator[GraphCall]:
     """Calls whose answers the gate compares; the longest holds 10 x max_len ids, or LONGEST."""
     make = _Maker(catalogue, id_type)
     pad, unknown, n_items = [make.padding], make.unknown, catalogue.n_items
     for length in (0, 1, 2, max_len - 1, max_len, max_len + 1, min(10 * max_len, LONGEST)):
-        yield Call(f"history of {length}", [make.draw(length)], 10)
+        yield GraphCall(f"history of {length}", [make.draw(length)], 10)
     some = make.draw(5)
-    yield Call("padding left", [pad * 7 + some], 10)
-    yield Call("padding right", [some + pad * 7], 10)
-    yield Call("padding in the middle", [some[:2] + pad * 7 + some[2:]], 10)
-    yield Call("only padding", [pad * 3], 10)
-    yield Call("only unknown ids", [unknown], 10)
-    yield Call("unknown ids in between", [make.mix(make.draw(max_len), unknown, unknown)], 10)
-    yield Call("one item again and again", [some[:1] * (max_len + 3)], 10)
+    yield GraphCall("padding left", [pad * 7 + some], 10)
+    yield GraphCall("padding right", [some + pad * 7], 10)
+    yield GraphCall("padding in the middle", [some[:2] + pad * 7 + some[2:]], 10)
+    yield GraphCall("only padding", [pad * 3], 10)
+    yield GraphCall("only unknown ids", [unknown], 10)
+    yield GraphCall("unknown ids in between", [make.mix(make.draw(max_len), unknown, unknown)], 10)
+    yield GraphCall("one item again and again", [some[:1] * (max_len + 3)], 10)
     for k in (-1, 0, 1, 2, n_items - 1, n_items, n_items + 1, 10**9):
-        yield Call(f"k = {k}", [some], k)
-    yield Call("exclude some", [some], 10, exclude=[make.mix(make.draw(20), unknown, pad)])
-    yield Call("exclude the history", [some], n_items, exclude=[some])
-    yield Call("exclude everything", [some], 10, exclude=[make.ids])
-    yield Call("exclude all but one", [some], 10, exclude=[make.ids[:-1]])
+        yield GraphCall(f"k = {k}", [some], k)
+    yield GraphCall("exclude some", [some], 10, exclude=[make.mix(make.draw(20), unknown, pad)])
+    yield GraphCall("exclude the history", [some], n_items, exclude=[some])
+    yield GraphCall("exclude everything", [some], 10, exclude=[make.ids])
+    yield GraphCall("exclude all but one", [some], 10, exclude=[make.ids[:-1]])
     listed = make.draw(30)
-    yield Call("candidates", [some], n_items, candidates=[listed])
-    yield Call(
+    yield GraphCall("candidates", [some], n_items, candidates=[listed])
+    yield GraphCall(
         "candidates: unknown, repeated, excluded",
         [some],
         20,
         exclude=[listed[:5]],
         candidates=[make.mix(listed, listed, unknown, pad)],
     )
-    yield Call("candidates: only unknown ids", [some], 10, candidates=[unknown])
-    yield Call("candidates for a newcomer", [[]], 10, candidates=[listed])
+    yield GraphCall("candidates: only unknown ids", [some], 10, candidates=[unknown])
+    yield GraphCall("candidates after an empty history", [[]], 10, candidates=[listed])
     yield _crowd(make, max_len)
     yield _crowd(make, max_len, with_candidates=True)
 
 
-def calls_of_callers(
+def calls_with_users(
     catalogue: Catalogue, users: Users, declared: Sequence[str], id_type: str
-) -> Iterator[Call]:
-    """The corners of what only models that look at who asks have; none for other models."""
+) -> Iterator[GraphCall]:
+    """Calls with users and tags; none for models without these inputs."""
     make = _Maker(catalogue, id_type)
     known: list[ItemId] = users.ids.tolist() if names.USER in declared else []
     tags = list(users.tags) if names.USER_TAGS in declared else []
     some, rng = make.draw(5), np.random.default_rng(len(known))
     for user in dict.fromkeys([None, *known[:1], *known[-1:]]) if declared else ():
-        asking = [user] if known else []
-        yield Call(f"asked by {user!r}, without a history", [[]], 10, users=asking)
-        yield Call(f"asked by {user!r}", [some], 10, exclude=[some], users=asking)
+        own = [user] if known else []
+        yield GraphCall(f"user {user!r} without a history", [[]], 10, users=own)
+        yield GraphCall(f"user {user!r}", [some], 10, exclude=[some], users=own)
         if tags:
             given = ["no such tag", tags[-1], "", tags[0]]
-            yield Call(f"tags of {user!r}", [some], 10, users=asking, user_tags=[given])
-            nothing = [given[:1]]
-            yield Call(f"unknown tags of {user!r}", [some], 10, users=asking, user_tags=nothing)
+            yield GraphCall(f"tags of {user!r}", [some], 10, users=own, user_tags=[given])
+            unknown = [given[:1]]
+            yield GraphCall(f"unknown tags of {user!r}", [some], 10, users=own, user_tags=unknown)
     if declared:
         histories = [make.draw(n % 9) for n in range(64)]
-        who = [known[i] if i % 3 else None for i in rng.integers(0, max(1, len(known)), 64)]
+        drawn = [known[i] if i % 3 else None for i in rng.integers(0, max(1, len(known)), 64)]
         owned = [[tags[i] for i in rng.permutation(len(tags))[: n % 4]] for n in range(64)]
-        yield Call(
-            "64 rows, each asked by somebody else",
+        yield GraphCall(
+            "64 rows, each of another user",
             histories,
             10,
-            users=who if known else [],
+            users=drawn if known else [],
             user_tags=owned if tags else [],
         )
 
 
-def calls_of_times(
+def calls_with_times(
     catalogue: Catalogue, declared: Sequence[str], id_type: str, max_len: int
-) -> Iterator[Call]:
-    """The corners of what only models that look at times have; none for other models."""
+) -> Iterator[GraphCall]:
+    """Calls with times; none for models without these inputs."""
     if names.TIMESTAMPS not in declared:
         return
     make, now, none = _Maker(catalogue, id_type), 1_000_000_000, names.NO_TIME
@@ -165,19 +171,19 @@ def calls_of_times(
         "at the end of time": [2**63 - 1] * 5,
     }
     for name, times in at.items():
-        yield Call(f"events {name}", [some], 10, timestamps=[times], request_times=[now])
-    for name, asked_at in (("the end of time", 2**63 - 1), ("an unknown time", none), ("0", 0)):
-        times = at["minutes apart"]
-        yield Call(f"asked at {name}", [some], 10, timestamps=[times], request_times=[asked_at])
-    yield Call("a newcomer with a clock", [[]], 10, timestamps=[[]], request_times=[now])
+        yield GraphCall(f"events {name}", [some], 10, timestamps=[times], request_times=[now])
+    when: list[list[int] | None] = [at["minutes apart"]]
+    for name, second in (("the end of time", 2**63 - 1), ("an unknown time", none), ("0", 0)):
+        yield GraphCall(f"request at {name}", [some], 10, timestamps=when, request_times=[second])
+    yield GraphCall("empty history at a time", [[]], 10, timestamps=[[]], request_times=[now])
     mixed = make.mix(make.draw(_twice(max_len)), make.unknown, make.unknown, [make.padding] * 3)
     apart = [now - 40 * n for n in range(len(mixed), 0, -1)]
-    yield Call("times of unknown ids", [mixed], 10, timestamps=[apart], request_times=[now])
+    yield GraphCall("times of unknown ids", [mixed], 10, timestamps=[apart], request_times=[now])
     crowd = _crowd(make, max_len)
     gaps = np.random.default_rng(max_len).integers(0, 10**6, (64, 12 * max_len))
     times_of = [[int(now - gap) for gap in own] for own in gaps.cumsum(axis=1)[:, ::-1]]
     own = [times_of[row][-len(h) :] if h else [] for row, h in enumerate(crowd.histories)]
-    yield Call(
+    yield GraphCall(
         "64 rows, each at its own time",
         crowd.histories,
         10,
@@ -192,7 +198,7 @@ def _twice(max_len: int) -> int:
     return min(2 * max_len, LONGEST - _FEW)
 
 
-def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Call:
+def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> GraphCall:
     """64 rows of all lengths, each padded in its own way."""
     histories, exclude, candidates = [], [], []
     for row in range(64):
@@ -202,17 +208,17 @@ def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Call
         exclude.append(make.draw(row % 7))
         candidates.append(make.draw(row % 11))
     if with_candidates:
-        return Call("64 rows with candidates", histories, 10, exclude, candidates)
-    return Call("64 rows", histories, 10, exclude)
+        return GraphCall("64 rows with candidates", histories, 10, exclude, candidates)
+    return GraphCall("64 rows", histories, 10, exclude)
 
 
-def golden_calls(catalogue: Catalogue, id_type: str, max_len: int) -> list[Call]:
-    """The few calls whose answers a file keeps, so that it can test itself on any machine."""
+def golden_calls(catalogue: Catalogue, id_type: str, max_len: int) -> list[GraphCall]:
+    """The few calls whose answers a file keeps, for its self-test on any machine."""
     make = _Maker(catalogue, id_type)
     short, long, listed = make.draw(4), make.draw(_twice(max_len)), make.draw(8)
     return [
-        Call("newcomer", [[]], 5),
-        Call("short history", [short], 5, exclude=[short]),
-        Call("long history", [make.mix(long, make.unknown)], 5, exclude=[long]),
-        Call("candidates", [short], 5, candidates=[listed]),
+        GraphCall("empty history", [[]], 5),
+        GraphCall("short history", [short], 5, exclude=[short]),
+        GraphCall("long history", [make.mix(long, make.unknown)], 5, exclude=[long]),
+        GraphCall("candidates", [short], 5, candidates=[listed]),
     ]

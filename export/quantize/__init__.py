@@ -1,1 +1,1 @@
-"""How a file is made smaller, and what that costs."""
+"""Smaller files: rounded item vectors and weights, and the quantization cost."""

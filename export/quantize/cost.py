@@ -1,4 +1,4 @@
-"""What a smaller file costs: its answers beside those of the exact one, for the same users."""
+"""Quantization cost: the answers of a smaller file compared with those of the exact one."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from attnrec.export.limits import Limits
+from attnrec.export.refusals import Limits
 from attnrec.runtime.answers import Recommendations
 from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import (
@@ -50,7 +50,7 @@ class QuantizationCost:
         }
 
     def too_high(self, profile: str, limits: Limits) -> str | None:
-        """What is beyond the limits, with both numbers; None: nothing is."""
+        """The limit that is exceeded, with both numbers; None: none is."""
         least = limits.overlap_of(profile)
         if self.overlap_10 < least:
             return f"overlap@10 is {self.overlap_10:.4f}, below the limit {least:g}"
@@ -77,9 +77,9 @@ class ProfileCost:
     ndcg: float | None
     """Test NDCG@10; None: a final run has no test."""
     cost: QuantizationCost | None
-    """The answers against those of fp32; None: they are those."""
+    """Against the answers of fp32; None: this is fp32."""
     beyond: str | None = None
-    """Which limit it passes, with both numbers; None: none."""
+    """The limit that is exceeded, with both numbers; None: none is."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures."""
@@ -89,15 +89,15 @@ class ProfileCost:
 def quantization_cost(
     exact: Answers, smaller: Answers, run: Run, *, size: float
 ) -> QuantizationCost:
-    """Ask both for every test user of `run`, or for every user of a final run."""
+    """Compare the answers to every test user of `run`, or to every user of a final run."""
     split = run.split
-    asked = split.everybody() if split.final else split.held_out("test")
+    held_out = split.everybody() if split.final else split.held_out("test")
     before, after = (
-        ask(answers, asked, exclude_seen=not run.recipe.repeats, inputs=run.model.inputs)
+        ask(answers, held_out, exclude_seen=not run.recipe.repeats, inputs=run.model.inputs)
         for answers in (exact, smaller)
     )
     pairs = [(a.item_ids[:_K], b.item_ids[:_K]) for a, b in zip(before, after, strict=True)]
-    change = None if split.final else _ndcg_change(before, after, asked)
+    change = None if split.final else _ndcg_change(before, after, held_out)
     return QuantizationCost(
         n_users=len(pairs),
         overlap_10=float(np.mean([len({*a} & {*b}) / max(1, len(a)) for a, b in pairs if a])),
@@ -109,11 +109,11 @@ def quantization_cost(
 
 
 def _ndcg_change(
-    before: Sequence[Recommendations], after: Sequence[Recommendations], asked: HeldOut
+    before: Sequence[Recommendations], after: Sequence[Recommendations], held_out: HeldOut
 ) -> tuple[float, tuple[float, float]]:
     """Mean difference of NDCG@10 over users and its interval, relative to the mean before."""
     gains = [
-        user_gains(target_ranks(lists, asked), asked.n_targets())["ndcg@10"]
+        user_gains(target_ranks(lists, held_out), held_out.n_targets())["ndcg@10"]
         for lists in (before, after)
     ]
     mean = float(gains[0].mean()) or 1.0  # nothing found before: nothing to lose

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from attnrec.export.graph.item_table import Codes, ItemTable, UnfoldedTable
 from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable, ScannedTable
-from attnrec.export.limits import NESTED
+from attnrec.export.refusals import NESTED
 from attnrec.train.models.base import TableModel
 from attnrec.train.runs.run import Run
 
@@ -22,10 +22,10 @@ _BLOCKS = {"int8": (64, 32, 16), NESTED: (64, 32, 16), "int4": (32, 16)}
 _N_STATES = 20_000
 _DAMPING = 0.01  # of the mean variance, as in the paper
 _SWEEPS = 2  # a third one moves few codes
-_CHUNK = 1024  # rows that stay in the processor's cache
+_CHUNK = 1024  # rows that fit the processor's cache
 _SHRUNK = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
-"""Shares of its largest value that may become the largest code of a block: of few codes, none
-should be kept for one far value."""
+"""Shares of the largest value of a block that may become its largest code: with few codes, an
+outlier should not decide the scale."""
 _FEW_CODES = 7  # at most, for these shares to be worth trying
 _NOTHING = 1e-30  # where float32 ends, a scale would become 0
 
@@ -79,11 +79,10 @@ def quantize(
     """Round a table (N + 1, D), one scale for `block` values, to be multiplied with `states`.
 
     between: the lowest and the highest code; None for those of the bits.
-    GPTQ (Frantar et al. 2022, algorithm 1): column by column, and what rounding took from one
-    column is given back by the next ones, as far as the states of real histories (n, D) go
-    together in both. Then each value once more, when all others are known: coordinate descent on
-    the same error. So the scores of such states move about a third as much as if every value were
-    rounded to the nearest code, and the codes take no more room.
+    GPTQ (Frantar et al. 2022, algorithm 1): column by column; the rounding error of one column is
+    compensated in the next ones, by the covariance of the states of real histories (n, D). Then
+    coordinate descent on the same error. The scores of such states move about a third as much as
+    with every value rounded to the nearest code, and the codes take no more room.
     """
     n_rows, dim = values.shape
     between = between or codes_of(bits)
@@ -107,7 +106,7 @@ def _given_back(
     give_back: NDArray[np.float64],
     between: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """Codes (R, D) of values and scales (R, D): what one loses changes those after it."""
+    """Codes (R, D) of values and scales (R, D); later columns compensate the error of each."""
     rest, codes = values.astype(np.float64), np.empty_like(values)
     for d in range(values.shape[1]):
         codes[:, d] = np.clip(np.rint(rest[:, d] / scales[:, d]), *between)
@@ -123,19 +122,19 @@ def _swept(
     together: NDArray[np.float32],
     between: tuple[int, int],
 ) -> NDArray[np.float32]:
-    """Codes (R, D), each of which loses least beside the others of its row."""
+    """Codes (R, D), each the best one given the others of its row."""
     pull = (codes * scales - values) @ together  # (R, D), half the slope of the error
     for _ in range(_SWEEPS):
         for d in range(values.shape[1]):
-            wanted = codes[:, d] - pull[:, d] / (together[d, d] * scales[:, d])
-            better = np.clip(np.rint(wanted), *between)
+            ideal = codes[:, d] - pull[:, d] / (together[d, d] * scales[:, d])
+            better = np.clip(np.rint(ideal), *between)
             pull += np.outer((better - codes[:, d]) * scales[:, d], together[d])
             codes[:, d] = better
     return codes
 
 
 def _together(states: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How the values of states (n, D) go together, (D, D), never singular."""
+    """Second moments (D, D) of states (n, D), damped so that they are never singular."""
     dim = states.shape[1]
     together: NDArray[np.float64] = states.T.astype(np.float64) @ states
     together += (_DAMPING * together.trace() / dim + 1e-12) * np.eye(dim)
@@ -148,15 +147,15 @@ def codes_of(bits: int) -> tuple[int, int]:
 
 
 def scales_of(values: NDArray[np.float32], lowest: int, highest: int) -> NDArray[np.float32]:
-    """Scales (R, C / block, 1) of blocks (R, C / block, block): those that lose least.
+    """Scales (R, C / block, 1) of blocks (R, C / block, block) with the least squared error.
 
-    Where there are more codes below 0 than above, the largest value of a block is to get the
-    lowest, so its scale may be negative.
+    With more codes below 0 than above, the largest value of a block gets the lowest code, so the
+    scale may be negative.
     """
     blocks = torch.from_numpy(values)
     far = blocks.gather(2, blocks.abs().argmax(dim=2, keepdim=True))
     whole = far / lowest if -lowest > highest else far.abs() / highest
-    # A block of nothing has no scale; any will do.
+    # For a block of zeros any scale will do.
     whole = torch.where(far.abs() > _NOTHING, whole, 1.0)
     shares = [-lowest / highest] if -lowest > highest else []  # as many codes above 0 as below
     shares += _SHRUNK if highest <= _FEW_CODES else [1.0]

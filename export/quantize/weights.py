@@ -1,6 +1,6 @@
 """The weights of the body in fewer bytes: codes that onnxruntime unfolds when it loads the file.
 
-Whatever a model has beside its item vectors: the matrices of attention, the places, the
+These are all weights but the item vectors: matrices of attention, position embeddings, the
 neighbours of every item. The file gets smaller, and computes as fast as before.
 """
 
@@ -18,7 +18,7 @@ from attnrec.export.quantize.item_vectors import codes_of, scales_of
 from attnrec.train.models.base import RecommenderModel
 
 _LEAST_VALUES = 1024
-"""In a tensor that is worth the two nodes which unfold it."""
+"""Values of a tensor that is worth the two nodes which unfold it."""
 _INDEXES = {np.dtype(np.int32), np.dtype(np.int64)}
 
 

@@ -1,1 +1,1 @@
-"""What a model file holds, how it is read, and why one is refused."""
+"""A model file: its format, how it is read, and why one is refused."""

@@ -1,4 +1,4 @@
-"""What a graph may be made of, checked on its bytes before onnxruntime sees them.
+"""Checks of a graph on its bytes, before onnxruntime sees them.
 
 A seal proves that a file is unchanged, not that it is harmless: anyone can seal. These rules
 keep a crafted file from reading other files, from looping, from growing while it is loaded, from
@@ -59,7 +59,7 @@ class _Tensor(NamedTuple):
 def check_graph(content: Buffer, info: ModelInfo) -> None:
     """Refuse a graph that attnrec does not write, or not for a file like `info`.
 
-    `ModelFileError` says what is wrong. The time goes with the number of nodes and ids; weights
+    `ModelFileError` names the fault. The time grows with the number of nodes and ids; weights
     are not read.
     """
     reader = Reader()
@@ -87,7 +87,7 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     callers |= {names.TIMESTAMPS: (onnx.INT64, 2), names.REQUEST_TIME: (onnx.INT64, 1)}
     known |= {name: callers[name] for name in info.inputs if name in callers}
     inputs = [_signature(reader, value) for value in graph["input"]]
-    # What else a model declares, the `Recommender` knows or refuses.
+    # Further declared inputs are known to the `Recommender`, or refused there.
     fitting = [given for given in inputs if known.get(given[0], given[1:]) == given[1:]]
     declared = tuple(given[0] for given in fitting)
     if declared != info.inputs or fitting != inputs or not known.keys() <= set(declared):
@@ -117,7 +117,7 @@ class _Graph:
         self.stored: dict[str, _Tensor] = {}
         self.n_nodes = 0
         self.dictionaries: list[tuple[int, int]] = []  # keys and values of LabelEncoders
-        self.limit = 0.0  # log2 of the largest tensor that constants may ask for
+        self.limit = 0.0  # log2 of the largest tensor that constants may make
 
     def check(self, graph: Fields, info: ModelInfo) -> None:
         """Everything but inputs and outputs."""
@@ -129,12 +129,12 @@ class _Graph:
         self.walk(graph, inside="")
         if (info.n_items, info.n_items) not in self.dictionaries:
             raise _refusal(f"{self.dictionaries} ids and rows for {info.n_items} items")
-        told = (info.n_users, info.n_users)
-        if names.USER in info.inputs and told not in self.dictionaries:
+        users = (info.n_users, info.n_users)
+        if names.USER in info.inputs and users not in self.dictionaries:
             raise _refusal(f"{self.dictionaries} ids and rows for {info.n_users} users")
 
     def check_tables(self, info: ModelInfo) -> None:
-        """What stands by item has a row for each item, and row 0."""
+        """Tensors by item have a row for each item, and row 0."""
         kinds = {"item_ids": onnx.INT64 if info.id_type == "int64" else onnx.STRING}
         kinds |= {"item_titles": onnx.STRING} if info.has_titles else {}
         for name, kind in kinds.items():
@@ -182,9 +182,9 @@ class _Graph:
         self.walk(graph, inside=name)
 
     def check_sizes(self, op_type: str, inputs: list[str], attributes: list[Fields]) -> None:
-        """No constants ask for a tensor far above what the file itself holds."""
-        asked = [inputs[i] for i in _SIZE_INPUTS.get(op_type, ()) if i < len(inputs)]
-        powers = [sum(self.power.get(name, 0) for name in asked)]
+        """No constants make a tensor far larger than the file itself."""
+        sizes = [inputs[i] for i in _SIZE_INPUTS.get(op_type, ()) if i < len(inputs)]
+        powers = [sum(self.power.get(name, 0) for name in sizes)]
         powers += [_power([one["i"], *one["ints"]]) for one in attributes]  # like pads
         if not all(power <= self.limit for power in powers):
             power = max(powers)
@@ -197,8 +197,8 @@ class _Graph:
     def power_of(self, op_type: str, inputs: list[str], attributes: list[Fields]) -> float:
         """log2 of the size that the outputs of a node stand for, followed from constants on.
 
-        It finds constants that ask for much, not every way to it: the shape of what was computed
-        counts as 1. What no operator that computes sizes made has no limit.
+        It finds large constants, not every way to a large size: the shape of a computed value
+        counts as 1. Values of operators that do not compute sizes have no limit.
         """
         tensors = [self.tensor(one["t"]) for one in attributes if one["t"]]
         powers = [self.power[name] for name in inputs if name]

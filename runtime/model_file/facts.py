@@ -34,7 +34,7 @@ class ModelInfo:
     has_titles: bool
     """Whether answers carry titles."""
     repeats: bool
-    """Whether an item may be recommended again to who had it: the policy of the training run."""
+    """Whether items of the history may be recommended again: the policy of the training run."""
     profile: str
     """"fp32": exact. "int8", "int4": the item vectors are rounded to so many bits."""
     final: bool
@@ -52,7 +52,7 @@ class ModelInfo:
     n_users: int = 0
     """User ids that the file holds: personal data."""
     has_attention: bool = False
-    """Whether the graph says how much of each event went into an answer."""
+    """Whether the graph has the output `attention`: a weight for each event."""
     sha256: str | None = None
     """The seal of the file; None only while it is being made."""
 
@@ -116,7 +116,7 @@ class ModelInfo:
 
 
 def _facts(entry: str) -> Any:
-    """What a metadata entry says; `ValueError` for no JSON, or far more than is ever written."""
+    """The JSON of a metadata entry; `ValueError` for no JSON, or an entry far too long."""
     if len(entry) > _LONGEST_FACTS:
         raise ValueError(f"an entry of {len(entry)} characters, limit {_LONGEST_FACTS}")
     return json.loads(entry)

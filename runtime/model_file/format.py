@@ -19,7 +19,7 @@ REQUIRED_INPUTS = (HISTORY, EXCLUDE, CANDIDATES, K)
 USER, USER_TAGS = "user", "user_tags"
 TIMESTAMPS, REQUEST_TIME = "timestamps", "request_time"
 CALLER_INPUTS = (USER, USER_TAGS, TIMESTAMPS, REQUEST_TIME)
-"""Declared only in files of models that look at who asks, or when."""
+"""The side inputs: declared only in files of models that use them."""
 NO_TIME = -1
 """Times are Unix seconds; below 0 they are unknown."""
 

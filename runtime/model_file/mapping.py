@@ -1,8 +1,8 @@
 """Large tensors stay in the file: onnxruntime maps them into memory instead of copying them.
 
-It does so for data that lies outside of a model. So it gets the model without its largest tensors,
-and is told that these lie in a file beside it, at such a place: in the model file itself. Pages of
-it that nobody reads take no memory, and the system can take back those that were read.
+It maps data that lies outside of a model. So it gets the model without its largest tensors, which
+are declared as external data at an offset of the model file itself. Pages that are never read take
+no memory, and the system can drop those that were read.
 """
 
 import os
@@ -14,16 +14,16 @@ from attnrec.runtime.model_file.format import field
 from attnrec.runtime.model_file.protobuf import Reader, spans, text
 
 LARGE = 2**24
-"""Bytes; below, a copy costs little, and does not mind who changes the file later."""
+"""Bytes; below, a copy costs little, and later changes of the file do not matter."""
 
 _TO_DATA = (7, 5, 9)  # the fields graph, initializer and raw_data, each inside the one before
 _EXTERNAL_DATA, _DATA_LOCATION = 13, bytes([14 << 3, 1])
 _FOLDER = "session.model_external_initializers_file_folder_path"
-_KEPT = "no_item"  # what is not available is written there
+_KEPT = "no_item"  # unavailable items are written there
 
 
 def real_place(path: str | os.PathLike[str]) -> bytes | None:
-    """Where a file lies once every link is followed; None where its name leads to no file.
+    """The path of a file with every link resolved; None where its name leads to no file.
 
     onnxruntime refuses a link that leads out of its folder. A file that is open but deleted has no
     place any more. As bytes, for a folder may have a name that is no text.
@@ -49,10 +49,9 @@ def _without_large(message: memoryview, place: int, way: tuple[int, ...], name: 
         if number != way[0] or end - value <= LARGE:
             parts.append(message[start:end])
         elif len(way) == 1:
-            numbers = {b"offset": place + value, b"length": end - value}
-            where = {b"location": name} | {key: b"%d" % n for key, n in numbers.items()}
-            for key, told in where.items():
-                parts.append(field(_EXTERNAL_DATA, field(1, key) + field(2, told)))
+            offset, length = b"%d" % (place + value), b"%d" % (end - value)
+            for entry in ((b"location", name), (b"offset", offset), (b"length", length)):
+                parts.append(field(_EXTERNAL_DATA, field(1, entry[0]) + field(2, entry[1])))
             parts.append(_DATA_LOCATION)
         elif len(way) == 2 and _name(message[value:end]) == _KEPT:
             parts.append(message[start:end])

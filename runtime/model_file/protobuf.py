@@ -1,4 +1,4 @@
-"""Reading protobuf messages that may lie: every field must be expected, the work is bounded.
+"""Reading protobuf messages that are not trusted: unknown fields are refused, work is bounded.
 
 A protobuf message is a row of fields, each a tag (number and wire type) and a value, which may be
 a message again.
@@ -18,23 +18,27 @@ _MOST_FIELDS = 100_000  # of a whole file; a model of 5,000 nodes has about 65,0
 _MOST_RUNS = 1_000  # of fields that are only counted, a catalogue in one; a model has about 10
 _LONGEST_NAME = 1_000  # bytes
 _FEW = 16  # texts that are read one by one before many are at once
-_PART, _MANY = 1 << 10, 1 << 20  # bytes that are looked through at once, at first and at most
+_PART, _MANY = 1 << 10, 1 << 20  # bytes of one pass, at first and at most
 _LETTERS = 0x20  # from here on a byte may be one
 _NOTHING = memoryview(b"")
 
 
-class Kind(NamedTuple):
-    """How a field is written. counted: only how many there are matters; it may be millions."""
+class FieldKind(NamedTuple):
+    """Encoding of a field. counted: only the number of fields is read, which may be millions."""
 
     wire: int
     repeated: bool = False
     counted: bool = False
 
 
-NUMBER, NUMBERS, N_NUMBERS = Kind(_VARINT), Kind(_VARINT, True), Kind(_VARINT, True, True)
-BYTES, LIST, N_BYTES = Kind(_LENGTH), Kind(_LENGTH, True), Kind(_LENGTH, True, True)
-FLOAT, FLOATS = Kind(_FOUR_BYTES), Kind(_FOUR_BYTES, True)
-REFUSED = Kind(-1)  # known by name, so that errors can tell what is refused
+NUMBER, NUMBERS, N_NUMBERS = (
+    FieldKind(_VARINT),
+    FieldKind(_VARINT, True),
+    FieldKind(_VARINT, True, True),
+)
+BYTES, LIST, N_BYTES = FieldKind(_LENGTH), FieldKind(_LENGTH, True), FieldKind(_LENGTH, True, True)
+FLOAT, FLOATS = FieldKind(_FOUR_BYTES), FieldKind(_FOUR_BYTES, True)
+REFUSED = FieldKind(-1)  # known by name, for the errors
 
 Buffer = bytes | bytearray | mmap
 Fields = dict[str, Any]
@@ -44,14 +48,16 @@ Fields = dict[str, Any]
 class Message:
     """A kind of message, with its fields as name=(number, kind)."""
 
-    def __init__(self, label: str, others: bool = False, /, **fields: tuple[int, Kind]) -> None:
+    def __init__(
+        self, label: str, others: bool = False, /, **fields: tuple[int, FieldKind]
+    ) -> None:
         """label: what errors call it. others: whether more fields may be there, passed over."""
         self.label = label
         self.others = others
         self.fields = {number: (name, kind) for name, (number, kind) in fields.items()}
 
     def empty(self) -> Fields:
-        """What a message without any field holds."""
+        """The values of a message without any field."""
         return {
             name: 0 if kind.counted else [] if kind.repeated else _NOTHING if kind.wire else 0
             for name, kind in self.fields.values()
@@ -83,12 +89,7 @@ class Reader:
                         raise _unexpected(kind, name, f"field {number}, wire type {wire}")
                     _, position = _value(message, position, wire)
                 elif field.counted:
-                    self._runs_left -= 1
-                    if self._runs_left < 0:
-                        raise ValueError(
-                            f"more than {_MOST_RUNS} runs of ids or texts in the file"
-                        )
-                    value, position = _run(message, start)
+                    value, position = self._count(message, start)
                     found[name] += value
                 else:
                     value, position = _value(message, position, wire)
@@ -106,6 +107,12 @@ class Reader:
                 "copy or export it again"
             ) from error
         return found
+
+    def _count(self, message: memoryview, start: int) -> tuple[int, int]:
+        self._runs_left -= 1
+        if self._runs_left < 0:
+            raise ValueError(f"more than {_MOST_RUNS} runs of ids or texts in the file")
+        return _run(message, start)
 
 
 def fields_of(message: memoryview, number: int) -> Iterator[memoryview]:
@@ -140,7 +147,7 @@ def text(content: memoryview) -> str:
 
 
 def short_text(content: memoryview) -> str:
-    """The same of a name in a graph, which may be read many times, and shown in errors."""
+    """Text of a name in a graph, limited: it may be read many times and is shown in errors."""
     if len(content) > _LONGEST_NAME:
         raise ModelFileError(
             f"the graph has a name of {len(content)} bytes, above the limit of {_LONGEST_NAME}: "
@@ -225,7 +232,7 @@ def _one_by_one(message: memoryview, position: int, tag: int, most: int) -> tupl
 
 
 def _of_short_ones(part: NDArray[np.uint8], tag: int) -> tuple[int, int]:
-    """The same of texts below 32 bytes, many at once, without the last; maybe of none.
+    """Count and end of texts below 32 bytes, vectorised, without the last one; may be 0.
 
     Where a tag comes before a byte that is a length, but no letter, a field begins in all
     likelihood. It does for certain where the field before it ends just there.
@@ -239,7 +246,7 @@ def _of_short_ones(part: NDArray[np.uint8], tag: int) -> tuple[int, int]:
 
 
 def _run_of_numbers(message: memoryview, position: int) -> tuple[int, int]:
-    """The same, many at once, and no more than follow each other: parts grow with what was found.
+    """Count and end of number fields, vectorised; parts grow with what was found.
 
     The last byte of a tag or number is the only one below 128.
     """

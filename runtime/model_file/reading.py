@@ -1,4 +1,4 @@
-"""What is checked of a model file before onnxruntime sees it."""
+"""Reading a model file: everything that is checked before onnxruntime sees it."""
 
 import os
 import stat
@@ -21,10 +21,9 @@ _MOST_METADATA = 2**24  # bytes; a file of attnrec has 10,000 to 100,000
 
 
 def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes | mmap:
-    """The bytes of an attnrec file. `ModelFileError` says what is wrong and what to do.
+    """The bytes of an attnrec file. `ModelFileError` names the fault and the remedy.
 
-    Those of a large file are pages of it. What is written to them does not change the file.
-    Memory is taken for the file as large as it is when it is opened.
+    Those of a large file are mapped pages; writing to them does not change the file.
 
     verify: compare the seal, which notices any altered byte, and check what the graph is made of;
     False still checks that this is an attnrec file of a format and for an onnxruntime that this
@@ -54,12 +53,12 @@ def read_model_file(path: str | os.PathLike[str], *, verify: bool) -> bytes | mm
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a pipe without waiting for who writes to it; of a regular file nothing is different."""
+    """Open a pipe without waiting for its writer; for a regular file nothing changes."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # not on Windows
 
 
 def _content(file: BinaryIO, path: str | os.PathLike[str]) -> bytes | mmap:
-    """What is in an open file."""
+    """The content of an open file; `ModelFileError` for a pipe, a device, or above 2 GiB."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode):
         # Its size is unknown, and it is read again after a fork and for similar items.

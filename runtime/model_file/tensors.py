@@ -1,7 +1,7 @@
 """The tensors that a file stores by name: ids, titles and item vectors, read without onnxruntime.
 
-What the graph uses inside (which items there are, where their vectors lie) is wanted outside of it
-too: to look for similar items, to search by title, to take items out of an answer.
+The graph holds which items there are and where their vectors lie. The runtime needs that too: for
+similar items, for a search by title, and to take items out of answers.
 """
 
 import math
@@ -25,7 +25,7 @@ _NAME, _INTS, _STRINGS = 1, 8, 9  # of an attribute
 
 
 class StoredTensors:
-    """The stored tensors of a model file, by name; each is read when it is asked for."""
+    """The stored tensors of a model file, by name; each is read on use."""
 
     def __init__(self, content: Buffer) -> None:
         """content: a file that has been checked. Arrays are views of it, writable as it is."""
@@ -95,7 +95,7 @@ def without_items(
 ) -> tuple[bytes | mmap, tuple[int | str, ...]]:
     """A file, in memory, that never returns these items, and which of them it knows.
 
-    `ValueError` for what is no id of its type. Every graph adds the tensor `no_item` to its
+    `ValueError` for an id of the wrong type. Every graph adds the tensor `no_item` to its
     scores, -inf at row 0 and 0 at every item. A mapped file is changed where it lies in memory.
     """
     changed = bytearray(content) if isinstance(content, bytes) else content

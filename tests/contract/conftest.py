@@ -1,4 +1,4 @@
-"""The whole family, each member trained on two logs that differ in nothing but their ids."""
+"""Every compared model, trained on two logs that differ in nothing but their ids."""
 
 import functools
 from collections.abc import Callable
@@ -53,7 +53,7 @@ class Tables:
 
     @classmethod
     def of(cls, id_type: str) -> "Tables":
-        """60 customers who walk around a ring of items, a few steps at a time."""
+        """60 users; each walks around a ring of items, a few steps at a time."""
         items, users = ITEM_IDS[id_type], USER_IDS[id_type]
         rng = np.random.default_rng(0)
         rows = []
@@ -75,7 +75,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Member:
-    """A trained member of the family, with its file and the report of its gate."""
+    """A trained model, with its file and the report of its gate."""
 
     name: str
     id_type: str
@@ -109,8 +109,8 @@ def body_of(tracing_once: Tracing) -> Callable[[Run], ir.Model]:
 def member_of(
     tracing_once: Tracing, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str], Member]:
-    """Trains and exports a member of the family when it is first asked for."""
-    directory = tmp_path_factory.mktemp("family")
+    """Trains and exports a model on first use."""
+    directory = tmp_path_factory.mktemp("models")
 
     @functools.cache
     def get(name: str, id_type: str) -> Member:

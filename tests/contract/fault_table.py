@@ -2,27 +2,15 @@
 
 They are put into the exporter; the torch model that the gate compares with is never touched.
 
-    id map off by one, in      every model: at the latest, it excludes another item
-    id map off by one, out     every model
-    exclude ignored            every model
-    candidates ignored         every model
-    later rows first           every model, with all weights 0: where no scores are equal, there
-                               is no order to get wrong
-    one weight off             every model
-    last event dropped         where the history counts: not popularity, not models of pairs, which
-                               know who asks and nothing else
-    padding leak               likewise
-    state of the event before  TableModels: a ScoreModel has no states
-    causal mask off            sasrec, whose older positions look around as well: seeded in the
-                               variant here, in sasrec itself in tests/export. The one question of
-                               attention-pool comes from the newest event, which may see all
-    wrong norm epsilon         where a norm is; F.normalize is none, its epsilon guards a zero
-    user map off by one        models that ask for `user`
-    given tags ignored         models that ask for `user_tags`
-    stored tags ignored        likewise
-    request time ignored       models that look at times
-    times of other events      likewise
-    attention turned around    models that give out weights
+Each is seeded into every model that can have it:
+
+- The id map in is noticed in every model: at the latest, another item is excluded.
+- Later rows come first only where scores are equal, so all weights are 0 there.
+- A history does not count for popularity, nor for models of pairs, which use the user alone.
+- A ScoreModel has no states, so none of an earlier event.
+- Without the causal mask older positions of sasrec attend as well; the one query of attention-pool
+  is that of the newest event, which may see all.
+- A wrong epsilon needs a norm; that of F.normalize only guards a zero.
 """
 
 from collections.abc import Callable
@@ -44,16 +32,16 @@ class Fault:
     """Something wrong with the exporter: its head, its body, or the model that it exports."""
 
     name: str
-    """As in the table above."""
+    """For the name of the test."""
     head: Callable[[Patch], None] | None = None
     body: Callable[[ir.Model], None] | None = None
     model: Callable[[RecommenderModel], RecommenderModel] | None = None
     of: Callable[[type[RecommenderModel]], bool] = lambda kind: True
     """Models that can have it."""
     variant: str = ""
-    """The one member of the family that it is seeded into; empty: all such models."""
+    """The one compared model that it is seeded into; empty: all such models."""
     clause: str = "a score is off by"
-    """What the gate says of it."""
+    """The clause that the gate names."""
     level: bool = False
     """Seeded into a model with the same score for every item."""
 
@@ -70,7 +58,7 @@ def is_sasrec(kind: type[RecommenderModel]) -> bool:
     return issubclass(kind, SASRec)
 
 
-def asks_for_users(kind: type[RecommenderModel]) -> bool:
+def has_users(kind: type[RecommenderModel]) -> bool:
     return issubclass(kind, PairModel)
 
 
@@ -92,9 +80,9 @@ FAULTS = [
     Fault("state of the event before", body=faults.state_of_the_event_before, of=is_table),
     Fault("causal mask off", model=faults.causal_mask_off, variant="sasrec"),
     Fault("wrong norm epsilon", body=faults.wrong_epsilon, of=is_sasrec),
-    Fault("user map off by one", faults.users_shifted, of=asks_for_users),
-    Fault("given tags ignored", faults.given_tags_ignored, of=asks_for_users),
-    Fault("stored tags ignored", faults.stored_tags_ignored, of=asks_for_users),
+    Fault("user map off by one", faults.users_shifted, of=has_users),
+    Fault("given tags ignored", faults.given_tags_ignored, of=has_users),
+    Fault("stored tags ignored", faults.stored_tags_ignored, of=has_users),
     Fault("request time ignored", body=faults.request_time_ignored, variant=TIMED),
     Fault("times of other events", body=faults.times_of_other_events, variant=TIMED),
     Fault(

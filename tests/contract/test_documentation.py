@@ -1,4 +1,4 @@
-"""What a reader finds at the top of every model, and at every one of its settings."""
+"""Every model and every setting is documented."""
 
 import ast
 import inspect
@@ -10,11 +10,11 @@ import pytest
 from attnrec.train.models import MODELS
 
 SOURCE = re.compile(r"\b(19|20)\d\d\b|baseline|tutorials on attention")
-"""The year of a paper, or where a model is from that has none."""
+"""The year of a paper, or another source."""
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_says_what_it_computes_and_where_it_is_from(name: str) -> None:
+def test_a_model_documents_what_it_computes_and_its_source(name: str) -> None:
     text = sys.modules[MODELS[name].model.__module__].__doc__ or ""
     assert len(text) > 200, text
     assert SOURCE.search(text), text

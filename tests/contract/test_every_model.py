@@ -27,7 +27,11 @@ from attnrec.cli.evaluate import evaluate as evaluate_command
 from attnrec.export import Limits, ParityFailure, build, export
 from attnrec.export.facts import describe
 from attnrec.export.graph.trace import export_body
-from attnrec.export.parity.synthetic_calls import calls_of_callers, calls_of_times, made_up_calls
+from attnrec.export.parity.synthetic_calls import (
+    calls_with_times,
+    calls_with_users,
+    contract_calls,
+)
 from attnrec.export.quantize.item_vectors import rounded_table
 from attnrec.runtime import Recommender
 from attnrec.runtime.session import make_session
@@ -63,23 +67,36 @@ def level_body(body: ir.Model) -> ir.Model:
 # --- the gate
 
 
-def test_the_gate_passes_and_says_so(member) -> None:
+def test_the_gate_passes_and_its_report_is_in_the_file(member) -> None:
     report, n_users = member.report, len(member.run.split.held_out("test").histories)
     assert (report.n_faults, report.faults) == (0, [])
     assert report.n_test_users == report.n_identical == n_users > 40
     assert report.largest_share < 0.5
     split, model, id_type = member.run.split, member.run.model, member.id_type
-    asked = [
-        *made_up_calls(split.catalogue, id_type, model.config.max_len),
-        *calls_of_callers(split.catalogue, split.users, model.inputs, id_type),
-        *calls_of_times(split.catalogue, model.inputs, id_type, model.config.max_len),
+    calls = [
+        *contract_calls(split.catalogue, id_type, model.config.max_len),
+        *calls_with_users(split.catalogue, split.users, model.inputs, id_type),
+        *calls_with_times(split.catalogue, model.inputs, id_type, model.config.max_len),
     ]
-    assert report.n_made_up_rows == sum(len(call.histories) for call in asked)
+    assert report.n_synthetic_rows == sum(len(call.histories) for call in calls)
     recommender = Recommender.load(member.file)
     assert recommender.selftest() >= 4
     assert recommender.info.parity["identical_top_10"] == 1.0
     assert recommender.info.model == COMPARED_MODELS[member.name][0]
     assert recommender.info.id_type == member.id_type
+
+
+def test_user_ids_leave_the_machine_only_with_permission(member, tmp_path: Path) -> None:
+    info, ids = Recommender.load(member.file).info, member.run.split.users.ids.tolist()
+    assert info.inputs[4:] == member.run.model.inputs
+    if "user" not in info.inputs:
+        assert (info.user_id_type, info.n_users) == (None, 0)
+        return
+    assert info.user_id_type == ("string" if isinstance(ids[0], str) else "int64")
+    assert info.n_users == len(ids)
+    with pytest.raises(ValueError, match=rf"{len(ids)} user ids, which anyone .* `allow_users`"):
+        export(member.run, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +150,7 @@ def test_a_fault_of_the_exporter_is_found_and_nothing_is_written(
 
 
 def random_rows(member, rng: np.random.Generator) -> dict[str, list[list[Any]]]:
-    """The parts of a call, a list a row: what was taken, what is excluded, and who asks."""
+    """The parts of a call, a list a row: history, exclude and side inputs."""
     split = member.run.split
     ids, users, tags = split.catalogue.item_ids, split.users.ids, np.array(split.users.tags)
     lengths = [0, 1, *rng.integers(0, 20, 10)]
@@ -184,7 +201,7 @@ def assert_alike(answers: Any, others: Any) -> None:
         np.testing.assert_allclose(other, row, rtol=0, atol=tolerance)
 
 
-def test_a_row_is_answered_alike_in_any_company_and_padding(member) -> None:
+def test_a_row_is_answered_alike_in_any_batch_and_padding(member) -> None:
     session = onnxruntime.InferenceSession(member.file, providers=["CPUExecutionProvider"])
     ids = member.run.split.catalogue.item_ids.tolist()
     nothing = [-1, 10**17] if member.id_type == "int64" else ["", "no such id"]
@@ -212,7 +229,7 @@ def test_a_row_is_answered_alike_in_any_company_and_padding(member) -> None:
 
 
 def order_of_level(file: bytes, history: list[Any]) -> list[Any]:
-    """What a file returns to a customer who has seen all of the history."""
+    """The items of a file after a history, without the seen ones."""
     recommender = Recommender.from_session(make_session(file))
     answer = recommender.recommend(history, N_ITEMS, exclude_seen=True)
     assert len(set(answer.scores)) == 1
@@ -259,7 +276,7 @@ def test_a_table_may_be_rounded_and_scores_have_none(member, tmp_path: Path) -> 
 # --- what is like an item
 
 
-def test_what_is_near_is_similar_and_who_knows_no_items_says_so(member) -> None:
+def test_near_vectors_are_similar_and_models_without_similar_items_refuse(member) -> None:
     run, recommender = member.run, Recommender.load(member.file)
     ids, model = run.split.catalogue.item_ids.tolist(), run.model
     if isinstance(model, TableModel):
@@ -267,7 +284,7 @@ def test_what_is_near_is_similar_and_who_knows_no_items_says_so(member) -> None:
         order = (vectors @ vectors[3]).argsort(descending=True, stable=True).tolist()
         assert recommender.similar(ids[3]).item_ids == [ids[i] for i in order if i != 3][:10]
     elif member.name in ("popularity", "personal-frequency", "user-item-attention", "neumf"):
-        with pytest.raises(ValueError, match="recommends to anybody"):
+        with pytest.raises(ValueError, match="same as after an empty history"):
             recommender.similar(ids[3])
     else:
         similar, after = recommender.similar(ids[3], 5), recommender.recommend([ids[3]], 5)
@@ -295,19 +312,20 @@ def test_a_file_is_measured_as_the_torch_model_would_be(member, part: Part) -> N
     for name, ends in in_torch.intervals.items():
         assert of_file.intervals[name] == pytest.approx(ends, rel=0, abs=1e-9)
     assert of_file.n_users == in_torch.n_users > 40
+    assert Recommender.load(member.file).info.metrics[part] == in_torch.to_json()
     assert part == "test" or member.run.metrics["valid"] == in_torch.to_json()
 
 
 @pytest.mark.parametrize("id_type", ID_TYPES)
-def test_the_command_tells_the_figures_of_torch(
+def test_the_command_prints_the_figures_of_torch(
     id_type: str, member_of, capsys: pytest.CaptureFixture[str]
 ) -> None:
     members = [member_of(name, id_type) for name in COMPARED_MODELS]
     with pytest.raises(SystemExit) as stopped:
         run_command(evaluate_command, [*(str(m.file) for m in members), "--json", "-q"])
     assert not stopped.value.code
-    told = json.loads(capsys.readouterr().out)["models"]
-    for entry, member in zip(told, members, strict=True):
+    printed = json.loads(capsys.readouterr().out)["models"]
+    for entry, member in zip(printed, members, strict=True):
         expected = measured_in_torch(member.run, "test").to_json()
         assert {name: entry[name] for name in expected} == expected
         assert entry["model"] == member.run.config.model and entry["file"] == str(member.file)

@@ -1,4 +1,4 @@
-"""A model is told all that it asks for, whatever it names: in validation and in its file."""
+"""A model gets every input that it names, in any combination: in validation and in its file."""
 
 import itertools
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ COMBINATIONS = [
 
 
 @dataclass(frozen=True)
-class AskingConfig:
+class ManyInputsConfig:
     n_items: int
     n_users: int
     n_tags: int
@@ -36,12 +36,12 @@ class AskingConfig:
     hidden_dim: int = 8
 
 
-class Asking(TableModel):
-    """The newest item, and whatever else it is told."""
+class ManyInputs(TableModel):
+    """The newest item and every other input."""
 
     inputs: tuple[str, ...] = ()
 
-    def __init__(self, config: AskingConfig) -> None:
+    def __init__(self, config: ManyInputsConfig) -> None:
         super().__init__()
         self.config = config
         self.items = nn.Embedding(config.n_items + 1, config.hidden_dim)
@@ -65,13 +65,13 @@ class Asking(TableModel):
         return state
 
 
-def asking(*inputs: str) -> ModelKind:
-    return ModelKind(AskingConfig, type("Asking", (Asking,), {"inputs": inputs}))
+def with_inputs(*inputs: str) -> ModelKind:
+    return ModelKind(ManyInputsConfig, type("ManyInputs", (ManyInputs,), {"inputs": inputs}))
 
 
 @pytest.fixture(scope="module")
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """40 users of two kinds, who tell nothing of it but by what they take, and by their tag."""
+    """40 users of two kinds, visible only in their items and in their tag."""
     rng = np.random.default_rng(0)
     rows = []
     for user in range(40):
@@ -85,38 +85,38 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def trained(kind: ModelKind, tables, tmp_path, patch: pytest.MonkeyPatch, **settings: Any) -> Run:
-    patch.setitem(MODELS, "asking", kind)
+    patch.setitem(MODELS, "many-inputs", kind)
     events, people = tables
-    config = TrainConfig("asking", epochs=1, batch_events=50, learning_rate=0.05, **settings)
+    config = TrainConfig("many-inputs", epochs=1, batch_events=50, learning_rate=0.05, **settings)
     recipe = DataRecipe(tag_cols=("kind",), repeats=True)
     return train(events, config, users=people, recipe=recipe, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("inputs", COMBINATIONS, ids=lambda names: "+".join(names) or "nothing")
-def test_validation_and_file_tell_a_model_all_that_it_names(
+def test_validation_and_file_give_a_model_every_input_that_it_names(
     inputs, tables, tmp_path, monkeypatch
 ) -> None:
-    run = trained(asking(*inputs), tables, tmp_path, monkeypatch)
+    run = trained(with_inputs(*inputs), tables, tmp_path, monkeypatch)
     validation = Validation(run.split, repeats=True)
-    asked, users = validation.questions, run.split.users
-    # What a training batch would say of these users.
-    rows = 1 + np.array([users.ids.tolist().index(user) for user in asked.users])
+    held_out, users = validation.questions, run.split.users
+    # The inputs of a training batch with these users.
+    rows = 1 + np.array([users.ids.tolist().index(user) for user in held_out.users])
     reference = validation.reference(run.model)
-    told = {
+    given = {
         "user": torch.from_numpy(rows),
         "user_tags": torch.from_numpy(users.tag_rows[rows]),
-        "timestamps": left_pad(asked.timestamps, 6, padding=-1),
-        "request_time": torch.from_numpy(asked.request_times),
+        "timestamps": left_pad(held_out.timestamps, 6, padding=-1),
+        "request_time": torch.from_numpy(held_out.request_times),
     }
-    assert told["user_tags"].any() and len(set(asked.request_times.tolist())) > 1
-    histories = left_pad([reference.rows(history) for history in asked.histories], 6)
+    assert given["user_tags"].any() and len(set(held_out.request_times.tolist())) > 1
+    histories = left_pad([reference.rows(history) for history in held_out.histories], 6)
     with torch.inference_mode():
-        scores = catalogue_scores(run.model, histories, **{name: told[name] for name in inputs})
+        scores = catalogue_scores(run.model, histories, **{name: given[name] for name in inputs})
     report = export(run, run.directory / "model.onnx", allow_users=True)
     assert report.n_identical == report.n_test_users == 40
     file = Recommender.load(run.directory / "model.onnx")
     for answers in (reference, file):
-        lists = ask(answers, asked, exclude_seen=False, inputs=inputs)
+        lists = ask(answers, held_out, exclude_seen=False, inputs=inputs)
         for found, truth in zip(lists, scores, strict=True):
             best = truth[1:].sort(descending=True).values[: len(found)]
             assert found.scores == pytest.approx(best.tolist(), abs=1e-4)
@@ -137,13 +137,13 @@ def test_inputs_that_nothing_can_feed_are_refused_before_the_training(
     inputs, message, tables, tmp_path, monkeypatch
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        trained(asking(*inputs), tables, tmp_path, monkeypatch)
+        trained(with_inputs(*inputs), tables, tmp_path, monkeypatch)
 
 
 def test_a_model_of_tags_is_refused_on_a_log_without_any(tables, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(MODELS, "asking", asking("user_tags"))
+    monkeypatch.setitem(MODELS, "many-inputs", with_inputs("user_tags"))
     with pytest.raises(ValueError, match="no user of this log has any: give a users table"):
-        train(tables[0], TrainConfig("asking", epochs=1), out=tmp_path / "run")
+        train(tables[0], TrainConfig("many-inputs", epochs=1), out=tmp_path / "run")
 
 
 def test_a_log_without_tags_is_measured_with_a_warning(
@@ -151,7 +151,7 @@ def test_a_log_without_tags_is_measured_with_a_warning(
 ) -> None:
     events, *described = tables
     events = events.assign(timestamp=1_600_000_000 + 3600 * events["timestamp"])
-    run = trained(asking("user_tags"), (events, *described), tmp_path, monkeypatch)
+    run = trained(with_inputs("user_tags"), (events, *described), tmp_path, monkeypatch)
     export(run, tmp_path / "model.onnx")
     later = events.assign(timestamp=events["timestamp"] + 100_000_000)
     evaluate(tmp_path / "model.onnx", later)

@@ -1,7 +1,7 @@
-"""The small model files that the runtime must answer from for ever, and what it must answer.
+"""The small committed model files, and their expected answers.
 
-The logs are made up by a seeded generator. Beside each `NAME.onnx` stands `NAME.expected.json`:
-calls of the public functions with the answers of the torch model itself, not of the file.
+The logs are synthetic, from a seeded generator. `NAME.expected.json` belongs to `NAME.onnx`: calls
+of the public functions with the answers of the torch model itself, not of the file.
 
     python tests/data/make_tiny.py DIRECTORY    # writes what is missing, replaces nothing
 
@@ -87,7 +87,7 @@ TINY = (
 
 
 def make_log(ids: list[Id], seed: int, *, pauses: bool = False) -> pd.DataFrame:
-    """80 users who mostly step from an item to the one after it, starting anywhere.
+    """80 users; each mostly steps from an item to the one after it, starting anywhere.
 
     pauses: after days they are three items further on, otherwise minutes go by.
     """
@@ -127,14 +127,14 @@ def train_tiny(tiny: Tiny, directory: Path) -> Run:
     return train(log, config, items=items, users=users, recipe=recipe, out=directory)
 
 
-def made_up_questions(ids: list[Id], unknown: list[Id], seed: int) -> list[dict[str, Any]]:
+def synthetic_requests(ids: list[Id], unknown: list[Id], seed: int) -> list[dict[str, Any]]:
     """Arguments of `recommend`: each option alone, then all of them at random."""
     rng = np.random.default_rng(seed)
 
     def some(pool: list[Id], n: int) -> list[Id]:
         return [pool[i] for i in rng.integers(0, len(pool), n)]
 
-    questions: list[dict[str, Any]] = [
+    requests: list[dict[str, Any]] = [
         {"history": []},
         {"history": [], "k": 1000},
         {"history": unknown},
@@ -150,62 +150,62 @@ def made_up_questions(ids: list[Id], unknown: list[Id], seed: int) -> list[dict[
     ]
     for _ in range(20):
         pool = ids + unknown
-        question: dict[str, Any] = {
+        request: dict[str, Any] = {
             "history": some(pool, int(rng.integers(1, 20))),
             "k": int(rng.integers(1, 15)),
             "exclude": some(pool, int(rng.integers(0, 6))),
             "exclude_seen": [None, True, False][int(rng.integers(3))],
         }
         if rng.random() < 0.5:
-            question["candidates"] = some(pool, int(rng.integers(1, 12)))
-        questions.append(question)
-    return questions
+            request["candidates"] = some(pool, int(rng.integers(1, 12)))
+        requests.append(request)
+    return requests
 
 
-def with_callers(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same from known users, strangers and nobody, with known, unknown and no tags."""
+def with_users(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same from known, unknown and no users, with known, unknown and no tags."""
     users = [3, 79, 0, 999, -1, None, 2]
     tags = [None, [], ["gold"], ["no such tag", "a,b"], ["no such tag"], ["шахматы", "gold"]]
     return [
-        {**question, "user": users[i % 7], "user_tags": tags[i % 6]}
-        for i, question in enumerate(questions)
+        {**request, "user": users[i % 7], "user_tags": tags[i % 6]}
+        for i, request in enumerate(requests)
     ]
 
 
-def with_times(questions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same after minutes, after days, with unknown times, and without a clock."""
+def with_times(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same after minutes, after days, with unknown times, and without times."""
     rng, timed = np.random.default_rng(3), []
-    for i, question in enumerate(questions):
-        length = len(question["history"])
+    for i, request in enumerate(requests):
+        length = len(request["history"])
         gaps = rng.integers(0, [120, 10**6][i % 2], length + 1)
         *times, now = (10**9 + np.cumsum(gaps)).tolist()
         if i % 5 == 0:
             times[::2] = [-1] * len(times[::2])
-        told = {"timestamps": times, "request_time": now} if i % 7 else {}
-        timed.append({**question, "timestamps": None, "request_time": None, **told})
+        own = {"timestamps": times, "request_time": now} if i % 7 else {}
+        timed.append({**request, "timestamps": None, "request_time": None, **own})
     return timed
 
 
-def expect(run: Run, reference: TorchRecommender, question: dict[str, Any]) -> dict[str, Any]:
-    """What the torch model answers, and how it scores every item."""
+def expect(run: Run, reference: TorchRecommender, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer of the torch model, and its score of every item."""
     catalogue = run.split.catalogue
-    seen = reference.rows(question["history"])
-    exclude = reference.rows(question.get("exclude", []))
-    exclude_seen = question.get("exclude_seen")
+    seen = reference.rows(request["history"])
+    exclude = reference.rows(request.get("exclude", []))
+    exclude_seen = request.get("exclude_seen")
     if exclude_seen is None:
         exclude_seen = not run.recipe.repeats
     if exclude_seen:
         exclude = np.concatenate([exclude, seen])
-    candidates = question.get("candidates")
+    candidates = request.get("candidates")
     admissible = reference.admissible(
         exclude, None if candidates is None else reference.rows(candidates)
     )
-    said = SideInputs(*([question.get(name)] for name in CALLER_INPUTS))
-    (scores,) = reference.scores([question["history"]], said)
-    rows = top_rows(scores, admissible, question.get("k", 10))
+    side_inputs = SideInputs(*([request.get(name)] for name in CALLER_INPUTS))
+    (scores,) = reference.scores([request["history"]], side_inputs)
+    rows = top_rows(scores, admissible, request.get("k", 10))
     titles = catalogue.titles
     return {
-        "recommend": question,
+        "recommend": request,
         "item_ids": catalogue.item_ids[rows - 1].tolist(),
         "scores": scores[rows].tolist(),
         "titles": None if titles is None else titles[rows - 1].tolist(),
@@ -225,11 +225,11 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
     ids = catalogue.item_ids.tolist()
     text = isinstance(ids[0], str)
     unknown: list[Id] = ["no such item", "00124", "E\u0301", "-2"] if text else [99, -3, 2**62]
-    questions = made_up_questions(ids, unknown, 2)
+    requests = synthetic_requests(ids, unknown, 2)
     if "user" in run.model.inputs:
-        questions = with_callers(questions)
+        requests = with_users(requests)
     if "timestamps" in run.model.inputs:
-        questions = with_times(questions)
+        requests = with_times(requests)
     return {
         "catalogue": ids,
         "titles": None
@@ -238,7 +238,7 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
         "unknown_ids": unknown,
         "max_len": run.model.config.max_len,
         "repeats": run.recipe.repeats,
-        "calls": [expect(run, reference, question) for question in questions],
+        "calls": [expect(run, reference, request) for request in requests],
     }
 
 

@@ -42,7 +42,7 @@ CONFIGS = {
 
 
 def shop_log(ids: list[int] | list[str]) -> pd.DataFrame:
-    """60 customers who buy their way around a circle of items, a few steps at a time."""
+    """60 users; each buys along a circle of items, a few steps at a time."""
     rng = np.random.default_rng(0)
     rows = []
     for user in range(60):

@@ -1,4 +1,4 @@
-"""Another log is read so that its ids are those of the file it is to measure."""
+"""Another log is read so that its ids match those of the file."""
 
 from pathlib import Path
 
@@ -77,20 +77,20 @@ def test_numbers_are_the_floats_that_a_file_knows(
 
 
 @pytest.mark.parametrize(
-    ("known", "asked"),
+    ("known", "given"),
     [(FLOATS, NUMBERS), (NUMBERS, FLOATS), ([*FLOATS, "x"], [*NUMBERS, "x"])],
     ids=["floats as numbers", "numbers as floats", "beside another text"],
 )
 def test_users_of_another_spelling_are_those_that_the_file_knows(
-    known: list[str], asked: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    known: list[str], given: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = exported(log_of(known, NUMBERS), tmp_path / "run", "neumf", id_type="string")
     expected = evaluate(file, log_of(known, NUMBERS, later=1)).to_json()
-    strangers = [f"stranger {user}" for user in asked]
-    assert evaluate(file, log_of(strangers, NUMBERS, later=1)).to_json() != expected
+    unknown = [f"unknown {user}" for user in given]
+    assert evaluate(file, log_of(unknown, NUMBERS, later=1)).to_json() != expected
     caplog.clear()
-    assert evaluate(file, log_of(asked, NUMBERS, later=1)).to_json() == expected
-    assert f"user ids such as {asked[0]!r} are read as {known[0]!r}" in caplog.text
+    assert evaluate(file, log_of(given, NUMBERS, later=1)).to_json() == expected
+    assert f"user ids such as {given[0]!r} are read as {known[0]!r}" in caplog.text
 
 
 def test_ids_that_would_become_one_stay_as_they_are_written(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_another_log_need_not_have_every_event_type(of_numbers: Path) -> None:
         evaluate(of_numbers, later.assign(event="buy"))
 
 
-def test_a_log_of_other_columns_is_told_what_it_has_to_be(of_numbers: Path) -> None:
+def test_a_log_of_other_columns_is_refused_with_the_recipe(of_numbers: Path) -> None:
     other = log_of(NUMBERS, NUMBERS, later=1).rename(columns={"item_id": "product"})
     with pytest.raises(DataError, match="no column 'item_id'") as caught:
         evaluate(of_numbers, other)

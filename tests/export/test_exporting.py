@@ -1,4 +1,4 @@
-"""What can be exported, what is refused with a remedy, and what becomes of a final run."""
+"""What can be exported, what is refused with a remedy, and the file of a final run."""
 
 import shutil
 import time
@@ -37,6 +37,9 @@ def catalogue_of(ids: list[Any]) -> Catalogue:
 def test_a_catalogue_that_would_answer_wrongly_is_refused(ids: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         catalogue_of(ids).check()
+    titles = np.array(["fine", "\udc00"], dtype=object)
+    with pytest.raises(ValueError, match="not valid Unicode; rename it"):
+        replace(catalogue_of([1, 2]), titles=titles).check()
 
 
 def test_of_a_large_catalogue_the_repeated_id_is_found_at_once() -> None:
@@ -80,16 +83,11 @@ def test_a_weight_that_is_no_number_is_refused_by_name(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_profile_is_refused_with_those_there_are(
+def test_an_unknown_profile_and_a_missing_folder_are_refused(
     runs: dict[str, Run], tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match="no profile 'int3'; there are: fp32"):
         export(runs["popularity-string"], tmp_path / "model.onnx", profile="int3")
-
-
-def test_a_directory_that_does_not_exist_leaves_nothing_behind(
-    runs: dict[str, Run], tmp_path: Path
-) -> None:
     with pytest.raises(ValueError, match="missing is no folder; make it"):
         export(runs["popularity-string"], tmp_path / "missing" / "model.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -98,15 +96,15 @@ def test_a_directory_that_does_not_exist_leaves_nothing_behind(
 def test_progress_counts_the_users_that_were_compared(
     runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    told: list[tuple[int, int]] = []
+    ticks: list[tuple[int, int]] = []
     run = runs["popularity-string"]
-    export(run, tmp_path / "model.onnx", tick=lambda done, total: told.append((done, total)))
+    export(run, tmp_path / "model.onnx", tick=lambda done, total: ticks.append((done, total)))
     n_users = len(run.split.held_out("test").histories)
-    assert told[-1] == (n_users, n_users)
+    assert ticks[-1] == (n_users, n_users)
 
 
 @pytest.mark.parametrize("name", ["popularity-string", "sasrec-int64"])
-def test_the_file_of_a_final_run_keeps_the_held_out_figures_and_says_so(
+def test_the_file_of_a_final_run_keeps_the_held_out_figures_and_is_marked_final(
     name: str, runs: dict[str, Run], tmp_path: Path
 ) -> None:
     run = runs[name]
@@ -119,20 +117,6 @@ def test_the_file_of_a_final_run_keeps_the_held_out_figures_and_says_so(
     assert "test" not in info.metrics
     # Nothing is held back, so the gate asks every user.
     assert report.n_test_users == report.n_identical == run.split.interactions.n_users
-
-
-def test_exporting_again_in_one_process_gives_the_same_bytes(
-    runs: dict[str, Run], tmp_path: Path
-) -> None:
-    for name in ("first", "second"):
-        export(runs["sasrec-int64"], tmp_path / name)
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
-
-
-def test_a_title_that_is_no_unicode_is_refused_as_well() -> None:
-    titles = np.array(["fine", "\udc00"], dtype=object)
-    with pytest.raises(ValueError, match="not valid Unicode; rename it"):
-        replace(catalogue_of([1, 2]), titles=titles).check()
 
 
 def test_a_final_run_keeps_the_test_figures_of_the_file_before(

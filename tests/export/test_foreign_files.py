@@ -1,4 +1,4 @@
-"""An export replaces files of attnrec, and nothing else that somebody has."""
+"""An export replaces files of attnrec, and no other file."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnrec.export import export
-from attnrec.export.limits import check_place
+from attnrec.export.refusals import check_place
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 from attnrec.train.runs.target import WEIGHTS_FILE
@@ -23,7 +23,7 @@ MODEL = Path(__file__).parents[1] / "data" / "format-1" / "tiny-string.onnx"
         ("foreign.onnx", b"\x08\x0a\x12\x07pytorch" + MODEL.read_bytes()[11:]),
     ],
 )
-def test_a_file_of_somebody_else_is_not_replaced(
+def test_a_foreign_file_is_not_replaced(
     name: str, content: bytes, runs: dict[str, Run], tmp_path: Path
 ) -> None:
     target = tmp_path / name
@@ -47,7 +47,7 @@ def test_a_file_of_the_run_is_not_replaced(
     Run.load(tmp_path / "run")
 
 
-def test_a_link_to_a_file_of_somebody_else_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_to_a_foreign_file_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n")
     (tmp_path / "model.onnx").symlink_to("log.csv")
     with pytest.raises(ValueError, match="no model file of attnrec"):
@@ -65,7 +65,7 @@ def test_an_older_model_file_a_damaged_or_an_empty_one_is_replaced(
 
 
 @pytest.mark.parametrize("name", ["model.profiles.json"])
-def test_figures_of_somebody_else_beside_the_file_are_kept(
+def test_foreign_figures_beside_the_file_are_kept(
     name: str, runs: dict[str, Run], tmp_path: Path
 ) -> None:
     theirs = tmp_path / name

@@ -55,12 +55,12 @@ def plain_states(model: SASRec, rows: list[int], gaps: "Gaps") -> list[Tensor]:
         x = plain_block(model, number, x, seen, gaps)
     states = [norm(w, "final_norm", v) for v in x]
     for t in range(len(rows) if c.fading_sum else 0):
-        faded = torch.zeros(c.hidden_dim)
+        decayed = torch.zeros(c.hidden_dim)
         if rows[t]:
             scores = [w["recency"][t - s] + gaps.of_pair(-1, t, s) for s in seen[t]]
             weights = torch.stack(scores).softmax(dim=0)
-            faded = sum(a * table[rows[s]] for a, s in zip(weights, seen[t], strict=True))
-        states[t] = on_sphere(states[t]) + w["sum_share"] * linear(w, "sum_map", faded)
+            decayed = sum(a * table[rows[s]] for a, s in zip(weights, seen[t], strict=True))
+        states[t] = on_sphere(states[t]) + w["sum_share"] * linear(w, "sum_map", decayed)
     return [(on_sphere(v) if c.logits == "cosine" else v) / c.temperature for v in states]
 
 
@@ -70,13 +70,13 @@ def plain_block(
     """Attention head by head, then the feed-forward network, each added to what was there."""
     w, c, b = model.state_dict(), model.config, f"blocks.{number}"
     normed = [norm(w, f"{b}.attention_norm", v) for v in x]
-    asks = [linear(w, f"{b}.query", v) for v in normed]
+    queries = [linear(w, f"{b}.query", v) for v in normed]
     key, value = zip(*(linear(w, f"{b}.key_value", v).chunk(2) for v in normed), strict=True)
     after = []
     for t, old in enumerate(x):
         heads = []
         for h, d in enumerate(torch.arange(c.hidden_dim).chunk(c.n_heads)):
-            scores = [asks[t][d] @ key[s][d] / math.sqrt(len(d)) for s in seen[t]]
+            scores = [queries[t][d] @ key[s][d] / math.sqrt(len(d)) for s in seen[t]]
             prior = [gaps.of_pair(number * c.n_heads + h, t, s) for s in seen[t]]
             weights = (torch.stack(scores) + torch.tensor(prior)).softmax(dim=0)
             heads.append(sum(a * value[s][d] for a, s in zip(weights, seen[t], strict=True)))

@@ -40,8 +40,8 @@ def load() -> Load:
         pytest.skip("limits and measurements need fork")
     script = str(Path(__file__).with_name("loading.py"))
 
-    def call(how: str, seconds: float, *paths: Path) -> list[dict[str, Any]]:
-        command = [sys.executable, script, how, str(seconds), *map(str, paths)]
+    def call(seconds: float, *paths: Path) -> list[dict[str, Any]]:
+        command = [sys.executable, script, str(seconds), *map(str, paths)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -1,5 +1,6 @@
-"""Crafted files that read, loop, run or say what they should not. Sizes are in `sizes.py`, what
-is much work in `work.py`.
+"""Crafted files that read other files, loop, run foreign operators or contradict their facts.
+
+Sizes are in `sizes.py`, much work in `work.py`.
 
 Each is sound but for one thing, and sealed, so that only the check for that thing can refuse it.
 They are made from committed files of format 1, with the standard library alone.
@@ -63,7 +64,7 @@ def cases(directory: Path) -> list[Case]:
         *wrong_sizes(),
         *wrong_inputs(),
         *wrong_outputs(),
-        *said_twice(),
+        *duplicates(),
         *broken_bytes(),
     ]
 
@@ -180,7 +181,7 @@ def foreign_operators() -> list[Case]:
 
 
 def wrong_inputs() -> list[Case]:
-    """What goes in is in the contract; a file may declare more, for later versions of attnrec."""
+    """The contract fixes the inputs; a file may declare more, for later versions of attnrec."""
 
     def k_as(*declarations: bytes) -> bytes:
         def edit(graph: bytes) -> bytes:
@@ -216,7 +217,7 @@ def wrong_inputs() -> list[Case]:
 
 
 def wrong_outputs() -> list[Case]:
-    """What comes out is in the contract, in this order."""
+    """The contract fixes the outputs and their order."""
 
     def outputs(*new: tuple[str, int, Axes]) -> bytes:
         declared = b"".join(block(12, value(*one)) for one in new)
@@ -243,8 +244,8 @@ def wrong_outputs() -> list[Case]:
     return [Case(f"outputs: {name}", file, "the outputs [") for name, file in files.items()]
 
 
-def said_twice() -> list[Case]:
-    """Protobuf joins such fields, or takes the last; who takes the first sees another file."""
+def duplicates() -> list[Case]:
+    """Protobuf joins such fields, or takes the last; other readers take the first."""
     fact = block(14, block(1, names.FORMAT_KEY) + block(2, "1"))
     again = block(5, tensor("no_item", FLOAT, [N_ROWS], bytes(4 * N_ROWS)))
     same = node("Identity", ["n_known"], ["n_known"])

@@ -22,7 +22,7 @@ class Case:
     file: bytes
     """The whole file, sealed."""
     words: str
-    """What its refusal says, among other things."""
+    """Part of its refusal."""
 
 
 def unsealed(path: Path = STRING) -> bytes:

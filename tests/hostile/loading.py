@@ -1,8 +1,8 @@
-"""Load files one by one, each in a process of its own with limits, and say how it went.
+"""Load files one by one, each in a process of its own with limits, and print the outcome.
 
-    python tests/hostile/loading.py {verified,alone} SECONDS FILE...
+    python tests/hostile/loading.py SECONDS FILE...
 
-One JSON object a line: what came of it ("answers", the name of an error, or of the signal that
+One JSON object a line: the outcome ("answers", the name of an error, or of the signal that
 ended it after SECONDS), the message, seconds of computing and the peak of memory in MB. Needs
 `fork`: then the time of a file is its own, without imports.
 """
@@ -14,40 +14,26 @@ import signal
 import sys
 import time
 
-import numpy as np
-import onnxruntime
-
 from attnrec.runtime import Recommender
 
 MEMORY = 3 * 2**30
 
 
-def ask(path: str, verified: bool) -> None:
-    """Load the file, test it and ask one question; without attnrec, as any program would."""
-    if verified:
-        recommender = Recommender.load(path)
-        recommender.selftest()
-        recommender.recommend([])
-        return
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(path, options)
-    text = session.get_inputs()[0].type == "tensor(string)"
-    nothing = np.empty((1, 0), object if text else np.int64)
-    session.run(
-        None,
-        {"history": nothing, "exclude": nothing, "candidates": nothing, "k": np.array([3])},
-    )
+def load_and_recommend(path: str) -> None:
+    """Load the file, test it and recommend once."""
+    recommender = Recommender.load(path)
+    recommender.selftest()
+    recommender.recommend([])
 
 
-def load(path: str, verified: bool, seconds: float) -> dict[str, object]:
+def load(path: str, seconds: float) -> dict[str, object]:
     """What happens in a child process."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     signal.setitimer(signal.ITIMER_REAL, seconds)  # ends the process
     start = time.process_time()  # whatever else this machine is doing
     outcome, message = "answers", ""
     try:
-        ask(path, verified)
+        load_and_recommend(path)
     except Exception as error:
         outcome, message = type(error).__name__, str(error)
     taken = time.process_time() - start
@@ -55,12 +41,12 @@ def load(path: str, verified: bool, seconds: float) -> dict[str, object]:
     return {"outcome": outcome, "message": message, "seconds": taken, "peak_mb": peak}
 
 
-def in_child(path: str, verified: bool, seconds: float) -> dict[str, object]:
+def in_child(path: str, seconds: float) -> dict[str, object]:
     """Fork, load, and read the result; a child that was ended has none."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        os.write(writing, json.dumps(load(path, verified, seconds)).encode())
+        os.write(writing, json.dumps(load(path, seconds)).encode())
         os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
@@ -74,7 +60,7 @@ def in_child(path: str, verified: bool, seconds: float) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    how, limit, *paths = sys.argv[1:]
+    limit, *paths = sys.argv[1:]
     for path in paths:
-        result = in_child(path, how == "verified", float(limit))
+        result = in_child(path, float(limit))
         sys.stdout.write(json.dumps(result) + "\n")

@@ -1,4 +1,4 @@
-"""Crafted files of the wrong size: growing, endless, or not as large as they say."""
+"""Crafted files of the wrong size: growing, endless, or with shapes that do not fit their data."""
 
 import struct
 
@@ -109,7 +109,7 @@ def huge_shapes() -> list[Case]:
 
 
 def too_much() -> list[Case]:
-    """More than a walk should look at."""
+    """More than a walk may read."""
 
     def many(n: int, field: bytes) -> bytes:
         """One after the other, with a number for `_first_`, and the next one for `_other_`."""

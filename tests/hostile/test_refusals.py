@@ -1,6 +1,5 @@
-"""Files that lie: each is refused before onnxruntime sees it, soon, and in words that say why."""
+"""Crafted files: each is refused before onnxruntime sees it, soon, and with the reason."""
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def test_every_crafted_file_is_refused_by_the_check_that_is_for_it(crafted: Craf
 
 
 def test_a_refusal_takes_less_than_a_second_and_300_mb(crafted: Crafted, load: Load) -> None:
-    results = load("verified", 10, *(path for _, path in crafted))
+    results = load(10, *(path for _, path in crafted))
     for (case, _), result in zip(crafted, results, strict=True):
         assert result["outcome"] == "ModelFileError", f"{case.name}: {result}"
         assert result["seconds"] < 1 and result["peak_mb"] < 300, f"{case.name}: {result}"
@@ -47,34 +46,11 @@ def test_golden_vectors_that_are_much_to_read_are_refused_by_the_self_test(
     for case, path in files:
         path.write_bytes(case.file)
         read_model_file(path, verify=True)
-    results = load("verified", 10, *(path for _, path in files))
+    results = load(10, *(path for _, path in files))
     for (case, _), result in zip(files, results, strict=True):
         assert result["outcome"] == "SelfTestError", f"{case.name}: {result}"
         assert case.words in result["message"] and "export" in result["message"], result
         assert result["seconds"] < 1 and result["peak_mb"] < 300, f"{case.name}: {result}"
-
-
-def test_onnxruntime_by_itself_is_harmed_by_some(crafted: Crafted, load: Load) -> None:
-    paths = {case.name: path for case, path in crafted}
-
-    def alone(*cases: str) -> list[dict[str, Any]]:
-        return load("alone", 1.5, *(paths[case] for case in cases))
-
-    for result in alone("an endless loop", "doubling functions"):
-        assert result["outcome"] == "SIGALRM", "it did not come back by itself"
-    for result in alone("huge: ConstantOfShape", "huge: Range", "huge: ConstantOfShape of a node"):
-        assert "alloc" in result["message"], "only the limit of this process stopped it"
-    for result in alone(
-        "data of an attribute",
-        "an If inside an If",
-        "com.microsoft.Gelu",
-        "6,000 nodes",
-        "an id less",
-        "two graphs",
-        "facts of fewer items",
-        "a newer format",
-    ):
-        assert result["outcome"] == "answers", result
 
 
 @pytest.mark.parametrize("path", SOUND, ids=lambda path: path.stem)
@@ -94,9 +70,9 @@ def test_an_input_that_facts_and_graph_agree_on_is_for_a_later_attnrec(tmp_path:
 
     def edit(model: bytes) -> bytes:
         model = edited(model, 7, lambda graph: graph + declared)
-        return edited(model, 14, tell, block(1, names.MODEL_KEY))
+        return edited(model, 14, with_input, block(1, names.MODEL_KEY))
 
-    def tell(entry: bytes) -> bytes:
+    def with_input(entry: bytes) -> bytes:
         return edited(entry, 2, lambda text: text.replace(b'"k"]', b'"k", "mood"]'))
 
     path = tmp_path / "model.onnx"
@@ -104,18 +80,6 @@ def test_an_input_that_facts_and_graph_agree_on_is_for_a_later_attnrec(tmp_path:
     read_model_file(path, verify=True)
     with pytest.raises(ModelFileError, match=r"wants the inputs \['mood'\], .*: upgrade attnrec"):
         Recommender.load(path)
-
-
-def test_500_altered_bytes_are_all_noticed(tmp_path: Path) -> None:
-    choose, path = random.Random(3), tmp_path / "model.onnx"
-    for content in (sound.read_bytes() for sound in SOUND):
-        n = 500 // len(SOUND)
-        for place in choose.sample(range(len(content)), n):
-            altered = bytearray(content)
-            altered[place] ^= choose.randrange(1, 256)
-            path.write_bytes(altered)
-            with pytest.raises(ModelFileError, match=r"export it again"):
-                Recommender.load(path)
 
 
 edits = st.lists(

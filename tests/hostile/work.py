@@ -1,4 +1,4 @@
-"""Crafted files that would be much work to look at: each is small for what it asks."""
+"""Crafted files that would be much work to read, although each is small."""
 
 import struct
 
@@ -12,7 +12,7 @@ FIELDS = "more than 100000 fields in the file"
 
 
 def much_work() -> list[Case]:
-    """More than a second, or 300 MB, to a reader that looks at everything."""
+    """More than a second, or 300 MB, to a reader without limits."""
     return [*many_runs(), *long_texts(), *long_facts(), *many_of_a_kind()]
 
 
@@ -70,14 +70,14 @@ def long_texts() -> list[Case]:
 def with_fact(key: str, text: bytes) -> bytes:
     """The file with another text of a metadata entry."""
 
-    def tell(entry: bytes) -> bytes:
+    def replaced(entry: bytes) -> bytes:
         return edited(entry, 2, lambda _: text)
 
-    return in_model(lambda model: edited(model, 14, tell, block(1, key)))
+    return in_model(lambda model: edited(model, 14, replaced, block(1, key)))
 
 
 def long_facts() -> list[Case]:
-    """Metadata that are much to read."""
+    """Long metadata."""
     digits, deep = b"9" * 100_000, b"[" * 900_000
     more = "characters, limit 1048576"
     lists = b"[" + b"[]," * 10**6 + b"[]]"
@@ -148,7 +148,7 @@ def many_bounds() -> list[bytes]:
 
 
 def golden_vectors() -> list[Case]:
-    """Questions of the self-test that are much to read: nearly all that metadata may have."""
+    """Golden vectors that are much to read: nearly all that metadata may hold."""
     size = 15 * 2**20
     more = "characters, above the limit of 1048576"
     return [

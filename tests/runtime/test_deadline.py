@@ -7,18 +7,12 @@ import pytest
 from attnrec.runtime.deadline import Deadline, DeadlineExceeded
 
 
-def test_a_long_computation_ends_near_its_deadline(numbers) -> None:
-    deadline = Deadline(0.2)
+def test_a_long_computation_ends_near_its_deadline_and_the_next_is_answered(numbers) -> None:
+    deadline = Deadline(0.1)
     begun = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match=r"0\.2 seconds"):
-        deadline.run(lambda: [numbers.recommend([1] * 100_000) for _ in range(10_000)])
+    with pytest.raises(DeadlineExceeded, match=r"0\.1 seconds"):
+        deadline.run(lambda: [numbers.recommend([1] * 10_000) for _ in range(100_000)])
     assert time.monotonic() - begun < 20  # all of them would take minutes
-
-
-def test_what_follows_is_answered(numbers) -> None:
-    deadline = Deadline(0.05)
-    with pytest.raises(DeadlineExceeded):
-        deadline.run(lambda: [numbers.recommend([1] * 1000) for _ in range(100_000)])
     assert deadline.run(lambda: numbers.recommend([1])) == numbers.recommend([1])
     assert len(numbers.recommend([1])) == 10  # outside of any deadline
 

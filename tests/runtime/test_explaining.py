@@ -25,7 +25,7 @@ def without(history: list[Any], place: int) -> list[Any]:
     return history[:place] + history[place + 1 :]
 
 
-def who(recommender: Recommender) -> dict[str, Any]:
+def side_inputs(recommender: Recommender) -> dict[str, Any]:
     return {"user": 3, "user_tags": ["gold"]} if "user" in recommender.info.inputs else {}
 
 
@@ -38,16 +38,16 @@ def test_a_contribution_is_what_leaving_the_event_out_takes_away(
     # Few different ids, so that some come again, and more than count.
     history = data.draw(st.lists(ids | st.sampled_from(expected["unknown_ids"]), max_size=12))
     item = data.draw(ids)
-    asking = data.draw(st.sampled_from([{}, who(recommender)]))
-    why = recommender.explain(history, item, **asking)
+    given = data.draw(st.sampled_from([{}, side_inputs(recommender)]))
+    why = recommender.explain(history, item, **given)
     assert (why.item_id, why.history) == (item, history)
-    (score,) = recommender.score(history, [item], **asking)
+    (score,) = recommender.score(history, [item], **given)
     tolerance = 2e-5 * max(1.0, abs(score))
     assert why.score == pytest.approx(score, abs=tolerance)
     known = [i for i, event in enumerate(history) if event in expected["catalogue"]]
     for place, contribution in enumerate(why.contributions):
         if place in known[-expected["max_len"] :]:
-            (other,) = recommender.score(without(history, place), [item], **asking)
+            (other,) = recommender.score(without(history, place), [item], **given)
             assert contribution == pytest.approx(score - other, abs=tolerance)
         else:
             assert contribution == 0
@@ -83,13 +83,13 @@ def test_nothing_to_explain_after_no_event(recommender, expected) -> None:
     assert why.score == pytest.approx(recommender.score([], [item])[0], abs=1e-4)
 
 
-def test_the_strongest_are_those_that_speak_for_the_item() -> None:
+def test_the_strongest_are_those_with_the_largest_positive_contributions() -> None:
     why = Explanation("x", 1.0, None, ["a", "b", "c", "d"], None, [0.1, -5.0, 0.3, 0.0], None)
     assert why.strongest(3) == [(2, pytest.approx(0.75)), (0, pytest.approx(0.25))]
     assert why.strongest(1) == [(2, pytest.approx(0.75))]
 
 
-def test_files_without_attention_say_so(path, recommender, expected) -> None:
+def test_only_files_with_the_output_have_attention(path, recommender, expected) -> None:
     # The others were made before files could have any.
     has_attention = path.stem in (
         "tiny-times", "tiny-int4", "tiny-int8-blocks", "tiny-top-k-blocks", "tiny-nested"
@@ -107,7 +107,7 @@ def test_an_item_that_is_unknown_or_unavailable_is_refused_with_its_id(path, exp
     assert repr(unknown) in str(error.value)
     with pytest.raises(ValueError, match="is unavailable"):
         recommender.explain([], gone)
-    # It still speaks in a history.
+    # It still counts in a history.
     why = recommender.explain([gone], expected["catalogue"][0])
     whole = Recommender.load(path).explain([gone], expected["catalogue"][0])
     assert why.contributions == whole.contributions

@@ -67,7 +67,7 @@ def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) 
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["current.onnx"]
 
 
-def test_a_place_that_cannot_be_replaced_is_told_before_the_work(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_replaced_is_refused_before_the_work(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, message in (
         (tmp_path / "missing" / "a", "missing is no folder; make it"),
@@ -84,7 +84,7 @@ def test_a_place_that_cannot_be_replaced_is_told_before_the_work(tmp_path: Path)
     sys.platform != "linux" or subprocess.run(["unshare", "-m", "true"]).returncode != 0,
     reason="mounts need root, and Linux",
 )
-def test_read_only_places_and_mounted_files_are_told_before_the_work(tmp_path: Path) -> None:
+def test_read_only_places_and_mounted_files_are_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name in ("file", "folder/file"):
         (tmp_path / name).write_text("")
@@ -125,6 +125,6 @@ def test_a_full_disk_is_named_by_the_file_that_was_to_be_written(tmp_path: Path)
         "    print(error.filename)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "model.onnx")]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert said == f"{tmp_path / 'model.onnx'}\n"
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert printed == f"{tmp_path / 'model.onnx'}\n"
     assert not list(tmp_path.iterdir())

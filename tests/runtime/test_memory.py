@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,44 +73,6 @@ def test_a_file_loads_where_four_times_its_size_and_150_mb_may_be_asked_for(file
     found = in_a_process(file, most)
     assert found["n"] == 10
     assert found["grown_mb"] <= most
-
-
-@pytest.fixture
-def in_cgroup(request: pytest.FixtureRequest) -> Callable[[float], list[str]]:
-    """What to put before a command, so that the system gives it so many MB and no more."""
-    if os.geteuid():
-        pytest.skip("only root may make a memory cgroup")
-    parent = Path("/sys/fs/cgroup/memory")  # version 1
-    if os.access(parent / "memory.limit_in_bytes", os.R_OK) and os.access(parent, os.W_OK):
-        group = parent / f"attnrec-test-{os.getpid()}"
-
-        def by_hand(most_mb: float) -> list[str]:
-            group.mkdir()
-            request.addfinalizer(group.rmdir)
-            (group / "memory.limit_in_bytes").write_text(str(int(most_mb * 2**20)))
-            return ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "-"]
-
-        return by_hand
-    if not os.path.isdir("/run/systemd/system") or shutil.which("systemd-run") is None:
-        pytest.skip("neither a memory cgroup of version 1 nor systemd, which makes one, is here")
-
-    def by_systemd(most_mb: float) -> list[str]:
-        limits = ["-p", f"MemoryMax={most_mb:.0f}M", "-p", "MemorySwapMax=0"]
-        return ["systemd-run", "--wait", "--pipe", "--quiet", "--collect", *limits]
-
-    return by_systemd
-
-
-def test_a_file_loads_in_a_memory_cgroup_of_that_size(
-    file: Path, in_cgroup: Callable[[float], list[str]]
-) -> None:
-    most = 4 * file.stat().st_size / 2**20 + MORE_MB
-    assert in_a_process(file, 0, *in_cgroup(most))["n"] == 10
-
-
-def test_the_cgroup_ends_what_takes_more(in_cgroup: Callable[[float], list[str]]) -> None:
-    taking = [sys.executable, "-c", "print(len(bytearray(300 * 2**20)))"]
-    assert subprocess.run([*in_cgroup(150), *taking], capture_output=True).returncode != 0
 
 
 @pytest.mark.parametrize("verify", [True, False])

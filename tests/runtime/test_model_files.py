@@ -1,4 +1,4 @@
-"""Which files are refused, and that each refusal says what is wrong and what to do."""
+"""Which files are refused, and that each refusal names the fault and the remedy."""
 
 import random
 import sys
@@ -86,7 +86,7 @@ def test_any_altered_byte_is_noticed(path: Path, refused: Refused) -> None:
         refused(bytes(altered), "copy or export it again")
 
 
-def test_without_verification_the_seal_is_not_looked_at(
+def test_without_verification_the_seal_is_not_checked(
     string_path: Path, strings: Recommender, tmp_path: Path, refused: Refused
 ) -> None:
     altered = string_path.read_bytes()[:-1] + b"!"
@@ -96,7 +96,7 @@ def test_without_verification_the_seal_is_not_looked_at(
     assert recommender.recommend(["NA"]) == strings.recommend(["NA"])
 
 
-def test_a_graph_with_an_input_that_the_facts_conceal_is_refused(
+def test_a_graph_with_an_input_that_the_facts_do_not_list_is_refused(
     string_path: Path, unsealed: Unsealed, refused: Refused
 ) -> None:
     def field(number: int, content: bytes) -> bytes:

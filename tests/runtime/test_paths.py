@@ -1,4 +1,4 @@
-"""Where a file lies and what it is called is nobody's business."""
+"""A model file works at any path and under any name."""
 
 import os
 import pickle
@@ -54,8 +54,8 @@ def test_a_name_that_is_no_unicode_is_a_name(string_path: Path, tmp_path: Path) 
 def test_loading_and_answering_leave_no_trace_beside_the_file(
     string_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A directory remembers when a file was made or removed in it. Unlike its permissions, that
-    # tells of root as well.
+    # A directory remembers when a file was made or removed in it. Unlike permissions, that time
+    # shows writes of root as well.
     path = Path(shutil.copy(string_path, tmp_path))
     monkeypatch.chdir(tmp_path)
     path.chmod(0o444)

@@ -1,4 +1,4 @@
-"""What `Recommender` makes of ordinary arguments, with one file of each id type and policy."""
+"""Ordinary arguments of `Recommender`, with one file of each id type and policy."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from attnrec.runtime import Recommendations, Recommender
 from attnrec.runtime.model_file.format import score_tolerance
 
 
-def test_seen_items_are_excluded_as_the_model_was_trained_unless_the_call_says_otherwise(
+def test_seen_items_are_excluded_as_the_model_was_trained_unless_the_call_sets_it(
     strings: Recommender, numbers: Recommender
 ) -> None:
     assert not strings.info.repeats and numbers.info.repeats
@@ -35,6 +35,14 @@ def test_what_was_seen_is_left_out_however_long_ago(strings: Recommender) -> Non
     answers = strings.recommend_batch([history], n_items, exclude_seen=True)
     answers.append(strings.recommend(history, n_items, exclude_seen=True))
     assert [sorted(answer.item_ids) for answer in answers] == [sorted(rest)] * 2
+
+
+def test_a_history_of_unknown_ids_is_answered_like_an_empty_one(
+    recommender: Recommender, expected: dict[str, Any]
+) -> None:
+    empty = recommender.recommend([], k=5)
+    assert recommender.recommend(expected["unknown_ids"] * 3, k=5) == empty
+    assert empty.n_known == 0 and len(empty) == 5
 
 
 def test_k_beyond_the_catalogue_returns_what_there_is(strings: Recommender) -> None:

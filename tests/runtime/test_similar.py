@@ -19,7 +19,7 @@ WITH_VECTORS = (
 
 @pytest.fixture(params=[*WITH_VECTORS, "tiny-markov-chain"])
 def file(request: pytest.FixtureRequest) -> Path:
-    """Files of models that know an item by more than how often it comes."""
+    """Files of models that have similar items."""
     return FORMAT_1 / f"{request.param}.onnx"
 
 
@@ -59,7 +59,7 @@ def test_cosines_are_mutual_and_at_most_one(knowing, catalogue) -> None:
 
 
 @pytest.mark.parametrize("file", ["tiny-markov-chain"], indirect=True)
-def test_a_model_without_vectors_says_what_it_recommends_after_the_item(
+def test_a_model_without_vectors_answers_with_what_it_recommends_after_the_item(
     knowing, catalogue
 ) -> None:
     after = knowing.recommend(catalogue[2:3], 6, exclude=catalogue[2:3])
@@ -68,10 +68,10 @@ def test_a_model_without_vectors_says_what_it_recommends_after_the_item(
 
 
 @pytest.mark.parametrize("name", ["tiny-popularity", "tiny-users"])
-def test_a_model_that_knows_no_items_refuses_and_says_why(name) -> None:
+def test_a_model_without_similar_items_refuses(name) -> None:
     recommender = Recommender.load(FORMAT_1 / f"{name}.onnx")
     item = recommender.recommend([], 1).item_ids[0]
-    with pytest.raises(ValueError, match="recommends to anybody") as error:
+    with pytest.raises(ValueError, match="same as after an empty history") as error:
         recommender.similar(item)
     assert repr(item) in str(error.value)
 
@@ -81,7 +81,7 @@ def test_unavailable_items_are_not_among_them(file, knowing, catalogue) -> None:
     gone = knowing.similar(item, 3).item_ids
     rest = Recommender.load(file, unavailable=gone)
     assert rest.similar(item, 5).item_ids == knowing.similar(item, 8).item_ids[3:]
-    # What is out of stock has similar items, which is when they are wanted.
+    # What is out of stock has similar items, which is when they are needed.
     instead = rest.similar(gone[0]).item_ids
     assert instead and not {*instead} & {*gone}
 
@@ -103,7 +103,7 @@ def test_a_session_has_no_file_to_read(path, expected) -> None:
         Recommender.from_session(session).similar(expected["catalogue"][0])
 
 
-def test_the_vectors_are_read_once_whoever_asks_first(knowing, catalogue, monkeypatch) -> None:
+def test_the_vectors_are_read_once_by_all_threads(knowing, catalogue, monkeypatch) -> None:
     reads, read = [], Recommender.stored
 
     def counted(self: Recommender) -> object:

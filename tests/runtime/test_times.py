@@ -1,4 +1,4 @@
-"""A file that looks at times, asked without torch: when events were, and when it is asked."""
+"""A file with the inputs timestamps and request_time, used without torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +26,10 @@ def test_the_pause_before_the_request_decides(times: Recommender) -> None:
     assert soon.scores != pytest.approx(later.scores, abs=1e-2)
 
 
-def test_without_a_clock_it_answers_as_with_unknown_times(times: Recommender) -> None:
+def test_without_times_it_answers_as_with_unknown_times(times: Recommender) -> None:
     nothing = times.recommend(HISTORY)
-    for told in ([-1, -1, -1], [-5, -(2**63), -1], MINUTES):
-        assert times.recommend(HISTORY, timestamps=told, request_time=-1) == nothing
+    for given in ([-1, -1, -1], [-5, -(2**63), -1], MINUTES):
+        assert times.recommend(HISTORY, timestamps=given, request_time=-1) == nothing
     assert times.recommend(HISTORY, timestamps=[-1] * 3, request_time=NOW) == nothing
     assert times.recommend(HISTORY, timestamps=MINUTES, request_time=NOW) != nothing
 
@@ -43,8 +43,8 @@ def test_only_the_time_since_counts_not_the_date(times: Recommender) -> None:
 
 def test_the_times_of_unknown_items_go_with_them(times: Recommender) -> None:
     with_unknown = ["sku-1", "no such item", "sku-2", "", "sku-3"]
-    told = [MINUTES[0], 7, MINUTES[1], NOW, MINUTES[2]]
-    mixed = times.recommend(with_unknown, timestamps=told, request_time=NOW)
+    given = [MINUTES[0], 7, MINUTES[1], NOW, MINUTES[2]]
+    mixed = times.recommend(with_unknown, timestamps=given, request_time=NOW)
     plain = times.recommend(HISTORY, timestamps=MINUTES, request_time=NOW)
     assert mixed.item_ids == plain.item_ids
     assert mixed.scores == pytest.approx(plain.scores, abs=1e-5)
@@ -52,10 +52,10 @@ def test_the_times_of_unknown_items_go_with_them(times: Recommender) -> None:
 
 def test_each_row_of_a_batch_has_its_own_times(times: Recommender) -> None:
     histories: list[Any] = [[], HISTORY, ["sku-9"], HISTORY * 5, HISTORY]
-    told: list[Any] = [[], MINUTES, [0], MINUTES * 5, None]
-    asked: list[Any] = [NOW, NOW, 10**9, NOW + 10**6, None]
-    together = times.recommend_batch(histories, 5, timestamps=told, request_times=asked)
-    for history, own, at, answer in zip(histories, told, asked, together, strict=True):
+    given: list[Any] = [[], MINUTES, [0], MINUTES * 5, None]
+    requests: list[Any] = [NOW, NOW, 10**9, NOW + 10**6, None]
+    together = times.recommend_batch(histories, 5, timestamps=given, request_times=requests)
+    for history, own, at, answer in zip(histories, given, requests, together, strict=True):
         alone = times.recommend(history, 5, timestamps=own, request_time=at)
         assert answer.item_ids == alone.item_ids
         assert answer.scores == pytest.approx(alone.scores, abs=1e-5)
@@ -63,19 +63,19 @@ def test_each_row_of_a_batch_has_its_own_times(times: Recommender) -> None:
 
 def test_an_event_is_left_out_with_its_time_when_it_is_explained(times: Recommender) -> None:
     item = times.recommend(HISTORY, 1, timestamps=MINUTES, request_time=NOW).item_ids[0]
-    told = times.explain(HISTORY, item, timestamps=MINUTES, request_time=NOW)
+    why = times.explain(HISTORY, item, timestamps=MINUTES, request_time=NOW)
 
     def score(places: list[int]) -> float:
         events, own = [HISTORY[i] for i in places], [MINUTES[i] for i in places]
         return times.score(events, [item], timestamps=own, request_time=NOW)[0]
 
-    assert told.score == pytest.approx(score([0, 1, 2]), abs=1e-5)
-    without = [told.score - score(rest) for rest in ([1, 2], [0, 2], [0, 1])]
-    assert told.contributions == pytest.approx(without, abs=1e-4)
+    assert why.score == pytest.approx(score([0, 1, 2]), abs=1e-5)
+    without = [why.score - score(rest) for rest in ([1, 2], [0, 2], [0, 1])]
+    assert why.contributions == pytest.approx(without, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("given", "words"),
     [
         ({"timestamps": MINUTES}, ["timestamps without request_time", "give both"]),
         ({"request_time": NOW}, ["request_time without timestamps", "give both"]),
@@ -99,10 +99,10 @@ def test_an_event_is_left_out_with_its_time_when_it_is_explained(times: Recommen
     ids=str,
 )
 def test_what_is_no_time_is_refused(
-    told: dict[str, Any], words: list[str], times: Recommender
+    given: dict[str, Any], words: list[str], times: Recommender
 ) -> None:
     with pytest.raises(ValueError) as error:
-        times.recommend(HISTORY, **told)
+        times.recommend(HISTORY, **given)
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -110,7 +110,7 @@ MILLISECONDS = {"timestamps": [time * 1000 for time in MINUTES], "request_time":
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("given", "words"),
     [
         (
             MILLISECONDS,
@@ -127,14 +127,14 @@ MILLISECONDS = {"timestamps": [time * 1000 for time in MINUTES], "request_time":
     ],
     ids=["ms", "ms of events", "us", "ns", "the end of time", "2100"],
 )
-def test_times_that_no_clock_shows_in_seconds_are_refused_with_their_unit(
-    told: dict[str, Any], words: list[str], times: Recommender
+def test_times_after_2100_in_seconds_are_refused_with_their_unit(
+    given: dict[str, Any], words: list[str], times: Recommender
 ) -> None:
-    several = {"timestamps": [told["timestamps"]], "request_times": [told["request_time"]]}
+    several = {"timestamps": [given["timestamps"]], "request_times": [given["request_time"]]}
     for call in (
-        lambda: times.recommend(HISTORY, **told),
-        lambda: times.score(HISTORY, HISTORY, **told),
-        lambda: times.explain(HISTORY, "sku-4", **told),
+        lambda: times.recommend(HISTORY, **given),
+        lambda: times.score(HISTORY, HISTORY, **given),
+        lambda: times.explain(HISTORY, "sku-4", **given),
         lambda: times.recommend_batch([HISTORY], **several),
     ):
         with pytest.raises(ValueError) as error:
@@ -170,18 +170,12 @@ def test_a_file_of_a_log_with_such_times_takes_them(
 @pytest.mark.parametrize("unit", ["ns", "us", "ms", "s", "D"])
 def test_arrays_of_dates_are_refused_in_every_resolution(unit: str, times: Recommender) -> None:
     dates = np.array(MINUTES, "datetime64[s]").astype(f"datetime64[{unit}]")
-    for told in (dates, list(dates), dates.tolist() if unit != "ns" else dates):
+    for given in (dates, list(dates), dates.tolist() if unit != "ns" else dates):
         with pytest.raises(ValueError, match=r"timestamps\[0\] is .*send Unix seconds"):
-            times.recommend(HISTORY, timestamps=told, request_time=NOW)
-    for asked in (dates[:1], [dates[0]]):
+            times.recommend(HISTORY, timestamps=given, request_time=NOW)
+    for requests in (dates[:1], [dates[0]]):
         with pytest.raises(ValueError, match=r"request_time\[0\] is .*send Unix seconds"):
-            times.recommend_batch([HISTORY], timestamps=[MINUTES], request_times=asked)
+            times.recommend_batch([HISTORY], timestamps=[MINUTES], request_times=requests)
     # The remedy of the message, as it stands there.
     seconds = dates.astype("datetime64[s]").astype("int64")
     assert times.recommend(HISTORY, timestamps=seconds, request_time=NOW).n_known == 3
-
-
-def test_a_file_without_times_says_so(strings: Recommender) -> None:
-    for name in ("timestamps", "request_times"):
-        with pytest.raises(ValueError, match="does not declare"):
-            strings.recommend_batch([["NA"]], **{name: [[1]] if name == "timestamps" else [1]})

@@ -1,4 +1,4 @@
-"""A file that knows its users, asked without torch: int64 user ids, string item ids, tags."""
+"""A file with users, used without torch: int64 user ids, string item ids, tags."""
 
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,11 @@ def test_the_user_decides_the_scores_and_the_history_what_is_not_repeated(
     assert [pair for pair in everything.pairs() if pair[0] not in HISTORY] == one.pairs()
 
 
-def test_an_unknown_user_is_answered_like_nobody(users: Recommender) -> None:
-    nobody = users.recommend(HISTORY)
+def test_an_unknown_user_is_answered_like_no_user(users: Recommender) -> None:
+    without_user = users.recommend(HISTORY)
     for user in (None, -1, 999, 2**63 - 1):
-        assert users.recommend(HISTORY, user=user) == nobody
-    assert users.recommend(HISTORY, user=3) != nobody
+        assert users.recommend(HISTORY, user=user) == without_user
+    assert users.recommend(HISTORY, user=3) != without_user
 
 
 def test_tags_that_are_given_stand_for_the_stored_ones(users: Recommender) -> None:
@@ -45,15 +45,15 @@ def test_tags_that_are_given_stand_for_the_stored_ones(users: Recommender) -> No
 
 
 def test_each_row_of_a_batch_has_its_own_user_and_tags(users: Recommender) -> None:
-    asked: list[Any] = [3, None, 5, 999, 79]
+    ids: list[Any] = [3, None, 5, 999, 79]
     tags: list[Any] = [None, ["gold"], ["no such tag", "a,b"], [], ["шахматы"]]
     histories = [[], HISTORY, ["id"], [], ["no such item"]]
-    answers = users.recommend_batch(histories, 5, users=asked, user_tags=tags)
-    for answer, history, user, own in zip(answers, histories, asked, tags, strict=True):
+    answers = users.recommend_batch(histories, 5, users=ids, user_tags=tags)
+    for answer, history, user, own in zip(answers, histories, ids, tags, strict=True):
         alone = users.recommend(history, 5, user=user, user_tags=own)
         assert answer.item_ids == alone.item_ids
         assert answer.scores == pytest.approx(alone.scores, abs=1e-5)
-    assert len(users.recommend_batch(histories, 5)) == 5, "nobody has to say who asks"
+    assert len(users.recommend_batch(histories, 5)) == 5, "users are optional"
 
 
 WRONG = [
@@ -83,16 +83,3 @@ def test_a_batch_has_one_user_and_one_list_of_tags_for_each_history(
     wrong: dict[str, Any] = {name: [None]}
     with pytest.raises(ValueError, match=name):
         users.recommend_batch([[], []], **wrong)
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"user": 3}, {"user_tags": ["gold"]}, {"user_tags": []}], ids=str
-)
-def test_a_file_that_knows_no_users_says_so(
-    strings: Recommender, arguments: dict[str, Any]
-) -> None:
-    with pytest.raises(ValueError, match="does not declare the input 'user"):
-        strings.recommend([], **arguments)
-    for items in (["NA"], []):
-        with pytest.raises(ValueError, match="does not declare the input 'user"):
-            strings.score([], items, **arguments)

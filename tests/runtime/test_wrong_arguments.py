@@ -29,7 +29,6 @@ NOT_A_LIST_OF_STRINGS: list[tuple[Any, list[str]]] = [
     ("NA", ["must be a list of item ids", "'NA'"]),
     (b"NA", ["must be a list of item ids", "b'NA'"]),
     (5, ["must be a list of item ids", "5"]),
-    (iter(["NA"]), ["must be a list of item ids", "iterator"]),
     ((i for i in ["NA"]), ["must be a list of item ids", "generator"]),
     ({"NA"}, ["must be a list of item ids", "{'NA'}"]),
     ({"NA": 1}, ["must be a list of item ids", "{'NA': 1}"]),
@@ -42,12 +41,10 @@ NOT_A_LIST_OF_INT64: list[tuple[Any, list[str]]] = [
     ([100, np.str_("5")], ["[1] is", "int64", "convert it"]),
     ([100.0], ["[0] is 100.0", "int64", "convert it"]),
     ([True], ["[0] is True", "int64", "convert it"]),
-    (np.array([True]), ["[0] is True", "int64", "convert it"]),
     (np.array([100.0]), ["[0] is 100.0", "int64", "convert it"]),
     (np.array([np.nan]), ["[0] is nan", "leave missing ids out"]),
     ([None], ["[0] is None", "leave missing ids out"]),
     ([[100]], ["[0] is [100]", "recommend_batch"]),
-    (np.array([[100]]), ["[0] is [100]", "recommend_batch"]),
     ([100, 2**63], ["9223372036854775808", "int64", "leave it out"]),
     ([-(2**63) - 1], ["-9223372036854775809", "int64", "leave it out"]),
     (np.array([2**63], dtype=np.uint64), ["9223372036854775808", "int64", "leave it out"]),
@@ -102,12 +99,11 @@ def test_what_is_no_list_of_int64_is_refused(
     assert_refused(numbers, ids, [100], words)
 
 
-@pytest.mark.parametrize("place", ["history"])
-def test_none_is_no_list(place: str, strings: Recommender) -> None:
-    options: dict[str, Any] = {"history": [], place: None}
+def test_none_is_no_list(strings: Recommender) -> None:
+    nothing: Any = None
     with pytest.raises(ValueError) as error:
-        strings.recommend(**options)
-    assert refusal(error) == f"{place} must be a list of item ids, not None"
+        strings.recommend(nothing)
+    assert refusal(error) == "history must be a list of item ids, not None"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +136,7 @@ def test_exclude_seen_is_true_false_or_none(exclude_seen: Any, strings: Recommen
         )
 
 
-class NotToBeAsked:
+class MissingValue:
     """Like the missing value of pandas, which is neither equal nor unequal to anything."""
 
     def __ne__(self, other: object) -> Any:
@@ -154,24 +150,35 @@ class NotToBeAsked:
 
 
 def test_a_missing_value_that_refuses_comparison_is_refused(strings: Recommender) -> None:
-    missing: Any = NotToBeAsked()
+    missing: Any = MissingValue()
     with pytest.raises(ValueError) as error:
         strings.recommend(["NA", missing])
     assert "history[1] is <NA>" in refusal(error) and "leave missing ids out" in refusal(error)
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("user", "u1"), ("timestamps", [1, 2]), ("request_time", 0)]
-)
+    ("name", "value"),
+    [
+        ("user", "u1"), ("user_tags", ["gold"]), ("user_tags", []), ("timestamps", [1, 2]),
+        ("request_time", 0),
+    ],
+)  # fmt: skip
 def test_an_input_that_the_file_does_not_declare_is_refused(
     name: str, value: Any, strings: Recommender
 ) -> None:
-    options: dict[str, Any] = {name: value}
-    with pytest.raises(ValueError) as error:
-        strings.recommend(["NA"], **options)
-    message = refusal(error)
-    assert repr(name) in message and "history, exclude, candidates, k" in message
-    assert "leave it out" in message
+    several = {"user": "users", "request_time": "request_times"}.get(name, name)
+    calls: list[Any] = [
+        lambda: strings.recommend(["NA"], **{name: value}),
+        lambda: strings.score([], ["NA"], **{name: value}),
+        lambda: strings.score([], [], **{name: value}),
+        lambda: strings.recommend_batch([["NA"]], **{several: [value]}),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError) as error:
+            call()
+        message = refusal(error)
+        assert f"does not declare the input {name!r}" in message
+        assert "history, exclude, candidates, k" in message and "leave it out" in message
 
 
 @pytest.mark.parametrize("name", ["exclude", "candidates"])
@@ -224,17 +231,25 @@ def test_values_of_any_type_are_answered_or_refused_by_a_value_error(file: str) 
     path = FORMAT_1 / f"tiny-{file}.onnx"
     recommender = Recommender.load(path)
     ids = recommender.recommend([], 2, exclude_seen=False).item_ids
-    who = ["user", "user_tags", "timestamps", "request_time"]
+    side_inputs = ["user", "user_tags", "timestamps", "request_time"]
     lists = ["exclude", "candidates", "exclude_seen"]
     calls: list[tuple[Any, dict[str, Any], list[str]]] = [
-        (recommender.recommend, {"history": ids}, ["history", "k", *lists, *who]),
+        (recommender.recommend, {"history": ids}, ["history", "k", *lists, *side_inputs]),
         (
             recommender.recommend_batch,
             {"histories": [ids]},
             ["histories", "k", *lists, "users", "user_tags", "timestamps", "request_times"],
         ),
-        (recommender.score, {"history": ids, "item_ids": ids}, ["history", "item_ids", *who]),
-        (recommender.explain, {"history": ids, "item_id": ids[0]}, ["history", "item_id", *who]),
+        (
+            recommender.score,
+            {"history": ids, "item_ids": ids},
+            ["history", "item_ids", *side_inputs],
+        ),
+        (
+            recommender.explain,
+            {"history": ids, "item_id": ids[0]},
+            ["history", "item_id", *side_inputs],
+        ),
         (recommender.similar, {"item_id": ids[0]}, ["item_id", "k"]),
         (
             Recommender.load,

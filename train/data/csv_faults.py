@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from attnrec.runtime.words import counted
+from attnrec.runtime.errors import counted
 
 # Of a field, for the exact reader, which refuses 128 KiB otherwise: a description may be longer.
 _LONGEST_FIELD = 2**31 - 1

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from attnrec.runtime.errors import DataError
-from attnrec.runtime.words import counted
+from attnrec.runtime.errors import DataError, counted
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.tables import RawTable, first_failure, shown
 

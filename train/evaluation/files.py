@@ -9,8 +9,8 @@ import numpy as np
 
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
 from attnrec.runtime.arguments import IdArray
+from attnrec.runtime.errors import kind_of_ids
 from attnrec.runtime.files import exported_file
-from attnrec.runtime.words import kind_of_ids
 from attnrec.train.data.held_out import HeldOut, Unseen, after_sequences, after_time
 from attnrec.train.data.ids import spelled_as
 from attnrec.train.data.interactions import Interactions

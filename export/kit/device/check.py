@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 N_WARM = 20  # answers before the clock runs
 
 Row = tuple[str, str, str, bool]
-"""What was looked at, what was found, what is wanted, whether that is so."""
+"""Name of the check, what was found, what is wanted, whether they agree."""
 
 
 def versions() -> Iterator[Row]:
@@ -73,7 +73,7 @@ def memory_of_unit() -> float:
 
 
 def main() -> int:
-    """Look at everything, print it, and tell whether it is as it should be."""
+    """Run every check and print it; exit code 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     limit = memory_of_unit()

@@ -47,7 +47,7 @@ def megabytes(folder: Path) -> float:
 
 
 def main() -> None:
-    """Trim, and tell the size before and after."""
+    """Trim, and print the size before and after."""
     if len(sys.argv) == 1 and sys.prefix == sys.base_prefix:
         sys.exit("error: this is the Python of the system; run the one of venv/, or name a folder")
     named = sys.argv[1] if len(sys.argv) > 1 else sysconfig.get_path("purelib")

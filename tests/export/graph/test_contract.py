@@ -189,5 +189,5 @@ def test_the_gate_passes_every_sound_run(
     n_users = len(runs[name].split.held_out("test").histories)
     assert (report.n_faults, report.faults) == (0, [])
     assert report.n_test_users == report.n_identical == n_users > 40
-    assert report.n_made_up_rows > 150
+    assert report.n_synthetic_rows > 150
     assert report.largest_share < 0.2

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attnrec.export.parity.compare_rows import Answer, Truth, compare, disagreement
+from attnrec.export.parity.compare_rows import AnsweredRow, ExpectedRow, compare, disagreement
 
 # Row 3 is best, rows 1 and 2 are equal, row 4 is last; row 5 may not be returned.
-TRUTH = Truth(
+TRUTH = ExpectedRow(
     scores=np.array([99, 2, 2, 3, 1, 50], dtype=np.float32),
     admissible=np.array([False, True, True, True, True, False]),
     n_known=7,
@@ -17,14 +17,14 @@ TRUTH = Truth(
 )
 
 
-def answer(rows: list[int], scores: list[float], n_known: int = 7) -> Answer:
-    return Answer(np.array(rows), np.array(scores, dtype=np.float32), n_known)
+def answer(rows: list[int], scores: list[float], n_known: int = 7) -> AnsweredRow:
+    return AnsweredRow(np.array(rows), np.array(scores, dtype=np.float32), n_known)
 
 
 RIGHT = answer([3, 1, 2, 4, 0], [3, 2, 2, 1, -np.inf])
 
 
-def fault_of(given: Answer, truth: Truth = TRUTH) -> str | None:
+def fault_of(given: AnsweredRow, truth: ExpectedRow = TRUTH) -> str | None:
     return compare(given, truth).fault
 
 
@@ -53,7 +53,7 @@ def test_the_right_answer_has_no_fault() -> None:
         (answer([3, 1, 2, 4, 0], [3, 2, 2.0001, 1, -np.inf]), "not in order"),
     ],
 )
-def test_a_broken_clause_is_named(wrong: Answer, clause: str) -> None:
+def test_a_broken_clause_is_named(wrong: AnsweredRow, clause: str) -> None:
     assert clause in (fault_of(wrong) or "no fault")
 
 
@@ -91,6 +91,6 @@ def test_items_closer_than_the_tolerance_may_change_places() -> None:
         (replace(RIGHT, n_known=6), True),
     ],
 )
-def test_a_row_must_score_alone_as_among_others(other: Answer, too_far: bool) -> None:
+def test_a_row_must_score_alone_as_among_others(other: AnsweredRow, too_far: bool) -> None:
     assert disagreement(RIGHT, other)[1] == too_far
     assert disagreement(other, RIGHT)[1] == too_far

@@ -1,4 +1,4 @@
-"""How fine the gate is, and how it counts."""
+"""The precision of the gate, and how it counts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,20 +35,20 @@ def test_no_weight_can_be_off_by_a_thousandth(
     assert unnoticed == []
 
 
-def test_every_test_user_is_asked_what_was_held_out_of_the_log(
+def test_the_gate_compares_every_test_user(
     runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, scores, asked = runs["markov-chain-int64"], TorchRecommender.scores, set()
+    run, scores, seen = runs["markov-chain-int64"], TorchRecommender.scores, set()
 
-    def heard(reference: TorchRecommender, histories: Any, *said: Any) -> Any:
-        asked.update(map(tuple, histories))
-        return scores(reference, histories, *said)
+    def recorded(reference: TorchRecommender, histories: Any, *rest: Any) -> Any:
+        seen.update(map(tuple, histories))
+        return scores(reference, histories, *rest)
 
-    monkeypatch.setattr(TorchRecommender, "scores", heard)
+    monkeypatch.setattr(TorchRecommender, "scores", recorded)
     report = export(run, tmp_path / "model.onnx")
     users = run.split.held_out("test").histories
     assert report.n_test_users == len(users) > 40
-    assert asked.issuperset(tuple(history.tolist()) for history in users)
+    assert seen.issuperset(tuple(history.tolist()) for history in users)
 
 
 def test_a_row_with_several_faults_counts_once() -> None:

@@ -1,4 +1,4 @@
-"""What a smaller file costs is a difference user by user, not of two means."""
+"""The quantization cost is a difference user by user, not of two means."""
 
 from pathlib import Path
 

@@ -1,24 +1,33 @@
-"""The file that a `Recommender` was loaded from: for what is read later, and for loading it again.
+"""The file behind a `Recommender`: opened, run from any thread, and opened again when needed.
 
-A pickled copy, a fork with threads and the self-test load it again, similar items and titles are
-read when they are first wanted. All of them want the file that was loaded, and no other one.
+A pickled copy, a fork with threads and the self-test load the file again; item vectors, ids and
+titles are read when they are first needed. All of them need the file that was loaded, and refuse
+another one.
 """
 
 import logging
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from mmap import mmap
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
-from attnrec.runtime.arguments import id_collection
+from attnrec.runtime.arguments import IdArray, id_collection
+from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.reading import read_model_file
 from attnrec.runtime.model_file.tensors import StoredTensors, without_items
-from attnrec.runtime.session import check_providers, session_of_file
+from attnrec.runtime.session import (
+    check_providers,
+    notify_after_fork,
+    outside_of_forks,
+    session_of_file,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +36,7 @@ _NAMED = 5  # unknown ids of a message
 
 @dataclass(frozen=True)
 class Origin:
-    """The arguments of `Recommender.load`, checked, and by what to know the file again."""
+    """The checked arguments of `Recommender.load`, and the seal that identifies the file."""
 
     path: str
     n_threads: int
@@ -59,15 +68,15 @@ class Origin:
         return cls(os.fsdecode(path), unavailable=ids, **options)
 
     def open(self) -> tuple[onnxruntime.InferenceSession, "Origin"]:
-        """A session over the file, and its origin: of `unavailable` what the file knows.
+        """A session over the file, and its origin: of `unavailable` the ids that the file knows.
 
-        `ModelFileError` if the file cannot be trusted or run, or is another one by now.
+        `ModelFileError` if the file cannot be trusted or run, or was replaced by another one.
         """
         content = self._read()
         known: tuple[int | str, ...] = ()
         if self.unavailable:
             content, known = without_items(content, self.unavailable)
-            self._report_unknown(known)
+            self._warn_of_unknown(known)
         options: dict[str, Any] = {"n_threads": self.n_threads, "providers": self.providers}
         try:
             session = session_of_file(self.path, content, **options)
@@ -77,11 +86,11 @@ class Origin:
             raise ModelFileError(
                 f"{self.path}: onnxruntime cannot load it: {error}; export it again"
             ) from error
-        where, seal = os.path.abspath(self.path), content[-names.SEAL_LENGTH :]
-        return session, replace(self, path=where, unavailable=known, seal=seal)
+        path, seal = os.path.abspath(self.path), content[-names.SEAL_LENGTH :]
+        return session, replace(self, path=path, unavailable=known, seal=seal)
 
     def open_after_fork(self) -> onnxruntime.InferenceSession:
-        """A session with threads of its own. `ModelFileError` says how to do without."""
+        """A session with threads of its own. `ModelFileError` names the ways around it."""
         try:
             return self.open()[0]
         except ModelFileError as error:
@@ -91,13 +100,13 @@ class Origin:
             ) from error
 
     def stored(self) -> StoredTensors:
-        """What the file stores. `ModelFileError` if it is another one by now, or gone."""
+        """The stored tensors. `ModelFileError` if the file was replaced or is gone."""
         try:
             return StoredTensors(self._read())
         except ModelFileError as error:
             raise ModelFileError(
                 f"{error}. Item vectors, ids and titles are read from it when they are first "
-                "wanted: load the file that is there now, or leave it in its place"
+                "needed: load the file that is there now, or leave it in its place"
             ) from error
 
     def _read(self) -> bytes | mmap:
@@ -106,8 +115,7 @@ class Origin:
             raise ModelFileError(f"{self.path} was replaced by another model in the meantime")
         return content
 
-    def _report_unknown(self, known: Sequence[int | str]) -> None:
-        """Ids that match nothing take nothing out: say so."""
+    def _warn_of_unknown(self, known: Sequence[int | str]) -> None:
         unknown = dict.fromkeys(self.unavailable)
         n_ids = len(unknown)
         for item_id in known:
@@ -118,3 +126,59 @@ class Origin:
                 self.path, len(known), n_ids, ", ".join(map(repr, [*unknown][:_NAMED])),
                 ", ..." if len(unknown) > _NAMED else "",
             )  # fmt: skip
+
+
+class RunGraph:
+    """One call of the graph: from any thread, in any fork."""
+
+    origin: Origin | None = None
+    """None: the application made the session."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, n_items: int) -> None:
+        self.session = session
+        self._n_items = n_items
+        outputs = [value.name for value in session.get_outputs()]
+        self._outputs = [name for name in outputs if name != names.ATTENTION]
+        self._lost_threads = False  # of the session, in a fork
+        self._reload_lock = threading.Lock()
+        notify_after_fork(self)
+
+    def __call__(
+        self,
+        history: IdArray,
+        exclude: IdArray,
+        candidates: IdArray,
+        k: int,
+        side_inputs: dict[str, IdArray],
+        *,
+        attention: bool = False,
+    ) -> list[Any]:
+        """The outputs of the graph, for ids (B, T), (B, X), (B, C); attention is the last one."""
+        if self._lost_threads:
+            self._reload()
+        feed = {
+            names.HISTORY: history,
+            names.EXCLUDE: exclude,
+            names.CANDIDATES: candidates,
+            names.K: np.array([min(k, self._n_items)], dtype=np.int64),
+            **side_inputs,
+        }
+        try:
+            outputs = [*self._outputs, names.ATTENTION] if attention else self._outputs
+            values: list[Any] = outside_of_forks(self.session.run, outputs, feed, current.options)
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"an item id is not valid Unicode: {error.object!r}; leave it out"
+            ) from error
+        return values
+
+    def after_fork(self) -> None:
+        """In a forked child: the threads of the parent and of its session are not there."""
+        self._reload_lock = threading.Lock()
+        self._lost_threads = self.origin is not None and self.origin.n_threads > 1
+
+    def _reload(self) -> None:
+        with self._reload_lock:
+            if self._lost_threads and self.origin is not None:
+                self.session = self.origin.open_after_fork()
+                self._lost_threads = False

@@ -1,4 +1,4 @@
-"""What is asked of a file: its profile, its place, what a smaller one may cost. Needs no torch."""
+"""Refusals before any work: of a profile, a place, a limit, a kit folder. Needs no torch."""
 
 import os
 import secrets
@@ -26,7 +26,7 @@ class Limits:
     0.98 for those of 8 bits and 0.9 for int4."""
     max_ndcg_loss: float = 0.005
     """Largest relative loss of test NDCG@10. A larger one counts where its paired 95 % interval
-    excludes 0: what chance alone explains is no loss."""
+    excludes 0: smaller losses may be chance."""
 
     def __post_init__(self) -> None:
         for name in ("min_overlap", "max_ndcg_loss"):
@@ -40,7 +40,7 @@ class Limits:
 
 
 def check_place(path: str | Path, profiles: Sequence[str]) -> None:
-    """`ValueError` for a profile that there is not, or a place that may not be written."""
+    """`ValueError` for an unknown profile, or a place that may not be written."""
     check_replaceable(path, "`out`")
     check_replaceable(profiles_file(path), "`out`")
     _check_is_ours(Path(path))
@@ -50,7 +50,7 @@ def check_place(path: str | Path, profiles: Sequence[str]) -> None:
 
 
 def _check_is_ours(path: Path) -> None:
-    """Refuse to replace what no export wrote. A damaged model file may be exported again."""
+    """Refuse to replace a file that no export wrote; a damaged model file may be replaced."""
     target = Path(os.path.realpath(path))
     if target.name in OWN_FILES - {MODEL_FILE}:
         raise ValueError(
@@ -80,7 +80,7 @@ def _head(path: Path) -> bytes:
 
 
 def check_max_mb(max_mb: float | None) -> None:
-    """`ValueError` for a largest size that no file can keep."""
+    """`ValueError` for a limit that no file can keep."""
     if max_mb is not None and not max_mb > 0:
         raise ValueError(f"`max_mb` must be above 0, not {max_mb}")
 
@@ -100,7 +100,7 @@ def check_kit_folder(folder: Path) -> None:
         )
     above = next(place for place in target.parents if place.exists())
     trial = above / f".{secrets.token_hex(4)}.{folder.name}"
-    try:  # permissions alone do not tell: root may write to /proc, and cannot
+    try:  # permissions are not enough: root may write to /proc, and cannot
         trial.mkdir()
         trial.rmdir()
     except OSError as error:
