@@ -8,8 +8,7 @@ import typer
 
 from attnrec.cli.console import Quiet, Verbose, Version, run_command, set_verbosity
 from attnrec.runtime.files import check_model_file
-from attnrec.runtime.serving.limits import Limits
-from attnrec.runtime.serving.token_file import token_of
+from attnrec.runtime.serving.limits import ServerLimits
 
 
 def serve(
@@ -38,26 +37,26 @@ def serve(
     ] = None,
     threads: Annotated[
         int, typer.Option(min=1, max=256, help="Requests computed at the same time.")
-    ] = Limits.threads,
+    ] = ServerLimits.threads,
     queue: Annotated[
         int, typer.Option(min=0, help="Requests that may wait; further ones get 503.")
-    ] = Limits.queue,
+    ] = ServerLimits.queue,
     max_body: Annotated[
         int, typer.Option(min=1, help="Most bytes of a request; a larger one gets 413.")
-    ] = Limits.max_body,
+    ] = ServerLimits.max_body,
     deadline: Annotated[
         float,
         typer.Option(
             min=0.01, max=86400, help="Seconds of computing after which a request gets 503."
         ),
-    ] = Limits.deadline,
+    ] = ServerLimits.deadline,
     keep_alive: Annotated[
         int,
         typer.Option(
             min=1,
             help="Seconds after which an idle connection is closed; more than the proxy in front.",
         ),
-    ] = Limits.keep_alive,
+    ] = ServerLimits.keep_alive,
     allowed_hosts: Annotated[
         str | None,
         typer.Option(
@@ -101,14 +100,16 @@ def serve(
                 f"{option} is for a server without a token; with --token-file a request is "
                 f"checked by its token, whatever host it names: leave {option} out"
             )
-    token = None if token_file is None else token_of(token_file)
-    # Only here: it needs onnxruntime and uvicorn.
+    # Only here: they need onnxruntime and uvicorn.
     from attnrec.cli.serve_run import serve_until_stopped
+    from attnrec.runtime.serving.authorization import token_of
+
+    token = None if token_file is None else token_of(token_file)
 
     serve_until_stopped(
         (file, unavailable, allow_change),
         (host, port),
-        Limits(threads, queue, max_body, deadline, keep_alive),
+        ServerLimits(threads, queue, max_body, deadline, keep_alive),
         token=token,
         allowed_hosts=allowed_hosts,
         insecure=insecure,

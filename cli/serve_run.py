@@ -7,9 +7,13 @@ from pathlib import Path
 from attnrec.cli.console import say
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
-from attnrec.runtime.serving.hosts import Hosts, hosts_in
-from attnrec.runtime.serving.limits import Limits
-from attnrec.runtime.serving.reloading import Source
+from attnrec.runtime.serving.authorization import (
+    AllowedHosts,
+    Authorization,
+    hosts_in,
+)
+from attnrec.runtime.serving.limits import ServerLimits
+from attnrec.runtime.serving.reloading import ModelSource
 from attnrec.runtime.serving.server import listen, serve
 from attnrec.runtime.words import counted
 
@@ -17,7 +21,7 @@ from attnrec.runtime.words import counted
 def serve_until_stopped(
     source: tuple[Path, Path | None, bool],
     address: tuple[str, int],
-    limits: Limits,
+    limits: ServerLimits,
     *,
     token: str | None,
     allowed_hosts: str | None,
@@ -29,12 +33,11 @@ def serve_until_stopped(
     log = None if access_log is None else AccessLog(access_log)
     host, port = address
     serve(
-        Source(*source),
-        lambda: listen(host, port, others_may_ask=insecure or token is not None),
+        ModelSource(*source),
+        lambda: listen(host, port, is_public=insecure or token is not None),
         limits,
-        token=token,
-        hosts=_hosts(allowed_hosts, host, insecure=insecure),
-        access_log=log,
+        Authorization(token, _hosts(allowed_hosts, host, insecure=insecure)),
+        log,
         grace=grace,
         on_start=_announce,
     )
@@ -43,11 +46,11 @@ def serve_until_stopped(
     os._exit(0)
 
 
-def _hosts(names: str | None, host: str, *, insecure: bool) -> Hosts:
+def _hosts(names: str | None, host: str, *, insecure: bool) -> AllowedHosts:
     """What a server without a token may be called."""
     given = [] if names is None else hosts_in(names)
     # Whoever listens elsewhere is asked under that name or address.
-    return Hosts([*given, *([host] if insecure else [])], any_address=insecure)
+    return AllowedHosts([*given, *([host] if insecure else [])], any_address=insecure)
 
 
 def _announce(service: Service, listener: socket.socket) -> None:

@@ -11,7 +11,7 @@ LONGEST_QUERY = 200
 _PART = 1000  # titles between two looks at the clock
 
 
-class Catalogue:
+class TitleIndex:
     """The items of a file with what they are called."""
 
     def __init__(self, item_ids: Sequence[int | str], titles: list[str] | None) -> None:
@@ -24,7 +24,7 @@ class Catalogue:
         ]
 
     @classmethod
-    def of(cls, recommender: Recommender) -> "Catalogue":
+    def of(cls, recommender: Recommender) -> "TitleIndex":
         """Read ids and titles from the file."""
         stored = recommender.stored()
         titles = stored.texts("item_titles")[1:] if "item_titles" in stored else None

@@ -27,7 +27,7 @@ from attnrec.runtime.serving.errors import (
     ClientGone,
     Refused,
 )
-from attnrec.runtime.serving.limits import Limits
+from attnrec.runtime.serving.limits import ServerLimits
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ Call = Callable[[], bytes]
 _Work = tuple[Call, Mapping[str, Any], asyncio.Future[bytes | Exception]]
 
 
-class Computing:
+class Workers:
     """The threads of a server and the queue before them."""
 
-    def __init__(self, limits: Limits, connections: Connections) -> None:
+    def __init__(self, limits: ServerLimits, connections: Connections) -> None:
         self._limits = limits
         self._connections = connections
         self._free = limits.threads + limits.queue

@@ -7,17 +7,17 @@ import pytest
 
 from attnrec.runtime import Recommender
 from attnrec.runtime.deadline import Deadline, DeadlineExceeded, check_deadline
-from attnrec.runtime.serving.read_once import ReadOnce
-from attnrec.runtime.serving.search import LONGEST_QUERY, Catalogue
+from attnrec.runtime.serving.answers import ReadOnce
+from attnrec.runtime.serving.search import LONGEST_QUERY, TitleIndex
 
 LETTERS = " ".join("abcdefghijklmnopqrstuvwxyz0123456789" * 3)[:LONGEST_QUERY]
 
 
 @pytest.fixture(scope="module")
-def large() -> Catalogue:
+def large() -> TitleIndex:
     """200,000 items, each with every letter in its title."""
     letters = LETTERS.replace(" ", "")[:36]
-    return Catalogue(range(200_000), [f"{letters} {n}" for n in range(200_000)])
+    return TitleIndex(range(200_000), [f"{letters} {n}" for n in range(200_000)])
 
 
 def test_a_search_ends_at_its_deadline_and_the_next_one_is_answered(large) -> None:
@@ -40,7 +40,7 @@ def test_words_that_say_nothing_new_cost_nothing(large) -> None:
 
 def test_a_search_finds_what_has_every_word(large) -> None:
     names = ["Red Bag", "bag", "Blue bag red", "red"]
-    catalogue = Catalogue([1, 2, 3, 4], names)
+    catalogue = TitleIndex([1, 2, 3, 4], names)
     for query, found in (("red bag", [1, 3]), ("re red", [4, 1, 3]), ("bag ba", [2, 1, 3])):
         assert sorted(item.id for item in catalogue.search(query, 9).items) == sorted(found)
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from attnrec.runtime.serving.protocol import READ_SECONDS
+from attnrec.runtime.serving.http_protocol import READ_SECONDS
 
 HEAD = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 

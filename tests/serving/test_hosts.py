@@ -3,8 +3,8 @@
 import pytest
 from starlette.exceptions import HTTPException
 
+from attnrec.runtime.serving.authorization import AllowedHosts
 from attnrec.runtime.serving.errors import TARGET
-from attnrec.runtime.serving.hosts import Hosts
 
 TOKEN = "0123456789abcdef-hosts"
 PATHS = ("/", "/openapi.json", "/metrics", "/v1/model", "/v1/items", "/v2", "/no")
@@ -28,7 +28,7 @@ HERE = (
 
 
 def is_answered(
-    hosts: Hosts, *named: str, version: str = "1.1", target: str | None = None
+    hosts: AllowedHosts, *named: str, version: str = "1.1", target: str | None = None
 ) -> bool:
     state = {} if target is None else {TARGET: [target.encode()]}
     headers = [(b"host", name.encode()) for name in named]
@@ -42,16 +42,16 @@ def is_answered(
 
 @pytest.mark.parametrize("host", HERE)
 def test_names_of_this_machine_and_names_without_a_dot_are_answered(host) -> None:
-    assert is_answered(Hosts(), host)
+    assert is_answered(AllowedHosts(), host)
 
 
 @pytest.mark.parametrize("host", WRONG)
 def test_other_names_and_addresses_are_not(host) -> None:
-    assert not is_answered(Hosts(), host)
+    assert not is_answered(AllowedHosts(), host)
 
 
 def test_allowed_hosts_are_answered_in_any_spelling_and_at_any_port() -> None:
-    hosts = Hosts(["Shop.example", "10.0.0.5", "fe80::1"])
+    hosts = AllowedHosts(["Shop.example", "10.0.0.5", "fe80::1"])
     for host in ("shop.example", "SHOP.example.:443", "10.0.0.5:80", "[fe80:0::1]", "localhost"):
         assert is_answered(hosts, host)
     assert not is_answered(hosts, "a.shop.example")
@@ -59,7 +59,7 @@ def test_allowed_hosts_are_answered_in_any_spelling_and_at_any_port() -> None:
 
 
 def test_a_server_for_others_is_asked_by_any_address_and_not_by_any_name() -> None:
-    hosts = Hosts(["0.0.0.0"], any_address=True)
+    hosts = AllowedHosts(["0.0.0.0"], any_address=True)
     assert is_answered(hosts, "192.168.1.7:8000") and is_answered(hosts, "[2001:db8::1]")
     assert not is_answered(hosts, "evil.example")
 
@@ -72,7 +72,7 @@ def test_insecure_lets_a_server_of_this_machine_be_asked_by_any_address(strings,
 
 
 def test_http_1_1_names_one_host_and_what_the_first_line_names_counts_as_well() -> None:
-    hosts = Hosts()
+    hosts = AllowedHosts()
     assert is_answered(hosts, version="1.0")
     assert not is_answered(hosts)
     assert not is_answered(hosts, "localhost", "localhost")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnrec.runtime.serving.workers import Limits
+from attnrec.runtime.serving.limits import ServerLimits
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -19,7 +19,7 @@ def few_files() -> None:
 
 
 def test_they_are_kept_longer_than_the_60_seconds_of_proxies() -> None:
-    assert Limits.keep_alive > 60
+    assert ServerLimits.keep_alive > 60
 
 
 def test_used_and_unused_ones_are_closed_after_the_time_that_was_given(start) -> None:
@@ -65,7 +65,7 @@ def test_a_part_of_a_head_is_waited_for_5_seconds_only(start) -> None:
     connection.sendall(HEALTH[:20])
     assert connection.recv(65536) == b""
     connection.close()
-    assert time.monotonic() - begun < Limits.keep_alive - 30
+    assert time.monotonic() - begun < ServerLimits.keep_alive - 30
 
 
 REFUSED = (

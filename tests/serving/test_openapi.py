@@ -8,12 +8,13 @@ from openapi_spec_validator import validate
 from starlette.routing import Route
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.serving.answers import Served
-from attnrec.runtime.serving.app import OPEN_PATHS, Service
-from attnrec.runtime.serving.limits import Limits
+from attnrec.runtime.serving.answers import ServedFile
+from attnrec.runtime.serving.app import Service
+from attnrec.runtime.serving.authorization import OPEN_PATHS
+from attnrec.runtime.serving.limits import ServerLimits
 from attnrec.runtime.serving.openapi import document
-from attnrec.runtime.serving.reloading import Reloading, Source
-from attnrec.runtime.serving.routes import Pages
+from attnrec.runtime.serving.reloading import ModelSource, Reloading
+from attnrec.runtime.serving.routes import Endpoints
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,8 @@ def test_the_document_is_openapi(info, name, has_token) -> None:
 def test_every_route_is_in_the_document_and_the_other_way_round(data) -> None:
     file = data / "tiny-string.onnx"
     recommender = Recommender.load(file)
-    service = Service(Served.of(recommender), Limits())
-    app = Pages(service, Reloading(service, Source(file), 0)).app()
+    service = Service(ServedFile.of(recommender), ServerLimits())
+    app = Endpoints(service, Reloading(service, ModelSource(file), 0)).app()
     routes = {
         (method.lower(), route.path)
         for route in app.routes
@@ -43,7 +44,7 @@ def test_every_route_is_in_the_document_and_the_other_way_round(data) -> None:
 
 
 def question(document: dict[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = document["components"]["schemas"]["Question"]["properties"]
+    fields: dict[str, Any] = document["components"]["schemas"]["RecommendRequest"]["properties"]
     return fields
 
 
@@ -65,12 +66,12 @@ def test_ids_have_the_type_and_the_limits_of_the_file(info) -> None:
 
 def test_bodies_have_the_limits_of_the_decoder_and_no_other_fields(info) -> None:
     schemas = document(info("string"), "x", has_token=False)["components"]["schemas"]
-    questions = [name for name in schemas if name.endswith("Question")]
+    questions = [name for name in schemas if name.endswith("Request") and name != "InferRequest"]
     assert len(questions) == 4
     for name in questions:
         assert schemas[name]["additionalProperties"] is False
-    assert schemas["Question"]["properties"]["k"]["maximum"] == 1000
-    assert schemas["ExplainQuestion"]["properties"]["history"]["maxItems"] == 1000
+    assert schemas["RecommendRequest"]["properties"]["k"]["maximum"] == 1000
+    assert schemas["ExplainRequest"]["properties"]["history"]["maxItems"] == 1000
     assert "additionalProperties" not in schemas["InferRequest"]
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from attnrec.runtime.serving.protocol import READ_SECONDS
+from attnrec.runtime.serving.http_protocol import READ_SECONDS
 
 MB = 2**20
 TOKEN = "0123456789abcdef-pipelining"

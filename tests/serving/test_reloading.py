@@ -4,7 +4,7 @@ import pytest
 
 from attnrec.runtime import Recommender
 from attnrec.runtime.model_file import format as names
-from attnrec.runtime.serving.reloading import Source
+from attnrec.runtime.serving.reloading import ModelSource
 
 TOKEN = "0123456789abcdef-reload"
 BEARER = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
@@ -168,7 +168,7 @@ def test_an_id_that_the_file_does_not_know_is_named_on_a_reload(start, tmp_path)
 def test_blanks_and_quotes_belong_to_an_id_that_has_them(data, tmp_path, line, item) -> None:
     gone = tmp_path / "gone.txt"
     gone.write_text(line, "utf-8")
-    served, n_ids = Source(data / "tiny-string.onnx", gone).load()
+    served, n_ids = ModelSource(data / "tiny-string.onnx", gone).load()
     assert served.recommender.unavailable == (item,) and n_ids == 1
 
 
@@ -177,11 +177,11 @@ def test_a_line_that_is_no_whole_number_is_named(data, tmp_path, line) -> None:
     gone = tmp_path / "gone.txt"
     gone.write_text(f'\ufeff112\r\n\n "113" \n{line}\n', "utf-8")
     with pytest.raises(ValueError) as error:
-        Source(data / "tiny-int64.onnx", gone).load()
+        ModelSource(data / "tiny-int64.onnx", gone).load()
     assert f"gone.txt, line 4: {line!r} is no id" in str(error.value)
     assert "whole numbers (int64): correct the line" in str(error.value)
     gone.write_text('\ufeff112\r\n\n "113" \n', "utf-8")
-    served, n_ids = Source(data / "tiny-int64.onnx", gone).load()
+    served, n_ids = ModelSource(data / "tiny-int64.onnx", gone).load()
     assert n_ids == 2 and set(served.recommender.unavailable) <= {112, 113}
 
 
@@ -197,7 +197,7 @@ def test_a_file_with_ids_of_another_type_takes_over_whole_where_that_is_allowed(
     assert server.ask({"history": [112]}).status == 200
     assert server.ask({"history": ["sku-1"]}).problem(422)["field"] == "history[0]"
     document = server.send("GET", "/openapi.json").json
-    question = document["components"]["schemas"]["SimilarQuestion"]["properties"]["item"]
+    question = document["components"]["schemas"]["SimilarRequest"]["properties"]["item"]
     assert question["type"] == "integer"
     found = server.send("GET", "/v1/items?q=112").json["items"]
     assert {"id": 112} in found

@@ -12,7 +12,7 @@ import pytest
 
 from attnrec.export.build import FileBuilder
 from attnrec.runtime import Recommender
-from attnrec.runtime.serving.answers import Served
+from attnrec.runtime.serving.answers import ServedFile
 from attnrec.train import TrainConfig, train
 from attnrec.train.models.learned_configs import SASRecConfig
 from attnrec.train.models.sasrec import SASRec
@@ -75,9 +75,9 @@ def test_a_list_of_unavailable_items_takes_no_file_more_in_a_reload(
 
 
 def test_what_is_no_longer_served_is_free_at_once_without_the_garbage_collector(data) -> None:
-    served = Served.of(Recommender.load(data / "tiny-string.onnx"))
+    served = ServedFile.of(Recommender.load(data / "tiny-string.onnx"))
     served.answer("/v1/recommend", json.dumps({"history": []}).encode())
-    served.catalogue.get().search("a", 1)
+    served.titles.get().search("a", 1)
     item = served.recommender.recommend([], 1).item_ids[0]
     served.answer("/v1/similar", json.dumps({"item": item}).encode())
     gone = weakref.ref(served.recommender)

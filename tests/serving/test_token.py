@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from attnrec.runtime.serving import app
-from attnrec.runtime.serving.token_file import token_of
+from attnrec.runtime.serving import authorization
+from attnrec.runtime.serving.authorization import token_of
 
 COMMAND = str(Path(sys.executable).with_name("attnrec-serve"))
 TOKEN = "tok-5e9c1f-0123456789abcdef"
@@ -142,21 +142,21 @@ def test_a_token_that_others_can_read_is_warned_of(data, tmp_path) -> None:
 
 
 def test_tokens_are_compared_in_constant_time() -> None:
-    tree = ast.parse(Path(app.__file__).read_text("utf-8"))
+    tree = ast.parse(Path(authorization.__file__).read_text("utf-8"))
     users = [
         node for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == "_credentials"
+        if isinstance(node, ast.Attribute) and node.attr == "_token"
     ]  # fmt: skip
     calls = [
         node for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "hmac.compare_digest"
     ]  # fmt: skip
-    assert len(calls) == 1 and "_credentials" in ast.unparse(calls[0])
+    assert len(calls) == 1 and "_token" in ast.unparse(calls[0])
     compared = [
         node for node in ast.walk(tree)
-        if isinstance(node, ast.Compare) and "_credentials" in ast.unparse(node)
+        if isinstance(node, ast.Compare) and "_token" in ast.unparse(node)
     ]  # fmt: skip
-    assert [ast.unparse(node) for node in compared] == ["self._credentials is None"]
+    assert [ast.unparse(node) for node in compared] == ["self._token is None"]
     assert users
 
 
