@@ -1,8 +1,11 @@
-"""What a server takes: the figures of the export, and no more after reloads than before."""
+"""Memory of a server: as the export reports it, and no more after reloads than before."""
 
+import gc
+import json
 import subprocess
 import sys
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,16 @@ import pytest
 
 from attnrec.cli.served_memory import served_memory
 from attnrec.export import Limits, export
+from attnrec.export.build import FileBuilder
+from attnrec.runtime import Recommender
+from attnrec.runtime.serving.answers import ServedFile
 from attnrec.train import TrainConfig, train
+from attnrec.train.models.learned_configs import SASRecConfig
+from attnrec.train.models.sasrec import SASRec
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+MB = 2**20
 N_ITEMS = 4_000
+from_proc = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 
 @dataclass(frozen=True)
@@ -32,10 +41,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     rows["item_id"] = rng.permutation(rows["item_id"])
     rows["timestamp"] = np.arange(2 * N_ITEMS)
     pd.DataFrame(rows).to_csv(folder / "log.csv", index=False)
-
-    config = TrainConfig(
-        "sasrec", settings={"hidden_dim": 256, "n_blocks": 1, "max_len": 10}, epochs=1
-    )
+    settings = {"hidden_dim": 256, "n_blocks": 1, "max_len": 10}
+    config = TrainConfig("sasrec", settings=settings, epochs=1)
     run = train(folder / "log.csv", config, out=folder / "run")
     export(run, folder / "model.onnx", "int8", limits=Limits(0.01, 1.0))
     memory_mb = served_memory(folder / "model.onnx")
@@ -43,21 +50,46 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(folder / "model.onnx", memory_mb)
 
 
-def resident_mb(process: subprocess.Popen[str], kind: str = "VmRSS") -> float:
-    """Of 1e6 bytes, like the size of a file."""
+@pytest.fixture(scope="module")
+def file_of_50_mb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100,000 items with 128 numbers each, under an untrained model."""
+    folder = tmp_path_factory.mktemp("large")
+    rows = [(user, item, item) for user in range(5) for item in range(1, 6)]
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    small = {"hidden_dim": 8, "n_heads": 1, "n_blocks": 1, "max_len": 5}
+    run = train(log, TrainConfig("sasrec", epochs=1, settings=small), out=folder / "run")
+    n_items = 100_000
+    catalogue = replace(
+        run.split.catalogue,
+        item_ids=np.arange(n_items),
+        n_events=np.ones(n_items, np.int64),
+        titles=None,
+    )
+    model = SASRec(SASRecConfig(n_items, hidden_dim=128, n_blocks=1, max_len=5)).eval()
+    large = replace(run, model=model, split=replace(run.split, catalogue=catalogue))
+    file = folder / "model.onnx"
+    file.write_bytes(FileBuilder(large).of("fp32").file)
+    return file
+
+
+def in_mb(process: subprocess.Popen[str], kind: str) -> float:
+    """VmRSS (now) or VmHWM (peak), in 1e6 bytes, like the size of a file."""
     status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
     return next(int(row.split()[1]) * 1024e-6 for row in status if row.startswith(kind))
 
 
-def test_the_export_says_what_a_server_takes(exported, start) -> None:
+@from_proc
+def test_the_export_reports_the_memory_of_a_server(exported, start) -> None:
     server = start(exported.file)
     assert server.ask({"history": [1, 2, 3]}).status == 200
-    assert exported.memory_mb["served"] == pytest.approx(resident_mb(server.process), rel=0.1)
+    resident = in_mb(server.process, "VmRSS")
+    assert exported.memory_mb["served"] == pytest.approx(resident, rel=0.1)
     server.reload()
-    peak = resident_mb(server.process, "VmHWM")
+    peak = in_mb(server.process, "VmHWM")
     assert exported.memory_mb["reloading"] == pytest.approx(peak, rel=0.1)
 
 
+@from_proc
 def test_free_memory_is_not_kept_after_loading(exported) -> None:
     program = """
 import ctypes, sys
@@ -71,3 +103,40 @@ print(before - resident_mb())
     command = [sys.executable, "-c", program, str(exported.file)]
     kept_mb = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert kept_mb < 2
+
+
+@from_proc
+def test_reloads_leave_one_file_in_memory_and_a_list_takes_no_file_more(
+    start, file_of_50_mb, tmp_path
+) -> None:
+    listed = tmp_path / "unavailable"
+    listed.write_text("1\n2\n")
+    peaks = []
+    for options in ((), ("--unavailable", listed)):
+        server = start(file_of_50_mb, *options)
+        item = server.ask({"history": []}).json["items"][0]["id"]
+        assert server.ask({"item": item}, "/v1/similar").status == 200
+        assert server.get("/v1/items?q=a").status == 200
+        before = server.memory()
+        for n in range(1 if options else 8):
+            assert server.reload() == (n + 1, 0)
+            assert server.ask({"history": []}).status == 200
+            peaks += [in_mb(server.process, "VmHWM")] * (n == 0)
+        assert server.memory() - before < 25 * MB  # one file more would be 50 MB
+        server.stop()
+    assert peaks[1] - peaks[0] < 25
+
+
+def test_what_is_no_longer_served_is_free_at_once_without_the_garbage_collector(data) -> None:
+    served = ServedFile.of(Recommender.load(data / "tiny-string.onnx"))
+    served.answer("/v1/recommend", json.dumps({"history": []}).encode())
+    served.titles.get().search("a", 1)
+    item = served.recommender.recommend([], 1).item_ids[0]
+    served.answer("/v1/similar", json.dumps({"item": item}).encode())
+    gone = weakref.ref(served.recommender)
+    gc.disable()
+    try:
+        del served
+        assert gone() is None
+    finally:
+        gc.enable()
