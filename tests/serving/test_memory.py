@@ -5,7 +5,8 @@ import json
 import subprocess
 import sys
 import weakref
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import pandas as pd
 import pytest
 
 from attnrec.cli.served_memory import served_memory
-from attnrec.export import Limits, export
 from attnrec.export.build import FileBuilder
 from attnrec.runtime import Recommender
 from attnrec.runtime.serving.answers import ServedFile
@@ -22,54 +22,39 @@ from attnrec.train.models.learned_configs import SASRecConfig
 from attnrec.train.models.sasrec import SASRec
 
 MB = 2**20
-N_ITEMS = 4_000
 from_proc = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
 
-@dataclass(frozen=True)
-class Exported:
-    file: Path
-    memory_mb: dict[str, float]
-
-
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A file whose rounded tables onnxruntime unpacks while it loads them."""
-    folder = tmp_path_factory.mktemp("memory")
-    rng = np.random.default_rng(0)
-    rows = {"user_id": np.arange(2 * N_ITEMS) // 100, "item_id": np.arange(2 * N_ITEMS) % N_ITEMS}
-    rows["item_id"] = rng.permutation(rows["item_id"])
-    rows["timestamp"] = np.arange(2 * N_ITEMS)
-    pd.DataFrame(rows).to_csv(folder / "log.csv", index=False)
-    settings = {"hidden_dim": 256, "n_blocks": 1, "max_len": 10}
-    config = TrainConfig("sasrec", settings=settings, epochs=1)
-    run = train(folder / "log.csv", config, out=folder / "run")
-    export(run, folder / "model.onnx", "int8", limits=Limits(0.01, 1.0))
-    memory_mb = served_memory(folder / "model.onnx")
-    assert memory_mb is not None
-    return Exported(folder / "model.onnx", memory_mb)
-
-
-@pytest.fixture(scope="module")
-def file_of_50_mb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """100,000 items with 128 numbers each, under an untrained model."""
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int, str], Path]:
+    """untrained(n_items, hidden_dim, profile): a file of that size."""
     folder = tmp_path_factory.mktemp("large")
     rows = [(user, item, item) for user in range(5) for item in range(1, 6)]
     log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     small = {"hidden_dim": 8, "n_heads": 1, "n_blocks": 1, "max_len": 5}
     run = train(log, TrainConfig("sasrec", epochs=1, settings=small), out=folder / "run")
-    n_items = 100_000
-    catalogue = replace(
-        run.split.catalogue,
-        item_ids=np.arange(n_items),
-        n_events=np.ones(n_items, np.int64),
-        titles=None,
-    )
-    model = SASRec(SASRecConfig(n_items, hidden_dim=128, n_blocks=1, max_len=5)).eval()
-    large = replace(run, model=model, split=replace(run.split, catalogue=catalogue))
-    file = folder / "model.onnx"
-    file.write_bytes(FileBuilder(large).of("fp32").file)
-    return file
+
+    def call(n_items: int, hidden_dim: int, profile: str) -> Path:
+        catalogue = replace(
+            run.split.catalogue,
+            item_ids=np.arange(n_items),
+            n_events=np.ones(n_items, np.int64),
+            titles=None,
+        )
+        config = SASRecConfig(n_items, hidden_dim=hidden_dim, n_blocks=1, max_len=5)
+        split = replace(run.split, catalogue=catalogue)
+        file = folder / f"{profile}.onnx"
+        built = FileBuilder(replace(run, model=SASRec(config).eval(), split=split)).of(profile)
+        file.write_bytes(built.file)
+        return file
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def rounded(untrained) -> Path:
+    """A file whose rounded tables onnxruntime unpacks while it loads them."""
+    return untrained(4_000, 256, "int8")
 
 
 def in_mb(process: subprocess.Popen[str], kind: str) -> float:
@@ -79,18 +64,17 @@ def in_mb(process: subprocess.Popen[str], kind: str) -> float:
 
 
 @from_proc
-def test_the_export_reports_the_memory_of_a_server(exported, start) -> None:
-    server = start(exported.file)
+def test_the_export_reports_the_memory_of_a_server(rounded, start) -> None:
+    reported = served_memory(rounded)
+    server = start(rounded)
     assert server.ask({"history": [1, 2, 3]}).status == 200
-    resident = in_mb(server.process, "VmRSS")
-    assert exported.memory_mb["served"] == pytest.approx(resident, rel=0.1)
+    assert reported["served"] == pytest.approx(in_mb(server.process, "VmRSS"), rel=0.1)
     server.reload()
-    peak = in_mb(server.process, "VmHWM")
-    assert exported.memory_mb["reloading"] == pytest.approx(peak, rel=0.1)
+    assert reported["reloading"] == pytest.approx(in_mb(server.process, "VmHWM"), rel=0.1)
 
 
 @from_proc
-def test_free_memory_is_not_kept_after_loading(exported) -> None:
+def test_free_memory_is_not_kept_after_loading(rounded) -> None:
     program = """
 import ctypes, sys
 from attnrec.runtime import Recommender
@@ -100,17 +84,18 @@ before = resident_mb()
 ctypes.CDLL(None).malloc_trim(0)
 print(before - resident_mb())
 """
-    command = [sys.executable, "-c", program, str(exported.file)]
+    command = [sys.executable, "-c", program, str(rounded)]
     kept_mb = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert kept_mb < 2
 
 
 @from_proc
 def test_reloads_leave_one_file_in_memory_and_a_list_takes_no_file_more(
-    start, file_of_50_mb, tmp_path
+    start, untrained, tmp_path
 ) -> None:
     listed = tmp_path / "unavailable"
     listed.write_text("1\n2\n")
+    file_of_50_mb = untrained(100_000, 128, "fp32")
     peaks = []
     for options in ((), ("--unavailable", listed)):
         server = start(file_of_50_mb, *options)
