@@ -75,7 +75,8 @@ def serve(
         typer.Option(help="File for a JSON line a request, without ids; - for standard output."),
     ] = None,
     grace: Annotated[
-        int, typer.Option(min=0, help="Seconds to finish what was asked, when told to stop.")
+        int,
+        typer.Option(min=0, help="Seconds to finish requests in flight after a signal to stop."),
     ] = 10,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -88,7 +89,7 @@ def serve(
 
     A page to look and click at is at /, the interface at /openapi.json, figures at /metrics.
     SIGHUP loads FILE again, and changes to it only if it is intact and reproduces its golden
-    vectors here. Only this machine can ask, unless there is a --token-file (or --insecure).
+    vectors here. Only this machine is answered, unless there is a --token-file (or --insecure).
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     # What uvicorn warns of are mistakes of clients, and they have had their answer.

@@ -1,4 +1,4 @@
-"""What `attnrec-serve` does once nothing speaks against it."""
+"""The server of `attnrec-serve`, once its options are checked."""
 
 import os
 import socket
@@ -47,9 +47,9 @@ def serve_until_stopped(
 
 
 def _hosts(names: str | None, host: str, *, insecure: bool) -> AllowedHosts:
-    """What a server without a token may be called."""
+    """The hosts that a server without a token answers to."""
     given = [] if names is None else hosts_in(names)
-    # Whoever listens elsewhere is asked under that name or address.
+    # Requests to a server that listens elsewhere name that host.
     return AllowedHosts([*given, *([host] if insecure else [])], any_address=insecure)
 
 

@@ -68,7 +68,7 @@ class ServedFile:
     version: str
     """First digits of the sha256 of the file."""
     fault: str | None
-    """Why it must not be used on this machine; None: it reproduces its golden vectors."""
+    """Why the file must not be used on this machine; None: it passed its self-test."""
     answers_at_once: bool
     """One answer takes so little time that the thread of the server may compute it."""
     loaded_at: float
@@ -115,7 +115,7 @@ class ServedFile:
         request = route.decode(body)
         try:
             return encode(route.answer(self, request))
-        except ValueError as error:  # of the arguments, and it says which
+        except ValueError as error:  # it names the argument
             raise wrong_argument(str(error), body) from error
 
     def is_short(self, path: str, body: bytes) -> bool:

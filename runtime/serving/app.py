@@ -42,7 +42,7 @@ JSON = "application/json"
 FAILED = "the server failed; the reason is in its log"
 _CLIENT_GONE = 499  # as nginx logs it; never sent
 _DETAILS = {
-    404: "nothing is at this path; ask /v1/recommend, or see /openapi.json for what else there is",
+    404: "nothing is at this path; use /v1/recommend, or see /openapi.json for all paths",
 }
 
 Scope = MutableMapping[str, Any]
@@ -188,7 +188,7 @@ def refusal(error: HTTPException) -> tuple[int, bytes, dict[str, str]]:
     headers = dict(error.headers or {})
     detail = _DETAILS.get(status, error.detail)
     if status == 405:
-        detail = f"this path takes {headers.get('Allow', 'another method')}; ask it so"
+        detail = f"this path takes {headers.get('Allow', 'another method')}; use that"
     return status, problem_of(status, detail, **members), headers
 
 

@@ -3,7 +3,7 @@
 Any page in a browser of this machine can send requests here. It cannot read the answers, unless
 the name of its own site is made to point here afterwards (DNS rebinding): then the browser takes
 both for one site. The request names that site in `Host`, and so it is refused. Names without a dot
-belong to nobody on the internet; proxies and containers use them for their neighbours.
+are no names of the internet; proxies and containers use them for their neighbours.
 """
 
 import hmac
@@ -49,8 +49,8 @@ class AllowedHosts:
         named += scope["state"].get(TARGET, ())
         if not all(map(self.allows, named)):
             detail = (
-                "this server has no token, so it answers to localhost and 127.0.0.1 only; ask "
-                "there, or start it with --allowed-hosts and the name that the request used"
+                "this server has no token, so it answers to localhost and 127.0.0.1 only; use "
+                "these names, or start it with --allowed-hosts and the name that the request used"
             )
             raise Refused(421, detail)
 

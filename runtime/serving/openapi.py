@@ -93,7 +93,7 @@ class Operation:
     """A body."""
     parameters: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
-    """Statuses beside 200, those of every operation left out."""
+    """Statuses other than 200 and those of every operation."""
 
 
 _FIXED = [

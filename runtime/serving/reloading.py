@@ -25,18 +25,18 @@ _LEAST_KEPT = 0.8
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a server finds what it serves."""
+    """The files of a server: the model, and the list of unavailable items."""
 
     file: Path
     unavailable: Path | None = None
     """Ids that are never returned, one a line; None: everything may be returned."""
     allow_change: bool = False
-    """Take a file, while serving, on which requests of now may fail."""
+    """Take, on a reload, a file on which requests that are valid now may fail."""
 
     def load(self) -> tuple[ServedFile, int]:
         """The file, checked and tested, and how many ids the list of unavailable ones holds.
 
-        `ModelFileError` or `ValueError` says what is wrong with one of the two.
+        `ModelFileError` or `ValueError` names what is wrong with one of the two.
         """
         served = ServedFile.of(Recommender.load(self.file))
         if self.unavailable is None:
@@ -65,7 +65,7 @@ class ModelSource:
 
 
 class Reloading:
-    """Replaces what a service serves."""
+    """Replaces the file of a service."""
 
     def __init__(self, service: Service, source: ModelSource, n_unavailable: int) -> None:
         self._service = service
@@ -106,7 +106,7 @@ class Reloading:
 
 
 def lost_in(new: Recommender, old: Recommender) -> list[str]:
-    """Each as a text with both values; empty where requests of now will still be answered."""
+    """What clients would lose, each with both values; empty if every request stays valid."""
     lost = [
         f"{what} were {_words(before)}, now {_words(after)}"
         for what, before, after in (
@@ -150,7 +150,7 @@ def _words(id_type: str | None) -> str:
 
 
 def read_unavailable(path: Path, recommender: Recommender) -> set[int | str]:
-    """Ids of a file of one a line, in UTF-8, with or without a byte order mark.
+    """Ids from a file with one a line, in UTF-8, with or without a byte order mark.
 
     Blanks around an id and the quotes of a spreadsheet belong to it only if the model knows it
     with them. `ValueError` names the line that holds no id of the model's type.
@@ -175,7 +175,7 @@ def read_unavailable(path: Path, recommender: Recommender) -> set[int | str]:
 
 
 def _readings(text: str) -> Iterator[str]:
-    """What may be meant, the first that is an id."""
+    """Possible ids of a line, the literal one first."""
     yield text
     bare = text.strip()
     yield bare

@@ -19,8 +19,8 @@ from attnrec.runtime.serving.page.page import page
 from attnrec.runtime.serving.reloading import Reloading
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
 
-_NO_SELFTEST = "the file failed its self-test; the log of the server says where"
-_NO_RELOAD = "the last reload failed; the log of the server says why"
+_NO_SELFTEST = "the file failed its self-test; see the log of the server"
+_NO_RELOAD = "the last reload failed; see the log of the server"
 
 
 class Endpoints(Collector):

@@ -169,7 +169,7 @@ def check_size(n_items: int, status: int = 422) -> None:
     """`Refused` if the rows want too many items together."""
     if n_items > MOST_ANSWERED:
         detail = (
-            f"the rows ask for {n_items} items together, the limit is {MOST_ANSWERED}; "
+            f"the rows want {n_items} items together, the limit is {MOST_ANSWERED}; "
             "send fewer rows, or a smaller k"
         )
         raise Refused(status, detail, limit=MOST_ANSWERED)

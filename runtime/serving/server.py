@@ -29,7 +29,7 @@ _SEND_BUFFER = 65536
 
 
 def listen(host: str, port: int, *, is_public: bool = False) -> socket.socket:
-    """A socket that listens; port 0: any free one. `ValueError` says why there is none.
+    """A socket that listens; port 0: any free one. `ValueError` if it cannot be had.
 
     is_public: allow an address that other machines reach.
     """
@@ -46,7 +46,7 @@ def listen(host: str, port: int, *, is_public: bool = False) -> socket.socket:
             address[:2], family=family, backlog=_MOST_WAITING_CONNECTIONS
         )
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        # asyncio sends at once (TCP_NODELAY) only on sockets that say that they are TCP; else
+        # asyncio sends at once (TCP_NODELAY) only on sockets whose protocol is TCP; else
         # every answer waits 40 ms for the client to confirm its head.
         return _Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
     except (OSError, OverflowError) as error:
@@ -111,7 +111,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
     release_free_memory()
-    gc.freeze()  # what is there stays: no need to look through it again and again
+    gc.freeze()  # what is loaded stays: the collector need not look through it again
     hangup = _Hangup()
     on_start(service, listener)
     if service.served.fault is not None:

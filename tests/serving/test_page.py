@@ -322,7 +322,7 @@ def test_a_token_is_asked_for_and_kept_in_memory_alone(
     path.write_text(TOKEN)
     path.chmod(0o600)
     page = visit(start("tiny-string", "--token-file", path), link(HISTORY), console="401")
-    field = page.get_by_label("This server wants a token")
+    field = page.get_by_label("This server needs a token")
     field.fill("not the token")
     page.keyboard.press("Enter")
     expect(page.locator("#trouble")).to_have_text("The server does not accept this token.")

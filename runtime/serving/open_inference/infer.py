@@ -186,8 +186,8 @@ def _arrays(
     if not 1 <= k[0] <= MOST_ITEMS:
         raise wrong(f"k is {k[0]}; it must be 1 to {MOST_ITEMS}")
     for port in ports.values():
-        nobody = names.PADDING["int64" if port.datatype == tensors.INT64 else "string"]
-        empty = port.array(nobody, (n_rows, 0)[: len(port.shape)])
+        padding = names.PADDING["int64" if port.datatype == tensors.INT64 else "string"]
+        empty = port.array(padding, (n_rows, 0)[: len(port.shape)])
         array = arrays.setdefault(port.name, empty)
         if port.name != names.K and len(array) != n_rows:
             raise wrong(f"{port.name} has {len(array)} rows, history has {n_rows}")

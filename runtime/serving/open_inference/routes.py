@@ -70,7 +70,7 @@ async def _guarded(
     try:
         return await endpoint(request)
     except ClientGone:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # the connection is closed
     except HTTPException as error:
         content = encode(InferError(error.detail))
         return Response(content, error.status_code, error.headers, media_type=JSON)
