@@ -24,14 +24,23 @@ MOST_EVENTS = 1000
 Id = TypeVar("Id", int, str)
 User = TypeVar("User", int, str)
 # Both bounds: with one alone msgspec takes numbers of any size.
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Ids = Annotated[Sequence[Id], Meta(max_length=LONGEST)]
 _K = Annotated[int, Meta(ge=1, le=MOST_ITEMS)]
-_Times = Annotated[Sequence[_Int64], Meta(max_length=LONGEST)] | None
+_Times = Annotated[Sequence[Int64], Meta(max_length=LONGEST)] | None
 _Tags = Annotated[Sequence[str], Meta(max_length=MOST_TAGS)] | None
 
 
-class RecommendRequest(Struct, Generic[Id, User], forbid_unknown_fields=True):
+class _SideInputs(Struct, Generic[User], kw_only=True, forbid_unknown_fields=True):
+    """What the caller may give with a history, if the file declares it."""
+
+    user: User | None = None
+    user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: Int64 | None = None
+
+
+class RecommendRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields=True):
     """One row of a request: the arguments of `Recommender.recommend`."""
 
     history: _Ids[Id]
@@ -39,21 +48,13 @@ class RecommendRequest(Struct, Generic[Id, User], forbid_unknown_fields=True):
     exclude: _Ids[Id] | None = None
     candidates: _Ids[Id] | None = None
     exclude_seen: bool | None = None
-    user: User | None = None
-    user_tags: _Tags = None
-    timestamps: _Times = None
-    request_time: _Int64 | None = None
 
 
-class ScoreRequest(Struct, Generic[Id, User], forbid_unknown_fields=True):
+class ScoreRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields=True):
     """The arguments of `Recommender.score`."""
 
     history: _Ids[Id]
     items: _Ids[Id]
-    user: User | None = None
-    user_tags: _Tags = None
-    timestamps: _Times = None
-    request_time: _Int64 | None = None
 
 
 class SimilarRequest(Struct, Generic[Id, User], forbid_unknown_fields=True):
@@ -63,15 +64,11 @@ class SimilarRequest(Struct, Generic[Id, User], forbid_unknown_fields=True):
     k: _K = 10
 
 
-class ExplainRequest(Struct, Generic[Id, User], forbid_unknown_fields=True):
+class ExplainRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields=True):
     """The arguments of `Recommender.explain`."""
 
     history: Annotated[Sequence[Id], Meta(max_length=MOST_EVENTS)]
     item: Id
-    user: User | None = None
-    user_tags: _Tags = None
-    timestamps: _Times = None
-    request_time: _Int64 | None = None
 
 
 class Item(Struct):
@@ -146,8 +143,8 @@ def items_of(found: Recommendations | SimilarItems) -> list[Item]:
 
 def shape_of(request: Any, id_type: IdType, user_id_type: IdType | None) -> Any:
     """A type of request with the id types of a file filled in."""
-    item_id = _Int64 if id_type == "int64" else str
-    return request[item_id, _Int64 if user_id_type == "int64" else str]
+    item_id = Int64 if id_type == "int64" else str
+    return request[item_id, Int64 if user_id_type == "int64" else str]
 
 
 def decoder(shape: Any, id_type: IdType) -> Callable[[bytes], Any]:

@@ -69,7 +69,7 @@ class Client:
     def get(self, path: str, headers: Any = None) -> Reply:
         return self.send("GET", path, None, headers)
 
-    def ask(self, request: Any, path: str = "/v1/recommend") -> Reply:
+    def post(self, request: Any, path: str = "/v1/recommend") -> Reply:
         return self.send("POST", path, request)
 
     def metric(self, name: str, **labels: str) -> float:

@@ -61,7 +61,7 @@ def test_one_row_is_answered_like_recommend(pair) -> None:
     client, recommender, rows = pair
     assert len(rows) >= 30
     for row in rows:
-        reply = client.ask(row)
+        reply = client.post(row)
         assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
         assert reply.json == as_json(recommender.recommend(**row), recommender)
 
@@ -70,10 +70,10 @@ def test_a_list_of_rows_is_answered_in_its_order_with_the_policy_of_each(pair) -
     client, recommender, rows = pair
     policies = (None, True, False)
     rows = [{**row, "exclude_seen": policies[i % 3]} for i, row in enumerate(rows)]
-    answers = client.ask(rows).json
+    answers = client.post(rows).json
     for answer, row in zip(answers, rows, strict=True):
         assert_close(answer, recommender.recommend(**row))
-    assert client.ask([]).json == []
+    assert client.post([]).json == []
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_a_list_of_rows_is_answered_in_its_order_with_the_policy_of_each(pair) -
 def test_side_inputs_are_those_of_recommend(load, name, side_inputs, differ) -> None:
     client, recommender = load(name)
     rows = [{"history": SKUS, "k": 40, **given} for given in side_inputs]
-    alone = [client.ask(row).json for row in rows]
-    for row, *answers in zip(rows, alone, client.ask(rows).json, strict=True):
+    alone = [client.post(row).json for row in rows]
+    for row, *answers in zip(rows, alone, client.post(rows).json, strict=True):
         for answer in answers:
             assert_close(answer, recommender.recommend(**row))
     assert alone[0] == alone[1]
@@ -105,9 +105,9 @@ def test_side_inputs_are_those_of_recommend(load, name, side_inputs, differ) -> 
 def test_scores_and_explanations_take_side_inputs_too(load) -> None:
     client, recommender = load("times")
     row = {"history": SKUS, "items": ["sku-4", "sku-6"], **DAYS}
-    scores = client.ask(row, "/v1/score").json["scores"]
+    scores = client.post(row, "/v1/score").json["scores"]
     assert scores == pytest.approx(recommender.score(SKUS, row["items"], **DAYS), abs=1e-5)
-    answer = client.ask({"history": SKUS, "item": "sku-4", **DAYS}, "/v1/explain").json
+    answer = client.post({"history": SKUS, "item": "sku-4", **DAYS}, "/v1/explain").json
     contributions = [event["contribution"] for event in answer["events"]]
     expected = recommender.explain(SKUS, "sku-4", **DAYS).contributions
     assert contributions == pytest.approx(expected, abs=1e-4)
@@ -117,7 +117,7 @@ def test_scores_are_in_the_order_of_the_items_and_null_where_there_is_none(both)
     client, recommender = both
     a, b, c = recommender.recommend([], 3, exclude_seen=False).item_ids
     unknown = 10**9 if recommender.info.id_type == "int64" else "no such item"
-    reply = client.ask({"history": [a], "items": [c, unknown, b]}, "/v1/score")
+    reply = client.post({"history": [a], "items": [c, unknown, b]}, "/v1/score")
     scores = recommender.score([a], [c, unknown, b])
     assert math.isnan(scores[1])
     assert reply.json["scores"] == [scores[0], None, scores[2]]
@@ -128,7 +128,7 @@ def test_similar_items_are_those_of_the_runtime(both) -> None:
     client, recommender = both
     (item,) = recommender.recommend([], 1, exclude_seen=False).item_ids
     found = recommender.similar(item, 4)
-    items = client.ask({"item": item, "k": 4}, "/v1/similar").json["items"]
+    items = client.post({"item": item, "k": 4}, "/v1/similar").json["items"]
     assert [(one["id"], one["score"]) for one in items] == found.pairs()
     assert [one.get("title") for one in items] == (found.titles or [None] * 4)
 
@@ -137,7 +137,7 @@ def test_explanations_are_those_of_the_runtime(both) -> None:
     client, recommender = both
     a, b, c = recommender.recommend([], 3, exclude_seen=False).item_ids
     found = recommender.explain([a, b, a], c)
-    answer = client.ask({"history": [a, b, a], "item": c}, "/v1/explain").json
+    answer = client.post({"history": [a, b, a], "item": c}, "/v1/explain").json
     assert answer["item"]["id"] == c
     assert answer["item"]["score"] == pytest.approx(found.score, abs=1e-5)
     assert [event["id"] for event in answer["events"]] == [a, b, a]

@@ -136,7 +136,7 @@ def test_another_machine_reaches_a_server_with_a_token_or_insecure_alone(
 
 
 def test_an_answer_is_not_held_back_until_the_client_confirms_its_head() -> None:
-    # asyncio sends at once only on sockets that say that they are TCP.
+    # asyncio sends at once only on sockets whose protocol is TCP.
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 

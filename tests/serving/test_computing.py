@@ -114,14 +114,14 @@ def test_a_thread_that_cannot_be_started_is_an_error_and_starting_tried_again() 
 def test_a_request_over_its_deadline_gets_503_and_health_is_answered_meanwhile(start) -> None:
     server = start("tiny-int64", "--deadline", 0.05, "--max-body", 100_000_000)
     replies = []
-    client = threading.Thread(target=lambda: replies.append(server.ask(HEAVY * 3)))
+    client = threading.Thread(target=lambda: replies.append(server.post(HEAVY * 3)))
     client.start()
     while client.is_alive():
         assert server.get("/healthz").status == 200
     client.join()
     assert "--deadline" in replies[0].problem(503)["detail"]
     assert int(replies[0].headers["retry-after"]) >= 1
-    assert server.ask({"history": []}).status == 200
+    assert server.post({"history": []}).status == 200
 
 
 def test_a_deadline_beyond_a_day_or_of_no_time_is_refused() -> None:
@@ -137,7 +137,7 @@ def test_a_full_queue_refuses_at_once_while_health_is_answered(start) -> None:
     server = start("tiny-int64", "--queue", 1, "--max-body", 100_000_000)
     replies, heavy = [], json.dumps(HEAVY).encode()
     clients = [
-        threading.Thread(target=lambda: replies.append(server.ask(heavy))) for _ in range(6)
+        threading.Thread(target=lambda: replies.append(server.post(heavy))) for _ in range(6)
     ]
     for client in clients:
         client.start()
@@ -150,13 +150,13 @@ def test_a_full_queue_refuses_at_once_while_health_is_answered(start) -> None:
     for reply in refused:
         assert reply.problem(503)["limit"] == 1
         assert int(reply.headers["retry-after"]) >= 1
-    assert server.ask({"history": []}).status == 200
+    assert server.post({"history": []}).status == 200
 
 
 def test_a_client_that_leaves_while_it_waits_is_not_computed(start, tmp_path) -> None:
     log = tmp_path / "log"
     server = start("tiny-int64", "--max-body", 100_000_000, "--access-log", log)
-    first = threading.Thread(target=server.ask, args=(HEAVY * 2,))
+    first = threading.Thread(target=server.post, args=(HEAVY * 2,))
     first.start()
     while server.metric("attnrec_requests_waiting") < 1:
         time.sleep(0.005)

@@ -25,7 +25,7 @@ def status_for(host: str) -> Callable[[Any], int]:
 
 
 def answer(server: Any) -> Any:
-    return server.ask({"history": []}).json
+    return server.post({"history": []}).json
 
 
 def is_closed_when_idle(server: Any) -> bool:
@@ -62,7 +62,7 @@ def refused_of_three_at_once(server: Any) -> int:
     """Requests that each take a second or so."""
     replies: list[Any] = []
     clients = [
-        threading.Thread(target=lambda: replies.append(server.ask(HEAVY))) for _ in range(3)
+        threading.Thread(target=lambda: replies.append(server.post(HEAVY))) for _ in range(3)
     ]
     for client in clients:
         client.start()
@@ -74,9 +74,9 @@ def refused_of_three_at_once(server: Any) -> int:
 
 def status_when_stopped_meanwhile(server: Any) -> int:
     replies: list[Any] = []
-    client = threading.Thread(target=lambda: replies.append(server.ask(HEAVY)))
+    client = threading.Thread(target=lambda: replies.append(server.post(HEAVY)))
     client.start()
-    while server.ask({"history": []}).status != 503:  # until the heavy one has the place
+    while server.post({"history": []}).status != 503:  # until the heavy one has the place
         assert client.is_alive()
         time.sleep(0.02)
     server.process.terminate()
@@ -102,8 +102,8 @@ OPTIONS: dict[str, Case] = {
     "--unavailable": ("tiny-string", (), ("FOLDER/gone",), answer),
     "--threads": ("tiny-int64", (*LARGE, "--queue", 0), (3,), refused_of_three_at_once),
     "--queue": ("tiny-int64", (*LARGE, "--threads", 1), (0,), refused_of_three_at_once),
-    "--max-body": ("tiny-string", (), (5,), lambda server: server.ask({"history": []}).status),
-    "--deadline": ("tiny-int64", LARGE, (0.02,), lambda server: server.ask(HEAVY).status),
+    "--max-body": ("tiny-string", (), (5,), lambda server: server.post({"history": []}).status),
+    "--deadline": ("tiny-int64", LARGE, (0.02,), lambda server: server.post(HEAVY).status),
     "--keep-alive": ("tiny-string", (), (1,), is_closed_when_idle),
     "--allow-change": ("tiny-string", (), (), takes_another_catalogue),
     "--access-log": ("tiny-string", (), ("FOLDER/access.log",), writes_a_log),

@@ -103,7 +103,7 @@ def test_a_head_without_end_is_refused(server) -> None:
             connection.sendall(b"x" * 65536)
             time.sleep(0.01)
     connection.close()
-    assert server.ask({"history": []}).status == 200
+    assert server.post({"history": []}).status == 200
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_more_connections_than_allowed_are_refused_and_the_others_kept(start, tm
     for connection in kept + more:
         connection.close()
     deadline = time.monotonic() + 30
-    while server.ask({"history": []}).status != 200:  # the system has yet to report who is gone
+    while server.post({"history": []}).status != 200:  # the system has yet to report who is gone
         assert time.monotonic() < deadline
     lines = log.read_text().splitlines()
     for status in (431, 503):  # refused before a request was read, but counted and logged
@@ -273,7 +273,7 @@ def test_idle_connections_and_clients_that_leave_keep_no_others_from_being_answe
         connection.sendall(WHOLE)
         assert one_answer_of(connection) == 200
     for _ in range(20):
-        assert server.ask({"history": []}).status == 200
+        assert server.post({"history": []}).status == 200
     assert server.metric("process_open_fds") > 200
     for connection in half + idle:
         connection.close()

@@ -67,7 +67,7 @@ def in_mb(process: subprocess.Popen[str], kind: str) -> float:
 def test_the_export_reports_the_memory_of_a_server(rounded, start) -> None:
     reported = served_memory(rounded)
     server = start(rounded)
-    assert server.ask({"history": [1, 2, 3]}).status == 200
+    assert server.post({"history": [1, 2, 3]}).status == 200
     assert reported["served"] == pytest.approx(in_mb(server.process, "VmRSS"), rel=0.1)
     server.reload()
     assert reported["reloading"] == pytest.approx(in_mb(server.process, "VmHWM"), rel=0.1)
@@ -99,13 +99,13 @@ def test_reloads_leave_one_file_in_memory_and_a_list_takes_no_file_more(
     peaks = []
     for options in ((), ("--unavailable", listed)):
         server = start(file_of_50_mb, *options)
-        item = server.ask({"history": []}).json["items"][0]["id"]
-        assert server.ask({"item": item}, "/v1/similar").status == 200
+        item = server.post({"history": []}).json["items"][0]["id"]
+        assert server.post({"item": item}, "/v1/similar").status == 200
         assert server.get("/v1/items?q=a").status == 200
         before = server.memory()
         for n in range(1 if options else 8):
             assert server.reload() == (n + 1, 0)
-            assert server.ask({"history": []}).status == 200
+            assert server.post({"history": []}).status == 200
             peaks += [in_mb(server.process, "VmHWM")] * (n == 0)
         assert server.memory() - before < 25 * MB  # one file more would be 50 MB
         server.stop()

@@ -98,14 +98,12 @@ def test_paths_and_methods_that_clients_invent_are_no_labels(app) -> None:
         for n in range(60):
             client.send(f"M{n}" if n % 2 else "GET", f"/v1/p{n}")
             client.get(f"/v2/models/m{n}/versions/{n}/ready?x={n}")
-            client.ask(b"{}", f"/v2/models/m{n}/infer")
+            client.post(b"{}", f"/v2/models/m{n}/infer")
         n_lines.append(len(client.get("/metrics").body.splitlines()))
     assert n_lines[1] - n_lines[0] <= len(BOUNDS) + 4  # those of /metrics itself
 
 
-def test_a_line_says_what_a_request_was_like_and_nothing_of_what_was_in_it(
-    start, tmp_path
-) -> None:
+def test_a_line_describes_a_request_without_any_of_its_content(start, tmp_path) -> None:
     log, token = tmp_path / "access.log", tmp_path / "token"
     token.write_text(TOKEN + "\n")
     token.chmod(0o600)
@@ -137,16 +135,16 @@ def test_a_line_says_what_a_request_was_like_and_nothing_of_what_was_in_it(
 def test_a_log_that_was_moved_away_is_begun_anew(start, tmp_path) -> None:
     log, old = tmp_path / "access.log", tmp_path / "access.log.1"
     server = start("tiny-string", "--access-log", log)
-    server.ask({"history": []})
+    server.post({"history": []})
     log.rename(old)
-    server.ask({"history": []})
+    server.post({"history": []})
     server.process.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + 30
     while not log.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert len(old.read_text().splitlines()) == 2
-    server.ask({"history": []})
+    server.post({"history": []})
     while not log.read_text().endswith("\n"):
         assert time.monotonic() < deadline
     assert (len(log.read_text().splitlines()), len(old.read_text().splitlines())) == (1, 2)
@@ -178,7 +176,7 @@ def test_several_processes_write_whole_lines_to_one_log(tmp_path) -> None:
     assert len(lines) == 6000 and all(set(line) == FIELDS for line in lines)
 
 
-def test_a_log_that_nobody_reads_does_not_stop_the_server(start) -> None:
+def test_a_log_that_is_not_read_does_not_stop_the_server(start) -> None:
     server = start("tiny-string", "--access-log", "-", stdout=subprocess.PIPE)
     client = server.client()
     for _ in range(1000):  # 170 bytes each, and a pipe holds 64 KiB
@@ -197,5 +195,5 @@ def test_a_log_that_nobody_reads_does_not_stop_the_server(start) -> None:
 def test_a_full_disk_does_not_stop_the_server(app) -> None:
     client = app("tiny-string", log=AccessLog("/dev/full"))
     for _ in range(3):
-        assert client.ask({"history": []}).status == 200
+        assert client.post({"history": []}).status == 200
     assert client.metric("attnrec_log_lines_dropped_total") >= 3

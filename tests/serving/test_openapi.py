@@ -1,4 +1,4 @@
-"""The document of the interface says what the server does."""
+"""The OpenAPI document describes what the server does."""
 
 import urllib.parse
 from typing import Any
@@ -78,7 +78,7 @@ def test_the_token_is_required_where_it_is_needed_and_only_there(info) -> None:
 
 
 @pytest.mark.parametrize("which", ["strings", "numbers"])
-def test_the_examples_are_answered_as_the_document_says(which, request) -> None:
+def test_the_examples_are_answered_as_the_document_describes(which, request) -> None:
     client = request.getfixturevalue(which)
     described = client.get("/openapi.json").json
     n_requests = 0

@@ -45,7 +45,7 @@ def context() -> Iterator[BrowserContext]:
 def visit(context: BrowserContext) -> Iterator[Open]:
     """Open the page of a server: visit(server, "#h=sku-11").
 
-    In the end it has asked nobody else, and nothing stands in the console but what a test allows.
+    In the end it has sent no request elsewhere, and the console holds only what a test allows.
     """
     pages, allowed, faults = [], [], []
 
@@ -63,8 +63,8 @@ def visit(context: BrowserContext) -> Iterator[Open]:
         page.on("console", heard)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda asked: asked.url.startswith((origin, "data:")) or
-                faults.append(asked.url))  # fmt: skip
+        page.on("request", lambda sent: sent.url.startswith((origin, "data:")) or
+                faults.append(sent.url))  # fmt: skip
         page.goto(origin + link)
         return page
 
@@ -132,7 +132,7 @@ def test_its_policy_allows_its_own_script_and_style_alone(strings) -> None:
     assert headers["cache-control"] == "no-cache"
 
 
-def test_a_newcomer_gets_an_answer_at_once(visit, server, recommender) -> None:
+def test_an_empty_history_gets_an_answer_at_once(visit, server, recommender) -> None:
     page = visit(server)
     expect(page.locator("#status")).to_contain_text("10 recommendations in")
     expect(page.locator("#status")).to_contain_text(re.compile(r"server [\d.]+ ms"))
@@ -300,7 +300,7 @@ def test_numbers_that_javascript_cannot_hold_are_not_changed(visit, numbers_serv
     expect(page.locator(".reason .number")).to_have_text(signed(reasons.contributions))
 
 
-def test_who_asks_can_be_said_where_the_file_wants_to_know(visit, start, data) -> None:
+def test_side_inputs_can_be_given_where_the_file_declares_them(visit, start, data) -> None:
     recommender = Recommender.load(data / "tiny-users.onnx")
     page = visit(start("tiny-users"))
     expect_answer(page, recommender, [])
@@ -315,7 +315,7 @@ def test_who_asks_can_be_said_where_the_file_wants_to_know(visit, start, data) -
     expect(page.locator("#trouble")).to_have_text("User ids are whole numbers here.")
 
 
-def test_a_token_is_asked_for_and_kept_in_memory_alone(
+def test_a_token_is_requested_and_kept_in_memory_alone(
     visit, start, recommender, tmp_path
 ) -> None:
     path = tmp_path / "token"
@@ -361,7 +361,9 @@ def test_another_model_after_a_reload_is_noticed(visit, start, data, tmp_path) -
         expect_answer(page, recommender, history, k)
 
 
-def test_a_busy_server_is_asked_again_and_refusals_are_shown(visit, server, recommender) -> None:
+def test_a_request_to_a_busy_server_is_repeated_and_refusals_are_shown(
+    visit, server, recommender
+) -> None:
     page = visit(server, console="503|422")
     expect(page.locator("#items > li")).to_have_count(10)
     replies = iter([
@@ -385,7 +387,7 @@ def test_a_busy_server_is_asked_again_and_refusals_are_shown(visit, server, reco
     expect(page.locator("#trouble")).to_be_empty()
 
 
-def test_who_is_offline_is_told_and_gets_the_answer_later(visit, server, recommender) -> None:
+def test_an_offline_device_gets_the_answer_later(visit, server, recommender) -> None:
     page = visit(server, console="ERR_INTERNET_DISCONNECTED")
     expect(page.locator("#items > li")).to_have_count(10)
     page.context.set_offline(True)

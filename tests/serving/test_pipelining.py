@@ -51,7 +51,7 @@ def test_a_head_without_end_behind_an_unfinished_request_takes_no_memory(held) -
     before = server.memory()
     connection = server.raw(RELOAD + HEALTH[:-2])
     connection.settimeout(1)
-    with pytest.raises(TimeoutError):  # nobody reads it
+    with pytest.raises(TimeoutError):  # the server does not read it
         for _ in range(64 * 16):
             connection.sendall(b"X: " + b"x" * 65536 + b"\r\n")
     assert server.memory() - before < 8 * MB

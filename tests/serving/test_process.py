@@ -60,14 +60,14 @@ def in_flight(server, body) -> tuple[threading.Thread, list]:
     """A heavy request that has the only place of a server, and where its reply will be."""
     replies: list = []
 
-    def ask() -> None:
-        while (reply := server.ask(body)).status == 503 and b"stops" not in reply.body:
+    def send() -> None:
+        while (reply := server.post(body)).status == 503 and b"stops" not in reply.body:
             pass  # one of the small ones below had the only place
         replies.append(reply)
 
-    client = threading.Thread(target=ask)
+    client = threading.Thread(target=send)
     client.start()
-    while server.ask({"history": []}).status != 503:
+    while server.post({"history": []}).status != 503:
         assert not replies, "the heavy request was over before it was seen"
         time.sleep(0.02)
     return client, replies
@@ -89,7 +89,7 @@ def test_a_request_in_flight_is_answered_before_the_end(start, number) -> None:
 def test_a_long_computation_does_not_hold_the_end_beyond_the_grace_time(start) -> None:
     server = start("tiny-int64", "--queue", 0, "--max-body", 100_000_000, "--grace", 0)
     begun = time.monotonic()
-    assert server.ask(HEAVY * 4).status == 200
+    assert server.post(HEAVY * 4).status == 200
     whole = time.monotonic() - begun
     client, replies = in_flight(server, HEAVY * 4)
     begun = time.monotonic()
@@ -107,7 +107,7 @@ def test_stalled_clients_do_not_hold_the_end_beyond_the_grace_time(start) -> Non
     assert idle.getresponse().read()
     half_head = server.raw(HEAD)
     half_body = server.raw(HEAD + b"Content-Length: 100\r\n\r\n{")
-    assert server.ask({"history": []}).status == 200
+    assert server.post({"history": []}).status == 200
     begun = time.monotonic()
     assert server.stop()[0] == 0
     assert time.monotonic() - begun < 4  # less than the time in which a body has to arrive
@@ -169,7 +169,7 @@ def test_twenty_clients_sending_in_loops_lose_nothing_at_the_end(start) -> None:
 def test_requests_leave_no_trace_in_the_output(start, options) -> None:
     server = start("tiny-string", *options)
     for row in ({"history": ["sku-1", "secret-id"]}, {"history": ["secret-id", 5]}):
-        server.ask(row)
+        server.post(row)
     server.get("/secret-path")
     server.raw(b"garbage secret-id\r\n\r\n").close()
     server.process.terminate()
@@ -206,7 +206,7 @@ def test_it_connects_to_nothing_and_writes_nothing(start) -> None:
         ("similar", {"item": "sku-1"}),
         ("explain", {"history": ["sku-1"], "item": "sku-2"}),
     ):
-        assert server.ask(body, f"/v1/{path}").status == 200
+        assert server.post(body, f"/v1/{path}").status == 200
     assert server.reload() == (1, 0)
     server.process.terminate()
     out, errors = server.process.communicate(timeout=30)
@@ -236,7 +236,7 @@ def test_without_any_network_but_loopback_it_starts_answers_and_stops(start) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_nobody_can_run_it_on_a_read_only_system_without_a_home(start, data) -> None:
+def test_the_user_nobody_can_run_it_on_a_read_only_system_without_a_home(start, data) -> None:
     inside = [
         "unshare", "-m", "sh", "-c",
         'mount -o remount,ro,bind / && exec "$@"', "sh",
@@ -244,7 +244,7 @@ def test_nobody_can_run_it_on_a_read_only_system_without_a_home(start, data) -> 
     ]  # fmt: skip
     if not shutil.which("setpriv") or not shutil.which("unshare"):
         pytest.skip("setpriv and unshare are not here: apt-get install util-linux")
-    # What nobody needs is the command, with all that it imports, and the model file.
+    # The user nobody needs the command, with all that it imports, and the model file.
     needed = [[COMMAND, "--version"], ["test", "-r", data / "tiny-string.onnx"]]
     probes = [subprocess.run([*inside, *words], cwd="/", capture_output=True) for words in needed]
     if any(probe.returncode for probe in probes):
@@ -254,7 +254,7 @@ def test_nobody_can_run_it_on_a_read_only_system_without_a_home(start, data) -> 
         )
     server = start("tiny-string", prefix=inside, cwd="/", env={"PATH": os.environ["PATH"]})
     assert os.stat(f"/proc/{server.process.pid}").st_uid == 65534
-    assert server.ask({"history": ["sku-1"]}).status == 200
+    assert server.post({"history": ["sku-1"]}).status == 200
     assert server.reload() == (1, 0)
     code, errors = server.stop()
     assert code == 0 and "Traceback" not in errors
@@ -281,7 +281,7 @@ def test_the_command_line_of_the_unit_is_one_that_the_server_takes(start) -> Non
     assert command.endswith("/attnrec-serve") and file.endswith(".onnx")
     at = options.index("--port")
     server = start("tiny-string", *options[:at], *options[at + 2 :])
-    assert server.ask({"history": []}).status == 200
+    assert server.post({"history": []}).status == 200
     grace = int(options[options.index("--grace") + 1])
     assert int(unit_settings()["TimeoutStopSec"]) > grace
 
@@ -299,5 +299,5 @@ def test_the_server_needs_no_memory_that_is_written_and_executed(start) -> None:
     if subprocess.run([sys.executable, "-c", probe]).returncode:
         pytest.skip("this kernel has no PR_SET_MDWE (Linux 6.3)")
     server = start("tiny-int8", preexec_fn=restrict)
-    assert server.ask({"history": []}).status == 200
+    assert server.post({"history": []}).status == 200
     assert server.get("/readyz").status == 200

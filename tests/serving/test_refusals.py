@@ -85,7 +85,7 @@ def test_wrong_bodies_are_refused_with_the_field_the_value_and_the_limit(
 ) -> None:
     client = request.getfixturevalue(which)
     for body, status, words, members in cases:
-        reply = client.ask(body)
+        reply = client.post(body)
         assert reply.status == status, (body[:60], reply.body)
         problem = reply.problem(status)
         assert len(reply.body) < 1000
@@ -151,7 +151,7 @@ def test_python_and_http_refuse_the_same_for_every_profile_in_the_same_words(app
         recommender, client = Recommender.load(data / f"tiny-{name}.onnx"), app(f"tiny-{name}")
         found = []
         for field, row in arguments_for(recommender.info):
-            reply = client.ask(row)
+            reply = client.post(row)
             if field is None:
                 ids = recommender.recommend(**row).item_ids
                 assert [item["id"] for item in reply.json["items"]] == ids, (name, row)
@@ -169,14 +169,14 @@ def test_what_json_cannot_hold_is_refused_by_both(data, strings) -> None:
     for value in (math.nan, "\ud800"):
         with pytest.raises(ValueError, match=r"history\[0\]|not valid Unicode"):
             recommender.recommend([value])
-        strings.ask({"history": [value]}).problem(400)
+        strings.post({"history": [value]}).problem(400)
 
 
 def test_http_alone_limits_how_many_items_are_returned(data, strings) -> None:
     recommender = Recommender.load(data / "tiny-string.onnx")
     for k in (1001, 2**70):
         assert len(recommender.recommend([], k)) == 32
-        assert strings.ask({"history": [], "k": k}).problem(422)["limit"] == 1000
+        assert strings.post({"history": [], "k": k}).problem(422)["limit"] == 1000
 
 
 def test_rows_and_items_are_bounded_together() -> None:
@@ -198,7 +198,7 @@ def test_rows_and_items_are_bounded_together() -> None:
     ids=["type", "size", "list", "tag", "number"],
 )
 def test_what_is_no_user_and_no_tag_is_refused(app, side_inputs, field) -> None:
-    problem = app("tiny-users").ask({"history": [], **side_inputs}).problem(422)
+    problem = app("tiny-users").post({"history": [], **side_inputs}).problem(422)
     assert problem["field"] == field
     assert "item ids" not in problem["detail"]
 
@@ -227,7 +227,7 @@ def test_what_is_no_time_is_refused(app, side_inputs, words) -> None:
         ("/v1/score", {"items": ["sku-4"]}),
         ("/v1/explain", {"item": "sku-4"}),
     ):
-        problem = client.ask(row | more, path).problem(422)
+        problem = client.post(row | more, path).problem(422)
         assert words in problem["detail"] or problem["field"].startswith(words)
         assert problem["field"].startswith(("timestamps", "request_time"))
         assert "item ids" not in problem["detail"]
@@ -237,7 +237,7 @@ def test_what_is_no_time_is_refused(app, side_inputs, words) -> None:
     "given", [{"user": "3"}, {"user_tags": ["gold"]}, {"timestamps": [], "request_time": 5}]
 )
 def test_a_side_input_that_the_file_does_not_declare_is_refused(strings, given) -> None:
-    detail = strings.ask({"history": [], **given}).problem(422)["detail"]
+    detail = strings.post({"history": [], **given}).problem(422)["detail"]
     assert f"does not declare the input '{next(iter(given))}'" in detail
 
 
@@ -249,19 +249,19 @@ def test_an_item_that_is_missing_unknown_or_of_another_type_is_named(
 ) -> None:
     client = request.getfixturevalue(which)
     for path, row in (("/v1/explain", {"history": []}), ("/v1/similar", {})):
-        assert client.ask(row, path).problem(422)["field"] == "item"
-        problem = client.ask(row | {"item": unknown}, path).problem(422)
+        assert client.post(row, path).problem(422)["field"] == "item"
+        problem = client.post(row | {"item": unknown}, path).problem(422)
         assert (problem["field"], problem["value"]) == ("item", unknown)
         assert repr(unknown) in problem["detail"] and "recommend returns" in problem["detail"]
-        problem = client.ask(row | {"item": wrong}, path).problem(422)
+        problem = client.post(row | {"item": wrong}, path).problem(422)
         assert (problem["field"], problem["value"]) == ("item", wrong)
         assert "item ids of this file are" in problem["detail"]
 
 
 def test_similar_items_of_a_model_without_item_vectors_are_refused(app) -> None:
     client = app("tiny-popularity")
-    (item,) = client.ask({"history": [], "k": 1}).json["items"]
-    detail = client.ask({"item": item["id"]}, "/v1/similar").problem(422)["detail"]
+    (item,) = client.post({"history": [], "k": 1}).json["items"]
+    detail = client.post({"item": item["id"]}, "/v1/similar").problem(422)["detail"]
     assert "anybody" in detail
 
 
@@ -306,8 +306,8 @@ def test_unknown_paths_and_methods_are_refused_with_what_there_is(strings) -> No
 
 def test_a_body_of_exactly_the_limit_is_answered(strings) -> None:
     body = b'{"history":[]}'.ljust(65536)
-    assert strings.ask(body).status == 200
-    problem = strings.ask(body + b" ").problem(413)
+    assert strings.post(body).status == 200
+    problem = strings.post(body + b" ").problem(413)
     assert problem["limit"] == 65536 and "--max-body" in problem["detail"]
 
 
@@ -356,7 +356,7 @@ def test_any_body_is_answered_or_refused_and_never_an_error_of_the_server(
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(body=st.binary(max_size=300) | mutated(valid))
     def check(body: bytes) -> None:
-        reply = client.ask(body, path)
+        reply = client.post(body, path)
         assert reply.status in (200, 400, 403, 422), (body, reply.status)
         assert path.startswith("/v2") or reply.status == 200 or reply.json["detail"]
         statuses.add(reply.status)

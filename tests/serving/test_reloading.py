@@ -44,14 +44,14 @@ def test_a_file_that_cannot_be_used_leaves_the_old_one(
         "no vectors": lambda: resealed(lambda vectors: vectors.insert(0, 5)),
     }
     client = app(path)
-    before = client.ask(ROW).json
+    before = client.post(ROW).json
     if kind == "missing":
         path.unlink()
     else:
         put(bad[kind](), path)
     for n in (1, 2):
         assert client.reload() == (0, n)
-    assert client.ask(ROW).json == before
+    assert client.post(ROW).json == before
     ready = client.get("/readyz")
     assert (ready.status, ready.json["model_version"]) == (200, before["model_version"])
     assert ("golden vector" in ready.json["reload_failed"]) == ("vector" in kind or "test" in kind)
@@ -74,7 +74,7 @@ def test_a_server_starts_with_a_file_that_fails_its_self_test_and_is_never_ready
         assert server.get("/healthz").status == 200
         for _ in range(2):
             assert "golden vector" in server.get("/readyz").problem(503)["detail"]
-        assert "golden vector" in server.ask({"history": []}).problem(503)["detail"]
+        assert "golden vector" in server.post({"history": []}).problem(503)["detail"]
         code, errors = server.stop()
         assert code == 0 and "golden vector" in errors
 
@@ -84,16 +84,16 @@ def test_what_is_read_from_the_file_later_is_refused_once_that_is_another_one(
 ) -> None:
     good = path.read_bytes()
     client = app(path)
-    item = client.ask(ROW).json["items"][0]["id"]
+    item = client.post(ROW).json["items"][0]["id"]
 
     def later() -> list:
-        return [client.ask({"item": item}, "/v1/similar"), client.get("/v1/items?q=title")]
+        return [client.post({"item": item}, "/v1/similar"), client.get("/v1/items?q=title")]
 
     for other in ((data / "tiny-int8.onnx").read_bytes(), good[:-1], b""):
         put(other, path)
         for reply in later():
             assert "reload" in reply.problem(503)["detail"]
-        assert client.ask(ROW).status == 200
+        assert client.post(ROW).status == 200
     put(good, path)
     assert [reply.status for reply in later()] == [200, 200]
     put(b"", path)  # by now both were read
@@ -101,7 +101,7 @@ def test_what_is_read_from_the_file_later_is_refused_once_that_is_another_one(
 
 
 def test_reloading_over_http_needs_the_token(app, strings, put, version_of, data, path) -> None:
-    assert "--token-file" in strings.ask(b"", "/v1/reload").problem(403)["detail"]
+    assert "--token-file" in strings.post(b"", "/v1/reload").problem(403)["detail"]
     client = app(path, token=TOKEN)
     client.headers = BEARER
     first = version_of(path)
@@ -109,10 +109,10 @@ def test_reloading_over_http_needs_the_token(app, strings, put, version_of, data
     for headers in ({}, {"Authorization": "Bearer " + "x" * 20}):
         client.send("POST", "/v1/reload", b"", headers).problem(401)
     assert client.get("/v1/model").json["sha256"].startswith(first)
-    reply = client.ask(b"", "/v1/reload")
+    reply = client.post(b"", "/v1/reload")
     assert reply.json == {"model_version": version_of(path), "previous_version": first}
     put(b"", path)
-    assert "still serving" in client.ask(b"", "/v1/reload").problem(409)["detail"]
+    assert "still serving" in client.post(b"", "/v1/reload").problem(409)["detail"]
     client.get("/v1/reload").problem(405)
     assert client.reloads() == (1, 1)
 
@@ -130,7 +130,7 @@ def test_unavailable_items_are_read_again(app, data, tmp_path, name, unknown, ca
     client = app(name, gone)
 
     def found() -> list:
-        return [item["id"] for item in client.ask({"history": [], "k": 40}).json["items"]]
+        return [item["id"] for item in client.post({"history": [], "k": 40}).json["items"]]
 
     assert first not in found() and second in found()
     assert client.metric("attnrec_unavailable_items") == 1
@@ -152,7 +152,7 @@ def test_unavailable_items_are_read_again(app, data, tmp_path, name, unknown, ca
 def test_an_unavailable_id_that_no_item_can_have_is_passed_over(app, tmp_path) -> None:
     gone = tmp_path / "gone.txt"
     gone.write_text(f"{2**62}\n")
-    assert app("tiny-int64", gone).ask({"history": []}).status == 200
+    assert app("tiny-int64", gone).post({"history": []}).status == 200
 
 
 def test_a_list_is_read_as_people_and_spreadsheets_save_it(data, tmp_path) -> None:
@@ -216,10 +216,10 @@ def test_a_file_on_which_requests_of_now_would_fail_is_refused_unless_allowed(
         new = (data / f"{second}.onnx").read_bytes()
     put(old, path)
     client, allowing = app(path), app(path, allow_change=True)
-    before = client.ask({"history": [], "k": 40}).json
+    before = client.post({"history": [], "k": 40}).json
     put(new, path)
     assert client.reload() == (0, 1)
-    assert client.ask({"history": [], "k": 40}).json == before
+    assert client.post({"history": [], "k": 40}).json == before
     failure = client.get("/readyz").json["reload_failed"]
     assert all(word in failure for word in (*words, "--allow-change", "Restart")), failure
     assert failure in caplog.text
@@ -230,11 +230,11 @@ def test_a_file_on_which_requests_of_now_would_fail_is_refused_unless_allowed(
 
 def test_a_file_with_ids_of_another_type_takes_over_whole(app, put, data, path) -> None:
     client = app(path, allow_change=True)
-    assert client.ask({"history": ["sku-1"]}).status == 200
+    assert client.post({"history": ["sku-1"]}).status == 200
     put((data / "tiny-int64.onnx").read_bytes(), path)
     assert client.reload() == (1, 0)
-    assert client.ask({"history": [112]}).status == 200
-    assert client.ask({"history": ["sku-1"]}).problem(422)["field"] == "history[0]"
+    assert client.post({"history": [112]}).status == 200
+    assert client.post({"history": ["sku-1"]}).problem(422)["field"] == "history[0]"
     document = client.get("/openapi.json").json
     item = document["components"]["schemas"]["SimilarRequest"]["properties"]["item"]
     assert item["type"] == "integer"

@@ -1,4 +1,4 @@
-"""Clients that send, read or ask slowly: bounded in time, bytes and connections.
+"""Clients that send or read slowly, or not at all: bounded in time, bytes and connections.
 
 The slowest limit is 30 seconds, in which an answer has to be read: that wait runs beside the
 others, from the first test to the last.
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, li
 
 
 class Unread(threading.Thread):
-    """100 clients that ask for three large answers each and read nothing."""
+    """100 clients that request three large answers each and read nothing."""
 
     def __init__(self, server) -> None:
         super().__init__(daemon=True)
@@ -57,7 +57,7 @@ class Unread(threading.Thread):
         answered = 0.0
         while answered < 100 or self.unread[-1]:
             assert time.monotonic() < deadline
-            assert self.server.ask({"history": []}).status == 200
+            assert self.server.post({"history": []}).status == 200
             self.unread.append(self.server.metric("attnrec_unread_bytes"))
             self.grown.append(self.server.memory() - self.before)
             ok, refused = (
@@ -95,7 +95,7 @@ def test_slow_senders_are_sent_away_and_others_are_answered(server) -> None:
         except TimeoutError:
             continue
     dripping.close()
-    assert server.ask({"history": []}).status == 200
+    assert server.post({"history": []}).status == 200
     assert received.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in received.lower()
     assert server.statuses(half_body) == [408]

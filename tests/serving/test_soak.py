@@ -47,7 +47,7 @@ class Memory(threading.Thread):
 
 
 def capacity_of(server) -> float:
-    """Answers a second when more are asked for than can be given."""
+    """Answers a second when more requests come than can be answered."""
     (figures,) = load(server, (20_000, 5), connections=32)  # 32: never a full queue
     return figures["answered_a_second"]
 
@@ -76,7 +76,7 @@ def test_five_minutes_near_capacity_and_then_far_beyond_it(start, capsys) -> Non
     assert slope < 1
     assert set(beyond["statuses"]) == {"200", "503"}
     assert (beyond["lost"], beyond["without_retry_after"]) == (0, 0)
-    assert beyond["sent_a_second"] > 2 * capacity, "the client was too slow to ask too much"
+    assert beyond["sent_a_second"] > 2 * capacity, "the client was too slow to send too much"
     assert beyond["answered_a_second"] > capacity / 4
     # One second after the flood there is nothing left of it.
     assert (set(after["settled_statuses"]), after["lost"]) == ({"200"}, 0)
@@ -103,7 +103,7 @@ def schemathesis() -> str:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("file", ["tiny-string", "tiny-int64", "tiny-users", "tiny-times"])
-def test_requests_of_any_kind_get_what_the_document_says(
+def test_requests_of_any_kind_get_what_the_document_describes(
     start, schemathesis, file, tmp_path
 ) -> None:
     # Bodies beyond --max-body get 413, which the tool does not count as refusing bad data.

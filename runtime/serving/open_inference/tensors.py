@@ -17,12 +17,10 @@ from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.runtime.serving.errors import Refused
-from attnrec.runtime.serving.schemas import MOST_ROWS, MOST_TAGS
+from attnrec.runtime.serving.schemas import MOST_ROWS, MOST_TAGS, Int64
 
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
 _KINDS = {"int64": INT64, "string": BYTES}
-# Both bounds: with one alone msgspec takes numbers of any size.
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -43,7 +41,7 @@ class InputTensor(Struct, kw_only=True):
     datatype: str
     shape: Annotated[list[_Size], Meta(max_length=2)]
     parameters: Parameters = Parameters()
-    data: list[_Int64 | str | list[_Int64 | str]] | UnsetType = UNSET
+    data: list[Int64 | str | list[Int64 | str]] | UnsetType = UNSET
 
 
 class OutputTensor(Struct, kw_only=True):

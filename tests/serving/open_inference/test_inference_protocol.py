@@ -120,7 +120,7 @@ def test_rows_of_one_call_are_padded_to_the_same_length(pair, n_rows) -> None:
         assert_row_is(result, row, answer)
 
 
-def test_ten_items_come_unless_k_says_otherwise(pair) -> None:
+def test_ten_items_come_unless_k_is_given(pair) -> None:
     result = pair.infer(history=[pair.rows[3]["history"]])
     assert result.as_numpy("items").shape == (1, min(10, pair.recommender.info.n_items))
 

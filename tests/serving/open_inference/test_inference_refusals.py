@@ -162,14 +162,14 @@ def test_the_length_of_the_json_must_be_a_number_that_fits(served, header) -> No
 
 
 def test_other_parameters_are_ignored_and_the_id_comes_back(served) -> None:
-    asked = call(
+    body = call(
         HISTORY | {"parameters": {"mine": [1]}, "more": {}},
         ids("exclude"),
         id="\u2603",
         parameters={"sequence_id": 5, "priority": 1},
         outputs=[{"name": "items", "parameters": {"other": None}}],
     )
-    answer = json.loads(infer(served["string"], asked, None)[0])
+    answer = json.loads(infer(served["string"], body, None)[0])
     assert answer["id"] == "\u2603"
     assert [output["name"] for output in answer["outputs"]] == ["items"]
 
@@ -184,13 +184,13 @@ def test_flat_and_nested_data_are_the_same(served) -> None:
 
 def test_a_file_that_failed_its_self_test_is_not_ready_and_does_not_answer(served) -> None:
     broken = dataclasses.replace(served["string"], fault="golden vector 1")
-    for ask in (
+    for refused in (
         lambda: is_ready(broken),
         lambda: is_ready(broken, "attnrec", broken.version),
         lambda: infer(broken, call(HISTORY), None),
     ):
         with pytest.raises(Refused, match="golden vector 1") as refusal:
-            ask()
+            refused()
         assert refusal.value.status_code == 503
 
 
