@@ -63,6 +63,9 @@ class Nowhere(asyncio.Transport):
 
     def resume_reading(self) -> None: ...
 
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return asyncio.Protocol()
+
 
 class Unbounded(HttpToolsProtocol):
     """uvicorn's own protocol, with the one entry that the application reads."""

@@ -2,10 +2,7 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from attnrec.runtime.serving.http_protocol import BoundedProtocol
+from typing import Any, Protocol
 
 MOST_UNREAD = 32 << 20
 """Bytes of answers, over all connections, that clients have not read."""
@@ -18,19 +15,31 @@ _CONTINUE = b"HTTP/1.1 100 "
 _SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
 
 
+class Connection(Protocol):
+    """The part of a connection that `Connections` uses."""
+
+    def unread(self) -> int:
+        """Bytes that its client has not read."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close it; no request on it is being answered."""
+        ...
+
+
 class Connections:
     """The connections of one server; for one thread."""
 
     def __init__(self) -> None:
         self.most = most_connections()
-        self._idle: dict["BoundedProtocol", float] = {}  # since when, longest first
-        self._unread: set["BoundedProtocol"] = set()
+        self._idle: dict[Connection, float] = {}  # since when, longest first
+        self._unread: set[Connection] = set()
 
-    def rests(self, connection: "BoundedProtocol") -> None:
+    def rests(self, connection: Connection) -> None:
         """A connection is idle from now on."""
         self._idle[connection] = time.monotonic()
 
-    def is_used(self, connection: "BoundedProtocol") -> None:
+    def is_used(self, connection: Connection) -> None:
         """A connection is no longer idle: bytes arrive, or it is closed."""
         self._idle.pop(connection, None)
 
@@ -44,7 +53,7 @@ class Connections:
             return True
         return False
 
-    def waits_for_reader(self, connection: "BoundedProtocol", *, waits: bool) -> None:
+    def waits_for_reader(self, connection: Connection, *, waits: bool) -> None:
         """Whether more than `WRITE_BUFFER` of an answer waits for the client to read it."""
         (self._unread.add if waits else self._unread.discard)(connection)
 
