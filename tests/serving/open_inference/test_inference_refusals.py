@@ -18,7 +18,7 @@ from attnrec.runtime.serving.open_inference.infer import infer, is_ready
 def served(data) -> dict[str, ServedFile]:
     return {
         name: ServedFile.of(Recommender.load(data / f"tiny-{name}.onnx"))
-        for name in ("string", "int64", "users")
+        for name in ("string", "int64", "users", "times")
     }
 
 
@@ -149,6 +149,21 @@ def test_numbers_are_as_long_as_int64_and_within_it(served) -> None:
             infer(served["int64"], head + b"1234567", str(len(head)))
     for number in (2**63 - 1, -(2**63), -1):
         infer(served["int64"], call(tensor | {"data": [number]}), None)
+
+
+def test_times_in_another_unit_are_refused(served) -> None:
+    now = 1_000_000_000
+    request_time = {"name": "request_time", "datatype": "INT64", "shape": [1], "data": [now]}
+    for factor in (1, 1000):
+        times = [(now - 60) * factor, (now - 30) * factor]
+        timestamps = {"name": "timestamps", "datatype": "INT64", "shape": [1, 2], "data": times}
+        body = call(HISTORY, timestamps, request_time)
+        if factor == 1:
+            assert infer(served["times"], body, None)
+        else:
+            with pytest.raises(Refused, match="looks like milliseconds") as refusal:
+                infer(served["times"], body, None)
+            assert refusal.value.status_code == 400
 
 
 @pytest.mark.parametrize(
