@@ -23,10 +23,11 @@ from uvicorn.server import ServerState
 
 from attnrec.runtime.serving.access_log import AccessLog
 from attnrec.runtime.serving.app import Service
+from attnrec.runtime.serving.authorization import Authorization
 from attnrec.runtime.serving.errors import ARRIVED
-from attnrec.runtime.serving.protocol import BoundedProtocol
-from attnrec.runtime.serving.reloading import Source
-from attnrec.runtime.serving.workers import Limits
+from attnrec.runtime.serving.http_protocol import BoundedProtocol
+from attnrec.runtime.serving.limits import ServerLimits
+from attnrec.runtime.serving.reloading import ModelSource
 
 _TOKEN = "0123456789abcdef" * 4
 
@@ -62,6 +63,9 @@ class Nowhere(asyncio.Transport):
 
     def resume_reading(self) -> None: ...
 
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return asyncio.Protocol()
+
 
 class Unbounded(HttpToolsProtocol):
     """uvicorn's own protocol, with the one entry that the application reads."""
@@ -94,7 +98,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=15)
     parser.add_argument("--requests", type=int, default=500, help="of each turn")
     arguments = parser.parse_args()
-    served, _ = Source(arguments.file).load()
+    served, _ = ModelSource(arguments.file).load()
     history = served.recommender.recommend([], 50, exclude_seen=False).item_ids
     served = dataclasses.replace(served, recommender=ReadyAnswer(served.recommender, history))
     body = json.dumps({"history": history, "k": 10}).encode()
@@ -103,10 +107,10 @@ def main() -> None:
     request = head.encode() + body
 
     def service(**options: Any) -> Service:
-        return Service(served, Limits(), **options)
+        return Service(served, ServerLimits(), **options)
 
     without_deadline, without_metrics = service(), service()
-    without_deadline.computing._deadline.run = lambda call: call()
+    without_deadline.workers._deadline.run = lambda call: call()
     without_metrics.metrics.observe = lambda *_: None
     variants: dict[str, tuple[Any, type[HttpToolsProtocol]]] = {
         "echo": (echo, HttpToolsProtocol),
@@ -118,7 +122,7 @@ def main() -> None:
             service(access_log=AccessLog("/dev/null")),
             BoundedProtocol,
         ),
-        "  token (an option)": (service(token=_TOKEN), BoundedProtocol),
+        "  token (an option)": (service(authorization=Authorization(_TOKEN)), BoundedProtocol),
     }
     turns: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(arguments.turns):

@@ -11,8 +11,7 @@ import typer
 from attnrec.cli.console import command, say
 from attnrec.runtime.errors import counted
 from attnrec.runtime.files import check_model_file
-from attnrec.runtime.serving.limits import Limits
-from attnrec.runtime.serving.token_file import token_of
+from attnrec.runtime.serving.limits import ServerLimits
 
 if TYPE_CHECKING:
     from attnrec.runtime.serving.app import Service  # imports onnxruntime
@@ -45,26 +44,26 @@ def serve(
     ] = None,
     threads: Annotated[
         int, typer.Option(min=1, max=256, help="Requests computed at the same time.")
-    ] = Limits.threads,
+    ] = ServerLimits.threads,
     queue: Annotated[
         int, typer.Option(min=0, help="Requests that may wait; further ones get 503.")
-    ] = Limits.queue,
+    ] = ServerLimits.queue,
     max_body: Annotated[
         int, typer.Option(min=1, help="Most bytes of a request; a larger one gets 413.")
-    ] = Limits.max_body,
+    ] = ServerLimits.max_body,
     deadline: Annotated[
         float,
         typer.Option(
             min=0.01, max=86400, help="Seconds of computing after which a request gets 503."
         ),
-    ] = Limits.deadline,
+    ] = ServerLimits.deadline,
     keep_alive: Annotated[
         int,
         typer.Option(
             min=1,
             help="Seconds after which an idle connection is closed; more than the proxy in front.",
         ),
-    ] = Limits.keep_alive,
+    ] = ServerLimits.keep_alive,
     allowed_hosts: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +82,8 @@ def serve(
         typer.Option(help="File for a JSON line a request, without ids; - for standard output."),
     ] = None,
     grace: Annotated[
-        int, typer.Option(min=0, help="Seconds to finish open requests after SIGTERM.")
+        int,
+        typer.Option(min=0, help="Seconds to finish requests in flight after a signal to stop."),
     ] = 10,
 ) -> None:
     """Answer recommendations over HTTP until SIGTERM or Ctrl-C.
@@ -93,7 +93,7 @@ def serve(
 
     A page to look and click at is at /, the interface at /openapi.json, figures at /metrics.
     SIGHUP loads FILE again, and changes to it only if it is intact and reproduces its golden
-    vectors here. Only this machine can ask, unless there is a --token-file (or --insecure).
+    vectors here. Only this machine is answered, unless there is a --token-file (or --insecure).
     """
     file = check_model_file(file)
     for option, value in (("--allowed-hosts", allowed_hosts), ("--insecure", insecure or None)):
@@ -102,11 +102,14 @@ def serve(
                 f"{option} is for a server without a token; with --token-file a request is "
                 f"checked by its token, whatever host it names: leave {option} out"
             )
+    # Only here: it needs onnxruntime and uvicorn.
+    from attnrec.runtime.serving.authorization import token_of
+
     token = None if token_file is None else token_of(token_file)
     _serve_until_stopped(
         (file, unavailable, allow_change),
         (host, port),
-        Limits(threads, queue, max_body, deadline, keep_alive),
+        ServerLimits(threads, queue, max_body, deadline, keep_alive),
         token=token,
         allowed_hosts=allowed_hosts,
         insecure=insecure,
@@ -118,7 +121,7 @@ def serve(
 def _serve_until_stopped(
     source: tuple[Path, Path | None, bool],
     address: tuple[str, int],
-    limits: Limits,
+    limits: ServerLimits,
     *,
     token: str | None,
     allowed_hosts: str | None,
@@ -129,24 +132,23 @@ def _serve_until_stopped(
     """Serve, and end the process. source: model file, ids never to recommend, --allow-change."""
     # Only here: these need onnxruntime and uvicorn.
     from attnrec.runtime.serving.access_log import AccessLog
-    from attnrec.runtime.serving.hosts import Hosts, hosts_in
-    from attnrec.runtime.serving.reloading import Source
+    from attnrec.runtime.serving.authorization import AllowedHosts, Authorization, hosts_in
+    from attnrec.runtime.serving.reloading import ModelSource
     from attnrec.runtime.serving.server import listen, serve
 
     # uvicorn warns of mistakes of clients, which have had their answer.
     is_verbose = logging.getLogger("attnrec").isEnabledFor(logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.INFO if is_verbose else logging.ERROR)
     log = None if access_log is None else AccessLog(access_log)
-    # Where other machines may ask without a token, they may do so under the address it listens on.
+    # Requests of other machines, without a token, name the address that it listens on.
     own = [address[0]] if insecure else []
     hosts = [*([] if allowed_hosts is None else hosts_in(allowed_hosts)), *own]
     serve(
-        Source(*source),
-        lambda: listen(*address, others_may_ask=insecure or token is not None),
+        ModelSource(*source),
+        lambda: listen(*address, is_public=insecure or token is not None),
         limits,
-        token=token,
-        hosts=Hosts(hosts, any_address=insecure),
-        access_log=log,
+        Authorization(token, AllowedHosts(hosts, any_address=insecure)),
+        log,
         grace=grace,
         on_start=_announce,
     )

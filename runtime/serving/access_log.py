@@ -1,4 +1,4 @@
-"""One JSON line for every request: what a request was like, never what was in it."""
+"""One JSON line for every request: its route, status, times and sizes, never its content."""
 
 import os
 import stat
@@ -56,7 +56,7 @@ class AccessLog:
         try:
             # Lines are shorter than PIPE_BUF: a pipe takes one as a whole or not at all.
             os.write(self._file, content)
-        except OSError:  # a full pipe, a full disk, nobody who reads
+        except OSError:  # a full or closed pipe, a full disk
             self.dropped += 1
 
     def reopen(self) -> None:

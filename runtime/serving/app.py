@@ -1,10 +1,10 @@
-"""The HTTP interface: who may ask, what is asked, and what was answered.
+"""The ASGI application: checks a request, answers it, counts and logs it.
 
-Bodies to be answered take a short way of their own; everything else is Starlette's.
+Bodies of /v1/recommend and its like are answered without Starlette, which would double the
+processor time around the model; everything else is routed by Starlette.
 """
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -17,7 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from attnrec.runtime.serving.access_log import AccessLog
-from attnrec.runtime.serving.answers import Served
+from attnrec.runtime.serving.answers import ServedFile
+from attnrec.runtime.serving.authorization import Authorization
 from attnrec.runtime.serving.connections import Connections
 from attnrec.runtime.serving.errors import (
     ARRIVED,
@@ -30,23 +31,18 @@ from attnrec.runtime.serving.errors import (
     encode,
     problem_of,
 )
-from attnrec.runtime.serving.hosts import Hosts
-from attnrec.runtime.serving.limits import Limits
-from attnrec.runtime.serving.metrics import Metrics
-from attnrec.runtime.serving.protocol import READ_SECONDS
-from attnrec.runtime.serving.workers import Computing
+from attnrec.runtime.serving.http_protocol import READ_SECONDS
+from attnrec.runtime.serving.limits import ServerLimits
+from attnrec.runtime.serving.metrics import ServerMetrics
+from attnrec.runtime.serving.workers import Workers
 
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
-OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
-"""What needs no token: nothing of the file is in it."""
-PROBES = frozenset({"/healthz", "/readyz"})
-"""What may be asked under any name of a host: balancers ask by addresses."""
-FAILED = "the server failed; its log says why"
+FAILED = "the server failed; the reason is in its log"
 _CLIENT_GONE = 499  # as nginx logs it; never sent
 _DETAILS = {
-    404: "nothing is at this path; ask /v1/recommend, or see /openapi.json for what else there is",
+    404: "nothing is at this path; use /v1/recommend, or see /openapi.json for all paths",
 }
 
 Scope = MutableMapping[str, Any]
@@ -59,38 +55,31 @@ class Service:
 
     def __init__(
         self,
-        served: Served,
-        limits: Limits,
-        *,
-        token: str | None = None,
-        hosts: Hosts | None = None,
+        served: ServedFile,
+        limits: ServerLimits,
+        authorization: Authorization | None = None,
         access_log: AccessLog | None = None,
     ) -> None:
-        """token: what clients have to show; None: anybody may ask, under one of the hosts."""
+        """authorization: None: no token, and only the host names of this machine."""
         self.served = served
         self.limits = limits
+        self.authorization = authorization or Authorization()
         self.connections = Connections()
-        self.computing = Computing(limits, self.connections)
-        self.metrics = Metrics()
+        self.workers = Workers(limits, self.connections)
+        self.metrics = ServerMetrics()
         self.access_log = access_log
-        self.has_token = token is not None
-        self._credentials = None if token is None else token.encode()
-        self._hosts = (hosts or Hosts()) if token is None else None
-        self.pages: Starlette | None = None
-        """Everything but the bodies to be answered; see `routes`."""
+        self.endpoints: Starlette | None = None
+        """Every path but those of `ServedFile.routes`; see `routes`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, count it and log it."""
         begun = scope["state"][ARRIVED]
-        served: Served = self.served  # one file for the whole request
+        served: ServedFile = self.served  # one file for the whole request
         path = scope["path"]
         status, n_in, n_out = 500, 0, 0
         route = path if path in served.routes else "other"
         try:
-            if path not in PROBES:
-                self._check_host(scope)
-            if path not in OPEN_PATHS:
-                self._check_token(scope)
+            self.authorization.check(scope)
             if route != "other" and scope["method"] == "POST":
                 body = await self.body_of(scope, receive)
                 n_in = len(body)
@@ -98,13 +87,13 @@ class Service:
                 status, n_out = 200, len(answer)
                 await _reply(send, status, answer, JSON, begun)
             else:
-                status, n_out, route = await self._page(scope, receive, send)
+                status, n_out, route = await self._routed(scope, receive, send)
         except ClientGone:
             status = _CLIENT_GONE
         except HTTPException as error:
             status, content, headers = refusal(error)
             kind = PROBLEM_JSON
-            if path.startswith("/v2"):  # its clients read no problem documents
+            if path.startswith("/v2"):  # clients of that protocol read no problem documents
                 kind, content = JSON, encode({"error": error.detail})
             n_out = len(content)
             await _reply(send, status, content, kind, begun, headers)
@@ -117,14 +106,14 @@ class Service:
                 )
 
     async def answered(
-        self, served: Served, path: str, body: bytes, state: MutableMapping[str, Any]
+        self, served: ServedFile, path: str, body: bytes, state: MutableMapping[str, Any]
     ) -> bytes:
-        """The answer to a body. `Refused` says why there is none."""
+        """The answer to a body. `Refused` names the reason if there is none."""
         if served.fault is not None:
             raise Refused(503, served.fault)
         call = partial(served.answer, path, body)
         try:
-            return await self.computing.run(call, state, is_short=served.is_short(path, body))
+            return await self.workers.run(call, state, is_short=served.is_short(path, body))
         except (HTTPException, ClientGone):
             raise
         except Exception as error:
@@ -132,7 +121,7 @@ class Service:
             raise Refused(500, FAILED) from error
 
     async def body_of(self, scope: Scope, receive: Receive) -> bytes:
-        """The body of a request, which must be JSON, small and soon there."""
+        """The body of a request. `Refused` if it is no JSON, too large or too slow."""
         length, kind = b"0", b""
         for name, value in scope["headers"]:
             if name == b"content-length":
@@ -146,7 +135,7 @@ class Service:
     async def read(
         self, length: bytes, receive: Receive, state: MutableMapping[str, Any]
     ) -> bytes:
-        """The body, at most as long as allowed. length: what the client says of it."""
+        """The body. `Refused` if it is too large or too slow. length: as declared."""
         most, parts = self.limits.max_body, bytearray()
         try:
             if length.isdigit() and int(length[:20]) > most:
@@ -172,41 +161,15 @@ class Service:
         except asyncio.CancelledError:
             raise Refused(503, STOPS, headers=CLOSE) from None
 
-    def may_ask(self, scope: Scope) -> bool:
-        """Whether a request shows the token, or comes under one of the hosts if there is none."""
-        try:
-            self._check_host(scope)
-            self._check_token(scope)
-        except Refused:
-            return False
-        return True
-
     def count_refusal(self, status: int, n_out: int) -> None:
         """Count and log the answer to a head that is too large, or to a connection too many."""
         self.metrics.observe("other", status, 0.0)
         if self.access_log is not None:
             self.access_log.write("-", "other", status, 0.0, (0, n_out), self.served.version)
 
-    def _check_host(self, scope: Scope) -> None:
-        if self._hosts is not None:
-            self._hosts.check(scope)
-
-    def _check_token(self, scope: Scope) -> None:
-        if self._credentials is None:
-            return
-        shown = b""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                shown = value
-        scheme, _, token = shown.partition(b" ")
-        is_right = hmac.compare_digest(token, self._credentials)
-        if scheme.lower() != b"bearer" or not is_right:
-            detail = "send the header Authorization: Bearer TOKEN, with the token of this server"
-            raise Refused(401, detail, headers={"WWW-Authenticate": "Bearer"})
-
-    async def _page(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, int, str]:
+    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, int, str]:
         """Let Starlette answer; returns status, size and route for the log."""
-        assert self.pages is not None
+        assert self.endpoints is not None
         status, size = 500, 0
 
         async def count(message: MutableMapping[str, Any]) -> None:
@@ -215,7 +178,7 @@ class Service:
             size += len(message.get("body", b""))
             await send(message)
 
-        await self.pages(scope, receive, count)
+        await self.endpoints(scope, receive, count)
         return status, size, getattr(scope.get("route"), "path", "other")
 
 
@@ -225,15 +188,15 @@ def refusal(error: HTTPException) -> tuple[int, bytes, dict[str, str]]:
     headers = dict(error.headers or {})
     detail = _DETAILS.get(status, error.detail)
     if status == 405:
-        detail = f"this path takes {headers.get('Allow', 'another method')}; ask it so"
+        detail = f"this path takes {headers.get('Allow', 'another method')}; use that"
     return status, problem_of(status, detail, **members), headers
 
 
 async def refuse(request: Request, error: Exception) -> Response:
-    """Any error of a page as a problem document; who has gone away does not read it."""
+    """Any error of a Starlette endpoint as a problem document."""
     if isinstance(error, ClientDisconnect):
         error = Refused(400, "the client closed the connection")
-    if not isinstance(error, HTTPException):  # a fault of ours or of the machine, and logged
+    if not isinstance(error, HTTPException):  # a fault of the server, and logged
         error = Refused(500, FAILED)
     status, content, headers = refusal(error)
     return Response(content, status, headers, media_type=PROBLEM_JSON)

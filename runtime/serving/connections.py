@@ -1,13 +1,13 @@
-"""What the connections of a server share: how many there may be, and how much nobody reads."""
+"""Limits over all connections of a server: their number, and the bytes of unread answers."""
 
 import asyncio
 import time
 from typing import Any, Protocol
 
 MOST_UNREAD = 32 << 20
-"""Bytes of answers, over all connections, that wait for clients who do not read them."""
+"""Bytes of answers, over all connections, that clients have not read."""
 WRITE_BUFFER = 16384
-"""Bytes of an answer that may wait for each client beside."""
+"""Bytes of unread answer of one client that are not counted."""
 WRITE_SECONDS = 30
 """In which a client has to read an answer."""
 _IDLE_SECONDS = 5  # after which an idle connection makes room for another client
@@ -16,14 +16,14 @@ _SPARE_FILES = 64  # for the log, a reload, and what the interpreter opens
 
 
 class Connection(Protocol):
-    """What is asked of one connection."""
+    """The part of a connection that `Connections` uses."""
 
     def unread(self) -> int:
         """Bytes that its client has not read."""
         ...
 
     def close_idle(self) -> None:
-        """Close it; nothing is being answered."""
+        """Close it; no request on it is being answered."""
         ...
 
 
@@ -36,11 +36,11 @@ class Connections:
         self._unread: set[Connection] = set()
 
     def rests(self, connection: Connection) -> None:
-        """Nothing is asked on a connection, from now on."""
+        """A connection is idle from now on."""
         self._idle[connection] = time.monotonic()
 
     def is_used(self, connection: Connection) -> None:
-        """Something comes on a connection, or it is closed."""
+        """A connection is no longer idle: bytes arrive, or it is closed."""
         self._idle.pop(connection, None)
 
     def make_room(self) -> bool:
@@ -83,11 +83,11 @@ class JoinedWrites:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
-        self.is_closing = transport.is_closing  # asked for every answer
+        self.is_closing = transport.is_closing  # called for every answer
 
     def write(self, data: bytes) -> None:
         if data.endswith(b"\r\n\r\n") and not data.startswith(_CONTINUE):
-            self._head += data  # uvicorn writes the body at once, or says that there is none
+            self._head += data  # uvicorn writes the body next, even an empty one
         elif self._head:
             self._transport.write(self._head + data)
             self._head = b""

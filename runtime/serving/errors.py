@@ -21,14 +21,14 @@ from attnrec.runtime.model_file.format import (
 
 ARRIVED, GONE, LATE, TARGET = "arrived", "gone", "late", "target"
 """Entries in the state of a request: when it began, by `time.perf_counter`; whether its client has
-gone away; whether its body does not come; the host in its first line, if there is one."""
+closed the connection; whether its body is late; the host in its first line, if there is one."""
 CLOSE = {"Connection": "close"}  # what is left of the body is not waited for
-STOPS = "the server stops, ask another one"
+STOPS = "the server stops; send the request to another one"
 PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(Struct):
-    """A refusal as RFC 9457 has it; the last three only where there is such a thing."""
+    """A refusal in the format of RFC 9457; the last three members only where they apply."""
 
     type: str
     title: str
@@ -50,7 +50,7 @@ class Refused(HTTPException):
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has closed the connection; no answer is needed."""
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
@@ -62,7 +62,7 @@ def problem_of(status: int, detail: str, **members: Any) -> bytes:
 
 
 _WORDS = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
-# In these words of msgspec the name of a field stands last.
+# In these messages of msgspec the name of a field stands last.
 _NAMED = re.compile(r"Object (?:missing required|contains unknown) field (.*)", re.DOTALL)
 _FIELDS = f"{HISTORY}|{EXCLUDE}|{CANDIDATES}|{K}|items?|{'|'.join(CALLER_INPUTS)}"
 _ARGUMENT = re.compile(rf"({_FIELDS})(?:_id)?\b|this file does not declare the input '(\w+)'")
@@ -70,7 +70,7 @@ _STEP = re.compile(r"\[(\d+)\]|(\w+)")
 
 
 def wrong_value(error: str, body: bytes, id_type: IdType) -> Refused:
-    """What msgspec says of a value, with the value, the limit and the remedy."""
+    """The message of msgspec about a value, with the value, the limit and the remedy."""
     words = _WORDS.fullmatch(error)
     what, field = words.groups("") if words else (error, "")
     what = what.replace("`", "")[:200]
@@ -87,9 +87,9 @@ def wrong_value(error: str, body: bytes, id_type: IdType) -> Refused:
 
 
 def wrong_argument(error: str, body: bytes) -> Refused:
-    """What the runtime says of an argument, with the field that it begins with or is about.
+    """The message of the runtime about an argument, with the field that it names.
 
-    Of several rows it does not tell which one in the body that is.
+    For a list of rows it does not name the row.
     """
     found = _ARGUMENT.match(error)
     if found is None or body.lstrip()[:1] != b"{":

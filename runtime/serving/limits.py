@@ -1,11 +1,11 @@
-"""What a server takes on. Needs nothing: a command tells the defaults in its help."""
+"""The limits of a server. Imports nothing: the help of the command shows the defaults."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a server takes on."""
+class ServerLimits:
+    """The limits of one server."""
 
     threads: int = 1
     """Requests that are computed at the same time, each on one core."""
@@ -16,4 +16,4 @@ class Limits:
     deadline: float = 10.0
     """Seconds of computing after which a request is given up."""
     keep_alive: int = 75
-    """Seconds after which a connection is closed on which nothing is asked; proxies keep 60."""
+    """Seconds after which an idle connection is closed; proxies keep theirs for 60."""

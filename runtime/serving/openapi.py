@@ -1,6 +1,6 @@
 """The interface as an OpenAPI 3.1 document, made from the types that read and write the bodies.
 
-The document of one file differs from that of another: the type of ids, and who may be named.
+The document depends on the file: the type of its ids, and its side inputs.
 """
 
 import json
@@ -14,46 +14,48 @@ import msgspec
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.serving import schemas
-from attnrec.runtime.serving.app import JSON, OPEN_PATHS, PROBES
+from attnrec.runtime.serving.app import JSON
+from attnrec.runtime.serving.authorization import OPEN_PATHS, PROBES
 from attnrec.runtime.serving.errors import PROBLEM_JSON, Problem
-from attnrec.runtime.serving.open_inference import protocol
+from attnrec.runtime.serving.open_inference import infer
 from attnrec.runtime.serving.open_inference.routes import BINARY, MODEL_PATHS
 from attnrec.runtime.serving.open_inference.tensors import inputs_of
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
 from attnrec.runtime.version import __version__
 
 _Texts = dict[str, str]
+_Object = dict[str, Any]
 _BODY = (400, 408, 413, 415, 422)
 _ALWAYS = (431, 503)  # also of what does not reach the application: heads, connections
 _WHY = {
     400: "The body is not JSON in UTF-8.",
     401: "The token of the server is missing, or another one was sent.",
     403: "The server was started without a token.",
-    404: "Another model or version than the one that is served.",
+    404: "The server has no such model or version.",
     408: "The body did not arrive in time.",
     409: "The new file cannot be used; the old one is still served.",
     413: "The body is larger than the server takes.",
     415: "The header Content-Type: application/json is missing.",
     421: "The header Host names another machine than this one, or a host not in --allowed-hosts.",
-    422: "A value is wrong: which one, and its limit.",
+    422: "A value is wrong; the document names its field and limit.",
     431: "Path and headers are too large.",
-    503: "Too many requests wait, the answer takes too long, too much is not read by clients, or "
-    "the file failed its self-test.",
+    503: "Too many requests wait, the answer takes too long, clients do not read their answers, "
+    "or the file failed its self-test.",
 }
 _FIELDS = {
     "history": "raw item ids, oldest first; unknown ones are ignored",
     "k": "how many items at most",
     "exclude": "ids never to return",
-    "candidates": "return only from these; null: from the whole catalogue",
-    "exclude_seen": "leave out what is in the history; null: as the model was trained",
-    "user": "who asks, a raw user id; null: a stranger",
-    "user_tags": "what is known of the user, in place of what was known in training",
-    "timestamps": "Unix seconds of the events of the history, one for each; -1: not known",
-    "request_time": "Unix seconds of now, together with timestamps; null: neither is known",
+    "candidates": "return only items of this list; null: of the whole catalogue",
+    "exclude_seen": "leave out the items of the history; null: as the model was trained",
+    "user": "raw user id; null: an unknown user",
+    "user_tags": "tags of the user, in place of those in the training data",
+    "timestamps": "Unix seconds, one for each event of the history; -1: not known",
+    "request_time": "Unix seconds of the request, given with timestamps; null: not known",
     "n_known": "known ids in the history",
-    "model_version": "beginning of the sha256 of the file",
+    "model_version": "first 12 digits of the sha256 of the file",
     "contribution": "how much lower the score is without this event",
-    "attention": "where the model looked, if it has attention",
+    "attention": "attention weight of this event, if the model has attention",
     "title": "only if the file has titles",
     "shared_memory_region": "not offered",
     "classification": "not offered",
@@ -68,7 +70,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
         "in": "query",
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_FOUND, "default": 20},
     },
-    protocol.LENGTH_HEADER: {
+    infer.LENGTH_HEADER: {
         "in": "header",
         "description": "Length of the JSON, if bytes of tensors follow it.",
         "schema": {"type": "integer", "minimum": 0},
@@ -91,7 +93,7 @@ class Operation:
     """A body."""
     parameters: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
-    """Statuses beside 200, those of every operation left out."""
+    """Statuses other than 200 and those of every operation."""
 
 
 _FIXED = [
@@ -99,36 +101,36 @@ _FIXED = [
         "get", "/v1/items", "Items whose title has all words of q", schemas.FoundItems,
         parameters=("q", "limit"), refusals=(422,),
     ),
-    Operation("get", "/v1/model", "What the file says of itself", ModelInfo),
+    Operation("get", "/v1/model", "Metadata of the file", ModelInfo),
     Operation(
         "post", "/v1/reload", "Load the file again; needs a token", _Texts, refusals=(403, 409)
     ),
-    Operation("get", "/healthz", "Whether the process lives", _Texts),
-    Operation("get", "/readyz", "Whether the file answers here as it should", _Texts),
+    Operation("get", "/healthz", "Whether the process is alive", _Texts),
+    Operation("get", "/readyz", "Whether the file passed its self-test on this machine", _Texts),
     Operation("get", "/metrics", "Counts and times, for Prometheus", "text/plain"),
-    Operation("get", "/openapi.json", "This document", protocol.Facts),
+    Operation("get", "/openapi.json", "This document", _Object),
     Operation("get", "/", "A page to try the model", "text/html"),
-    Operation("get", "/v2", "Open Inference Protocol: the server", protocol.Facts),
-    Operation("get", "/v2/health/live", "Whether the process lives", protocol.Facts),
-    Operation("get", "/v2/health/ready", "Whether the file is ready", protocol.Facts),
+    Operation("get", "/v2", "Open Inference Protocol: the server", _Object),
+    Operation("get", "/v2/health/live", "Whether the process is alive", _Object),
+    Operation("get", "/v2/health/ready", "Whether the file is ready", _Object),
     *(
-        Operation("get", path + end, summary, protocol.Facts, refusals=(404,))
+        Operation("get", path + end, summary, _Object, refusals=(404,))
         for path in MODEL_PATHS
         for end, summary in (
-            ("", "What the graph takes and gives"), ("/ready", "Whether the file is ready"),
+            ("", "Inputs and outputs of the graph"), ("/ready", "Whether the file is ready"),
         )
     ),
 ]  # fmt: skip
-"""What is the same for every file."""
+"""Operations that are the same for every file."""
 
 
 def operations_of(info: ModelInfo, examples: Sequence[int | str] = ()) -> list[Operation]:
-    """All there is. examples: two item ids; made up where there are none."""
+    """All operations. examples: two item ids; synthetic ones if it is empty."""
     a, b = examples or ((85116, 22375) if info.id_type == "int64" else ("85116", "22375"))
 
-    def posted(path: str, summary: str, question: Any, response: Any, **example: Any) -> Operation:
-        request = schemas.shape_of(question, info.id_type, info.user_id_type)
-        if question is schemas.Question:
+    def posted(path: str, summary: str, kind: Any, response: Any, **example: Any) -> Operation:
+        request = schemas.shape_of(kind, info.id_type, info.user_id_type)
+        if kind is schemas.RecommendRequest:
             request = schemas.rows_of(request)
             response = response | list[response]
         return Operation("post", path, summary, response, request, example, refusals=_BODY)
@@ -137,26 +139,26 @@ def operations_of(info: ModelInfo, examples: Sequence[int | str] = ()) -> list[O
     tensor = {"name": history.name, "datatype": history.datatype, "shape": [1, 2], "data": [a, b]}
     return [
         posted(
-            "/v1/recommend", "What comes next: for one history, or for each of a list",
-            schemas.Question, schemas.Answer, history=[a, b], k=2,
+            "/v1/recommend", "Recommendations for one history, or for each of a list",
+            schemas.RecommendRequest, schemas.RecommendResponse, history=[a, b], k=2,
         ),
         posted(
             "/v1/score", "Scores of given items after a history",
-            schemas.ScoreQuestion, schemas.ScoreAnswer, history=[a], items=[b],
+            schemas.ScoreRequest, schemas.ScoreResponse, history=[a], items=[b],
         ),
         posted(
-            "/v1/similar", "Items like this one",
-            schemas.SimilarQuestion, schemas.SimilarAnswer, item=a, k=2,
+            "/v1/similar", "Items similar to this one",
+            schemas.SimilarRequest, schemas.SimilarResponse, item=a, k=2,
         ),
         posted(
-            "/v1/explain", "What each event of a history does for an item",
-            schemas.ExplainQuestion, schemas.ExplainAnswer, history=[a], item=b,
+            "/v1/explain", "Contribution of each event of a history to the score of an item",
+            schemas.ExplainRequest, schemas.ExplainResponse, history=[a], item=b,
         ),
         *_FIXED,
         *(
             Operation(
-                "post", path + "/infer", "Run the graph", protocol.InferResponse,
-                protocol.InferRequest, {"inputs": [tensor]}, (protocol.LENGTH_HEADER,),
+                "post", path + "/infer", "Run the graph", infer.InferResponse,
+                infer.InferRequest, {"inputs": [tensor]}, (infer.LENGTH_HEADER,),
                 (400, 404, 408, 413),
             )
             for path in MODEL_PATHS
@@ -169,12 +171,12 @@ def document(
 ) -> dict[str, Any]:
     """The OpenAPI document of a server with this file.
 
-    has_token: whether it wants a token. examples: two ids of items, which the document shows.
+    has_token: whether it needs a token. examples: two item ids, which the document shows.
     """
     operations = operations_of(info, examples)
     types = [op.response for op in operations if not isinstance(op.response, str)]
     types += [op.request for op in operations if op.request is not None]
-    types += [Problem, protocol.Fault]
+    types += [Problem, infer.InferError]
     found, components = msgspec.json.schema_components(
         types, ref_template="#/components/schemas/{name}"
     )
@@ -209,14 +211,14 @@ def _operation(
         content = {op.response: {"schema": {"type": "string"}}}
     problem = {PROBLEM_JSON: {"schema": schemas[id(Problem)]}}
     if op.path.startswith("/v2"):
-        problem[JSON] = {"schema": schemas[id(protocol.Fault)]}
+        problem[JSON] = {"schema": schemas[id(infer.InferError)]}
     statuses = {*op.refusals, *_ALWAYS}
     if has_token:
         statuses |= set() if is_open else {401}
     elif op.path not in PROBES:
         statuses.add(421)
     refusals = {str(n): {"description": _WHY[n], "content": problem} for n in sorted(statuses)}
-    constants = {"name": protocol.NAME, "version": version}
+    constants = {"name": infer.NAME, "version": version}
     described: dict[str, Any] = {
         "summary": op.summary,
         "operationId": re.sub(r"\W+", "_", f"{op.method} {op.path}").strip("_"),
@@ -235,7 +237,7 @@ def _operation(
 
 
 def _of_the_file(whole: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
-    """Plain names for generic types, the type of ids of this file, and who may be named."""
+    """Plain names for generic types, the id type of this file, and its side inputs."""
     text = re.sub(r"(#/components/schemas/[A-Za-z]+)_[^\"]*", r"\1", json.dumps(whole))
     either = json.dumps({"anyOf": [{"type": "integer"}, {"type": "string"}]})
     item_id = {"type": "integer" if info.id_type == "int64" else "string"}

@@ -1,8 +1,10 @@
-"""What there is beside the bodies to be answered: health, facts, search, pages, reloading."""
+"""The endpoints that Starlette routes: health, facts, search, metrics, page, reloading."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -17,17 +19,18 @@ from attnrec.runtime.serving.page.page import page
 from attnrec.runtime.serving.reloading import Reloading
 from attnrec.runtime.serving.search import LONGEST_QUERY, MOST_FOUND
 
-_NO_SELFTEST = "the file failed its self-test; the log of the server says where"
-_NO_RELOAD = "the last reload failed; the log of the server says why"
+_NO_SELFTEST = "the file failed its self-test; see the log of the server"
+_NO_RELOAD = "the last reload failed; see the log of the server"
 
 
-class Pages:
-    """The endpoints that Starlette routes."""
+class Endpoints(Collector):
+    """What they answer, and the gauges of a service."""
 
     def __init__(self, service: Service, reloading: Reloading) -> None:
         self._service = service
         self._reloading = reloading
         self._description: tuple[str, bytes] | None = None
+        service.metrics.registry.register(self)
 
     def app(self) -> Starlette:
         """The application."""
@@ -42,17 +45,14 @@ class Pages:
                 Route("/v1/reload", self.reload, methods=["POST"]),
                 Route("/openapi.json", self.openapi),
                 *inference_routes(self._service),
-                *(Route(path, _posted_only, methods=["POST"]) for path in self._posted()),
+                # Here for other methods, which get 405 and not 404.
+                *(Route(p, _posted_only, methods=["POST"]) for p in self._service.served.routes),
             ],
             exception_handlers=dict.fromkeys((HTTPException, ClientDisconnect, Exception), refuse),
         )
         # A redirect would repeat the Host header of the request.
         app.router.redirect_slashes = False
         return app
-
-    def _posted(self) -> list[str]:
-        """Paths of bodies to be answered, so that other methods get 405 here and not 404."""
-        return list(self._service.served.routes)
 
     async def healthz(self, request: Request) -> Response:
         """The process lives."""
@@ -61,12 +61,12 @@ class Pages:
     async def readyz(self, request: Request) -> Response:
         """The file reproduced its golden vectors on this machine.
 
-        Anybody may ask; why something failed holds ids and paths, and is for those who may ask
-        everything.
+        Answered without a token. The reason of a failure holds ids and paths, and is only in the
+        answer to a request that may have every path.
         """
         served, failure = self._service.served, self._reloading.failure
         fault = served.fault
-        if not self._service.may_ask(request.scope):
+        if not self._service.authorization.allows_everything(request.scope):
             fault, failure = fault and _NO_SELFTEST, failure and _NO_RELOAD
         if fault is not None:
             raise Refused(503, fault)
@@ -76,7 +76,7 @@ class Pages:
         return _json(ready)
 
     async def model(self, request: Request) -> Response:
-        """What the file says of itself."""
+        """The metadata of the file."""
         return Response(self._service.served.facts, media_type=JSON)
 
     async def items(self, request: Request) -> Response:
@@ -93,36 +93,40 @@ class Pages:
         served = self._service.served
 
         def search() -> bytes:
-            return encode(served.catalogue.get().search(query, int(limit)))
+            return encode(served.titles.get().search(query, int(limit)))
 
         return await self._in_turn(search, request)
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
+        return Response(self._service.metrics.render(), media_type=metrics.CONTENT_TYPE)
+
+    def collect(self) -> Iterator[Metric]:
+        """What the service and its file are like now."""
         service, served = self._service, self._service.served
-        facts: dict[str, object] = {
-            "version": served.version,
-            "model": served.recommender.info.model,
-            "profile": served.recommender.info.profile,
-        }
-        log = service.access_log
+        info, log = served.recommender.info, service.access_log
+        labels = {"version": served.version, "model": info.model, "profile": info.profile}
+        model = GaugeMetricFamily(
+            "attnrec_model_info", "The file that is served.", labels=[*labels]
+        )
+        model.add_metric([*labels.values()], 1)
+        yield model
         n_listed, n_gone = self._reloading.n_unavailable, len(served.recommender.unavailable)
-        gauges: list[tuple[str, str, dict[str, object], float]] = [
-            ("attnrec_model_info", "The file that is served.", facts, 1),
-            ("attnrec_model_loaded_seconds", "Since 1970.", {}, served.loaded_at),
-            ("attnrec_ready", "The file passed its self-test.", {}, served.fault is None),
-            ("attnrec_requests_waiting", "Taken, not answered.", {}, service.computing.waiting),
-            ("attnrec_queue_limit", "How many may wait.", {}, service.limits.queue),
-            ("attnrec_unread_bytes", "Of answers.", {}, service.connections.unread),
-            ("attnrec_unavailable_items", "Never returned.", {}, n_gone),
-            ("attnrec_unavailable_ids_unknown", "Of the list.", {}, n_listed - n_gone),
-            ("attnrec_log_lines_dropped_total", "Unread.", {}, log.dropped if log else 0),
-        ]  # fmt: skip
-        text = service.metrics.render([(n, h, labels, float(v)) for n, h, labels, v in gauges])
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        for name, help_, value in (
+            ("attnrec_model_loaded_seconds", "Since 1970.", served.loaded_at),
+            ("attnrec_ready", "The file passed its self-test.", served.fault is None),
+            ("attnrec_requests_waiting", "Taken, not answered.", service.workers.waiting),
+            ("attnrec_queue_limit", "How many may wait.", service.limits.queue),
+            ("attnrec_unread_bytes", "Of answers.", service.connections.unread),
+            ("attnrec_unavailable_items", "Never returned.", n_gone),
+            ("attnrec_unavailable_ids_unknown", "Of the list.", n_listed - n_gone),
+        ):
+            yield GaugeMetricFamily(name, help_, float(value))
+        dropped = 0 if log is None else log.dropped
+        yield CounterMetricFamily("attnrec_log_lines_dropped", "Unread.", float(dropped))
 
     async def openapi(self, request: Request) -> Response:
-        """What there is."""
+        """The OpenAPI document."""
         return Response(self._described(), media_type=JSON)
 
     def _described(self) -> bytes:
@@ -133,15 +137,15 @@ class Pages:
             document = openapi.document(
                 served.recommender.info,
                 served.version,
-                has_token=self._service.has_token,
+                has_token=self._service.authorization.has_token,
                 examples=examples if len(examples) == 2 else (),
             )
             self._description = served.version, encode(document)
         return self._description[1]
 
     async def reload(self, request: Request) -> Response:
-        """Load the file again, for those who have the token."""
-        if not self._service.has_token:
+        """Load the file again; only with the token."""
+        if not self._service.authorization.has_token:
             detail = "start the server with --token-file to reload over HTTP, or send SIGHUP"
             raise Refused(403, detail)
         before = self._service.served.version
@@ -154,7 +158,7 @@ class Pages:
 
     async def _in_turn(self, call: Callable[[], bytes], request: Request) -> Response:
         state: Any = request.scope["state"]
-        content = await self._service.computing.run(call, state, is_short=False)
+        content = await self._service.workers.run(call, state, is_short=False)
         return Response(content, media_type=JSON)
 
 

@@ -11,27 +11,36 @@ from attnrec.runtime.model_file.format import LONGEST, IdType
 from attnrec.runtime.serving.errors import Refused, wrong_value
 
 MOST_ROWS = 256
-"""Questions of one request."""
+"""Rows of one request."""
 MOST_ITEMS = 1000
 """Largest k: an answer is held in memory as a whole."""
 MOST_ANSWERED = 25_600
-"""Items that the rows of one request may ask for together: about 2 MB of answer."""
+"""Largest sum of k over the rows of one request: about 2 MB of answer."""
 MOST_TAGS = 1000
-"""Tags of a user in one question."""
+"""Tags of a user in one request."""
 MOST_EVENTS = 1000
-"""Events of one history that is to be explained: each is left out once."""
+"""Events of a history in /v1/explain: the score is computed once without each."""
 
 Id = TypeVar("Id", int, str)
 User = TypeVar("User", int, str)
 # Both bounds: with one alone msgspec takes numbers of any size.
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Ids = Annotated[Sequence[Id], Meta(max_length=LONGEST)]
 _K = Annotated[int, Meta(ge=1, le=MOST_ITEMS)]
-_Times = Annotated[Sequence[_Int64], Meta(max_length=LONGEST)] | None
+_Times = Annotated[Sequence[Int64], Meta(max_length=LONGEST)] | None
 _Tags = Annotated[Sequence[str], Meta(max_length=MOST_TAGS)] | None
 
 
-class Question(Struct, Generic[Id, User], forbid_unknown_fields=True):
+class _SideInputs(Struct, Generic[User], kw_only=True, forbid_unknown_fields=True):
+    """What the caller may give with a history, if the file declares it."""
+
+    user: User | None = None
+    user_tags: _Tags = None
+    timestamps: _Times = None
+    request_time: Int64 | None = None
+
+
+class RecommendRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields=True):
     """One row of a request: the arguments of `Recommender.recommend`."""
 
     history: _Ids[Id]
@@ -39,39 +48,27 @@ class Question(Struct, Generic[Id, User], forbid_unknown_fields=True):
     exclude: _Ids[Id] | None = None
     candidates: _Ids[Id] | None = None
     exclude_seen: bool | None = None
-    user: User | None = None
-    user_tags: _Tags = None
-    timestamps: _Times = None
-    request_time: _Int64 | None = None
 
 
-class ScoreQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
+class ScoreRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields=True):
     """The arguments of `Recommender.score`."""
 
     history: _Ids[Id]
     items: _Ids[Id]
-    user: User | None = None
-    user_tags: _Tags = None
-    timestamps: _Times = None
-    request_time: _Int64 | None = None
 
 
-class SimilarQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
+class SimilarRequest(Struct, Generic[Id, User], forbid_unknown_fields=True):
     """The arguments of `Recommender.similar`."""
 
     item: Id
     k: _K = 10
 
 
-class ExplainQuestion(Struct, Generic[Id, User], forbid_unknown_fields=True):
+class ExplainRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields=True):
     """The arguments of `Recommender.explain`."""
 
     history: Annotated[Sequence[Id], Meta(max_length=MOST_EVENTS)]
     item: Id
-    user: User | None = None
-    user_tags: _Tags = None
-    timestamps: _Times = None
-    request_time: _Int64 | None = None
 
 
 class Item(Struct):
@@ -82,30 +79,30 @@ class Item(Struct):
     title: str | UnsetType = UNSET
 
 
-class Answer(Struct):
-    """What one row gets: items, best first."""
+class RecommendResponse(Struct):
+    """The answer to one row: items, best first."""
 
     items: list[Item]
     n_known: int
     model_version: str
 
 
-class ScoreAnswer(Struct):
+class ScoreResponse(Struct):
     """Scores in the order of the items; null for unknown and unavailable ones."""
 
     scores: list[float | None]
     model_version: str
 
 
-class SimilarAnswer(Struct):
+class SimilarResponse(Struct):
     """Items, most similar first."""
 
     items: list[Item]
     model_version: str
 
 
-class Event(Struct):
-    """What one event of the history does for the item that is explained."""
+class ExplainedEvent(Struct):
+    """The contribution of one event of the history to the score of the explained item."""
 
     id: int | str
     contribution: float
@@ -113,11 +110,11 @@ class Event(Struct):
     attention: float | UnsetType = UNSET
 
 
-class ExplainAnswer(Struct):
-    """The item as it is scored, and every event of the history in its order."""
+class ExplainResponse(Struct):
+    """The item with its score, and every event of the history in its order."""
 
     item: Item
-    events: list[Event]
+    events: list[ExplainedEvent]
     model_version: str
 
 
@@ -129,13 +126,13 @@ class FoundItem(Struct):
 
 
 class FoundItems(Struct):
-    """What a search found, and how many items there are to be searched."""
+    """The result of a search, and the number of items in the catalogue."""
 
     items: list[FoundItem]
     n_items: int
 
 
-Asked = Question[Any, Any]
+Row = RecommendRequest[Any, Any]
 
 
 def items_of(found: Recommendations | SimilarItems) -> list[Item]:
@@ -144,14 +141,14 @@ def items_of(found: Recommendations | SimilarItems) -> list[Item]:
     return list(map(Item, found.item_ids, found.scores, titles))
 
 
-def shape_of(question: Any, id_type: IdType, user_id_type: IdType | None) -> Any:
-    """A kind of question with the types of the ids of a file filled in."""
-    item_id = _Int64 if id_type == "int64" else str
-    return question[item_id, _Int64 if user_id_type == "int64" else str]
+def shape_of(request: Any, id_type: IdType, user_id_type: IdType | None) -> Any:
+    """A type of request with the id types of a file filled in."""
+    item_id = Int64 if id_type == "int64" else str
+    return request[item_id, Int64 if user_id_type == "int64" else str]
 
 
 def decoder(shape: Any, id_type: IdType) -> Callable[[bytes], Any]:
-    """From a body to what is asked. `Refused` says what is wrong with it."""
+    """From a body to a request. `Refused` names a wrong value."""
     parse = msgspec.json.Decoder(shape).decode
 
     def decode(body: bytes) -> Any:
@@ -166,15 +163,15 @@ def decoder(shape: Any, id_type: IdType) -> Callable[[bytes], Any]:
 
 
 def check_size(n_items: int, status: int = 422) -> None:
-    """`Refused` for rows that ask for too many items together."""
+    """`Refused` if the rows want too many items together."""
     if n_items > MOST_ANSWERED:
         detail = (
-            f"the rows ask for {n_items} items together, the limit is {MOST_ANSWERED}; "
+            f"the rows want {n_items} items together, the limit is {MOST_ANSWERED}; "
             "send fewer rows, or a smaller k"
         )
         raise Refused(status, detail, limit=MOST_ANSWERED)
 
 
 def rows_of(shape: Any) -> Any:
-    """One question, or a list of them."""
+    """One row, or a list of rows."""
     return shape | Annotated[list[shape], Meta(max_length=MOST_ROWS)]

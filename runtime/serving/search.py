@@ -1,4 +1,4 @@
-"""Looking for items by their titles: what a person does before there is a history."""
+"""Search for items by their titles."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ LONGEST_QUERY = 200
 _PART = 1000  # titles between two looks at the clock
 
 
-class Catalogue:
-    """The items of a file with what they are called."""
+class TitleIndex:
+    """The items of a file with their titles."""
 
     def __init__(self, item_ids: Sequence[int | str], titles: list[str] | None) -> None:
         """titles: one for each item, "" where unknown; None if the file holds none."""
@@ -24,7 +24,7 @@ class Catalogue:
         ]
 
     @classmethod
-    def of(cls, recommender: Recommender) -> "Catalogue":
+    def of(cls, recommender: Recommender) -> "TitleIndex":
         """Read ids and titles from the file."""
         stored = recommender.stored()
         titles = stored.texts("item_titles")[1:] if "item_titles" in stored else None
@@ -37,13 +37,13 @@ class Catalogue:
         `DeadlineExceeded` where there is a deadline and it is over.
         """
         wanted = query.casefold()
-        words = _telling(wanted.split())
+        words = _distinct(wanted.split())
         rows: list[int] = []
         for start in range(0, len(self._names), _PART):
             check_deadline()
             part = enumerate(self._names[start : start + _PART], start)
             rows += [row for row, name in part if all(word in name for word in words)]
-        # Of 100,000 hits nobody sees more than the first.
+        # Only the first of 100,000 hits are returned.
         rows.sort(key=lambda row: not self._names[row].startswith(wanted))
         titles = self._titles
         items = [
@@ -53,10 +53,10 @@ class Catalogue:
         return FoundItems(items, len(self._ids))
 
 
-def _telling(words: list[str]) -> list[str]:
+def _distinct(words: list[str]) -> list[str]:
     """The words that are part of no other one, long and rare ones first."""
-    telling: list[str] = []
+    distinct: list[str] = []
     for word in sorted(words, key=len, reverse=True):
-        if not any(word in longer for longer in telling):
-            telling.append(word)
-    return telling
+        if not any(word in longer for longer in distinct):
+            distinct.append(word)
+    return distinct

@@ -1,8 +1,8 @@
-"""Where answers are computed, and how many may wait.
+"""Threads that compute answers, and the queue before them.
 
 A computation that is surely short runs in the server's own thread, between two reads: handing it
-to another thread and back would cost a third of its time. Whatever may take longer goes to worker
-threads, so that health and refusals are answered meanwhile; with several of them everything does.
+to another thread and back would cost a third of its time. Longer ones run in worker threads, and
+health and refusals are answered meanwhile. With several worker threads all of them do.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from attnrec.runtime.serving.errors import (
     ClientGone,
     Refused,
 )
-from attnrec.runtime.serving.limits import Limits
+from attnrec.runtime.serving.limits import ServerLimits
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,10 @@ Call = Callable[[], bytes]
 _Work = tuple[Call, Mapping[str, Any], asyncio.Future[bytes | Exception]]
 
 
-class Computing:
+class Workers:
     """The threads of a server and the queue before them."""
 
-    def __init__(self, limits: Limits, connections: Connections) -> None:
+    def __init__(self, limits: ServerLimits, connections: Connections) -> None:
         self._limits = limits
         self._connections = connections
         self._free = limits.threads + limits.queue
@@ -77,7 +77,7 @@ class Computing:
                 "with a larger --deadline"
             )
             raise Refused(503, detail, headers={"Retry-After": "1"}) from error
-        except ModelFileError as error:  # titles and item vectors are read when first wanted
+        except ModelFileError as error:  # titles and item vectors are read on first use
             logger.warning("%s", error)
             detail = (
                 "this needs the file that is served, which is no longer in its place: put it "
@@ -100,7 +100,7 @@ class Computing:
         raise Refused(503, detail, headers={"Retry-After": "1"}, limit=MOST_UNREAD)
 
     async def _between_reads(self, call: Call, state: Mapping[str, Any]) -> bytes:
-        """At once, unless others wait: then the server reads what has come between the calls."""
+        """At once, unless others wait: then the server reads other requests between the calls."""
         if not self._turns and state[ARRIVED] >= self._computed:
             return _raised(self._computed_now(call, state))
         loop = asyncio.get_running_loop()
@@ -111,10 +111,10 @@ class Computing:
         return _raised(await future)
 
     def _next_turns(self) -> None:
-        """Answer some of those who wait: one, and more for as long as everything else took.
+        """Answer some waiting requests: one, and more for as long as everything else took.
 
-        In a flood, reading and refusing takes most of a round; one answer a round would be next
-        to none.
+        In a flood, reading and refusing takes most of a round of the loop: with one answer a round
+        there would be almost none.
         """
         begun = time.perf_counter()
         until = begun + (begun - self._computed)
@@ -143,7 +143,7 @@ class Computing:
             self._in_threads -= 1
 
     def _compute_for_ever(self) -> None:
-        """What a worker thread does; asyncio's own pool costs 70 microseconds a call more."""
+        """The loop of a worker thread; asyncio's own pool costs 70 microseconds a call more."""
         deadline = Deadline(self._limits.deadline)
         while True:
             call, state, future = self._work.get()
@@ -152,11 +152,11 @@ class Computing:
                 with suppress(RuntimeError):  # the loop has ended meanwhile
                     future.get_loop().call_soon_threadsafe(partial(_settle, future, result))
                 del result
-            del call, state, future  # while nothing is asked, no file is held that was replaced
+            del call, state, future  # an idle thread holds no file that was replaced
 
 
 def _outcome(call: Call, state: Mapping[str, Any], deadline: Deadline) -> bytes | Exception:
-    """The result of a call, or why there is none."""
+    """The result of a call, or its error."""
     if state.get(GONE):
         return ClientGone()
     try:

@@ -18,7 +18,7 @@ A_COMMAND = re.compile(
 # Documents whose every snippet is run by a test of their own.
 TESTS = {
     "docs/attention.md": "docs/test_attention_page.py",
-    "docs/inference-protocol.md": "serving/test_inference_protocol.py",
+    "docs/inference-protocol.md": "serving/open_inference/test_inference_protocol.py",
     "docs/scenarios.md": "docs/test_scenarios.py",
     "docs/training.md": "docs/test_training_page.py",
     "docs/your-own-model.md": "docs/test_your_own_model.py",

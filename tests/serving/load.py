@@ -23,7 +23,7 @@ SETTLED = 1.0  # seconds of a phase after which latency is looked at
 
 
 class Phase:
-    """What was asked at one rate, and what came of it."""
+    """The requests of one rate, and their answers."""
 
     def __init__(self, rate: float, seconds: float) -> None:
         self.rate, self.seconds = rate, seconds
@@ -67,7 +67,7 @@ class Load:
 
     def send(self) -> None:
         while self.due and self.idle:
-            self.idle.popleft().ask(*self.due.popleft())
+            self.idle.popleft().request(*self.due.popleft())
 
     async def run(self, phase: Phase) -> None:
         while (now := time.perf_counter() - phase.begun) < phase.seconds:
@@ -85,15 +85,15 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, load: Load) -> None:
         self.load = load
-        self.asked: tuple[Phase, float] | None = None
+        self.sent: tuple[Phase, float] | None = None
         self.received = b""
 
     def connection_made(self, transport) -> None:
         self.transport = transport
         self.load.idle.append(self)
 
-    def ask(self, phase: Phase, due: float) -> None:
-        self.asked = phase, due
+    def request(self, phase: Phase, due: float) -> None:
+        self.sent = phase, due
         phase.n_sent += 1
         self.transport.write(REQUEST)
 
@@ -105,15 +105,15 @@ class Connection(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         if len(body) < length:
             return
-        phase, due = self.asked
+        phase, due = self.sent
         phase.answered(due, head)
-        self.received, self.asked = b"", None
+        self.received, self.sent = b"", None
         self.load.idle.append(self)
         self.load.send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.asked is not None:
-            self.asked[0].n_lost += 1
+        if self.sent is not None:
+            self.sent[0].n_lost += 1
         elif self in self.load.idle:  # idle for longer than a server keeps it
             self.load.idle.remove(self)
 
@@ -126,7 +126,7 @@ async def run(port: int, phases: list[tuple[float, float]], n_connections: int) 
     for rate, seconds in phases:
         done.append(Phase(rate, seconds))
         await load.run(done[-1])
-    await asyncio.sleep(2)  # what is under way
+    await asyncio.sleep(2)  # requests in flight
     return [phase.figures() for phase in done]
 
 

@@ -1,4 +1,4 @@
-"""The document of the interface says what the server does."""
+"""The OpenAPI document describes what the server does."""
 
 import urllib.parse
 from typing import Any
@@ -8,12 +8,8 @@ from openapi_spec_validator import validate
 from starlette.routing import Route
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.serving.answers import Served
-from attnrec.runtime.serving.app import OPEN_PATHS, Service
-from attnrec.runtime.serving.limits import Limits
+from attnrec.runtime.serving.authorization import OPEN_PATHS
 from attnrec.runtime.serving.openapi import document
-from attnrec.runtime.serving.reloading import Reloading, Source
-from attnrec.runtime.serving.routes import Pages
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +22,20 @@ def test_the_document_is_openapi(info, name, has_token) -> None:
     validate(document(info(name), "20f23b0b29ca", has_token=has_token))
 
 
-def test_every_route_is_in_the_document_and_the_other_way_round(data) -> None:
-    file = data / "tiny-string.onnx"
-    recommender = Recommender.load(file)
-    service = Service(Served.of(recommender), Limits())
-    app = Pages(service, Reloading(service, Source(file), 0)).app()
+def test_every_route_is_in_the_document_and_the_other_way_round(strings) -> None:
     routes = {
         (method.lower(), route.path)
-        for route in app.routes
+        for route in strings.service.endpoints.routes
         if isinstance(route, Route)
         for method in (route.methods or set()) - {"HEAD"}
     }
-    paths = document(recommender.info, "x", has_token=False)["paths"]
+    paths = document(strings.service.served.recommender.info, "x", has_token=False)["paths"]
     documented = {(method, path) for path, methods in paths.items() for method in methods}
     assert routes == documented
 
 
-def question(document: dict[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = document["components"]["schemas"]["Question"]["properties"]
+def row(document: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = document["components"]["schemas"]["RecommendRequest"]["properties"]
     return fields
 
 
@@ -55,7 +47,7 @@ def test_ids_have_the_type_and_the_limits_of_the_file(info) -> None:
         ("users", {"type": "string"}, {"anyOf": [number, {"type": "null"}]}),
     ):
         described = document(info(name), "x", has_token=False)
-        fields = question(described)
+        fields = row(described)
         assert fields["history"]["items"] == item
         assert fields["history"]["maxItems"] == 100_000
         assert user.items() <= fields["user"].items()
@@ -65,16 +57,16 @@ def test_ids_have_the_type_and_the_limits_of_the_file(info) -> None:
 
 def test_bodies_have_the_limits_of_the_decoder_and_no_other_fields(info) -> None:
     schemas = document(info("string"), "x", has_token=False)["components"]["schemas"]
-    questions = [name for name in schemas if name.endswith("Question")]
-    assert len(questions) == 4
-    for name in questions:
+    requests = [name for name in schemas if name.endswith("Request") and name != "InferRequest"]
+    assert len(requests) == 4
+    for name in requests:
         assert schemas[name]["additionalProperties"] is False
-    assert schemas["Question"]["properties"]["k"]["maximum"] == 1000
-    assert schemas["ExplainQuestion"]["properties"]["history"]["maxItems"] == 1000
+    assert schemas["RecommendRequest"]["properties"]["k"]["maximum"] == 1000
+    assert schemas["ExplainRequest"]["properties"]["history"]["maxItems"] == 1000
     assert "additionalProperties" not in schemas["InferRequest"]
 
 
-def test_the_token_is_asked_for_where_it_is_needed_and_only_then(info) -> None:
+def test_the_token_is_required_where_it_is_needed_and_only_there(info) -> None:
     for has_token in (True, False):
         described = document(info("string"), "x", has_token=has_token)
         for path, methods in described["paths"].items():
@@ -86,10 +78,10 @@ def test_the_token_is_asked_for_where_it_is_needed_and_only_then(info) -> None:
 
 
 @pytest.mark.parametrize("which", ["strings", "numbers"])
-def test_the_examples_are_answered_as_the_document_says(which, request) -> None:
-    server = request.getfixturevalue(which)
-    described = server.send("GET", "/openapi.json").json
-    asked = 0
+def test_the_examples_are_answered_as_the_document_describes(which, request) -> None:
+    client = request.getfixturevalue(which)
+    described = client.get("/openapi.json").json
+    n_requests = 0
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             if path == "/v1/reload":
@@ -102,14 +94,9 @@ def test_the_examples_are_answered_as_the_document_says(which, request) -> None:
                     path += f"?{each['name']}={urllib.parse.quote(each['example'])}"
             content = operation.get("requestBody", {}).get("content", {})
             body = content["application/json"]["example"] if content else None
-            reply = server.send(method.upper(), path, body)
+            reply = client.send(method.upper(), path, body)
             assert reply.status == 200, (path, reply.body)
             kind = reply.headers["content-type"].partition(";")[0]
             assert kind in operation["responses"]["200"]["content"]
-            asked += 1
-    assert asked >= 15
-
-
-def test_a_path_that_there_is_not_names_the_document(strings) -> None:
-    reply = strings.send("GET", "/docs")
-    assert reply.status == 404 and "/openapi.json" in reply.json["detail"]
+            n_requests += 1
+    assert n_requests >= 15

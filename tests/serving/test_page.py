@@ -45,7 +45,7 @@ def context() -> Iterator[BrowserContext]:
 def visit(context: BrowserContext) -> Iterator[Open]:
     """Open the page of a server: visit(server, "#h=sku-11").
 
-    In the end it has asked nobody else, and nothing stands in the console but what a test allows.
+    In the end it has sent no request elsewhere, and the console holds only what a test allows.
     """
     pages, allowed, faults = [], [], []
 
@@ -63,8 +63,8 @@ def visit(context: BrowserContext) -> Iterator[Open]:
         page.on("console", heard)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda asked: asked.url.startswith((origin, "data:")) or
-                faults.append(asked.url))  # fmt: skip
+        page.on("request", lambda sent: sent.url.startswith((origin, "data:")) or
+                faults.append(sent.url))  # fmt: skip
         page.goto(origin + link)
         return page
 
@@ -100,22 +100,27 @@ def expect_answer(page: Page, recommender: Recommender, history, k: int = 10) ->
 
 
 @pytest.fixture(scope="module")
+def numbers_server(start):
+    return start("tiny-int64")
+
+
+@pytest.fixture(scope="module")
 def recommender(data: Path) -> Recommender:
     return Recommender.load(data / "tiny-string.onnx")
 
 
 def test_the_page_is_small_and_one_file(strings) -> None:
-    reply = strings.send("GET", "/")
+    reply = strings.get("/")
     assert reply.status == 200
     assert len(reply.body) < 60_000
     assert not re.search(rb"""(?:src|href)=["']?(?:https?:)?//""", reply.body)
     tag = reply.headers["etag"]
-    again = strings.send("GET", "/", headers={"If-None-Match": tag})
+    again = strings.get("/", {"If-None-Match": tag})
     assert (again.status, again.body, again.headers["etag"]) == (304, b"", tag)
 
 
 def test_its_policy_allows_its_own_script_and_style_alone(strings) -> None:
-    headers = strings.send("GET", "/").headers
+    headers = strings.get("/").headers
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
@@ -127,8 +132,8 @@ def test_its_policy_allows_its_own_script_and_style_alone(strings) -> None:
     assert headers["cache-control"] == "no-cache"
 
 
-def test_a_newcomer_gets_an_answer_at_once(visit, strings, recommender) -> None:
-    page = visit(strings)
+def test_an_empty_history_gets_an_answer_at_once(visit, server, recommender) -> None:
+    page = visit(server)
     expect(page.locator("#status")).to_contain_text("10 recommendations in")
     expect(page.locator("#status")).to_contain_text(re.compile(r"server [\d.]+ ms"))
     expect_answer(page, recommender, [])
@@ -138,8 +143,8 @@ def test_a_newcomer_gets_an_answer_at_once(visit, strings, recommender) -> None:
     expect(page.get_by_role("button", name="Why")).to_have_count(0)
 
 
-def test_a_history_grows_by_keyboard_alone(visit, strings, recommender) -> None:
-    page = visit(strings)
+def test_a_history_grows_by_keyboard_alone(visit, server, recommender) -> None:
+    page = visit(server)
     expect(page.locator("#items > li")).to_have_count(10)
     page.keyboard.press("Tab")  # the link
     for _ in range(20):
@@ -176,8 +181,8 @@ def test_a_history_grows_by_keyboard_alone(visit, strings, recommender) -> None:
     expect(page.get_by_role("listbox")).to_be_hidden()
 
 
-def test_why_names_the_contributions_of_explain(visit, strings, recommender) -> None:
-    page = visit(strings, link(HISTORY))
+def test_why_names_the_contributions_of_explain(visit, server, recommender) -> None:
+    page = visit(server, link(HISTORY))
     expect_answer(page, recommender, HISTORY)
     rows = page.locator("#items > li")
     expect(page.locator(".panel")).to_have_count(1)  # the first comes with its reasons
@@ -192,8 +197,8 @@ def test_why_names_the_contributions_of_explain(visit, strings, recommender) -> 
     expect(page.locator("#history .name > :first-child")).to_have_text(reasons.titles or [])
 
 
-def test_similar_items_can_be_taken(visit, strings, recommender) -> None:
-    page = visit(strings, link(HISTORY))
+def test_similar_items_can_be_taken(visit, server, recommender) -> None:
+    page = visit(server, link(HISTORY))
     page.get_by_role("button", name="Similar to").nth(2).click()
     item = recommender.recommend(HISTORY, 3).item_ids[2]
     found = recommender.similar(item, 5)
@@ -204,8 +209,8 @@ def test_similar_items_can_be_taken(visit, strings, recommender) -> None:
     expect_answer(page, recommender, [*HISTORY, found.item_ids[0]])
 
 
-def test_events_are_moved_and_removed_and_the_link_follows(visit, strings, recommender) -> None:
-    page = visit(strings, link(HISTORY))
+def test_events_are_moved_and_removed_and_the_link_follows(visit, server, recommender) -> None:
+    page = visit(server, link(HISTORY))
     a, b, c = HISTORY
     expect_answer(page, recommender, [a, b, c])
     page.locator("#history .remove").last.focus()
@@ -229,8 +234,8 @@ def test_events_are_moved_and_removed_and_the_link_follows(visit, strings, recom
     expect(page.locator("#history > li")).to_have_count(3)
 
 
-def test_how_many_and_whether_again(visit, strings, recommender) -> None:
-    page = visit(strings, link(HISTORY))
+def test_how_many_and_whether_again(visit, server, recommender) -> None:
+    page = visit(server, link(HISTORY))
     expect(page.get_by_label("Leave out what is in the history")).to_be_checked()
     page.get_by_label("Show").select_option("20")
     expect(page.locator("#items > li")).to_have_count(20)
@@ -241,8 +246,8 @@ def test_how_many_and_whether_again(visit, strings, recommender) -> None:
     expect(page.locator("#items > li > .item > .number")).to_have_text(scores)
 
 
-def test_it_fits_a_phone(visit, strings) -> None:
-    page = visit(strings, link(HISTORY), width=360, height=740)
+def test_it_fits_a_phone(visit, server) -> None:
+    page = visit(server, link(HISTORY), width=360, height=740)
     expect(page.locator(".reason")).to_have_count(3)
     for width in (360, 320):
         page.set_viewport_size({"width": width, "height": 740})
@@ -269,9 +274,9 @@ def test_markup_in_titles_stays_text(visit, start, data, tmp_path) -> None:
     assert page.locator("img").count() == 0
 
 
-def test_whole_numbers_are_ids_too(visit, numbers, data) -> None:
+def test_whole_numbers_are_ids_too(visit, numbers_server, data) -> None:
     recommender = Recommender.load(data / "tiny-int64.onnx")
-    page = visit(numbers)
+    page = visit(numbers_server)
     page.locator("#search").fill("120")
     page.keyboard.press("Enter")
     expect(page.locator("#history > li")).to_have_count(1)
@@ -279,10 +284,10 @@ def test_whole_numbers_are_ids_too(visit, numbers, data) -> None:
     expect(page.locator(".reason")).to_have_count(1)
 
 
-def test_numbers_that_javascript_cannot_hold_are_not_changed(visit, numbers, data) -> None:
+def test_numbers_that_javascript_cannot_hold_are_not_changed(visit, numbers_server, data) -> None:
     recommender = Recommender.load(data / "tiny-int64.onnx")
     history = [2**53 + 1, -(2**53) - 1, 2**63 - 1]
-    page = visit(numbers, link(history[:1]))
+    page = visit(numbers_server, link(history[:1]))
     for item in history[1:]:
         page.locator("#search").fill(str(item))
         page.keyboard.press("Enter")
@@ -295,7 +300,7 @@ def test_numbers_that_javascript_cannot_hold_are_not_changed(visit, numbers, dat
     expect(page.locator(".reason .number")).to_have_text(signed(reasons.contributions))
 
 
-def test_who_asks_can_be_said_where_the_file_wants_to_know(visit, start, data) -> None:
+def test_side_inputs_can_be_given_where_the_file_declares_them(visit, start, data) -> None:
     recommender = Recommender.load(data / "tiny-users.onnx")
     page = visit(start("tiny-users"))
     expect_answer(page, recommender, [])
@@ -310,14 +315,14 @@ def test_who_asks_can_be_said_where_the_file_wants_to_know(visit, start, data) -
     expect(page.locator("#trouble")).to_have_text("User ids are whole numbers here.")
 
 
-def test_a_token_is_asked_for_and_kept_in_memory_alone(
+def test_a_token_is_requested_and_kept_in_memory_alone(
     visit, start, recommender, tmp_path
 ) -> None:
     path = tmp_path / "token"
     path.write_text(TOKEN)
     path.chmod(0o600)
     page = visit(start("tiny-string", "--token-file", path), link(HISTORY), console="401")
-    field = page.get_by_label("This server wants a token")
+    field = page.get_by_label("This server needs a token")
     field.fill("not the token")
     page.keyboard.press("Enter")
     expect(page.locator("#trouble")).to_have_text("The server does not accept this token.")
@@ -347,7 +352,7 @@ def test_another_model_after_a_reload_is_noticed(visit, start, data, tmp_path) -
         recommender = Recommender.load(path)
         version = (recommender.info.sha256 or "")[:12]
         deadline = time.monotonic() + 20
-        while server.send("GET", "/readyz").json["model_version"] != version:
+        while server.get("/readyz").json["model_version"] != version:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         page.get_by_label("Show").select_option(str(k))
@@ -356,8 +361,10 @@ def test_another_model_after_a_reload_is_noticed(visit, start, data, tmp_path) -
         expect_answer(page, recommender, history, k)
 
 
-def test_a_busy_server_is_asked_again_and_refusals_are_shown(visit, strings, recommender) -> None:
-    page = visit(strings, console="503|422")
+def test_a_request_to_a_busy_server_is_repeated_and_refusals_are_shown(
+    visit, server, recommender
+) -> None:
+    page = visit(server, console="503|422")
     expect(page.locator("#items > li")).to_have_count(10)
     replies = iter([
         {"status": 503, "headers": {"Retry-After": "1"}},
@@ -380,8 +387,8 @@ def test_a_busy_server_is_asked_again_and_refusals_are_shown(visit, strings, rec
     expect(page.locator("#trouble")).to_be_empty()
 
 
-def test_who_is_offline_is_told_and_gets_the_answer_later(visit, strings, recommender) -> None:
-    page = visit(strings, console="ERR_INTERNET_DISCONNECTED")
+def test_an_offline_device_gets_the_answer_later(visit, server, recommender) -> None:
+    page = visit(server, console="ERR_INTERNET_DISCONNECTED")
     expect(page.locator("#items > li")).to_have_count(10)
     page.context.set_offline(True)
     page.get_by_role("button", name="I took it").first.click()

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from attnrec.runtime.serving.protocol import READ_SECONDS
+from attnrec.runtime.serving.http_protocol import READ_SECONDS
 
 MB = 2**20
 TOKEN = "0123456789abcdef-pipelining"
@@ -16,6 +16,7 @@ SHOWN = {"Authorization": f"Bearer {TOKEN}"}
 SHOW = b"Host: x\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 RELOAD = b"POST /v1/reload HTTP/1.1\r\n" + SHOW + b"Content-Length: 0\r\n\r\n"
+BODY = b'{"history":[]}'
 POST = b"POST /v1/recommend HTTP/1.1\r\n" + SHOW + b"Content-Type: application/json\r\n"
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe holds a reload back")
@@ -30,15 +31,13 @@ def held(start, tmp_path_factory):
     token.write_text(TOKEN)
     token.chmod(0o600)
     server = start("tiny-string", "--unavailable", path, "--token-file", token)
+    server.headers = SHOWN
     path.unlink()
     os.mkfifo(path)
 
-    def reloads() -> float:
-        return server.metric("attnrec_reloads_total", SHOWN, result="success")
-
     def release() -> None:
-        before, deadline = reloads(), time.monotonic() + 30
-        while reloads() == before:
+        before, deadline = server.reloads(), time.monotonic() + 30
+        while server.reloads() == before:
             assert time.monotonic() < deadline
             with suppress(OSError):  # the reload has not come to its list
                 os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
@@ -47,29 +46,15 @@ def held(start, tmp_path_factory):
     return server, release
 
 
-def answers_on(connection: socket.socket) -> list[int]:
-    """Statuses until the server closes the connection."""
-    connection.settimeout(60)
-    received = b""
-    while part := connection.recv(65536):
-        received += part
-    connection.close()
-    return [int(part[:3]) for part in received.split(b"HTTP/1.1 ")[1:]]
-
-
-def resident(server) -> float:
-    return server.metric("process_resident_memory_bytes", SHOWN)
-
-
 def test_a_head_without_end_behind_an_unfinished_request_takes_no_memory(held) -> None:
     server, release = held
-    before = resident(server)
+    before = server.memory()
     connection = server.raw(RELOAD + HEALTH[:-2])
     connection.settimeout(1)
-    with pytest.raises(TimeoutError):  # nobody reads it
+    with pytest.raises(TimeoutError):  # the server does not read it
         for _ in range(64 * 16):
             connection.sendall(b"X: " + b"x" * 65536 + b"\r\n")
-    assert resident(server) - before < 8 * MB
+    assert server.memory() - before < 8 * MB
     release()
     assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
     connection.close()
@@ -77,7 +62,7 @@ def test_a_head_without_end_behind_an_unfinished_request_takes_no_memory(held) -
 
 def test_requests_without_end_take_no_memory_while_their_answers_are_read(start) -> None:
     server = start("tiny-string")
-    before = resident(server)
+    before = server.memory()
     connection = server.raw(b"")
 
     def send() -> None:
@@ -97,7 +82,7 @@ def test_requests_without_end_take_no_memory_while_their_answers_are_read(start)
         thread.start()
     grown = []
     for _ in range(30):
-        grown.append(resident(server) - before)
+        grown.append(server.memory() - before)
         time.sleep(0.1)
     connection.shutdown(socket.SHUT_RDWR)
     for thread in threads:
@@ -108,16 +93,24 @@ def test_requests_without_end_take_no_memory_while_their_answers_are_read(start)
 
 def test_many_requests_behind_an_unfinished_one_are_kept_as_they_came(held) -> None:
     server, release = held
-    before = resident(server)
+    before = server.memory()
     connections = [server.raw(RELOAD) for _ in range(10)]
     for connection in connections:
         connection.settimeout(1)
         connection.send(b"GET / HTTP/1.1\r\n\r\n" * 14_000)  # 250 kB, and 30 MB when taken apart
     time.sleep(1)
-    assert resident(server) - before < 16 * MB
+    assert server.memory() - before < 16 * MB
     for connection in connections:
         connection.close()
         release()
+
+
+def test_pipelined_requests_are_answered_in_their_order(server) -> None:
+    head = POST.replace(SHOW, b"Host: x\r\n")
+    whole, wrong = (head + b"Content-Length: %d\r\n\r\n" % len(b) + b for b in (BODY, b"{}"))
+    last = b"GET /no HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    statuses = server.statuses((whole + wrong + HEALTH) * 20 + last)
+    assert statuses == [200, 422, 200] * 20 + [404]
 
 
 LARGE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: 1\r\n" * 300 + b"\r\n"
@@ -131,7 +124,7 @@ LONG = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"
         (LONG, [431]),
         (HEALTH * 3 + LARGE, [200, 200, 200, 431]),
         (LARGE + HEALTH, [431]),
-        (POST + b"X: 1\r\n" * 300 + b"Content-Length: 14\r\n\r\n" + b'{"history":[]}', [431]),
+        (POST + b"X: 1\r\n" * 300 + b"Content-Length: 14\r\n\r\n" + BODY, [431]),
         (b"no http\r\n\r\n", [400]),
         (HEALTH + b"no http\r\n\r\n", [200, 400]),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", [400]),
@@ -149,15 +142,14 @@ def test_a_refusal_is_written_behind_the_answers_of_earlier_requests(
     with pytest.raises(TimeoutError):
         connection.recv(1)
     release()
-    assert answers_on(connection) == [200, *statuses]
+    assert server.statuses(connection) == [200, *statuses]
 
 
 def test_a_body_behind_an_unfinished_request_is_not_late(held) -> None:
     server, release = held
-    question = b'{"history":[]}'.ljust(30_000)
     last = HEALTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    whole = POST + b"Content-Length: 30000\r\n\r\n" + question
+    whole = POST + b"Content-Length: 30000\r\n\r\n" + BODY.ljust(30_000)
     connection = server.raw(RELOAD + whole * 2 + last)
     time.sleep(READ_SECONDS + 1)
     release()
-    assert answers_on(connection) == [200, 200, 200, 200]
+    assert server.statuses(connection) == [200, 200, 200, 200]

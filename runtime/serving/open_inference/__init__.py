@@ -1,1 +1,1 @@
-"""The Open Inference Protocol beside the API of attnrec."""
+"""The Open Inference Protocol in addition to the API of attnrec."""

@@ -1,7 +1,7 @@
 """Tensors of the Open Inference Protocol: from JSON or raw bytes to arrays, and back.
 
-Text is BYTES there. As raw bytes (the extension binary_tensor_data) each text has its length
-before it, 4 bytes, and numbers stand as they are in memory; all of it is little-endian.
+The protocol has text as BYTES. As raw bytes (the extension binary_tensor_data) each text follows
+its length in 4 bytes, and numbers stand as they are in memory; all of it is little-endian.
 """
 
 import math
@@ -17,17 +17,15 @@ from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.runtime.serving.errors import Refused
-from attnrec.runtime.serving.schemas import MOST_ROWS, MOST_TAGS
+from attnrec.runtime.serving.schemas import MOST_ROWS, MOST_TAGS, Int64
 
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
 _KINDS = {"int64": INT64, "string": BYTES}
-# Both bounds: with one alone msgspec takes numbers of any size.
-_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Parameters(Struct, frozen=True):
-    """What may be said of a tensor or of a request; other parameters are ignored."""
+    """Parameters of a tensor or of a request; others are ignored."""
 
     binary_data_size: _Size | UnsetType = UNSET
     binary_data: bool | UnsetType = UNSET
@@ -36,17 +34,17 @@ class Parameters(Struct, frozen=True):
     classification: Any = UNSET
 
 
-class Tensor(Struct, kw_only=True):
+class InputTensor(Struct, kw_only=True):
     """An input; its values in `data`, flat or one list a row, or as bytes behind the JSON."""
 
     name: str
     datatype: str
     shape: Annotated[list[_Size], Meta(max_length=2)]
     parameters: Parameters = Parameters()
-    data: list[_Int64 | str | list[_Int64 | str]] | UnsetType = UNSET
+    data: list[Int64 | str | list[Int64 | str]] | UnsetType = UNSET
 
 
-class Result(Struct, kw_only=True):
+class OutputTensor(Struct, kw_only=True):
     """An output; `data` row by row, or bytes behind the JSON."""
 
     name: str
@@ -56,7 +54,7 @@ class Result(Struct, kw_only=True):
     data: list[int | float | str] | UnsetType = UNSET
 
 
-class Port(Struct, frozen=True):
+class TensorSpec(Struct, frozen=True):
     """An input or an output of the graph, as the metadata of a model lists it; -1: any size."""
 
     name: str
@@ -71,38 +69,40 @@ class Port(Struct, frozen=True):
 
 
 def wrong(detail: str) -> Refused:
-    """The protocol has one status for all that is wrong in a body."""
+    """A refusal of a body: the protocol has one status for every fault in it."""
     return Refused(400, detail)
 
 
-def inputs_of(info: ModelInfo) -> dict[str, Port]:
-    """What the file takes."""
+def inputs_of(info: ModelInfo) -> dict[str, TensorSpec]:
+    """The inputs of the file."""
     ids = _KINDS[info.id_type]
-    ports = [Port(name, ids, (-1, -1)) for name in names.REQUIRED_INPUTS[:3]]
-    ports.append(Port(names.K, INT64, (1,)))
+    ports = [TensorSpec(name, ids, (-1, -1)) for name in names.REQUIRED_INPUTS[:3]]
+    ports.append(TensorSpec(names.K, INT64, (1,)))
     if names.USER in info.inputs:
-        ports.append(Port(names.USER, _KINDS[info.user_id_type or "string"], (-1,)))
+        ports.append(TensorSpec(names.USER, _KINDS[info.user_id_type or "string"], (-1,)))
     if names.USER_TAGS in info.inputs:
-        ports.append(Port(names.USER_TAGS, BYTES, (-1, -1)))
+        ports.append(TensorSpec(names.USER_TAGS, BYTES, (-1, -1)))
     if names.TIMESTAMPS in info.inputs:
-        ports.append(Port(names.TIMESTAMPS, INT64, (-1, -1)))
-        ports.append(Port(names.REQUEST_TIME, INT64, (-1,)))
+        ports.append(TensorSpec(names.TIMESTAMPS, INT64, (-1, -1)))
+        ports.append(TensorSpec(names.REQUEST_TIME, INT64, (-1,)))
     return {port.name: port for port in ports}
 
 
-def outputs_of(info: ModelInfo) -> dict[str, Port]:
-    """What the file gives, in the order of the graph."""
+def outputs_of(info: ModelInfo) -> dict[str, TensorSpec]:
+    """The outputs of the file, in the order of the graph."""
     ports = [
-        Port(names.ITEMS, _KINDS[info.id_type], (-1, -1)),
-        Port(names.SCORES, FP32, (-1, -1)),
-        Port(names.N_KNOWN, INT64, (-1,)),
+        TensorSpec(names.ITEMS, _KINDS[info.id_type], (-1, -1)),
+        TensorSpec(names.SCORES, FP32, (-1, -1)),
+        TensorSpec(names.N_KNOWN, INT64, (-1,)),
     ]
     if info.has_titles:
-        ports.append(Port(names.TITLES, BYTES, (-1, -1)))
+        ports.append(TensorSpec(names.TITLES, BYTES, (-1, -1)))
     return {port.name: port for port in ports}
 
 
-def read(tensor: Tensor, port: Port, binary: memoryview) -> tuple[NDArray[Any], memoryview]:
+def read(
+    tensor: InputTensor, port: TensorSpec, binary: memoryview
+) -> tuple[NDArray[Any], memoryview]:
     """An input as the array of the graph, and the bytes that are left for the next ones.
 
     `Refused` unless datatype, shape and values are what the graph takes.
@@ -129,9 +129,9 @@ def read(tensor: Tensor, port: Port, binary: memoryview) -> tuple[NDArray[Any], 
     return port.array(values, tensor.shape), binary[size or 0 :]
 
 
-def write(port: Port, array: NDArray[Any], *, binary: bool) -> tuple[Result, bytes]:
+def write(port: TensorSpec, array: NDArray[Any], *, binary: bool) -> tuple[OutputTensor, bytes]:
     """An output of the graph with the bytes that follow the JSON, none unless `binary`."""
-    result = Result(name=port.name, datatype=port.datatype, shape=list(array.shape))
+    result = OutputTensor(name=port.name, datatype=port.datatype, shape=list(array.shape))
     if not binary:
         if port.datatype == FP32:  # JSON has no infinity
             array = np.maximum(array, np.finfo(np.float32).min)
@@ -146,7 +146,7 @@ def write(port: Port, array: NDArray[Any], *, binary: bool) -> tuple[Result, byt
     return result, raw
 
 
-def _check_shape(tensor: Tensor, port: Port) -> None:
+def _check_shape(tensor: InputTensor, port: TensorSpec) -> None:
     shape = tensor.shape
     given = f"{port.name} has the datatype {tensor.datatype:.20} and the shape {shape}"
     fits = len(shape) == len(port.shape) and port.shape[0] in (-1, *shape[:1])
@@ -157,7 +157,7 @@ def _check_shape(tensor: Tensor, port: Port) -> None:
         raise wrong(f"{given}; the limits are 1 to {MOST_ROWS} rows of {widest} values")
 
 
-def _flat(tensor: Tensor, port: Port) -> list[Any]:
+def _flat(tensor: InputTensor, port: TensorSpec) -> list[Any]:
     """The values of JSON, row by row."""
     values: list[Any] = tensor.data or []
     if values and isinstance(values[0], list):
@@ -172,7 +172,7 @@ def _flat(tensor: Tensor, port: Port) -> list[Any]:
     return values
 
 
-def _texts(raw: memoryview, port: Port) -> list[str]:
+def _texts(raw: memoryview, port: TensorSpec) -> list[str]:
     texts: list[str] = []
     at = 0
     while at < len(raw):

@@ -1,4 +1,4 @@
-"""The page for people: one file that asks this server and nobody else."""
+"""The web page: one file, whose requests go to this server alone."""
 
 import base64
 import hashlib
@@ -32,13 +32,13 @@ def _page() -> tuple[bytes, dict[str, str]]:
 
 
 def _source(content: bytes, tag: bytes) -> str:
-    """What the only inline element of a kind is called in a Content-Security-Policy."""
+    """The name of the only inline element of a kind in a Content-Security-Policy."""
     (inline,) = re.findall(b"<%b>(.*?)</%b>" % (tag, tag), content, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(inline).digest()).decode()}'"
 
 
 async def page(request: Request) -> Response:
-    """The page, or 304 for those who have it."""
+    """The page, or 304 if the browser has it."""
     content, headers = _page()
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)

@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attnrec.runtime import Recommender
-from attnrec.runtime.serving.answers import Served
+from attnrec.runtime.serving.answers import ServedFile
 from attnrec.runtime.serving.errors import Refused
-from attnrec.runtime.serving.open_inference import protocol
+from attnrec.runtime.serving.open_inference.infer import infer, is_ready
 
 
 @pytest.fixture(scope="module")
-def served(data) -> dict[str, Served]:
+def served(data) -> dict[str, ServedFile]:
     return {
-        name: Served.of(Recommender.load(data / f"tiny-{name}.onnx"))
-        for name in ("string", "int64", "users")
+        name: ServedFile.of(Recommender.load(data / f"tiny-{name}.onnx"))
+        for name in ("string", "int64", "users", "times")
     }
 
 
@@ -120,7 +120,7 @@ REFUSED_BINARY = [
 @pytest.mark.parametrize(("body", "words"), REFUSED_JSON)
 def test_wrong_json_is_refused_with_what_is_wrong(served, body, words) -> None:
     with pytest.raises(Refused) as refusal:
-        protocol.infer(served["string"], body, None)
+        infer(served["string"], body, None)
     assert refusal.value.status_code == 400
     assert words in refusal.value.detail
     assert len(refusal.value.detail) < 500
@@ -130,7 +130,7 @@ def test_wrong_json_is_refused_with_what_is_wrong(served, body, words) -> None:
 def test_wrong_bytes_are_refused_with_what_is_wrong(served, tensor, behind_it, words) -> None:
     head = call(tensor)
     with pytest.raises(Refused) as refusal:
-        protocol.infer(served["string"], head + behind_it, str(len(head)))
+        infer(served["string"], head + behind_it, str(len(head)))
     assert refusal.value.status_code == 400
     assert words in refusal.value.detail
 
@@ -146,9 +146,24 @@ def test_numbers_are_as_long_as_int64_and_within_it(served) -> None:
     ):
         head = call(history)
         with pytest.raises(Refused):
-            protocol.infer(served["int64"], head + b"1234567", str(len(head)))
+            infer(served["int64"], head + b"1234567", str(len(head)))
     for number in (2**63 - 1, -(2**63), -1):
-        protocol.infer(served["int64"], call(tensor | {"data": [number]}), None)
+        infer(served["int64"], call(tensor | {"data": [number]}), None)
+
+
+def test_times_in_another_unit_are_refused(served) -> None:
+    now = 1_000_000_000
+    request_time = {"name": "request_time", "datatype": "INT64", "shape": [1], "data": [now]}
+    for factor in (1, 1000):
+        times = [(now - 60) * factor, (now - 30) * factor]
+        timestamps = {"name": "timestamps", "datatype": "INT64", "shape": [1, 2], "data": times}
+        body = call(HISTORY, timestamps, request_time)
+        if factor == 1:
+            assert infer(served["times"], body, None)
+        else:
+            with pytest.raises(Refused, match="looks like milliseconds") as refusal:
+                infer(served["times"], body, None)
+            assert refusal.value.status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -156,20 +171,20 @@ def test_numbers_are_as_long_as_int64_and_within_it(served) -> None:
 )
 def test_the_length_of_the_json_must_be_a_number_that_fits(served, header) -> None:
     with pytest.raises(Refused) as refusal:
-        protocol.infer(served["string"], call(HISTORY), header)
+        infer(served["string"], call(HISTORY), header)
     assert refusal.value.status_code == 400
     assert len(refusal.value.detail) < 300
 
 
 def test_other_parameters_are_ignored_and_the_id_comes_back(served) -> None:
-    asked = call(
+    body = call(
         HISTORY | {"parameters": {"mine": [1]}, "more": {}},
         ids("exclude"),
         id="\u2603",
         parameters={"sequence_id": 5, "priority": 1},
         outputs=[{"name": "items", "parameters": {"other": None}}],
     )
-    answer = json.loads(protocol.infer(served["string"], asked, None)[0])
+    answer = json.loads(infer(served["string"], body, None)[0])
     assert answer["id"] == "\u2603"
     assert [output["name"] for output in answer["outputs"]] == ["items"]
 
@@ -178,19 +193,19 @@ def test_flat_and_nested_data_are_the_same(served) -> None:
     rows = [["sku-1", "sku-2"], ["sku-3", ""]]
     flat = ids("history", *rows[0], *rows[1], shape=[2, 2])
     nested = ids("history", *rows, shape=[2, 2])
-    one, other = (protocol.infer(served["string"], call(each), None) for each in (flat, nested))
+    one, other = (infer(served["string"], call(each), None) for each in (flat, nested))
     assert one == other
 
 
 def test_a_file_that_failed_its_self_test_is_not_ready_and_does_not_answer(served) -> None:
     broken = dataclasses.replace(served["string"], fault="golden vector 1")
-    for ask in (
-        lambda: protocol.ready(broken),
-        lambda: protocol.ready(broken, "attnrec", broken.version),
-        lambda: protocol.infer(broken, call(HISTORY), None),
+    for refused in (
+        lambda: is_ready(broken),
+        lambda: is_ready(broken, "attnrec", broken.version),
+        lambda: infer(broken, call(HISTORY), None),
     ):
         with pytest.raises(Refused, match="golden vector 1") as refusal:
-            ask()
+            refused()
         assert refusal.value.status_code == 503
 
 
@@ -260,7 +275,7 @@ def test_any_body_is_answered_or_refused(served, kind) -> None:
     @given(sent=bodies(kind))
     def check(sent: tuple[bytes, str | None]) -> None:
         try:
-            answer, head = protocol.infer(served[kind], *sent)
+            answer, head = infer(served[kind], *sent)
         except Refused as refusal:
             assert refusal.status_code == 400
             assert refusal.detail

@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, for the one file that is served.
 
-It speaks of tensors, and so the graph's own contract: nothing is excluded unless `exclude` says
-so, answers are padded, and ids stand in rows of equal length.
+Its requests are tensors, so the contract of the graph holds: nothing is excluded but the ids in
+`exclude`, answers are padded, and ids stand in rows of equal length.
 """
 
 from collections.abc import Mapping
@@ -15,22 +15,28 @@ from numpy.typing import NDArray
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.recommender import Recommender
-from attnrec.runtime.serving.answers import Served
+from attnrec.runtime.serving.answers import ServedFile
 from attnrec.runtime.serving.errors import Refused, encode
 from attnrec.runtime.serving.open_inference import tensors
-from attnrec.runtime.serving.open_inference.tensors import Parameters, Port, Result, Tensor, wrong
+from attnrec.runtime.serving.open_inference.tensors import (
+    InputTensor,
+    OutputTensor,
+    Parameters,
+    TensorSpec,
+    wrong,
+)
 from attnrec.runtime.serving.schemas import MOST_ITEMS, check_size
 from attnrec.runtime.side_inputs import check_seconds
 from attnrec.runtime.version import __version__
 
 NAME = "attnrec"
-"""The model that there is."""
+"""Name of the only model."""
 LENGTH_HEADER = "Inference-Header-Content-Length"
 _BATCH = 64  # rows of one call of the graph: more is not faster and costs memory
 
 
-class Output(Struct):
-    """An output that is asked for."""
+class RequestedOutput(Struct):
+    """An output that the request names."""
 
     name: str
     parameters: Parameters = Parameters()
@@ -39,42 +45,41 @@ class Output(Struct):
 class InferRequest(Struct):
     """A call of the graph; all outputs unless some are named."""
 
-    inputs: Annotated[list[Tensor], Meta(max_length=16)]
-    outputs: Annotated[list[Output], Meta(max_length=16)] = []
+    inputs: Annotated[list[InputTensor], Meta(max_length=16)]
+    outputs: Annotated[list[RequestedOutput], Meta(max_length=16)] = []
     id: str | UnsetType = UNSET
     parameters: Parameters = Parameters()
 
 
 class InferResponse(Struct):
-    """What the graph gave."""
+    """The outputs of the graph."""
 
     model_name: str
     model_version: str
-    outputs: list[Result]
+    outputs: list[OutputTensor]
     id: str | UnsetType = UNSET
 
 
-class Fault(Struct):
-    """A refusal in the words of the protocol."""
+class InferError(Struct):
+    """A refusal in the format of the protocol."""
 
     error: str
 
 
 _parse = msgspec.json.Decoder(InferRequest).decode
-Facts = dict[str, Any]
 
 
-def server(served: Served) -> Facts:
+def server_metadata(served: ServedFile) -> dict[str, Any]:
     """Metadata of the server."""
     return {"name": NAME, "version": __version__, "extensions": ["binary_tensor_data"]}
 
 
-def live(served: Served) -> Facts:
+def is_live(served: ServedFile) -> dict[str, Any]:
     """The process lives."""
     return {"live": True}
 
 
-def ready(served: Served, name: str = NAME, version: str | None = None) -> Facts:
+def is_ready(served: ServedFile, name: str = NAME, version: str | None = None) -> dict[str, Any]:
     """Server and model are one and the same. `Refused` (503) if the file failed its self-test."""
     check_name(served, name, version)
     if served.fault is not None:
@@ -82,7 +87,9 @@ def ready(served: Served, name: str = NAME, version: str | None = None) -> Facts
     return {"name": NAME, "ready": True}
 
 
-def model(served: Served, name: str = NAME, version: str | None = None) -> Facts:
+def model_metadata(
+    served: ServedFile, name: str = NAME, version: str | None = None
+) -> dict[str, Any]:
     """Metadata of the model."""
     check_name(served, name, version)
     info = served.recommender.info
@@ -95,37 +102,37 @@ def model(served: Served, name: str = NAME, version: str | None = None) -> Facts
     }
 
 
-def check_name(served: Served, name: str, version: str | None = None) -> None:
+def check_name(served: ServedFile, name: str, version: str | None = None) -> None:
     """404 for another model or version than the one that is served."""
-    for what, asked, there in (("model", name, NAME), ("version", version, served.version)):
-        if asked not in (None, there):
-            raise Refused(404, f"there is no {what} {asked!r:.60}; this one is {there!r}")
+    for what, named, there in (("model", name, NAME), ("version", version, served.version)):
+        if named not in (None, there):
+            raise Refused(404, f"there is no {what} {named!r:.60}; this one is {there!r}")
 
 
-def infer(served: Served, body: bytes, json_length: str | None) -> tuple[bytes, int | None]:
+def infer(served: ServedFile, body: bytes, json_length: str | None) -> tuple[bytes, int | None]:
     """Run the graph: the body of the answer, and the length of its JSON if bytes follow.
 
-    json_length: the header `Inference-Header-Content-Length` as it came. `Refused` says what
-    cannot be run: 400 for anything in the body, 503 if the file failed its self-test.
+    json_length: the header `Inference-Header-Content-Length` as it came. `Refused` names
+    what cannot be run: 400 for anything in the body, 503 if the file failed its self-test.
     """
-    ready(served)
-    asked, binary = _split(body, json_length)
+    is_ready(served)
+    request, binary = _split(body, json_length)
     info = served.recommender.info
     ports = tensors.outputs_of(info)
-    _check_names(asked.outputs, ports, "output")
-    arrays = _arrays(asked.inputs, tensors.inputs_of(info), binary, info)
+    _check_names(request.outputs, ports, "output")
+    arrays = _arrays(request.inputs, tensors.inputs_of(info), binary, info)
     n_items = len(arrays[names.HISTORY]) * min(int(arrays[names.K][0]), info.n_items)
     check_size(n_items, status=400)
     found = dict(zip(ports, _run(served.recommender, arrays), strict=True))
     results, blobs = [], []
-    for output in asked.outputs or map(Output, ports):
+    for output in request.outputs or map(RequestedOutput, ports):
         as_bytes = output.parameters.binary_data
         if as_bytes is UNSET:
-            as_bytes = asked.parameters.binary_data_output
+            as_bytes = request.parameters.binary_data_output
         result, blob = tensors.write(ports[output.name], found[output.name], binary=as_bytes)
         results.append(result)
         blobs.append(blob)
-    head = encode(InferResponse(NAME, served.version, results, asked.id))
+    head = encode(InferResponse(NAME, served.version, results, request.id))
     any_bytes = any(result.data is UNSET for result in results)
     return head + b"".join(blobs), len(head) if any_bytes else None
 
@@ -147,10 +154,12 @@ def _split(body: bytes, json_length: str | None) -> tuple[InferRequest, memoryvi
         raise wrong(f"the body is not JSON in UTF-8: {error}") from error
 
 
-def _check_names(asked: list[Tensor] | list[Output], ports: Mapping[str, Port], what: str) -> None:
+def _check_names(
+    given: list[InputTensor] | list[RequestedOutput], ports: Mapping[str, TensorSpec], what: str
+) -> None:
     """Each is an input or output of the file, is there once, and needs no other extension."""
     seen = set()
-    for one in asked:
+    for one in given:
         if one.name not in ports or one.name in seen:
             there = f"the {what}s are {', '.join(ports)}, each once"
             raise wrong(f"{one.name!r:.60} is no {what} here; {there}")
@@ -161,7 +170,7 @@ def _check_names(asked: list[Tensor] | list[Output], ports: Mapping[str, Port], 
 
 
 def _arrays(
-    given: list[Tensor], ports: Mapping[str, Port], binary: memoryview, info: ModelInfo
+    given: list[InputTensor], ports: Mapping[str, TensorSpec], binary: memoryview, info: ModelInfo
 ) -> dict[str, NDArray[Any]]:
     """Every input of the graph: as given, and what may be left out as nothing."""
     _check_names(given, ports, "input")
@@ -177,8 +186,8 @@ def _arrays(
     if not 1 <= k[0] <= MOST_ITEMS:
         raise wrong(f"k is {k[0]}; it must be 1 to {MOST_ITEMS}")
     for port in ports.values():
-        nobody = names.PADDING["int64" if port.datatype == tensors.INT64 else "string"]
-        empty = port.array(nobody, (n_rows, 0)[: len(port.shape)])
+        padding = names.PADDING["int64" if port.datatype == tensors.INT64 else "string"]
+        empty = port.array(padding, (n_rows, 0)[: len(port.shape)])
         array = arrays.setdefault(port.name, empty)
         if port.name != names.K and len(array) != n_rows:
             raise wrong(f"{port.name} has {len(array)} rows, history has {n_rows}")

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, asked by the client that Triton users have."""
+"""The Open Inference Protocol, used by the client that Triton users have."""
 
 import json
 import subprocess
@@ -58,10 +58,9 @@ class Pair:
 
 @pytest.fixture(scope="module", params=FILES)
 def pair(request, start, data):
-    shared = {"tiny-string": "strings", "tiny-int64": "numbers"}.get(request.param)
-    server = request.getfixturevalue(shared) if shared else start(request.param)
+    server = start(request.param)
     pair = Pair(server, Recommender.load(data / f"{request.param}.onnx"))
-    pair.questions = [
+    pair.rows = [
         call["recommend"]
         for call in json.loads((data / f"{request.param}.expected.json").read_text("utf-8"))[
             "calls"
@@ -87,34 +86,32 @@ def assert_row_is(result: triton.InferResult, row: int, found: Recommendations) 
         assert plain[:n] == found.titles
 
 
-def inputs_for(question: dict[str, Any]) -> dict[str, Any] | None:
-    """A question of the runtime as inputs of the graph; None where the two differ."""
-    if question.get("candidates") == []:
+def inputs_for(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Arguments of `recommend` as inputs of the graph; None where the two differ."""
+    if row.get("candidates") == []:
         return None  # to `recommend` nothing is allowed, to the graph everything
-    inputs = {"history": [question["history"]]}
+    inputs = {"history": [row["history"]]}
     for name in ("exclude", "candidates", "user_tags", "timestamps"):
-        if question.get(name):
-            inputs[name] = [question[name]]
-    inputs["k"] = [question.get("k", 10)]
-    alone = [name for name in ("user", "request_time") if question.get(name) is not None]
-    return inputs | {name: [question[name]] for name in alone}
+        if row.get(name):
+            inputs[name] = [row[name]]
+    inputs["k"] = [row.get("k", 10)]
+    alone = [name for name in ("user", "request_time") if row.get(name) is not None]
+    return inputs | {name: [row[name]] for name in alone}
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_one_row_gets_what_recommend_says(pair, binary) -> None:
-    asked = [(question, inputs_for(question)) for question in pair.questions]
-    assert sum(inputs is not None for _, inputs in asked) >= 20
-    for question, inputs in asked:
+def test_one_row_gets_what_recommend_returns(pair, binary) -> None:
+    cases = [(row, inputs_for(row)) for row in pair.rows]
+    assert sum(inputs is not None for _, inputs in cases) >= 20
+    for row, inputs in cases:
         if inputs is not None:
-            found = pair.recommender.recommend(**{**question, "exclude_seen": False})
+            found = pair.recommender.recommend(**{**row, "exclude_seen": False})
             assert_row_is(pair.infer(binary=binary, **inputs), 0, found)
 
 
 @pytest.mark.parametrize("n_rows", [3, 256])
 def test_rows_of_one_call_are_padded_to_the_same_length(pair, n_rows) -> None:
-    histories = [
-        question["history"][-i % 5 :][:5] for i in range(8) for question in pair.questions
-    ]
+    histories = [row["history"][-i % 5 :][:5] for i in range(8) for row in pair.rows]
     histories = histories[-n_rows:]
     result = pair.infer(history=histories, exclude=histories, k=[7])
     assert result.as_numpy("items").shape == (n_rows, min(7, pair.recommender.info.n_items))
@@ -123,13 +120,13 @@ def test_rows_of_one_call_are_padded_to_the_same_length(pair, n_rows) -> None:
         assert_row_is(result, row, answer)
 
 
-def test_ten_items_come_unless_k_says_otherwise(pair) -> None:
-    result = pair.infer(history=[pair.questions[3]["history"]])
+def test_ten_items_come_unless_k_is_given(pair) -> None:
+    result = pair.infer(history=[pair.rows[3]["history"]])
     assert result.as_numpy("items").shape == (1, min(10, pair.recommender.info.n_items))
 
 
-def test_outputs_are_chosen_and_each_comes_as_it_is_asked_for(pair) -> None:
-    history = pair.tensor("history", [pair.questions[3]["history"]], binary=True)
+def test_outputs_are_chosen_each_as_json_or_bytes(pair) -> None:
+    history = pair.tensor("history", [pair.rows[3]["history"]], binary=True)
     k = pair.tensor("k", [3], binary=False)
     outputs = [
         triton.InferRequestedOutput("scores", binary_data=False),
@@ -175,39 +172,36 @@ def test_the_server_and_the_model_are_alive_and_ready(pair) -> None:
 
 
 def test_refusals_reach_the_client_in_words(pair) -> None:
-    history = pair.tensor("history", [pair.questions[3]["history"]], binary=True)
+    history = pair.tensor("history", [pair.rows[3]["history"]], binary=True)
     for call, words in (
         (lambda: pair.client.infer("other", [history]), "this one is 'attnrec'"),
         (lambda: pair.client.infer("attnrec", [history], model_version="1"), pair.version),
         (lambda: pair.client.get_model_metadata("other"), "this one is 'attnrec'"),
-        (lambda: pair.infer(history=[pair.questions[3]["history"]], k=[1001]), "1 to 1000"),
+        (lambda: pair.infer(history=[pair.rows[3]["history"]], k=[1001]), "1 to 1000"),
         (lambda: pair.client.infer("attnrec", []), "'history' is missing"),
     ):
         with pytest.raises(InferenceServerException, match=words):
             call()
 
 
-def test_a_client_shows_its_token(start, tmp_path) -> None:
-    (tmp_path / "token").write_text("0123456789abcdef\n")
-    (tmp_path / "token").chmod(0o600)
-    client = triton.InferenceServerClient(
-        f"127.0.0.1:{start('tiny-string', '--token-file', tmp_path / 'token').port}"
-    )
+def test_a_client_sends_its_token(start, token_file) -> None:
+    server = start("tiny-string", "--token-file", token_file)
+    client = triton.InferenceServerClient(f"127.0.0.1:{server.port}")
     history = triton.InferInput("history", [1, 1], "BYTES")
     history.set_data_from_numpy(np.array([["sku-1"]], dtype=object))
-    shown = {"Authorization": "Bearer 0123456789abcdef"}
-    assert client.is_server_ready(headers=shown) and not client.is_server_ready()
-    answer = client.infer("attnrec", [history], headers=shown)
+    sent = {"Authorization": "Bearer 0123456789abcdef-token"}
+    assert client.is_server_ready(headers=sent) and not client.is_server_ready()
+    answer = client.infer("attnrec", [history], headers=sent)
     assert answer.as_numpy("items").shape[0] == 1
     with pytest.raises(InferenceServerException, match="401"):
         client.infer("attnrec", [history])
     client.close()
 
 
-def test_the_example_of_the_page_runs_as_printed(strings) -> None:
-    page = Path(__file__).parents[2] / "docs" / "inference-protocol.md"
+def test_the_example_of_the_page_runs_as_printed(server) -> None:
+    page = Path(__file__).parents[3] / "docs" / "inference-protocol.md"
     code = page.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
-    code = code.replace(":8000", f":{strings.port}")
+    code = code.replace(":8000", f":{server.port}")
     command = [sys.executable, "-W", "error", "-c", code]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed.startswith("[[b'") and printed.count("b'") == 5

@@ -29,7 +29,7 @@ LARGEST_HEAD = 65536
 MOST_HEADERS = 256
 """Each takes about 200 bytes of memory, however short it is."""
 _PART = 4096
-"""Bytes that are parsed at a time: what is behind an unfinished request is kept as it came."""
+"""Bytes parsed at a time; those behind an unfinished request are kept unparsed."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -43,7 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _held = False
     _unparsed = memoryview(b"")
     _fault: HTTPStatus | None = None
-    """Of the last request that is read here; told when those before it have their answers."""
+    """Of the last request read here; sent when the requests before it have their answers."""
     _reading: RequestResponseCycle | None = None
 
     @property
@@ -62,7 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             self._refuse(503, detail, wait=1)
             return
-        # A proxy opens connections in advance: one that was never used is like one that rests.
+        # A proxy opens connections in advance: an unused one counts as idle.
         self._rest()
 
     @property
@@ -116,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._fault = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             raise httptools.HttpParserError("a large head")  # ends the parsing
         self._in_head, self._in_body = False, True
-        if not self.url.startswith(b"/") and b"://" in self.url:  # as proxies are asked
+        if not self.url.startswith(b"/") and b"://" in self.url:  # the form for proxies
             authority = self.url.partition(b"://")[2].partition(b"/")[0]
             self.scope["state"][TARGET] = [authority]
         super().on_headers_complete()
@@ -132,7 +132,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._held = True  # the next request is taken when this answer has been read
             return
         super().on_response_complete()
-        if self.timeout_keep_alive_task is None:  # it is closed, or the next one is asked now
+        if self.timeout_keep_alive_task is None:  # it is closed, or the next request begins
             self._go_on()
         elif self._in_head or self._in_body:  # more of this one, or of the next, is to come
             self._unset_keepalive_if_required()
@@ -183,7 +183,7 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
     def _go_on(self) -> None:
-        """Take what came behind a request that has its answer now."""
+        """Parse the bytes behind a request that has its answer now."""
         if self._fault is not None:
             self._refuse_fault()
         else:
@@ -191,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.data_received(b"")
 
     def _feed(self, rest: memoryview) -> None:
-        """Parse what came; offers of other protocols (h2c, websocket) are passed over."""
+        """Parse bytes; offers of other protocols (h2c, websocket) are passed over."""
         try:
             while True:
                 try:
@@ -222,7 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser.feed_data(head + b"\r\n")
 
     def _wait_for_body(self, cycle: RequestResponseCycle) -> None:
-        """All of it has to come in the time, however it is cut into parts."""
+        """The whole body has to arrive in READ_SECONDS, however it is cut into parts."""
         if self._late is None or self._reading is not cycle or not cycle.more_body:
             self._stop_waiting()
             self._reading = cycle
@@ -277,7 +277,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Flow(FlowControl):
-    """Reads nothing more while something that has come waits for the answer to another request."""
+    """Reads nothing more while a request waits for the answer to an earlier one."""
 
     def resume_reading(self) -> None:
         protocol = self._transport.get_protocol()  # kept there: no cycle that holds a connection
