@@ -135,6 +135,8 @@ def run_command(
         _refuse_empty_path(parameter)
         if getattr(parameter, "hidden", False):
             parameter.get_usage_pieces = lambda ctx: []  # type: ignore[method-assign]
+    # Lines of a paragraph are wrapped by the terminal, not where the source wraps them.
+    parser.help = re.sub(r"(?<!\n)\n(?!\n)", " ", parser.help or "")
     texts: list[Any] = [parser, *parser.params]
     for text in texts:  # attnrec[tune] is no markup either
         text.help = escape(text.help) if getattr(text, "help", None) else None
