@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from attnrec.cli.bench.timing import Subject, take_turns
 from attnrec.export.build import FileBuilder
-from attnrec.export.quantize.cost import price
+from attnrec.export.quantize.cost import quantization_cost
 from attnrec.train import Run
 from attnrec.train.data.batches import left_pad
 from attnrec.train.fitting.loop import fit_by_gradient
@@ -198,7 +198,7 @@ def rows_of(run: Run, settings: list[str], epochs: int, seconds: float) -> list[
         taken = take_turns(calls, seconds)
     found = []
     for name, draft in drafts.items():
-        cost = price(exact.recommender(), draft.recommender(), run, size=1.0)
+        cost = quantization_cost(exact.recommender(), draft.recommender(), run, size=1.0)
         median, fast = np.percentile(taken[name], [50, 10]).tolist()
         found.append(
             {
