@@ -113,7 +113,7 @@ def keyword(name: str, kind: Any, default: Any, described: Any) -> inspect.Param
 
 
 def with_parameters(function: Command, parameters: Sequence[inspect.Parameter]) -> Command:
-    """Have typer see these parameters; their order is that of the help."""
+    """Declare these parameters to typer; their order is that of the help."""
     keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
     return function
@@ -152,7 +152,7 @@ def run_command(
 
 
 def _refuse_empty_path(parameter: Any) -> None:
-    """Have a path that is '', an unset variable of a shell, refused: `Path('')` is "."."""
+    """Refuse a path that is '', as from an unset variable of a shell: `Path('')` is "."."""
     if parameter.type_descriptor.annotation not in (Path, list[Path]):
         return
     process = parameter.process_value
@@ -168,7 +168,7 @@ def _refuse_empty_path(parameter: Any) -> None:
 
 
 def _accept_any_text() -> None:
-    """Titles hold any character, the encoding of the system may not (Windows, a C locale).
+    """Read and print any character, whatever the encoding of the system (Windows, a C locale).
 
     JSON lines are UTF-8 everywhere; a byte that is not becomes an id that is refused. A standard
     input that is closed holds nothing.
@@ -183,7 +183,7 @@ def _accept_any_text() -> None:
 
 @contextmanager
 def clean_errors() -> Iterator[None]:
-    """A person gets one message and exit code 2, never a traceback."""
+    """Print one message and exit with code 2 in place of a traceback."""
     try:
         yield
     except BrokenPipeError:

@@ -100,7 +100,7 @@ def _foreign_in(directory: Path) -> list[str]:
 
 
 def _check_writable(target: Path, unfinished: Path) -> None:
-    """Make what will be made, and remove it: names too long and full tables are found as well."""
+    """Make the directories and remove them: this also finds names too long and full disks."""
     if os.path.isdir(target) and not os.access(target, os.W_OK):
         raise RunError(f"{target} is not writable; name another `out`")
     for place in (work_directory(target), unfinished):
@@ -136,5 +136,5 @@ def _check_unfinished(directory: Path, *, resume: bool, tuning: bool) -> None:
 
 
 def search_file(run_directory: Path) -> Path:
-    """What is there while a search for that run directory is not finished."""
+    """The journal of a search that is not finished, beside that run directory."""
     return unfinished_directory(run_directory) / SEARCH_FILE

@@ -1,1 +1,1 @@
-"""Search for settings, and training for fewer bits."""
+"""Search for settings: many trainings, the best of which becomes the run."""

@@ -139,7 +139,7 @@ def tune_log(
 
 
 class _Stopped(Exception):
-    """A trial is not worth its time, or has none left."""
+    """A trial is behind the others, or has no time left."""
 
 
 class _Search:
@@ -167,7 +167,7 @@ class _Search:
         self._before, self._started = self.study.seconds, time.monotonic()
 
     def seconds(self) -> float:
-        """Spent so far."""
+        """Time spent on the search so far."""
         return self._before + time.monotonic() - self._started
 
     def run(self) -> None:
@@ -187,7 +187,7 @@ class _Search:
         return bool(trials) and self._left(trials[0]) < _LEAST_SHARE * trials[0].seconds
 
     def _left(self, recipe: "Trial") -> float:
-        """Seconds for a trial, which leaves those of an epoch: it ends after one."""
+        """Seconds for a trial, less those of an epoch: a training ends after a whole one."""
         return self.most_seconds - self.seconds() - recipe.seconds / len(recipe.curve)
 
     def _make_trial(self) -> None:
@@ -265,7 +265,7 @@ class _Search:
 
 
 class _Watcher:
-    """Follows a training, and ends it when it is not worth its time."""
+    """Follows a training, and ends it when it is behind the others, or out of time."""
 
     def __init__(self, search: _Search, asked: "optuna.Trial") -> None:
         self._search, self._asked = search, asked
