@@ -9,6 +9,8 @@ application can catch them together::
     ├── ModelFileError    a file that is not an intact attnrec model
     ├── ParityError       an exported file that does not answer like its torch model
     └── SelfTestError     a loaded file that does not reproduce its own golden vectors
+
+`counted` and `kind_of_ids` are wording that messages share.
 """
 
 
