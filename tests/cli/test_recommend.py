@@ -299,14 +299,16 @@ def test_from_a_log_with_a_users_table_to_an_answer_for_a_unknown(run, log, tmp_
     assert "unknown" not in json.loads(run("recommend", out / "model.onnx", *asked).out)
 
 
-def test_a_user_who_stands_for_nobody_is_refused_before_the_training(run, tmp_path) -> None:
+def test_a_user_id_that_means_unknown_is_refused_before_the_training(run, tmp_path) -> None:
     rows = [f"{user},{item},{item}" for user in (-1, 2, 3) for item in range(6)]
     log = tmp_path / "log.csv"
     log.write_text("\n".join(["user_id,item_id,timestamp", *rows]) + "\n")
     words = ["--epochs", 1, "--threads", 1, "--no-report", "--out", tmp_path / "run"]
     outcome = run("train", log, "--model", "neumf", *words)
     assert outcome.code == 2
-    assert outcome.err.endswith("there is a user -1, which stands for nobody; rename that user\n")
+    assert outcome.err.endswith(
+        "there is a user -1, which stands for an unknown user; rename that user\n"
+    )
     assert not (tmp_path / "run").exists()
     assert run("train", log, "--model", "sasrec", "--hidden-dim", 8, *words).code == 0
 
