@@ -51,20 +51,12 @@ def assemble(
     place, n_known = compact(g, rows.history, max_len)
     seq = place(rows.history, 0)  # (B, W)
     no_item = _minus_inf_at_row_0(g, catalogue.n_items)
-    caller: dict[str, ir.Value] = {}
+    given = {HISTORY_INDEX: seq}
     if declared:
         assert users is not None
         inputs |= caller_inputs(users, declared)
-        caller = rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
-    if table is None:
-        (every_score,) = g.inline(body, {HISTORY_INDEX: seq} | caller)
-        scored, attention = score_at_once(g, every_score, no_item), None
-    else:
-        state, attention = _state(g, body, table, seq, caller)
-        more = None
-        if added is not None:
-            (more,) = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, N + 1)
-        scored = score_table(g, state, table, no_item, more)
+        given |= rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
+    scored, attention = _scored(g, body, table, given, no_item, added)
     best_scores, best_rows = best(g, scored, rows, no_item, inputs[names.K], catalogue.n_items)
     outputs = {
         names.ITEMS: ids_of_rows(g, best_rows, catalogue),
@@ -79,19 +71,31 @@ def assemble(
     return _model(g, inputs, outputs)
 
 
-def _state(
+def _scored(
     g: GraphBuilder,
     body: ir.Model,
-    table: ItemTable,
-    seq: ir.Value,
-    caller: dict[str, ir.Value],
-) -> tuple[ir.Value, ir.Value | None]:
-    """The state after a history of rows (B, W), and the attention to it if the model has any."""
+    table: ItemTable | None,
+    given: dict[str, ir.Value],
+    no_item: ir.Value,
+    added: ir.Model | None,
+) -> tuple[Scored, ir.Value | None]:
+    """Scores of the body, and its attention (B, W) if the model has any.
+
+    given: the history of rows (B, W) and the declared inputs.
+    """
+    if table is None:
+        (every_score,) = g.inline(body, given)
+        return score_at_once(g, every_score, no_item), None
     table.declare(g)
+    seq = given.pop(HISTORY_INDEX)
     vectors = table.gather(g, seq)  # (B, W, D)
     known = g.Greater(seq, 0)  # (B, W)
-    state, *attention = g.inline(body, {ITEM_VECTORS: vectors, KNOWN: known} | caller)
-    return state, attention[0] if attention else None
+    state, *attention = g.inline(body, {ITEM_VECTORS: vectors, KNOWN: known} | given)
+    more = None
+    if added is not None:
+        (more,) = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, N + 1)
+    scored = score_table(g, state, table, no_item, more)
+    return scored, attention[0] if attention else None
 
 
 def _inputs(id_type: str) -> dict[str, ir.Value]:

@@ -35,7 +35,12 @@ _TINY = 1e-24  # added to the mean of the squares, which may be 0
 
 
 def in_export_form(model: TableModel) -> TableModel:
-    """A copy of the model, with the same tensors, in which modules have their forms."""
+    """A copy of the model, with the same tensors, in which modules have their forms.
+
+    The model itself where no module has one.
+    """
+    if {type(module) for module in model.modules()}.isdisjoint([*FORMS, *_FLAT]):
+        return model
     tensors = [*model.parameters(), *model.buffers()]
     model = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     for module in [*model.modules()]:

@@ -3,7 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -21,7 +21,7 @@ ITEM_VECTORS, KNOWN, HISTORY_INDEX = "item_vectors", "known", "history_index"
 
 
 class _StateBody(nn.Module):
-    """item_vectors (B, T, D), known (B, T), what the model declares -> state (B, D).
+    """item_vectors (B, T, D), known (B, T), declared inputs -> state (B, D).
 
     And attention (B, T), where the model has any.
     """
@@ -39,27 +39,18 @@ class _StateBody(nn.Module):
         return self.model.state(item_vectors, known, **context)
 
 
-class _AddedBody(nn.Module):
-    """history_index (B, T) -> what is added to the scores of the table (B, N + 1)."""
-
-    def __init__(self, model: TableModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, history_index: Tensor) -> Tensor:
-        return self.model.added_scores(history_index)
-
-
 class _ScoreBody(nn.Module):
-    """history_index (B, T), what the model declares -> scores (B, N + 1)."""
+    """history_index (B, T), declared inputs -> scores, or what is added to them, (B, N + 1)."""
 
-    def __init__(self, model: ScoreModel) -> None:
+    def __init__(self, model: RecommenderModel, compute: Callable[..., Tensor]) -> None:
         super().__init__()
         self.model = model
+        self.compute = compute
 
     def forward(self, history_index: Tensor, *declared: Tensor) -> Tensor:
-        context = dict(zip(self.model.inputs, declared, strict=True))
-        return self.model.scores(history_index, **context)
+        # Added scores are computed from the history alone, without the declared inputs.
+        context = dict(zip(self.model.inputs, declared, strict=False))
+        return self.compute(history_index, **context)
 
 
 def export_body(model: RecommenderModel) -> ir.Model:
@@ -69,7 +60,7 @@ def export_body(model: RecommenderModel) -> ir.Model:
     then those that the model declares; batch and lengths are dynamic. Nothing of the training
     machine is left in the graph.
     """
-    # A batch of 1 would be taken for a constant without a word.
+    # A batch of 1 would silently be taken for a constant.
     batch, length = 2, 2
     history = torch.zeros(batch, length, dtype=torch.int64)
     body: nn.Module
@@ -80,7 +71,7 @@ def export_body(model: RecommenderModel) -> ir.Model:
         example = (torch.zeros(batch, length, dim), history > 0)
         names = [ITEM_VECTORS, KNOWN]
     elif isinstance(model, ScoreModel):
-        body, example, names = _ScoreBody(model), (history,), [HISTORY_INDEX]
+        body, example, names = _ScoreBody(model, model.scores), (history,), [HISTORY_INDEX]
     else:
         raise ValueError(f"{type(model).__name__} is neither a TableModel nor a ScoreModel")
     in_batch = {0: torch.export.Dim("batch")}
@@ -106,7 +97,7 @@ def export_added(model: RecommenderModel) -> ir.Model | None:
         return None
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     history = torch.zeros(2, 2, dtype=torch.int64)
-    return _exported(_AddedBody(model), (history,), [HISTORY_INDEX], (axes,))
+    return _exported(_ScoreBody(model, model.added_scores), (history,), [HISTORY_INDEX], (axes,))
 
 
 def _exported(

@@ -81,29 +81,38 @@ class FusionConfig(RecencyConfig):
 
 def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, str]]:
     """Value and reason of every setting that follows from the training events of a log."""
-    sequences, n_items = split.sequences, split.catalogue.n_items
+    sequences = split.sequences
     n_events = len(sequences.rows)
     # Of every event: how many came before it.
     place = np.arange(n_events) - np.repeat(sequences.offsets[:-1], np.diff(sequences.offsets))
     reach = int(np.quantile(place, 0.8)) if n_events else 0
     max_len = next((length for length in _LENGTHS if reach <= length), _LENGTHS[-1])
-    batch_events = int(np.clip(n_events // 100, 50, 800))
-    epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
-    is_small, is_wide = n_events < 400_000, n_items > 5000
     times = sequences.timestamps
     has_times = times is not None and len(times) > 0 and float(np.median(times)) > _FIRST_REAL_TIME
+    sized = _by_size(split.catalogue.n_items, n_events)
     return {
         "max_len": (max_len, f"80 % of the events have at most {reach} events before them"),
-        "hidden_dim": (
-            64 if is_small and not is_wide else 128,
-            f"{n_items:,} items and {n_events:,} events: 128 above 5,000 items or from 400,000 "
-            "events, else 64",
-        ),
+        "hidden_dim": sized.pop("hidden_dim"),
         "time_gaps": (
             has_times,
             "the log has times, and the time since an event helps to predict the next one"
             if has_times
             else "the log has an order, but no times",
+        ),
+        **sized,
+    }
+
+
+def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str | bool, str]]:
+    """What follows from the number of items and of training events."""
+    is_small, is_wide = n_events < 400_000, n_items > 5000
+    batch_events = int(np.clip(n_events // 100, 50, 800))
+    epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
+    return {
+        "hidden_dim": (
+            64 if is_small and not is_wide else 128,
+            f"{n_items:,} items and {n_events:,} events: 128 above 5,000 items or from 400,000 "
+            "events, else 64",
         ),
         "ease": (
             n_items <= MOST_EASE_ITEMS,
