@@ -101,11 +101,11 @@ def serve(
                 f"{option} is for a server without a token; with --token-file a request is "
                 f"checked by its token, whatever host it names: leave {option} out"
             )
-    # Only here: they need onnxruntime and uvicorn.
-    from attnrec.cli.serve_run import serve_until_stopped
+    # Only here: this needs starlette, and what follows onnxruntime and uvicorn, too.
     from attnrec.runtime.serving.authorization import token_of
 
     token = None if token_file is None else token_of(token_file)
+    from attnrec.cli.serve_run import serve_until_stopped
 
     serve_until_stopped(
         (file, unavailable, allow_change),
