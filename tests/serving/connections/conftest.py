@@ -57,7 +57,7 @@ class Unread(threading.Thread):
 
 @pytest.fixture(scope="session")
 def unread(start):
-    """Begins with the first test that uses it; the last of `test_slow_clients` waits for its end."""
+    """Begins with the first test that uses it; the last of `test_slow_clients` awaits its end."""
     server = start("tiny-string", "--queue", 500)
     thread = Unread(server)
     thread.start()
