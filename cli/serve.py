@@ -102,7 +102,7 @@ def serve(
                 f"{option} is for a server without a token; with --token-file a request is "
                 f"checked by its token, whatever host it names: leave {option} out"
             )
-    # Only here: it needs onnxruntime and uvicorn.
+    # Only here: it needs starlette.
     from attnrec.runtime.serving.authorization import token_of
 
     token = None if token_file is None else token_of(token_file)

@@ -15,7 +15,7 @@ from attnrec.cli.console import EVERYWHERE
 from attnrec.cli.serve import serve
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
-HEAVY = [{"history": [1] * 100_000, "k": 1}] * 30
+HEAVY = [{"history": [1] * 100_000, "k": 1}] * 16
 LARGE = ("--max-body", 100_000_000)
 
 
@@ -74,7 +74,7 @@ def refused_of_three_at_once(server: Any) -> int:
 
 def status_when_stopped_meanwhile(server: Any) -> int:
     replies: list[Any] = []
-    client = threading.Thread(target=lambda: replies.append(server.post(HEAVY)))
+    client = threading.Thread(target=lambda: replies.append(server.post(HEAVY * 2)))
     client.start()
     while server.post({"history": []}).status != 503:  # until the heavy one has the place
         assert client.is_alive()

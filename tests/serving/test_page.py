@@ -234,6 +234,19 @@ def test_events_are_moved_and_removed_and_the_link_follows(visit, server, recomm
     expect(page.locator("#history > li")).to_have_count(3)
 
 
+def test_the_keyboard_focus_stays_where_it_is_when_titles_arrive(visit, server) -> None:
+    page = visit(server)
+    held = []
+    page.route("**/v1/explain", lambda route: held.append(route))
+    with page.expect_request("**/v1/explain"):
+        page.evaluate(f"location.hash = '{link(HISTORY)}'")
+    expect(page.locator("#history .name > :first-child").first).to_have_text(HISTORY[0])
+    page.locator("#history .remove").last.focus()
+    held[0].continue_()
+    expect(page.locator("#history .name > :first-child").first).not_to_have_text(HISTORY[0])
+    expect(page.locator("#history .remove").last).to_be_focused()
+
+
 def test_how_many_and_whether_again(visit, server, recommender) -> None:
     page = visit(server, link(HISTORY))
     expect(page.get_by_label("Leave out what is in the history")).to_be_checked()

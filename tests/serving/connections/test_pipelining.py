@@ -19,7 +19,10 @@ RELOAD = b"POST /v1/reload HTTP/1.1\r\n" + SHOW + b"Content-Length: 0\r\n\r\n"
 BODY = b'{"history":[]}'
 POST = b"POST /v1/recommend HTTP/1.1\r\n" + SHOW + b"Content-Type: application/json\r\n"
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe holds a reload back")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe holds a reload back"),
+    pytest.mark.usefixtures("unread"),
+]
 
 
 @pytest.fixture(scope="module")
