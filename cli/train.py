@@ -188,13 +188,17 @@ def train(
 
 def main() -> None:
     """Entry point, of every process that torchrun starts."""
-    with clean_errors():
-        refuse_settings(sys.argv[1:])
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        run_command(train)
+        _run()
         return
     # Only here: it needs torch.
     from attnrec.train.fitting.distributed import train_together
 
     with clean_errors():
-        train_together(lambda: run_command(train))
+        train_together(_run)
+
+
+def _run() -> None:
+    with clean_errors():
+        refuse_settings(sys.argv[1:])
+    run_command(train)

@@ -1,5 +1,6 @@
 """Where a family of models is kept, one run a model. Needs no torch."""
 
+import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,7 +22,14 @@ _OF_KILLED = [
 
 
 def check_comparison_directory(directory: Path, *, resume: bool) -> None:
-    """Refuse, before hours of training, a folder that holds something else, or make it."""
+    """Refuse, before hours of training, a folder that holds something else, or make it.
+
+    `ValueError` for several processes, of which each would export and compare.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError(
+            "models are compared in one process: start it without torchrun, or train one `model`"
+        )
     if directory.is_dir():
         for name in COMPARED_MODELS:
             tidy_after_kill(directory / name)

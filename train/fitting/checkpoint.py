@@ -22,6 +22,7 @@ from attnrec.train.fitting.state import TrainingState
 from attnrec.train.run_files import (
     CHECKPOINT,
     checkpoint_files,
+    is_first_process,
     training_alone,
     unfinished_directory,
 )
@@ -50,11 +51,10 @@ class Checkpoints:
         self._found = self._newest()
         self._written = time.monotonic()
 
-    def restore(self, state: TrainingState) -> None:
-        """Take `state` to where the checkpoint that was found was made, if there was one."""
-        if self._found is not None:
-            state.restore(*self._found)
-            self._found = None  # its memory is as large as that of the training
+    def take(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and facts of the checkpoint that was found, for `TrainingState.restore`; once."""
+        found, self._found = self._found, None  # its memory is as large as that of the training
+        return found
 
     def is_due(self) -> bool:
         """Whether the last checkpoint is long ago."""
@@ -113,11 +113,15 @@ def check_identity(
 @contextmanager
 def checkpoints_until_saved(
     run_directory: Path, identity: Mapping[str, Any], *, resume: bool
-) -> Iterator[Checkpoints]:
+) -> Iterator[Checkpoints | None]:
     """Checkpoints for a block that trains and saves the run: gone when it has.
 
-    An error of the block carries a note how to go on.
+    None in a process that leaves this to the first. An error of the block carries a note how to
+    go on.
     """
+    if not is_first_process():
+        yield None
+        return
     with training_alone(run_directory):
         checkpoints = Checkpoints(run_directory, identity)
         directory = checkpoints.directory

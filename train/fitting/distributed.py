@@ -1,37 +1,28 @@
-"""Training by several processes, as `torchrun` starts them: rank 0 leads, the others follow.
+"""Training by several processes, as `torchrun` starts them: each runs the same command.
 
-    rank 0       runs the command as one process does: reads, validates, keeps, reports
-    the others   wait for trainings, take part in every step of each, and leave when rank 0 does
-
-The steps are those of one process: as many, of the same batches, at the same learning rates. Each
-process takes some rows of a batch, and torch's DistributedDataParallel adds up the gradients
-during the backward pass, each weighed by what its targets count in the whole batch. So the weights
-are those of one process up to rounding, and up to the random numbers of dropout and negatives,
-which each process draws for itself.
-
-A process that fails leaves the group, which ends the sums of all. The others stay until rank 0 has
-said why, because torchrun ends all when one is gone.
+Every process reads the log, goes through the same loop and validates; the first alone writes
+files and prints. A step takes the batch of one process: each takes some of its rows, and torch's
+DistributedDataParallel adds up the gradients during the backward pass, each weighed by what its
+targets count in the whole batch. So the weights are those of one process up to rounding, and up
+to the random numbers of dropout and negatives, which each process draws for itself. When a
+process fails, torchrun ends the others.
 """
 
-import logging
+import io
 import os
-import signal
-import threading
+import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import _get_default_store
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from attnrec.train.data.batches import Batch
@@ -39,11 +30,8 @@ from attnrec.train.fitting.device import seed_random_numbers, training_device
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.models.base import LearnedModel
 
-_JOINING = timedelta(minutes=5)
-_WAITING = timedelta(days=7)  # others wait while rank 0 reads the log, validates and reports
-_TELLING = timedelta(seconds=30)  # from a failure until rank 0 has said so
-_LEAVING = 1.0  # seconds: rank 0 is gone by then, and torchrun reports the first that is
-_FAILURE, _OVER = "failure", "over"  # keys of the store
+_WAITING = timedelta(days=7)  # others may wait while the first reports
+_FIRST_SPEAKS = 2.0  # seconds: what fails everywhere, the first process has said by then
 
 Value = TypeVar("Value")
 Descend = Callable[[Batch], Tensor]
@@ -55,35 +43,37 @@ def n_processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def train_together(lead: Callable[[], None]) -> None:
-    """Call `lead` in rank 0, or where there is one process; the others help, and return after it.
+def train_together(work: Callable[[], object]) -> None:
+    """Call `work` in each process that torchrun started, or in the only one.
 
-    Under torchrun every process calls this, and whatever `lead` trains is trained by all. Errors
-    are raised once: by rank 0, or by the first process of a machine where none could begin. The
-    others exit with code 1, without a word.
+    Whatever `work` trains is trained by all. What the processes after the first print is shown
+    only where they fail.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        lead()
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        work()
         return
+    _join(training_device())
     try:
-        _join(training_device())
-    except (ConnectionError, ValueError):
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            raise
-        raise SystemExit(1) from None
-    if dist.get_rank() > 0:
-        _follow()
-        return
-    try:
-        lead()
-        _broadcast(None)
-    except SystemExit as end:  # of a command
-        if not end.code:
-            _broadcast(None)
-        raise
+        if dist.get_rank() == 0:
+            work()
+        else:
+            with _silent_unless_it_fails(f"process {dist.get_rank()} of {n_processes()}"):
+                work()
     finally:
-        _get_default_store().set(_OVER, "")
         dist.destroy_process_group()
+
+
+@contextmanager
+def _silent_unless_it_fails(name: str) -> Iterator[None]:
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed), redirect_stderr(printed):
+            yield
+    except BaseException as error:
+        if not isinstance(error, SystemExit) or error.code:
+            time.sleep(_FIRST_SPEAKS)  # torchrun ends this process if the first has failed
+            sys.stderr.write(f"{name} failed: {printed.getvalue()}")
+        raise
 
 
 def _join(device: torch.device) -> None:
@@ -93,18 +83,11 @@ def _join(device: torch.device) -> None:
     import_module("torch.distributed.nn")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    try:
-        store, rank, size = next(rendezvous("env://", timeout=_JOINING))
-        # After a restart torchrun's store may still have the addresses of those who are gone.
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
-        # What is told goes by way of the processor, whatever the sums do.
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAITING)
-        kinds: list[Any] = [None] * size
-        dist.all_gather_object(kinds, device.type)
-    except RuntimeError as error:
-        raise ConnectionError(f"the processes cannot reach each other: {error}") from error
+    # Python objects are sent by way of the processor, whatever the sums do.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=_WAITING)
+    kinds = [""] * dist.get_world_size()
+    dist.all_gather_object(kinds, device.type)
     if len(set(kinds)) > 1:
         dist.destroy_process_group()
         raise ValueError(
@@ -113,64 +96,10 @@ def _join(device: torch.device) -> None:
         )
 
 
-def _follow() -> None:
-    """Take part in what rank 0 asks for, until there is no more, and leave."""
-    logging.getLogger("attnrec").setLevel(logging.CRITICAL)  # rank 0 says the same
-    warnings.simplefilter("ignore")
-    if threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches every process; what follows from it is for rank 0 to say.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    store, failure = _get_default_store(), ""
-    try:
-        while (work := _broadcast(None)) is not None:
-            work()
-        dist.destroy_process_group()
-        return
-    except ConnectionError:
-        pass
-    except Exception as error:
-        failure = f"process {dist.get_rank()} of {dist.get_world_size()} failed: "
-        failure += f"{type(error).__name__}: {error}"
-        store.set(_FAILURE, failure)
-    dist.destroy_process_group()
-    try:
-        store.wait([_OVER], _TELLING)
-        time.sleep(_LEAVING)
-    except dist.DistNetworkError:  # rank 0, which may keep the store, is gone
-        pass
-    except dist.DistStoreError:
-        if failure:
-            raise ConnectionError(failure) from None
-    raise SystemExit(1)
-
-
-@contextmanager
-def with_others(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
-    """For a block that trains: the processes that follow, if there are any, call `work` meanwhile.
-
-    After an error in such a block there is no other: the others are still inside of a step.
-    """
+def from_first(value: Value) -> Value:
+    """The value of the first process, in all."""
     if not dist.is_initialized():
-        yield
-        return
-    store = _get_default_store()
-    if store.check([_FAILURE]):
-        failure = store.get(_FAILURE).decode()
-        raise ConnectionError(f"the processes are out of step after an error ({failure})")
-    _broadcast(partial(work, *arguments))
-    try:
-        yield
-    except Exception as error:
-        store.set(_FAILURE, str(error))
-        raise
-
-
-def from_rank_0(value: Value) -> Value:
-    """That of the process that leads."""
-    return cast(Value, _broadcast(value)) if dist.is_initialized() else value
-
-
-def _broadcast(value: Any) -> Any:
+        return value
     message = [value]
     with _reaching_others():
         dist.broadcast_object_list(message, src=0, device=torch.device("cpu"))
@@ -179,16 +108,13 @@ def _broadcast(value: Any) -> Any:
 
 @contextmanager
 def _reaching_others() -> Iterator[None]:
-    """`ConnectionError`, in rank 0 with what went wrong, if a block fails for want of another."""
+    """`ConnectionError` where a block fails because another process is gone."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        store, text = _get_default_store(), f"a process of the training is gone ({error})"
-        if dist.get_rank() == 0 and store.check([_FAILURE]):
-            text = store.get(_FAILURE).decode()
-        raise ConnectionError(text) from error
+        raise ConnectionError(f"a process of the training is gone ({error})") from error
 
 
 class _Loss(nn.Module):
@@ -197,7 +123,7 @@ class _Loss(nn.Module):
     def __init__(self, model: LearnedModel) -> None:
         super().__init__()
         self.model = model
-        # Where there is none at all, torch prints that looking for them is slow.
+        # Where every parameter is used, torch warns that looking for unused ones is slow.
         self.unused = nn.Parameter(torch.zeros((), device=model.device))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -215,10 +141,7 @@ def descent(state: TrainingState, seed: int) -> Descend:
     # A model may leave parameters unused. Looking for them also keeps the order of the sums from
     # changing after the first step, so that a resume repeats them. Buffers are large and constant.
     together = DistributedDataParallel(
-        _Loss(state.model),
-        find_unused_parameters=True,
-        forward_sync_buffers=False,
-        init_sync=False,
+        _Loss(state.model), find_unused_parameters=True, forward_sync_buffers=False
     )
     return partial(_descend_together, state, together, seed)
 

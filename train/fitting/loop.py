@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from attnrec.train.data.batches import Batches
 from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.fitting.distributed import Descend, descent, from_rank_0, with_others
+from attnrec.train.fitting.distributed import Descend, descent, from_first
 from attnrec.train.fitting.state import EpochRecord, TrainingState, best_epoch
 from attnrec.train.models.base import LearnedModel
 
@@ -47,58 +46,37 @@ def fit_by_gradient(
 ) -> list[EpochRecord]:
     """Train `model` in place and leave it at its best epoch by validation NDCG@10, in eval mode.
 
-    It stays on the device that it was trained on. The processes that follow take part.
+    It stays on the device that it was trained on.
 
     validate: asks the model as it is now; None for a final run, which keeps its last epoch.
     stop_after: end after this epoch of a schedule made for all of them.
-    checkpoints: where to keep the state on the way; what is there already is gone on from.
+    checkpoints: where to keep the state on the way; a state found there is gone on from.
     seen_ndcg: asks the model for answers that it was trained on; decides nothing.
     """
     model.prepare(split)
     batches = model.batches(split, config.schedule.batch_events)
     state = TrainingState(model, config)
-    if checkpoints is not None:
-        checkpoints.restore(state)
+    found = from_first(None if checkpoints is None else checkpoints.take())
+    if found is not None:
+        state.restore(*found)
     n_epochs = stop_after or config.schedule.epochs
     if progress is not None:
         progress.on_start(n_epochs)
-    with with_others(_take_part, state, batches, config, n_epochs):
-        _train(state, batches, config, n_epochs, validate, seen_ndcg, progress, checkpoints)
-    if state.best:
-        model.load_state_dict(state.best)
-    model.eval()
-    return state.records
-
-
-def _take_part(state: TrainingState, batches: Batches, config: TrainConfig, n_epochs: int) -> None:
-    """What a process does that follows: the steps alone."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    _train(state, batches, config, n_epochs)
-
-
-def _train(
-    state: TrainingState,
-    batches: Batches,
-    config: TrainConfig,
-    n_epochs: int,
-    validate: Callable[[], Metrics] | None = None,
-    seen_ndcg: Callable[[], float | None] | None = None,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> None:
-    """Epoch by epoch until it is over, which the records of rank 0 say."""
     descend = descent(state, config.seed)
     while not _is_over(state.records, config, n_epochs):
         train_epoch(state, batches, config, descend, progress, checkpoints)
-        state.model.eval()
-        valid = None if validate is None else validate()
-        state.end_epoch(valid.to_json() if valid else None, seen_ndcg() if seen_ndcg else None)
+        model.eval()
+        valid = None if validate is None else validate().to_json()
+        seen = None if seen_ndcg is None else seen_ndcg()
+        state.end_epoch(from_first(state.record(valid, seen)))
         if checkpoints is not None:
             checkpoints.save(state)
         if progress is not None:
             progress.on_epoch(state.records[-1])
-        state.records = from_rank_0(state.records)
+    if state.best:
+        model.load_state_dict(state.best)
+    model.eval()
+    return state.records
 
 
 def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int) -> bool:

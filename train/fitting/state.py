@@ -70,11 +70,14 @@ class TrainingState:
         self.optimizer = torch.optim.AdamW(_groups(self.model, 0.0))
         self.optimizer.load_state_dict(held)  # settings too; the moments go where the weights are
 
-    def end_epoch(self, valid: dict[str, Any] | None, seen_ndcg: float | None = None) -> None:
-        """Record the epoch under way, and keep its weights if it is the best so far."""
+    def record(self, valid: dict[str, Any] | None, seen_ndcg: float | None) -> EpochRecord:
+        """The epoch under way, as it is at its end."""
         seconds = round(time.monotonic() - self._started, 2)
-        loss = self.loss_sum / self.n_targets
-        self.records.append(EpochRecord(self.epoch, loss, valid, seconds, seen_ndcg))
+        return EpochRecord(self.epoch, self.loss_sum / self.n_targets, valid, seconds, seen_ndcg)
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        """Keep the record of the epoch under way, and its weights if it is the best so far."""
+        self.records.append(record)
         self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
         if best_epoch(self.records) == len(self.records):
             weights = self.model.state_dict()

@@ -15,6 +15,7 @@ from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.loop import Progress
 from attnrec.train.models import MODELS
 from attnrec.train.report.figures import Reporting, report_figures
+from attnrec.train.run_files import is_first_process
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 from attnrec.train.runs.train import fit_model, new_model, report_page, training_identity
@@ -59,7 +60,7 @@ def train_final(
             "epochs": [record.to_json() for record in records],
             "held_out_epochs": held_out_run.metrics["epochs"],
         }
-        if reporting is not None:
+        if reporting is not None and is_first_process():
             metrics["report"] = _report_of(held_out_run, reporting)
         run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
         run.save(report_page(run))

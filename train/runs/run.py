@@ -28,6 +28,7 @@ from attnrec.train.run_files import (
     METRICS_FILE,
     REPORT_FILE,
     WEIGHTS_FILE,
+    is_first_process,
 )
 from attnrec.train.runs.replacing import replace_directory
 from attnrec.train.runs.target import check_run
@@ -96,8 +97,10 @@ class Run:
     def save(self, report: str | None = None) -> None:
         """Write the whole directory, replacing an earlier run there only when all is written.
 
-        report: the HTML page about it.
+        report: the HTML page about it. Of processes that train together the first writes.
         """
+        if not is_first_process():
+            return
         with replace_directory(self.directory) as path:
             _write_json(
                 path / CONFIG_FILE,

@@ -46,6 +46,7 @@ from attnrec.train.models.base import (
 from attnrec.train.models.counting import fit_by_counting
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.report.page import run_report
+from attnrec.train.run_files import is_first_process
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 
@@ -137,7 +138,7 @@ def train_log(
         tuned = model.config != config.model_config(**split.sizes())
         valid = best.valid if best and not tuned else validation.metrics(model).to_json()
         metrics = held_out_metrics(split, config, records, valid, reasons)
-        if reporting is not None:
+        if reporting is not None and is_first_process():
             metrics["report"] = report_figures(model, config, validation, seconds, reporting)
         run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
         run.save(report_page(run))
