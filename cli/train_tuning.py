@@ -13,7 +13,7 @@ from attnrec.cli.train_log import read_given
 from attnrec.cli.train_options import config_of
 from attnrec.cli.train_progress import ReportBar
 from attnrec.train.fitting.config import value_text
-from attnrec.train.report.trials import changes, ended, ranked
+from attnrec.train.report.verdicts import changes, ended, ranked
 from attnrec.train.runs.run import Run
 from attnrec.train.tuning.search import tune_log
 

@@ -24,6 +24,7 @@ _BATCH = 1024  # users whose lists are in memory at once
 Tick = Callable[[int, int], None]
 Interval = tuple[float, float]
 Gains = dict[str, NDArray[np.float64]]
+Intervals = Callable[[Gains], dict[str, Interval]]
 
 
 class Answers(Protocol):
@@ -51,7 +52,7 @@ class Metrics:
     values: dict[str, float]
     """ndcg@k and hit_rate@k for k = 5, 10, 20, mrr@10, coverage@10; recall@k for sessions."""
     intervals: dict[str, Interval]
-    """95 % bootstrap intervals over users, of all but the coverage."""
+    """95 % intervals over users, of all but the coverage."""
     n_users: int
     """Users asked."""
     missing_targets: float
@@ -159,16 +160,24 @@ def target_ranks(lists: Sequence[Recommendations], held_out: HeldOut) -> NDArray
     return np.array(ranks, dtype=float)
 
 
-def metrics_of(ranking: Ranking, held_out: HeldOut, catalogue_ids: ItemIds) -> Metrics:
-    """The figures of a ranking by a model with this catalogue."""
+def metrics_of(
+    ranking: Ranking,
+    held_out: HeldOut,
+    catalogue_ids: ItemIds,
+    intervals: Intervals | None = None,
+) -> Metrics:
+    """The figures of a ranking by a model with this catalogue.
+
+    intervals: how they are computed, by default `bootstrap_intervals`.
+    """
     n_targets = None if held_out.offsets is None else held_out.n_targets()
-    values, intervals = ranking_metrics(ranking.ranks, n_targets)
+    values, ends = ranking_metrics(ranking.ranks, n_targets, intervals)
     known = set(catalogue_ids.tolist())
     values["coverage@10"] = len(ranking.shown) / len(known)
     targets = held_out.targets.tolist()
     return Metrics(
         values=values,
-        intervals=intervals,
+        intervals=ends,
         n_users=len(held_out.histories),
         missing_targets=sum(target not in known for target in targets) / len(targets),
         n_left_out=held_out.n_left_out,
@@ -176,11 +185,14 @@ def metrics_of(ranking: Ranking, held_out: HeldOut, catalogue_ids: ItemIds) -> M
 
 
 def ranking_metrics(
-    ranks: NDArray[np.float64], n_targets: NDArray[np.int64] | None = None
+    ranks: NDArray[np.float64],
+    n_targets: NDArray[np.int64] | None = None,
+    intervals: Intervals | None = None,
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Means over users and their 95 % bootstrap intervals; arguments as for `user_gains`."""
+    """Means over users and their 95 % intervals; see `user_gains` and `metrics_of`."""
     gains = user_gains(ranks, n_targets)
-    return {name: float(gain.mean()) for name, gain in gains.items()}, bootstrap_intervals(gains)
+    means = {name: float(gain.mean()) for name, gain in gains.items()}
+    return means, (intervals or bootstrap_intervals)(gains)
 
 
 def user_gains(ranks: NDArray[np.float64], n_targets: NDArray[np.int64] | None = None) -> Gains:
@@ -206,6 +218,16 @@ def user_gains(ranks: NDArray[np.float64], n_targets: NDArray[np.int64] | None =
     np.minimum.at(best, user, ranks)
     gains["mrr@10"] = (best <= 10) / best
     return gains
+
+
+def normal_intervals(gains: Gains) -> dict[str, Interval]:
+    """95 % intervals of the means by the normal approximation, inside 0 to 1; for each epoch."""
+
+    def ends(gain: NDArray[np.float64]) -> Interval:
+        mean, reach = float(gain.mean()), 1.96 * float(gain.std()) / math.sqrt(len(gain))
+        return max(0.0, mean - reach), min(1.0, mean + reach)
+
+    return {name: ends(gain) for name, gain in gains.items()}
 
 
 def bootstrap_intervals(gains: Gains) -> dict[str, Interval]:

@@ -5,7 +5,15 @@ from numpy.typing import NDArray
 
 from attnrec.train.data.held_out import HeldOut
 from attnrec.train.data.split import Split
-from attnrec.train.evaluation.metrics import Metrics, Ranking, metrics_of, rank_targets, user_gains
+from attnrec.train.evaluation.metrics import (
+    Intervals,
+    Metrics,
+    Ranking,
+    metrics_of,
+    normal_intervals,
+    rank_targets,
+    user_gains,
+)
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import RecommenderModel
 
@@ -31,9 +39,13 @@ class Validation:
         """Where the validation targets stand, by the model as it is now."""
         return self._rank(model, self.questions)
 
-    def metrics(self, model: RecommenderModel) -> Metrics:
-        """The figures of that."""
-        return metrics_of(self.ranking(model), self.questions, self.split.catalogue.item_ids)
+    def metrics(self, ranking: Ranking, intervals: Intervals | None = None) -> Metrics:
+        """The figures of such a ranking; intervals as for `metrics_of`."""
+        return metrics_of(ranking, self.questions, self.split.catalogue.item_ids, intervals)
+
+    def epoch_metrics(self, model: RecommenderModel) -> Metrics:
+        """Figures after an epoch, without the work for a bootstrap."""
+        return self.metrics(self.ranking(model), normal_intervals)
 
     def ndcg(self, model: RecommenderModel) -> float:
         """NDCG@10 alone, without the work for intervals."""

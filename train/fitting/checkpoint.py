@@ -52,7 +52,7 @@ class Checkpoints:
         self._written = time.monotonic()
 
     def take(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and facts of the checkpoint that was found, for `TrainingState.restore`; once."""
+        """What `TrainingState.restore` takes, of the checkpoint that was found; once."""
         found, self._found = self._found, None  # its memory is as large as that of the training
         return found
 

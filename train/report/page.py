@@ -11,20 +11,23 @@ from attnrec.runtime.version import __version__
 from attnrec.train.data.baskets import basket_note
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.fitting.config import TrainConfig, value_text
+from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.models import COMPARED_MODELS
 from attnrec.train.models.base import HistoryConfig
-from attnrec.train.report import charts, tuning_charts
-from attnrec.train.report.baselines import best_of
+from attnrec.train.report import charts
+from attnrec.train.report.figures import best_of
 from attnrec.train.report.settings import Setting, settings_of
-from attnrec.train.report.trials import changes, ended, ranked
 from attnrec.train.report.verdicts import (
+    changes,
     difference,
     duration,
+    ended,
     ends,
     gap,
     interval,
     overfitting,
     quality_caption,
+    ranked,
     search_verdict,
     signed,
     verdict,
@@ -48,14 +51,15 @@ def run_report(
     model_config: HistoryConfig,
     recipe: DataRecipe,
     data: Figures,
-    metrics: Figures,
+    metrics: RunMetrics,
 ) -> str:
-    """The page; metrics: those of the run, with the "report" that `report_figures` made."""
-    report, name = metrics["report"], model_name(config)
-    epochs = metrics.get("held_out_epochs", metrics["epochs"])
+    """The page; metrics: those of the run, with the `report` that `report_figures` made."""
+    report, name = metrics.report, model_name(config)
+    assert report is not None
+    epochs, best_epoch = metrics.validated_epochs, metrics.best_epoch
     own, best = report["run"], best_of(report["traditional"])
     fitted = [model for model in report["traditional"] if "reason" not in model]
-    reasons = metrics.get("recipe", {})
+    reasons = metrics.recipe
     page: str = _template().render(
         version=__version__,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
@@ -65,24 +69,24 @@ def run_report(
         data=data,
         metrics=metrics,
         report=report,
-        is_final="of" in metrics,
-        unit="session" if metrics["split"] == "last-session" else "event",
-        tiles=_tiles(report, metrics, epochs),
+        is_final=metrics.of is not None,
+        unit="session" if metrics.split == "last-session" else "event",
+        tiles=_tiles(report, metrics),
         own=own,
         best=best,
         ranked=sorted([own, *fitted], key=lambda model: -model["ndcg@10"]),
         verdict=verdict(name, report),
-        basket_note=basket_note(metrics),
-        tuning=_tuning(metrics.get("tuning")),
+        basket_note=basket_note(metrics.to_json()),
+        tuning=_tuning(metrics.tuning),
         epochs=epochs,
-        overfitting=overfitting(epochs, metrics["best_epoch"]) if epochs else None,
-        quality_caption=quality_caption(epochs, metrics["best_epoch"]) if epochs else None,
+        overfitting=overfitting(epochs, best_epoch) if best_epoch else None,
+        quality_caption=quality_caption(epochs, best_epoch) if best_epoch else None,
         charts={
             "models": charts.models_chart(name, own, fitted),
             "slices": charts.slices_chart(name, own, best),
-            "quality": charts.quality_chart(epochs, metrics["best_epoch"]) if epochs else None,
+            "quality": charts.quality_chart(epochs, best_epoch) if best_epoch else None,
             "loss": charts.loss_chart(epochs) if epochs else None,
-            **tuning_charts.search_charts(metrics.get("tuning")),
+            **charts.search_charts(metrics.tuning),
         },
         facts=_facts(data, metrics, n_items=model_config.n_items),
         dropped=[(reason, data[key]) for key, reason in _DROPPED.items() if data[key]],
@@ -124,9 +128,7 @@ def _template() -> Any:
     return environment.get_template("page.html")
 
 
-def _tiles(
-    report: Figures, metrics: Figures, epochs: Sequence[Figures]
-) -> list[tuple[str, str, str]]:
+def _tiles(report: Figures, metrics: RunMetrics) -> list[tuple[str, str, str]]:
     """What a reader looks at first: label, figure, and what it means."""
     own, best = report["run"], best_of(report["traditional"])
     tiles = [
@@ -136,8 +138,8 @@ def _tiles(
     if best is not None:
         tiles.append((f"against {best['model']}, the best traditional model", *difference(best)))
     took = report["seconds"]["run"]
-    if metrics["best_epoch"] is not None:
-        of_all = f"{metrics['best_epoch']} of {len(epochs)}"
+    if metrics.best_epoch is not None:
+        of_all = f"{metrics.best_epoch} of {len(metrics.validated_epochs)}"
         tiles.append(("best epoch", of_all, f"trained in {duration(took)}"))
     elif took is not None:
         tiles.append(("fitted in", duration(took), "no epochs: it counts"))
@@ -169,7 +171,7 @@ def _settings(caption: str, settings: Sequence[Setting]) -> tuple[str, Sequence[
     return f"{caption} {'All defaults.' if all_defaults else 'Marked: not the default.'}", settings
 
 
-def _facts(data: Figures, metrics: Figures, *, n_items: int) -> list[tuple[str, str]]:
+def _facts(data: Figures, metrics: RunMetrics, *, n_items: int) -> list[tuple[str, str]]:
     """The log and how it was divided."""
     titles, described = data["n_titles"], data.get("n_described")
     with_titles = "" if titles is None else f", {titles:,} with a title"
@@ -186,6 +188,6 @@ def _facts(data: Figures, metrics: Figures, *, n_items: int) -> list[tuple[str, 
         ("items", f"{data['n_items']:,}{with_titles}{with_words}"),
         ("catalogue", f"{n_items:,} items with an event to train on"),
         ("time", span),
-        ("split", metrics["protocol"]),
+        ("split", metrics.protocol),
         ("fingerprint", data["fingerprint"][:16]),
     ]

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnrec.train.report.baselines import best_of
+from attnrec.train.fitting.state import EpochRecord
+from attnrec.train.report.figures import best_of
 
 _GAP = "\N{NO-BREAK SPACE}"
 
@@ -31,7 +32,7 @@ def verdict(name: str, report: Figures) -> str:
     )
 
 
-def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
+def overfitting(epochs: Sequence[EpochRecord], best_epoch: int) -> str:
     """What the learning curve says."""
     best, last = epochs[best_epoch - 1], epochs[-1]
     kept = f"The weights of epoch {best_epoch} were kept, the best by validation NDCG@10. "
@@ -41,7 +42,8 @@ def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
     if first_gap is None or last_gap is None:
         return kept + "Later epochs brought nothing better."
     grew = f"the gap to answers it was trained on went from {first_gap:.4f} to {last_gap:.4f}"
-    fell_to, (low, _) = last["valid"]["ndcg@10"], best["valid"]["ndcg@10_interval"]
+    assert best.valid is not None
+    fell_to, (low, _) = ndcg_of(last), best.valid["ndcg@10_interval"]
     if fell_to < low and last_gap > first_gap:
         return kept + (
             f"Up to the end {grew} and validation fell to {fell_to:.4f}, out of the interval of "
@@ -50,7 +52,7 @@ def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
     return kept + f"Later epochs brought nothing better; up to the end {grew}."
 
 
-def quality_caption(epochs: Sequence[Figures], best_epoch: int) -> str:
+def quality_caption(epochs: Sequence[EpochRecord], best_epoch: int) -> str:
     """What the two lines of the learning curve are."""
     best = epochs[best_epoch - 1]
     apart = gap(best)
@@ -58,7 +60,7 @@ def quality_caption(epochs: Sequence[Figures], best_epoch: int) -> str:
         return "Validation NDCG@10 of each epoch; the line marks the best."
     return (
         "Trained on: the last training event of up to 1,000 of these users, asked with the "
-        f"history before it. At the best epoch it is {best['seen_ndcg']:.4f}, {signed(apart)} to "
+        f"history before it. At the best epoch it is {best.seen_ndcg:.4f}, {signed(apart)} to "
         "validation. A gap that grows while validation falls is overfitting."
     )
 
@@ -81,10 +83,15 @@ def search_verdict(search: Figures) -> str:
     )
 
 
-def gap(epoch: Figures) -> float | None:
-    """NDCG@10 on events that were trained on less that of validation; None where not measured."""
-    seen = epoch.get("seen_ndcg")
-    return None if seen is None else float(seen) - float(epoch["valid"]["ndcg@10"])
+def ndcg_of(epoch: EpochRecord) -> float:
+    """Validation NDCG@10 of an epoch that was validated."""
+    assert epoch.valid is not None
+    return float(epoch.valid["ndcg@10"])
+
+
+def gap(epoch: EpochRecord) -> float | None:
+    """NDCG@10 on events that were trained on less that of validation; None: not measured."""
+    return None if epoch.seen_ndcg is None else epoch.seen_ndcg - ndcg_of(epoch)
 
 
 def difference(model: Figures) -> tuple[str, str]:
@@ -118,3 +125,25 @@ def duration(seconds: float | None) -> str:
     if seconds < 9.95:
         return f"{max(0.1, seconds):.1f}{_GAP}s"
     return f"{seconds:.0f}{_GAP}s" if seconds < 120 else f"{seconds / 60:.1f}{_GAP}min"
+
+
+def ranked(trials: Sequence[Figures]) -> list[Figures]:
+    """Trials of a search, best first; those that were stopped or failed last."""
+
+    def place(trial: Figures) -> tuple[bool, float, int]:
+        counts = trial["outcome"] in ("done", "cut short")
+        return not counts, -(trial["ndcg@10"] or 0.0), trial["number"]
+
+    return sorted(trials, key=place)
+
+
+def changes(values: Figures, recipe: Figures) -> dict[str, Any]:
+    """What differs from the recipe."""
+    return {name: value for name, value in values.items() if value != recipe[name]}
+
+
+def ended(outcome: str, n_epochs: int) -> str:
+    """How a trial ended, in words."""
+    epochs = f"{n_epochs} epoch{'' if n_epochs == 1 else 's'}"
+    words = {"done": "done after", "cut short": "out of time after", "stopped": "stopped after"}
+    return f"{words[outcome]} {epochs}" if outcome in words else outcome

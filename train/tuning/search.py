@@ -8,6 +8,7 @@ run directory; at the end the best trial becomes the run, with its weights.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,8 +112,11 @@ def tune_log(
             search.run()
             model, best_config, metrics = search.result()
             if reporting is not None:
-                took = metrics["epochs"][-1]["seconds"]
-                metrics["report"] = report_figures(model, best_config, validation, took, reporting)
+                took = metrics.epochs[-1].seconds
+                shown = report_figures(
+                    model, validation.ranking(model), best_config, validation, took, reporting
+                )
+                metrics = replace(metrics, report=shown)
             run = Run(Path(out), best_config, recipe, report.to_json(), split, model, metrics)
             run.save(report_page(run))
     return run

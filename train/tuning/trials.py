@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from attnrec.train.data.split import Split
-from attnrec.train.evaluation.metrics import bootstrap_intervals, metrics_of
+from attnrec.train.evaluation.metrics import bootstrap_intervals
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import TrainConfig, value_text
+from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import RecommenderModel
@@ -132,13 +133,13 @@ class Search:
         questions = self._validation.questions
         facts = {
             "model_config": vars(model.config),
-            "valid": metrics_of(ranking, questions, self._split.catalogue.item_ids).to_json(),
+            "valid": self._validation.metrics(ranking).to_json(),
             "epochs": [record.to_json() for record in records],
         }
         gains = torch.from_numpy(ndcg_of_users(ranking, questions))
         return {**model.state_dict(), GAINS: gains}, facts, is_cut
 
-    def result(self) -> tuple[RecommenderModel, TrainConfig, dict[str, Any]]:
+    def result(self) -> tuple[RecommenderModel, TrainConfig, RunMetrics]:
         """Model, configuration and metrics of the best trial."""
         best, (weights, facts) = self.study.best, self.study.learned()
         assert best is not None  # the recipe counts, or has raised
@@ -156,8 +157,8 @@ class Search:
             if value != self._values[name]
         }
         metrics = held_out_metrics(self._split, config, records, facts["valid"], reasons)
-        metrics["tuning"] = self._summary(best, gains - recipe_gains)
-        return model.eval(), config, metrics
+        tuning = self._summary(best, gains - recipe_gains)
+        return model.eval(), config, replace(metrics, tuning=tuning)
 
     def _summary(self, best: Trial, lead: NDArray[np.float64]) -> dict[str, Any]:
         """For `metrics.json`; lead: NDCG@10 of the best less that of the recipe (n_users,)."""

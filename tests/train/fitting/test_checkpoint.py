@@ -88,7 +88,7 @@ def test_checkpoints_change_nothing(unbroken: Run) -> None:
     torch.manual_seed(SMALL.seed)
     split = divide(unbroken.split.interactions, "leave-one-out")
     model = MODELS["sasrec"].model(unbroken.model.config)
-    best_epoch = unbroken.metrics["best_epoch"]
+    best_epoch = unbroken.metrics.best_epoch
     assert best_epoch == 2  # so that the last weights are not the best, here and below
     fit_by_gradient(model, split, SMALL, None, stop_after=best_epoch)
     for name, weight in unbroken.model.state_dict().items():
@@ -133,7 +133,7 @@ def test_the_time_before_the_interruption_counts(shop_log: pd.DataFrame, out: Pa
     settings = replace(SMALL, max_minutes=1e-5)  # more time or less may be given than before
     resumed = train(shop_log, settings, out=out, progress=watcher, resume=True)
     assert watcher.steps == []
-    assert len(resumed.metrics["epochs"]) == 2
+    assert len(resumed.metrics.epochs) == 2
 
 
 def test_a_final_training_is_resumed_too(unbroken: Run, out: Path) -> None:
@@ -207,7 +207,7 @@ def test_another_number_of_threads_is_allowed_with_a_warning(
     finally:
         torch.set_num_threads(1)
     assert "threads was 1, now 2: not bit for bit the same" in caplog.text
-    assert len(resumed.metrics["epochs"]) == 3
+    assert len(resumed.metrics.epochs) == 3
 
 
 def test_what_is_not_ours_beside_the_checkpoints_stays(shop_log: pd.DataFrame, out: Path) -> None:

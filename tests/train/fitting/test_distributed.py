@@ -79,7 +79,8 @@ def command(rank: int, folder: Path, arguments: list[str], whose: int, what: str
     """`attnrec-train`; the process `whose` dies, or fails, in the second epoch."""
     from attnrec.cli import train as cli
 
-    sys.stdout, sys.stderr = (open(folder / f"{s}-{rank}", "a", buffering=1) for s in STREAMS)
+    for name in ("out", "err"):
+        setattr(sys, f"std{name}", (folder / f"{name}-{rank}").open("a", buffering=1))
     sys.argv = ["attnrec-train", *arguments]
     if rank == whose:
         loss_of, n_losses = SASRec.training_loss, iter(range(100))
@@ -95,9 +96,6 @@ def command(rank: int, folder: Path, arguments: list[str], whose: int, what: str
     cli.main()
 
 
-STREAMS = ("out", "err")
-
-
 @dataclass
 class Shop:
     """A log, and trainings on it into a run directory."""
@@ -110,7 +108,7 @@ class Shop:
         return start(command, self.folder, arguments, whose, what, n=n)
 
     def printed(self, rank: int) -> tuple[str, str]:
-        out, err = ((self.folder / f"{stream}-{rank}").read_text() for stream in STREAMS)
+        out, err = ((self.folder / f"{stream}-{rank}").read_text() for stream in ("out", "err"))
         return out, err
 
     def result(self) -> tuple[bytes, Any]:
@@ -269,7 +267,7 @@ def test_a_script_under_torchrun_trains_as_one_process_does(log: Path, tmp_path:
         assert done.stdout.count("0 threads") == int(out)
         assert "find_unused_parameters" not in done.stderr  # torch advises nobody
         metrics = Run.load(tmp_path / out / "sasrec").metrics
-        losses[out] = [epoch["loss"] for epoch in metrics["epochs"]]
+        losses[out] = [epoch.loss for epoch in metrics.epochs]
     assert losses["2"] == pytest.approx(losses["1"], rel=1e-4)
 
 
@@ -336,4 +334,4 @@ def test_one_process_may_go_on_with_a_training_of_two(shop: Shop) -> None:
     assert 0 not in shop.train("-q", whose=0, what="fail")
     assert shop.train("--resume", n=1) == [0]
     assert "processes was 2, now 1: not bit for bit the same" in shop.printed(0)[1]
-    assert len(Run.load(shop.folder / "run").metrics["epochs"]) == 3
+    assert len(Run.load(shop.folder / "run").metrics.epochs) == 3

@@ -57,7 +57,7 @@ def test_every_loss_trains_models_with_a_table(loss, model, shop_log, tmp_path) 
     settings = {"loss": loss, "n_negatives": 10, "hidden_dim": 8, "max_len": 8}
     config = TrainConfig(model, settings, epochs=3, batch_events=100, learning_rate=0.02)
     run = train(shop_log, config, out=tmp_path / "run")
-    losses = [epoch["loss"] for epoch in run.metrics["epochs"]]
+    losses = [epoch.loss for epoch in run.metrics.epochs]
     assert losses[-1] < losses[0]
     assert run.model.config.loss == loss
 

@@ -219,7 +219,7 @@ def test_settings_that_nobody_gave_follow_from_the_log_and_say_why(shop_log, tmp
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
-    assert "recipe" not in sasrec.metrics
+    assert not sasrec.metrics.recipe
 
 
 @pytest.mark.parametrize(

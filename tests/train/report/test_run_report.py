@@ -19,8 +19,8 @@ from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import value_text
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import MODELS
-from attnrec.train.report import baselines as traditional
-from attnrec.train.report.baselines import BASELINES, fit_baseline
+from attnrec.train.report import figures as made
+from attnrec.train.report.figures import BASELINES, baselines_of, fit_baseline
 from attnrec.train.report.page import run_report
 from attnrec.train.report.settings import settings_of
 from attnrec.train.report.verdicts import overfitting, verdict
@@ -59,8 +59,8 @@ def page(run: Run) -> str:
 
 def page_of(run: Run, **metrics: Any) -> str:
     """The page of the run as if it had other metrics."""
-    told = {**run.metrics, **metrics}
-    return run_report(run.config, run.model.config, run.recipe, run.data, told)
+    shown = replace(run.metrics, **metrics)
+    return run_report(run.config, run.model.config, run.recipe, run.data, shown)
 
 
 class Reader(HTMLParser):
@@ -163,7 +163,7 @@ def test_the_same_run_gives_the_same_page(run: Run, page: str, tmp_path: Path) -
 
 def test_without_being_asked_there_is_no_report(shop_log: pd.DataFrame, tmp_path: Path) -> None:
     run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run")
-    assert "report" not in run.metrics
+    assert run.metrics.report is None
     assert not (tmp_path / "run" / "report.html").exists()
 
 
@@ -191,9 +191,9 @@ def test_a_traditional_model_has_the_figures_of_its_own_training(
     run: Run, shop_log: pd.DataFrame, tmp_path: Path
 ) -> None:
     alone = train(shop_log, TrainConfig("markov-chain", threads=1), out=tmp_path / "run")
-    beside = run.metrics["report"]["traditional"][-1]
+    beside = run.metrics.report["traditional"][-1]
     assert beside["model"] == "markov-chain"
-    assert {name: beside[name] for name in alone.metrics["valid"]} == alone.metrics["valid"]
+    assert {name: beside[name] for name in alone.metrics.valid} == alone.metrics.valid
 
 
 def test_the_difference_is_paired(run: Run) -> None:
@@ -204,7 +204,7 @@ def test_the_difference_is_paired(run: Run) -> None:
         ndcg_of_users(of, validation.questions)
         for of in (ranking, validation.ranking(run.model))
     ]  # fmt: skip
-    told = run.metrics["report"]["traditional"][-1]
+    told = run.metrics.report["traditional"][-1]
     assert told["ndcg@10_to_run"] == pytest.approx(float(np.mean(gains[0] - gains[1])), abs=1e-6)
     low, high = told["ndcg@10_to_run_interval"]
     assert low < told["ndcg@10_to_run"] < high
@@ -221,16 +221,16 @@ def test_the_difference_is_paired(run: Run) -> None:
 def test_a_traditional_model_stands_once_beside_itself(
     model: str, settings: dict[str, Any], left: str | None
 ) -> None:
-    names = traditional.baselines_of(TrainConfig(model, settings))
+    names = baselines_of(TrainConfig(model, settings))
     assert names == [name for name in BASELINES if name != left]
 
 
 def test_where_ease_is_too_large_its_row_says_so(
     shop_log: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(traditional, "_MOST_GB", 1e-6)
+    monkeypatch.setattr(made, "_MOST_GB", 1e-6)
     run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run", reporting=quietly)
-    (entry,) = [m for m in run.metrics["report"]["traditional"] if m["model"] == "ease-fading"]
+    (entry,) = [m for m in run.metrics.report["traditional"] if m["model"] == "ease-fading"]
     assert entry.keys() == {"model", "reason"}
     row = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).row("ease-fading")
     assert "not fitted: ease needs 3 matrices of 40 x 40" in row[1]
@@ -243,7 +243,7 @@ def test_where_nothing_can_be_fitted_the_run_is_kept_all_the_same(
     def out_of_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(traditional, "fit_by_counting", out_of_memory)
+    monkeypatch.setattr(made, "fit_by_counting", out_of_memory)
     train(shop_log, SMALL, out=tmp_path / "run", reporting=quietly)
     reader = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
     assert "there is nothing to beat" in reader.text
@@ -256,8 +256,8 @@ def test_whoever_watches_is_told_of_every_step(shop_log: pd.DataFrame, tmp_path:
         shop_log, TrainConfig("popularity"), out=tmp_path / "run",
         reporting=lambda *step: steps.append(step),
     )  # fmt: skip
-    assert [done for _, done, _ in steps] == list(range(5))
-    assert {n_steps for _, _, n_steps in steps} == {5}
+    assert [done for _, done, _ in steps] == list(range(4))
+    assert {n_steps for _, _, n_steps in steps} == {4}
     assert "fitting ease-fading" in [what for what, _, _ in steps]
 
 
@@ -281,9 +281,9 @@ def test_the_verdict_follows_the_interval_of_the_difference(
 # --- overfitting
 
 
-def epoch(number: int, valid: float, seen: float | None) -> dict[str, Any]:
+def epoch(number: int, valid: float, seen: float | None) -> EpochRecord:
     figures = {"ndcg@10": valid, "ndcg@10_interval": [valid - 0.01, valid + 0.01]}
-    return {"epoch": number, "loss": 1.0, "valid": figures, "seen_ndcg": seen, "seconds": 1.0}
+    return EpochRecord(number, 1.0, figures, 1.0, seen)
 
 
 @pytest.mark.parametrize(
@@ -295,14 +295,14 @@ def epoch(number: int, valid: float, seen: float | None) -> dict[str, Any]:
     ],
 )
 def test_overfitting_is_named_where_validation_leaves_its_interval(
-    last: dict[str, Any], words: str
+    last: EpochRecord, words: str
 ) -> None:
     assert words in overfitting([epoch(1, 0.2, 0.25), last], 1)
 
 
 def test_every_epoch_has_the_figure_on_events_that_were_trained_on(run: Run) -> None:
-    kept = run.metrics["epochs"][run.metrics["best_epoch"] - 1]
-    assert kept["seen_ndcg"] == Validation(run.split, repeats=False).seen_ndcg(run.model)
+    kept = run.metrics.epochs[run.metrics.best_epoch - 1]
+    assert kept.seen_ndcg == Validation(run.split, repeats=False).seen_ndcg(run.model)
 
 
 def test_the_questions_on_trained_events_are_the_last_before_validation(run: Run) -> None:
@@ -318,20 +318,21 @@ def test_the_questions_on_trained_events_are_the_last_before_validation(run: Run
 
 
 def test_a_run_of_an_earlier_version_loads_and_has_a_page(run: Run, tmp_path: Path) -> None:
-    old = [{n: v for n, v in e.items() if n != "seen_ndcg"} for e in run.metrics["epochs"]]
-    assert EpochRecord(**old[0]).seen_ndcg is None
-    replace(run, directory=tmp_path / "run", metrics={**run.metrics, "epochs": old}).save()
-    loaded = Run.load(tmp_path / "run")
-    assert loaded.metrics["epochs"] == old
-    page = report_page(loaded)
-    assert "Validation NDCG@10 of each epoch" in Reader(page).text
+    replace(run, directory=tmp_path / "run").save()
+    path = tmp_path / "run" / "metrics.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    for epoch in stored["epochs"]:
+        del epoch["seen_ndcg"]
+    path.write_text(json.dumps(stored), encoding="utf-8")
+    page = report_page(Run.load(tmp_path / "run"))
+    assert page and "Validation NDCG@10 of each epoch" in Reader(page).text
 
 
 # --- people
 
 
 def test_examples_are_people_of_the_validation_as_they_were_answered(run: Run) -> None:
-    people = run.metrics["report"]["examples"]
+    people = run.metrics.report["examples"]
     assert len(people) == 6
     assert [p["n_events"] for p in people] == sorted(p["n_events"] for p in people)
     valid = run.split.held_out("valid")
@@ -359,7 +360,7 @@ def test_what_came_next_is_marked_in_the_list_or_named_with_its_rank(run: Run) -
     }  # fmt: skip
 
     def shown(**change: Any) -> str:
-        return page_of(run, report={**run.metrics["report"], "examples": [person | change]})
+        return page_of(run, report={**(run.metrics.report or {}), "examples": [person | change]})
 
     assert "<mark>Kettle \N{CHECK MARK} taken next</mark>" in shown()
     assert "rank 57" in shown(next=[{"id": "b", "rank": 57}])
@@ -420,7 +421,7 @@ def test_changing_the_test_events_changes_no_figure(
     other = train_log(
         changed, report, DataRecipe(), SMALL, out=tmp_path / "run", reporting=quietly
     )
-    told, before = other.metrics["report"], run.metrics["report"]
+    told, before = other.metrics.report, run.metrics.report
     assert without_seconds(told) == without_seconds(before)
 
 
@@ -435,16 +436,16 @@ def test_a_final_run_shows_the_figures_of_the_run_before_and_says_so(
     run: Run, tmp_path: Path
 ) -> None:
     final = train_final(run, out=tmp_path / "final", reporting=quietly)
-    assert final.metrics["report"] == run.metrics["report"]
+    assert final.metrics.report == run.metrics.report
     text = Reader((tmp_path / "final" / "report.html").read_text(encoding="utf-8")).text
     assert "it has trained on every event, so nothing is held out" in text
-    assert f"{run.metrics['epochs'][0]['valid']['ndcg@10']:.4f}" in text
+    assert f"{run.metrics.valid['ndcg@10']:.4f}" in text
 
 
 def test_a_final_run_makes_the_report_that_the_run_before_lacks(run: Run, tmp_path: Path) -> None:
-    bare = {name: told for name, told in run.metrics.items() if name != "report"}
+    bare = replace(run.metrics, report=None)
     final = train_final(replace(run, metrics=bare), out=tmp_path / "final", reporting=quietly)
-    told, before = final.metrics["report"], run.metrics["report"]
+    told, before = final.metrics.report, run.metrics.report
     assert without_seconds(told) == without_seconds(before)
     silent = train_final(run, out=tmp_path / "silent")
-    assert "report" not in silent.metrics
+    assert silent.metrics.report is None

@@ -170,7 +170,8 @@ def test_the_run_is_the_best_trial_with_its_weights(searched: Run) -> None:
     assert best["ndcg@10"] == searched.metrics["valid"]["ndcg@10"]
     assert best["ndcg@10"] >= told["trials"][0]["ndcg@10"]
     loaded = Run.load(searched.directory)
-    measured = Validation(loaded.split, repeats=False).metrics(loaded.model).to_json()
+    validation = Validation(loaded.split, repeats=False)
+    measured = validation.metrics(validation.ranking(loaded.model)).to_json()
     assert measured == searched.metrics["valid"]
     assert values_of(loaded.config, loaded.model.config).items() >= best["values"].items()
     assert not journal_of(searched.directory).parent.exists()
@@ -189,7 +190,7 @@ def test_why_a_setting_has_its_value_names_the_search(searched: Run) -> None:
     told = searched.metrics["tuning"]
     best = told["trials"][told["best"]]["values"]
     changed = {name for name, value in best.items() if value != told["recipe"][name]}
-    assert changed == searched.metrics.get("recipe", {}).keys()
+    assert changed == searched.metrics.recipe.keys()
     assert all("trials; the recipe gives" in r for r in searched.metrics["recipe"].values())
 
 
