@@ -104,7 +104,7 @@ def test_validation_and_file_tell_a_model_all_that_it_names(
     asked, users = validation.questions, run.split.users
     # What a training batch would say of these users.
     rows = 1 + np.array([users.ids.tolist().index(user) for user in asked.users])
-    reference = validation.reference(run.model)
+    reference = validation.recommender(run.model)
     told = {
         "user": torch.from_numpy(rows),
         "user_tags": torch.from_numpy(users.tag_rows[rows]),

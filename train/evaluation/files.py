@@ -1,4 +1,4 @@
-"""Measure an exported file through the runtime: what is measured is what is shipped."""
+"""Which log, and which events of it, an exported file can fairly be evaluated on."""
 
 import logging
 from dataclasses import replace
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
-from attnrec.runtime.files import exported_file
 from attnrec.runtime.words import kind_of_ids
 from attnrec.train.data.held_out import HeldOut, ItemIds
 from attnrec.train.data.ids import IdArray, spelled_as
@@ -19,45 +18,17 @@ from attnrec.train.data.read_table import Source
 from attnrec.train.data.recipe import DataRecipe, IdType
 from attnrec.train.data.split import Split, all_events, divide
 from attnrec.train.data.unseen import Unseen, after_sequences, after_time
-from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
 from attnrec.train.run_files import EVENTS_FILE
-
-
-class Log(NamedTuple):
-    """A log to measure a file on."""
-
-    events: Interactions
-    has_times: bool
-    """False: it has only an order, and `timestamps` are places in it."""
-
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate(
-    path: str | Path,
-    data: Source | None = None,
-    part: Part = "test",
-    split: SplitName | None = None,
-) -> Metrics:
-    """Rank what was held out of every user's log with the model file at `path`.
+class Log(NamedTuple):
+    """A log to evaluate a file on."""
 
-    path: the file, or the run directory that it was exported in.
-    data: a log, read by the recipe in the file; None: the log of the run directory that the file
-    lies in. split: how the log is divided; None: as in the training of the file. Targets that the
-    file has seen are left out and counted; `ValueError` where none is left.
-    """
-    path = exported_file(path)
-    recommender = Recommender.load(path)
-    info = recommender.info
-    divided = divide_fairly(path, info, log_to_ask(path, info, data), split)
-    return evaluate_answers(
-        recommender,
-        fair_questions(divided, part),
-        catalogue_ids(recommender),
-        exclude_seen=not info.repeats,
-        inputs=info.inputs,
-    )
+    events: Interactions
+    has_times: bool
+    """False: it has only an order, and `timestamps` are places in it."""
 
 
 def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
@@ -78,7 +49,7 @@ def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
 
 
 def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName | None) -> Split:
-    """The log, divided so that the file is asked only for what it has not seen.
+    """The log, divided so that the file is evaluated only on events that it has not seen.
 
     A file that is not final has its own split of the log that it was trained on; another split
     of it is refused, and so is the log of a final file. Of every other log only targets count
@@ -106,20 +77,20 @@ def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName 
 
 
 def fair_questions(divided: Split, part: Part) -> HeldOut:
-    """What is held out and was not seen; `ValueError` where that is nothing."""
-    asked = divided.held_out(part)
-    if asked.n_left_out and not asked.histories:
+    """The held-out events that the file has not seen; `ValueError` where there are none."""
+    held_out = divided.held_out(part)
+    if held_out.n_left_out and not held_out.histories:
         assert divided.unseen is not None  # else nothing is left out
         raise ValueError(
-            f"the {part} targets of all {asked.n_left_out:,} users of this log are "
+            f"the {part} targets of all {held_out.n_left_out:,} users of this log are "
             f"{divided.unseen.reason}: figures on them would flatter. Name a log that goes on "
             "after that with `data`, or evaluate a run that is not final on its own log"
         )
-    return asked
+    return held_out
 
 
 def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
-    """What a file has not seen of a log that is not the one it was trained on."""
+    """The part of another log than that of its training that a file has not seen."""
     if not log.has_times or info.data["time_unit"] == "order":
         before = _log_around(path, info)
         if before is None:
@@ -162,14 +133,14 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log
     recipe = DataRecipe.from_json(info.data["recipe"])
     # These only matter for learning: another log need not have every type of event, nor tables.
     recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
-    # Among text ids, another log may hold those alone that look like numbers.
+    # Of text ids, another log may hold only those that look like numbers.
     as_in_file = IdTypes(_at_least(info.user_id_type, recipe), _at_least(info.id_type, recipe))
     try:
         log, report = load_interactions(data, recipe, of_run=as_in_file)
     except DataError as error:
         raise DataError(
-            f"{error.problem} (read by the recipe in {path}: a log to measure it on must have the "
-            "columns, ids and times of the log it was trained on)"
+            f"{error.problem} (read by the recipe in {path}: a log to evaluate it on must have "
+            "the columns, ids and times of the log it was trained on)"
         ) from error
     if "string" in (info.id_type, info.user_id_type):
         stored = Recommender.load(path).stored()
@@ -183,12 +154,12 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: Source) -> Log
 
 
 def _at_least(kind: str | None, recipe: DataRecipe) -> IdType:
-    """How to read ids for a file that has ids of this kind, or no such ids."""
+    """How to read ids for a file with ids of this kind; None: it has no such ids."""
     return "string" if "string" in (kind, recipe.id_type) else "auto"
 
 
 def _spelled_as_in(path: str | Path, kind: str, ids: IdArray, known: list[Any]) -> IdArray:
-    """Ids such as "12" as "12.0", or the reverse, where the file knows more of them so."""
+    """Ids such as "12" become "12.0", or the reverse, where the file then knows more of them."""
     spelled = spelled_as(np.array(known, np.object_), ids)
     changed = np.flatnonzero(spelled != ids)
     if len(changed):
@@ -206,7 +177,7 @@ def _first_text(ids: IdArray) -> str:
 
 
 def catalogue_ids(recommender: Recommender) -> ItemIds:
-    """Every item id of the file: all of them, in the order for a newcomer."""
+    """Every item id of the file, in the order of the answer to an empty history."""
     info = recommender.info
     ids = recommender.recommend([], info.n_items, exclude_seen=False).item_ids
     catalogue: ItemIds = np.array(ids, dtype=np.int64 if info.id_type == "int64" else object)

@@ -1,6 +1,6 @@
 """The run report as one HTML page without scripts, made from what a run stores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from attnrec.train.models import COMPARED_MODELS
 from attnrec.train.models.base import HistoryConfig
 from attnrec.train.report import charts
 from attnrec.train.report.figures import best_of
-from attnrec.train.report.settings import Setting, settings_of
+from attnrec.train.report.settings import settings_of
 from attnrec.train.report.verdicts import (
     changes,
     difference,
@@ -34,13 +34,6 @@ from attnrec.train.report.verdicts import (
 )
 
 _HERE = Path(__file__).parent
-_DROPPED = {
-    "dropped_event_type": "other event types",
-    "dropped_rating": "low ratings",
-    "dropped_repeated": "later events of a user with the same item",
-    "dropped_rare_items": "items with too few events",
-    "dropped_short_users": "users with too few events",
-}
 _MOST_TRIALS = 12
 
 Figures = Mapping[str, Any]
@@ -60,6 +53,7 @@ def run_report(
     own, best = report["run"], best_of(report["traditional"])
     fitted = [model for model in report["traditional"] if "reason" not in model]
     reasons = metrics.recipe
+    trials = ranked(metrics.tuning["trials"]) if metrics.tuning else []
     page: str = _template().render(
         version=__version__,
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
@@ -71,13 +65,14 @@ def run_report(
         report=report,
         is_final=metrics.of is not None,
         unit="session" if metrics.split == "last-session" else "event",
-        tiles=_tiles(report, metrics),
         own=own,
         best=best,
         ranked=sorted([own, *fitted], key=lambda model: -model["ndcg@10"]),
         verdict=verdict(name, report),
         basket_note=basket_note(metrics.to_json()),
-        tuning=_tuning(metrics.tuning),
+        tuning=metrics.tuning,
+        trials=trials[:_MOST_TRIALS],
+        n_more=len(trials[_MOST_TRIALS:]),
         epochs=epochs,
         overfitting=overfitting(epochs, best_epoch) if best_epoch else None,
         quality_caption=quality_caption(epochs, best_epoch) if best_epoch else None,
@@ -88,23 +83,22 @@ def run_report(
             "loss": charts.loss_chart(epochs) if epochs else None,
             **charts.search_charts(metrics.tuning),
         },
-        facts=_facts(data, metrics, n_items=model_config.n_items),
-        dropped=[(reason, data[key]) for key, reason in _DROPPED.items() if data[key]],
+        n_items=model_config.n_items,
         # The settings given for the model are among those of the model.
         recipes=[
-            _settings("Training.", settings_of(config, reasons, without=("settings",))),
-            _settings(f"Model {config.model}.", settings_of(model_config, reasons)),
-            _settings("How the log was read.", settings_of(recipe, reasons)),
+            ("Training.", settings_of(config, reasons, without=("settings",))),
+            (f"Model {config.model}.", settings_of(model_config, reasons)),
+            ("How the log was read.", settings_of(recipe, reasons)),
         ],
     )
     return page
 
 
 def model_name(config: TrainConfig) -> str:
-    """What the family calls a model with these settings; else the model and no more."""
+    """The name of these settings among the compared models; else that of the model."""
     trained = (config.model, dict(config.settings))
     return next(
-        (name for name, member in COMPARED_MODELS.items() if member == trained), config.model
+        (name for name, known in COMPARED_MODELS.items() if known == trained), config.model
     )
 
 
@@ -117,77 +111,18 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "changes": changes,
+        "thousands": lambda value: f"{value:,}",
+        "difference": difference,
         "duration": duration,
+        "ended": ended,
         "ends": ends,
         "figure": lambda value: "" if value is None else f"{value:.4f}",
         "gap": lambda epoch: "" if gap(epoch) is None else signed(gap(epoch) or 0.0),
         "interval": interval,
         "signed": signed,
+        "search_verdict": search_verdict,
         "slice_label": charts.slice_label,
+        "value_text": value_text,
     }
     return environment.get_template("page.html")
-
-
-def _tiles(report: Figures, metrics: RunMetrics) -> list[tuple[str, str, str]]:
-    """What a reader looks at first: label, figure, and what it means."""
-    own, best = report["run"], best_of(report["traditional"])
-    tiles = [
-        ("NDCG@10", f"{own['ndcg@10']:.4f}", interval(own, "ndcg@10")),
-        ("HitRate@10", f"{own['hit_rate@10']:.4f}", interval(own, "hit_rate@10")),
-    ]
-    if best is not None:
-        tiles.append((f"against {best['model']}, the best traditional model", *difference(best)))
-    took = report["seconds"]["run"]
-    if metrics.best_epoch is not None:
-        of_all = f"{metrics.best_epoch} of {len(metrics.validated_epochs)}"
-        tiles.append(("best epoch", of_all, f"trained in {duration(took)}"))
-    elif took is not None:
-        tiles.append(("fitted in", duration(took), "no epochs: it counts"))
-    return tiles
-
-
-def _tuning(search: Figures | None) -> dict[str, Any] | None:
-    """What the page shows of a search."""
-    if search is None:
-        return None
-    trials = ranked(search["trials"])
-    shown = [
-        {
-            **trial,
-            "ended": ended(trial["outcome"], len(trial["curve"])),
-            "changes": {
-                name: value_text(value)
-                for name, value in changes(trial["values"], search["recipe"]).items()
-            },
-        }
-        for trial in trials[:_MOST_TRIALS]
-    ]
-    n_more = len(trials) - len(shown)
-    return {**search, "verdict": search_verdict(search), "shown": shown, "n_more": n_more}
-
-
-def _settings(caption: str, settings: Sequence[Setting]) -> tuple[str, Sequence[Setting]]:
-    all_defaults = all(setting.is_default for setting in settings)
-    return f"{caption} {'All defaults.' if all_defaults else 'Marked: not the default.'}", settings
-
-
-def _facts(data: Figures, metrics: RunMetrics, *, n_items: int) -> list[tuple[str, str]]:
-    """The log and how it was divided."""
-    titles, described = data["n_titles"], data.get("n_described")
-    with_titles = "" if titles is None else f", {titles:,} with a title"
-    with_words = "" if described is None else f", {described:,} with attributes"
-    span = "an order, no times"
-    if data["first_time"]:
-        guess = ", guessed" if data["time_unit_guessed"] else ""
-        span = f"{data['first_time']} to {data['last_time']} (unit {data['time_unit']}{guess})"
-    return [
-        ("log", data["source"]),
-        ("rows read", f"{data['rows_read']:,}"),
-        ("events", f"{data['n_events']:,}"),
-        ("users", f"{data['n_users']:,}, {data['n_users_evaluable']:,} with 3 events or more"),
-        ("items", f"{data['n_items']:,}{with_titles}{with_words}"),
-        ("catalogue", f"{n_items:,} items with an event to train on"),
-        ("time", span),
-        ("split", metrics.protocol),
-        ("fingerprint", data["fingerprint"][:16]),
-    ]

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations
 from attnrec.train.data.held_out import HeldOut, ItemIds
-from attnrec.train.evaluation.metrics import Metrics, evaluate_answers, ranking_metrics
+from attnrec.train.evaluation.metrics import (
+    Metrics,
+    bootstrap_intervals,
+    evaluate_answers,
+    normal_intervals,
+    user_gains,
+)
 
 CATALOGUE = np.arange(100, 140)
 CUTOFFS = (5, 10, 20)
@@ -187,18 +193,20 @@ def test_figures_agree_with_a_full_ranking_of_raw_scores(
 
 @given(st.lists(st.one_of(st.integers(1, 20), st.just(math.inf)), min_size=1, max_size=200))
 @settings(max_examples=15)
-def test_the_interval_surrounds_the_mean_and_repeats(ranks: list[float]) -> None:
-    values, intervals = ranking_metrics(np.array(ranks, dtype=float))
-    assert set(intervals) == set(values)
-    for name, (low, high) in intervals.items():
-        assert low - 1e-12 <= values[name] <= high + 1e-12
-    assert ranking_metrics(np.array(ranks, dtype=float))[1] == intervals
+def test_the_intervals_surround_the_mean_and_repeat(ranks: list[float]) -> None:
+    gains = user_gains(np.array(ranks, dtype=float))
+    for intervals in (bootstrap_intervals, normal_intervals):
+        found = intervals(gains)
+        assert set(found) == set(gains) and intervals(gains) == found
+        for name, (low, high) in found.items():
+            assert 0 <= low <= gains[name].mean() + 1e-12 and gains[name].mean() <= high + 1e-12
 
 
-def test_the_interval_has_the_width_of_the_normal_approximation() -> None:
-    ranks = np.array([1.0, math.inf] * 200)
-    low, high = ranking_metrics(ranks)[1]["hit_rate@10"]
-    assert high - low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(400), rel=0.1)
+def test_bootstrap_and_normal_intervals_have_one_width() -> None:
+    gains = user_gains(np.array([1.0, math.inf] * 200))
+    for intervals, tolerance in ((bootstrap_intervals, 0.1), (normal_intervals, 1e-12)):
+        low, high = intervals(gains)["hit_rate@10"]
+        assert high - low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(400), rel=tolerance)
 
 
 def test_figures_become_json_rounded_and_with_their_intervals() -> None:

@@ -21,7 +21,7 @@ from attnrec.train.fitting.device import (
 )
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.layers.loss_config import Loss, LossConfig
-from attnrec.train.layers.objective import loss_of
+from attnrec.train.layers.losses import loss_of
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
 

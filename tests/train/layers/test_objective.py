@@ -10,9 +10,9 @@ from attnrec.train.layers.loss_config import Loss, LossConfig
 from attnrec.train.layers.losses import (
     catalogue_softmax,
     generalized_binary_cross_entropy,
+    loss_of,
     sampled_softmax,
 )
-from attnrec.train.layers.objective import loss_of
 
 
 def question(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

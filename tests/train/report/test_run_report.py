@@ -246,7 +246,7 @@ def test_where_nothing_can_be_fitted_the_run_is_kept_all_the_same(
     monkeypatch.setattr(made, "fit_by_counting", out_of_memory)
     train(shop_log, SMALL, out=tmp_path / "run", reporting=quietly)
     reader = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
-    assert "there is nothing to beat" in reader.text
+    assert "No baseline could be fitted" in reader.text
     assert "MemoryError" in reader.row("popularity")[1]
 
 
@@ -264,9 +264,9 @@ def test_whoever_watches_is_told_of_every_step(shop_log: pd.DataFrame, tmp_path:
 @pytest.mark.parametrize(
     ("interval", "words"),
     [
-        ([-0.03, -0.01], "m is ahead of x, the best of the traditional models, by +0.0200"),
-        ([-0.03, 0.01], "m and x, the best of the traditional models, cannot be told apart"),
-        ([0.01, 0.03], "m is behind x, the best of the traditional models"),
+        ([-0.03, -0.01], "m is ahead of x, the best baseline, by +0.0200"),
+        ([-0.03, 0.01], "m and x, the best baseline, cannot be told apart"),
+        ([0.01, 0.03], "m is behind x, the best baseline"),
     ],
 )
 def test_the_verdict_follows_the_interval_of_the_difference(
