@@ -30,8 +30,8 @@ from attnrec.train.fitting.device import seed_random_numbers, training_device
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.models.base import LearnedModel
 
-_WAITING = timedelta(days=7)  # others may wait while the first reports
-_FIRST_SPEAKS = 2.0  # seconds: what fails everywhere, the first process has said by then
+_WAITING = timedelta(days=7)  # the others wait while the first makes its report
+_FIRST_PRINTS = 2.0  # seconds: an error of all processes is printed by the first until then
 
 Value = TypeVar("Value")
 Descend = Callable[[Batch], Tensor]
@@ -71,7 +71,7 @@ def _silent_unless_it_fails(name: str) -> Iterator[None]:
             yield
     except BaseException as error:
         if not isinstance(error, SystemExit) or error.code:
-            time.sleep(_FIRST_SPEAKS)  # torchrun ends this process if the first has failed
+            time.sleep(_FIRST_PRINTS)  # torchrun ends this process if the first has failed
             sys.stderr.write(f"{name} failed: {printed.getvalue()}")
         raise
 
@@ -131,49 +131,48 @@ class _Loss(nn.Module):
 
 
 def descent(state: TrainingState, seed: int) -> Descend:
-    """How to descend a batch, together with the others if there are any.
+    """How to descend a batch, together with the other processes if there are any.
 
     The model is on the device of the training from here on.
     """
     state.to(training_device())
     if not dist.is_initialized():
-        return partial(_descend_alone, state)
+        return partial(_descend, state, state.model.training_loss)
     # A model may leave parameters unused. Looking for them also keeps the order of the sums from
     # changing after the first step, so that a resume repeats them. Buffers are large and constant.
-    together = DistributedDataParallel(
+    loss_of = DistributedDataParallel(
         _Loss(state.model), find_unused_parameters=True, forward_sync_buffers=False
     )
-    return partial(_descend_together, state, together, seed)
+    return partial(_descend_together, state, loss_of, seed)
 
 
-def _descend_alone(state: TrainingState, batch: Batch) -> Tensor:
-    loss = state.model.training_loss(batch.to(state.device))
+def _descend(
+    state: TrainingState, loss_of: Callable[[Batch], Tensor], batch: Batch, share: float = 1.0
+) -> Tensor:
+    """Set the gradients of a share of the loss; torch averages them over the processes."""
+    loss = loss_of(batch.to(state.device)) * share
     state.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    (loss * n_processes()).backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
 
 def _descend_together(state: TrainingState, loss_of: nn.Module, seed: int, batch: Batch) -> Tensor:
     """Rows go to the processes in turn, because neighbours are of similar length."""
-    rank, n = dist.get_rank(), dist.get_world_size()
-    own = batch.rows(slice(rank, None, n))
+    rank = dist.get_rank()
+    own = batch.rows(slice(rank, None, n_processes()))
     share = _weight(own) / _weight(batch)
-    if share == 0:  # fewer rows than processes: it takes part with a loss that counts nothing
-        own = batch
-    # From nothing but the place of the step, so that a checkpoint need not know the others.
+    # From the place of the step alone, so that a checkpoint need not hold those of all processes.
     place = [seed, state.epoch, state.step, rank]
     number = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
     seed_random_numbers(number, state.device)
-    state.optimizer.zero_grad()
     with _reaching_others():
-        loss = loss_of(own.to(state.device)) * share
-        (loss * n).backward()  # the gradients are averaged
-        total: Tensor = loss.detach()
+        # With fewer rows than processes, some take part with a loss of weight 0.
+        total = _descend(state, loss_of, own if share else batch, share)
         dist.all_reduce(total)
     return total
 
 
 def _weight(batch: Batch) -> float:
-    """What the targets of a batch count together."""
-    asked = batch.targets > 0
-    return float(asked.sum() if batch.weights is None else batch.weights[asked].sum())
+    """The sum of the weights of all targets of a batch."""
+    is_target = batch.targets > 0
+    return float(is_target.sum() if batch.weights is None else batch.weights[is_target].sum())

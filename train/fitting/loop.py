@@ -22,7 +22,7 @@ _LAST_LEARNING_RATE = 0.02  # of the peak
 
 
 class Progress(Protocol):
-    """What the loop tells whoever watches."""
+    """Callbacks of the loop."""
 
     def on_start(self, n_epochs: int) -> None:
         """Before the first step; there are at most so many epochs."""
@@ -48,10 +48,10 @@ def fit_by_gradient(
 
     It stays on the device that it was trained on.
 
-    validate: asks the model as it is now; None for a final run, which keeps its last epoch.
+    validate: figures of the model as it is now; None for a final run, which keeps its last epoch.
     stop_after: end after this epoch of a schedule made for all of them.
-    checkpoints: where to keep the state on the way; a state found there is gone on from.
-    seen_ndcg: asks the model for answers that it was trained on; decides nothing.
+    checkpoints: where the state is kept; training goes on from the one found there.
+    seen_ndcg: NDCG@10 on trained events, for the record only.
     """
     model.prepare(split)
     batches = model.batches(split, config.schedule.batch_events)
@@ -80,7 +80,7 @@ def fit_by_gradient(
 
 
 def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int) -> bool:
-    """Whether the last of the epochs so far was the last of all."""
+    """Whether training ends after the epochs so far."""
     if not records:
         return False
     last = records[-1]
@@ -89,7 +89,7 @@ def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int)
         logger.info("no better validation NDCG@10 for %d epochs: stopping", patience)
         return True
     if config.max_minutes is not None and last.seconds > config.max_minutes * 60:
-        logger.info("stopping after %.1f minutes, as asked", last.seconds / 60)
+        logger.info("stopping after %.1f minutes, the limit", last.seconds / 60)
         return True
     return last.epoch >= n_epochs
 
