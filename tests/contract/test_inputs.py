@@ -101,7 +101,7 @@ def test_validation_and_file_tell_a_model_all_that_it_names(
 ) -> None:
     run = trained(asking(*inputs), tables, tmp_path, monkeypatch)
     validation = Validation(run.split, repeats=True)
-    asked, users = validation.questions, run.split.users
+    asked, users = validation.held_out, run.split.users
     # What a training batch would say of these users.
     rows = 1 + np.array([users.ids.tolist().index(user) for user in asked.users])
     reference = validation.recommender(run.model)

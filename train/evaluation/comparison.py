@@ -17,8 +17,8 @@ from attnrec.train.data.split import Split
 from attnrec.train.evaluation.files import (
     catalogue_ids,
     divide_fairly,
-    fair_questions,
-    log_to_ask,
+    fair_targets,
+    log_to_evaluate,
 )
 from attnrec.train.evaluation.metrics import (
     Interval,
@@ -134,7 +134,7 @@ def compare(
         raise ValueError("no file to evaluate; name at least one")
     paths = [exported_file(path) for path in paths]
     divided = _same_events(paths, data, split)
-    held_out = fair_questions(divided, part)
+    held_out = fair_targets(divided, part)
     masks = slice_masks(held_out, divided.catalogue)
     measured = []
     for place, path in enumerate(paths):
@@ -156,11 +156,11 @@ def _same_events(
 ) -> Split:
     """The divided log that all files can be evaluated on."""
     infos = [Recommender.load(path).info for path in paths]
-    log = log_to_ask(paths[0], infos[0], data)
+    log = log_to_evaluate(paths[0], infos[0], data)
     first = divide_fairly(paths[0], infos[0], log, split)
     for path, info in zip(paths[1:], infos[1:], strict=True):
         if data is None or info.data["recipe"] != infos[0].data["recipe"]:
-            log = log_to_ask(path, info, data)
+            log = log_to_evaluate(path, info, data)
         other = divide_fairly(path, info, log, split)
         if other.name != first.name:
             raise ValueError(

@@ -31,7 +31,7 @@ class Log(NamedTuple):
     """False: it has only an order, and `timestamps` are places in it."""
 
 
-def log_to_ask(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
+def log_to_evaluate(path: str | Path, info: ModelInfo, data: Source | None) -> Log:
     """`data` read by the recipe in the file, or the log of the run directory around it."""
     log = _log_of_run(path, info) if data is None else _read_as_in_training(path, info, data)
     kind = "int64" if log.events.item_ids.dtype == np.int64 else "string"
@@ -76,7 +76,7 @@ def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName 
     return divide(log.events, name)
 
 
-def fair_questions(divided: Split, part: Part) -> HeldOut:
+def fair_targets(divided: Split, part: Part) -> HeldOut:
     """The held-out events that the file has not seen; `ValueError` where there are none."""
     held_out = divided.held_out(part)
     if held_out.n_left_out and not held_out.histories:
@@ -95,17 +95,17 @@ def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
         before = _log_around(path, info)
         if before is None:
             raise ValueError(
-                f"{path} and this log have no times in common to tell what the file has seen of "
-                f"it, and the run directory of the file, which could tell ({EVENTS_FILE}), is "
-                "not around it: evaluate the file where attnrec-export wrote it"
+                f"{path} and this log have no times in common that show what the file has seen, "
+                f"and the run directory of the file, whose {EVENTS_FILE} would show it, is not "
+                "around it: evaluate the file where attnrec-export wrote it"
             )
         seen = all_events(before) if info.final else divide(before, info.metrics["split"])
         return after_sequences(log.events, before, seen.n_seen(), str(path))
     last = info.data.get("seen_until")
     if not isinstance(last, int):
         raise ValueError(
-            f"{path} does not say up to when it has seen events, so it can be evaluated on the "
-            "log it was trained on alone: export its run again"
+            f"{path} does not hold the time of the last event it has seen, so it can be evaluated "
+            "only on the log it was trained on: export its run again"
         )
     return after_time(log.events, last, str(path))
 
@@ -124,7 +124,7 @@ def _log_of_run(path: str | Path, info: ModelInfo) -> Log:
     if log is None:
         raise RunError(
             f"{path} does not lie in the run directory it was exported from: there is no "
-            f"{EVENTS_FILE} of its log beside it. Name the log with `data`"
+            f"{EVENTS_FILE} of its log next to it. Name the log with `data`"
         )
     return Log(log, info.data["time_unit"] != "order")
 

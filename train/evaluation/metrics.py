@@ -123,7 +123,7 @@ def ask(
 ) -> list[Recommendations]:
     """A list for each user, long enough for `target_ranks`: 21 items for one target."""
     # One more than the longest cutoff for each target of a user: if the last place is tied with
-    # them, then all of them have ranks beyond the cutoff, whoever else is tied and not listed.
+    # them, then all of them have ranks beyond the cutoff, whatever else is tied and not listed.
     k = max(_CUTOFFS) + int(some.n_targets().max(initial=1))
     given = some.said(inputs)
     if exclude_seen and some.older:

@@ -29,24 +29,24 @@ class Validation:
     def __init__(self, split: Split, *, repeats: bool) -> None:
         """repeats: whether an item of the history may be recommended again."""
         self.split = split
-        self.questions = split.held_out("valid")
+        self.held_out = split.held_out("valid")
         self.repeats = repeats
         n_seen = max(_LEAST_SEEN, len(split.sequences.rows) // _EVENTS_PER_SEEN)
         self._seen = split.seen(min(_MOST_SEEN, n_seen))
         self._choosing = split.held_out("valid", _MOST_CHOOSING)
 
-    def ranking(self, model: RecommenderModel, questions: HeldOut | None = None) -> Ranking:
-        """Ranks of the validation targets, or of other `questions`, by the model as it is now."""
+    def ranking(self, model: RecommenderModel, held_out: HeldOut | None = None) -> Ranking:
+        """Ranks of the validation targets, or of other `held_out`, by the model as it is now."""
         return rank_targets(
             self.recommender(model),
-            self.questions if questions is None else questions,
+            self.held_out if held_out is None else held_out,
             exclude_seen=not self.repeats,
             inputs=model.inputs,
         )
 
     def metrics(self, ranking: Ranking, intervals: Intervals | None = None) -> Metrics:
         """Figures of a ranking of the validation targets; intervals as for `metrics_of`."""
-        return metrics_of(ranking, self.questions, self.split.catalogue.item_ids, intervals)
+        return metrics_of(ranking, self.held_out, self.split.catalogue.item_ids, intervals)
 
     def epoch_metrics(self, model: RecommenderModel) -> Metrics:
         """Validation figures after an epoch; a bootstrap would take longer."""
@@ -54,7 +54,7 @@ class Validation:
 
     def ndcg(self, model: RecommenderModel) -> float:
         """Validation NDCG@10."""
-        return self._ndcg(model, self.questions)
+        return self._ndcg(model, self.held_out)
 
     def choosing_ndcg(self, model: RecommenderModel) -> float:
         """The same for at most 5,000 users, for choices that validate many times."""
@@ -68,10 +68,10 @@ class Validation:
         """What answers by a model."""
         return TorchRecommender(model, self.split.catalogue, users=self.split.users)
 
-    def _ndcg(self, model: RecommenderModel, questions: HeldOut) -> float:
-        return float(ndcg_of_users(self.ranking(model, questions), questions).mean())
+    def _ndcg(self, model: RecommenderModel, held_out: HeldOut) -> float:
+        return float(ndcg_of_users(self.ranking(model, held_out), held_out).mean())
 
 
-def ndcg_of_users(ranking: Ranking, questions: HeldOut) -> NDArray[np.float64]:
+def ndcg_of_users(ranking: Ranking, held_out: HeldOut) -> NDArray[np.float64]:
     """NDCG@10 of each user (n_users,)."""
-    return user_gains(ranking.ranks, questions.n_targets())["ndcg@10"]
+    return user_gains(ranking.ranks, held_out.n_targets())["ndcg@10"]

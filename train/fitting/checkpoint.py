@@ -1,4 +1,4 @@
-"""Checkpoints of a training, kept beside its run directory until the run is saved.
+"""Checkpoints of a training, kept next to its run directory until the run is saved.
 
 A checkpoint is one safetensors file (no pickle) with the identity of its training, followed by the
 sha256 (hex) of all that: a damaged one is found and deleted, and the one before it is used.

@@ -26,7 +26,7 @@ class Schedule(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides the weights, beside the data."""
+    """Everything that decides the weights, apart from the data."""
 
     model: str = "fusion"
     """Name in the registry."""

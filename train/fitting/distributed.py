@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
@@ -52,15 +52,13 @@ def train_together(work: Callable[[], object]) -> None:
     if os.environ.get("WORLD_SIZE", "1") == "1":
         work()
         return
-    _join(training_device())
-    try:
-        if dist.get_rank() == 0:
+    rank = os.environ["RANK"]
+    with nullcontext() if rank == "0" else _silent_unless_it_fails(f"process {rank}"):
+        _join(training_device())
+        try:
             work()
-        else:
-            with _silent_unless_it_fails(f"process {dist.get_rank()} of {n_processes()}"):
-                work()
-    finally:
-        dist.destroy_process_group()
+        finally:
+            dist.destroy_process_group()
 
 
 @contextmanager
@@ -85,9 +83,10 @@ def _join(device: torch.device) -> None:
         torch.cuda.set_device(device)
     # Python objects are sent by way of the processor, whatever the sums do.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=_WAITING)
-    kinds = [""] * dist.get_world_size()
-    dist.all_gather_object(kinds, device.type)
+    with _reaching_others():
+        dist.init_process_group(backend, timeout=_WAITING)
+        kinds = [""] * dist.get_world_size()
+        dist.all_gather_object(kinds, device.type)
     if len(set(kinds)) > 1:
         dist.destroy_process_group()
         raise ValueError(
@@ -108,13 +107,13 @@ def from_first(value: Value) -> Value:
 
 @contextmanager
 def _reaching_others() -> Iterator[None]:
-    """`ConnectionError` where a block fails because another process is gone."""
+    """`ConnectionError` where a block fails because another process cannot be reached."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
-        raise ConnectionError(f"a process of the training is gone ({error})") from error
+        raise ConnectionError(f"a process of the training cannot be reached ({error})") from error
 
 
 class _Loss(nn.Module):

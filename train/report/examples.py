@@ -25,7 +25,7 @@ def examples(model: RecommenderModel, validation: Validation, seed: int) -> list
     Each has "n_events", the last of them in "events", "recommended", and "next": the targets, with
     their ranks in the whole catalogue, None for an item without a training event.
     """
-    questions = validation.questions
+    held_out = validation.held_out
     recommender = validation.recommender(model)
     log = validation.split.interactions
     titles: dict[int | str, str] = {}
@@ -36,8 +36,8 @@ def examples(model: RecommenderModel, validation: Validation, seed: int) -> list
         return [{"id": i, "title": titles[i]} if titles.get(i) else {"id": i} for i in ids]
 
     shown = []
-    for user in _drawn(questions, seed):
-        one = questions.between(user, user + 1)
+    for user in _drawn(held_out, seed):
+        one = held_out.between(user, user + 1)
         scores, admissible = _scores(recommender, one, model, repeats=validation.repeats)
         ids = validation.split.catalogue.item_ids
         rows = top_rows(scores, admissible, _N_ITEMS)
@@ -57,9 +57,9 @@ def examples(model: RecommenderModel, validation: Validation, seed: int) -> list
     return shown
 
 
-def _drawn(questions: HeldOut, seed: int) -> list[int]:
+def _drawn(held_out: HeldOut, seed: int) -> list[int]:
     """One user of each sixth by the length of the history, shortest first."""
-    lengths = np.array([len(history) for history in questions.histories])
+    lengths = np.array([len(history) for history in held_out.histories])
     rng = np.random.default_rng(seed)
     sixths = np.array_split(np.argsort(lengths, kind="stable"), _N_USERS)
     return [int(rng.choice(sixth)) for sixth in sixths if len(sixth)]

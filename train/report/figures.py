@@ -1,4 +1,4 @@
-"""What a run report shows beyond training: baselines on the same validation questions, slices."""
+"""What a run report shows beyond training: baselines on the same validation targets, slices."""
 
 import logging
 import time
@@ -29,16 +29,16 @@ Reporting = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A model that answered the validation questions, or the reason why it could not."""
+    """A fitted baseline with its validation ranking, or the reason why there is none."""
 
     name: str
     """Name among the compared models."""
     ranking: Ranking | None
-    """Where the targets stand in its lists."""
+    """The ranks of the validation targets."""
     seconds: float
     """What fitting it took, the choice of its settings included."""
     reason: str | None = None
-    """Why there is no ranking."""
+    """None: it was fitted."""
 
 
 def report_figures(
@@ -51,7 +51,7 @@ def report_figures(
 ) -> dict[str, Any]:
     """Figures of the trained model and of baselines, in slices, with examples, for JSON.
 
-    model: in eval mode; ranking: its answers to the validation questions; seconds: what its
+    model: in eval mode; ranking: its ranks of the validation targets; seconds: what its
     training took, None if that is not known. The test events are not looked at.
     """
     names = baselines_of(config)
@@ -109,15 +109,15 @@ def _compared(
     own: Ranking, baselines: Sequence[Baseline], validation: Validation
 ) -> dict[str, Any]:
     """The figures of all; in slices those of the run and of the best baseline."""
-    questions = validation.questions
-    masks = slice_masks(questions, validation.split.catalogue)
+    held_out = validation.held_out
+    masks = slice_masks(held_out, validation.split.catalogue)
     run: dict[str, Any] = validation.metrics(own).to_json()
-    run["slices"] = slice_figures(own.ranks, questions, masks)
+    run["slices"] = slice_figures(own.ranks, held_out, masks)
     models = [_baseline_figures(baseline, own, validation) for baseline in baselines]
     best = best_of(models)
     for figures, baseline in zip(models, baselines, strict=True):
         if figures is best and baseline.ranking is not None:
-            figures["slices"] = slice_figures(baseline.ranking.ranks, questions, masks)
+            figures["slices"] = slice_figures(baseline.ranking.ranks, held_out, masks)
     return {"run": run, "traditional": models}
 
 
@@ -125,8 +125,8 @@ def _baseline_figures(baseline: Baseline, own: Ranking, validation: Validation) 
     """With the paired difference to the `own` ranking of the run."""
     if baseline.ranking is None:
         return {"model": baseline.name, "reason": baseline.reason}
-    questions = validation.questions
-    difference = ndcg_of_users(baseline.ranking, questions) - ndcg_of_users(own, questions)
+    held_out = validation.held_out
+    difference = ndcg_of_users(baseline.ranking, held_out) - ndcg_of_users(own, held_out)
     low, high = bootstrap_intervals({"difference": difference})["difference"]
     return {
         "model": baseline.name,

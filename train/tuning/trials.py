@@ -130,7 +130,7 @@ class Search:
         last = records[-1]
         is_cut = last.seconds > left_minutes * 60 and last.epoch < config.schedule.epochs
         ranking = self._validation.ranking(model)
-        questions = self._validation.questions
+        questions = self._validation.held_out
         facts = {
             "model_config": vars(model.config),
             "valid": self._validation.metrics(ranking).to_json(),

@@ -50,7 +50,7 @@ class Watcher:
 
 
 def interrupt(log: pd.DataFrame, out: Path, epoch: int, step: int = 0, **more: Any) -> str:
-    """Train until then; returns what the error says beside its name."""
+    """Train until then; returns the notes of the error."""
     with pytest.raises(KeyboardInterrupt) as stopped:
         train(log, SMALL, out=out, progress=Watcher(epoch, step), **more)
     return "\n".join(getattr(stopped.value, "__notes__", []))
@@ -270,13 +270,3 @@ def test_where_all_are_damaged_training_starts_anew(
         cut(path)
     assert result(train(shop_log, SMALL, out=out, resume=True)) == result(unbroken)
     assert "nothing to resume" in caplog.text
-
-
-def test_what_a_killed_process_left_half_written_is_cleared_away(
-    shop_log: pd.DataFrame, out: Path
-) -> None:
-    interrupt(shop_log, out, 1)
-    half = kept(out)[0].with_name(".0a1b2c3d.epoch-000003-step-000000000.checkpoint")
-    half.write_bytes(b"half")
-    interrupt(shop_log, out, 2, 1, resume=True)
-    assert half not in kept(out)

@@ -1,6 +1,6 @@
 """Everything a training computes with is where its model is.
 
-There is no GPU where these tests run. The device "meta" stands in for it: it has shapes and no
+There is no GPU where these tests run. The device "meta" replaces it: it has shapes and no
 numbers, and refuses what comes from the processor, as a GPU would.
 """
 

@@ -119,21 +119,6 @@ class Shop:
         return (self.folder / "run" / "weights.safetensors").read_bytes(), metrics
 
 
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """3,000 training events of people who walk around a ring of 300 items."""
-    rng = np.random.default_rng(0)
-    lines = ["user_id,item_id,timestamp"]
-    for user in range(150):
-        place = int(rng.integers(300))
-        for step in range(22):
-            lines.append(f"{user},{place},{step}")
-            place = (place + int(rng.choice([1, 1, 2, 5]))) % 300
-    path = tmp_path_factory.mktemp("log") / "log.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
 @pytest.fixture
 def shop(log: Path, tmp_path: Path) -> Shop:
     return Shop(tmp_path, log)
@@ -265,7 +250,7 @@ def test_a_script_under_torchrun_trains_as_one_process_does(log: Path, tmp_path:
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("trained") == 1
         assert done.stdout.count("0 threads") == int(out)
-        assert "find_unused_parameters" not in done.stderr  # torch advises nobody
+        assert "find_unused_parameters" not in done.stderr  # no warning of torch
         metrics = Run.load(tmp_path / out / "sasrec").metrics
         losses[out] = [epoch.loss for epoch in metrics.epochs]
     assert losses["2"] == pytest.approx(losses["1"], rel=1e-4)
@@ -323,7 +308,7 @@ def test_a_process_that_fails_ends_the_training_which_is_resumed_bit_for_bit(
         assert "out of luck" in shop.printed(whose)[1]
     if (whose, what) != (0, "die"):
         message = shop.printed(0)[1]
-        expected = "out of luck" if whose == 0 else "a process of the training is gone"
+        expected = "out of luck" if whose == 0 else "a process of the training cannot be reached"
         assert message.startswith(f"error: {expected}")
         assert "--resume goes on there" in message and "Traceback" not in message
     assert shop.train("-q", "--resume") == [0, 0], shop.printed(0)

