@@ -70,7 +70,8 @@ def _silent_unless_it_fails(name: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, SystemExit) or error.code:
             time.sleep(_FIRST_PRINTS)  # torchrun ends this process if the first has failed
-            sys.stderr.write(f"{name} failed: {printed.getvalue()}")
+            text = printed.getvalue()
+            sys.stderr.write(f"{name} failed: {text[max(0, text.rfind('error: ')) :]}")
         raise
 
 

@@ -305,7 +305,8 @@ def test_a_process_that_fails_ends_the_training_which_is_resumed_bit_for_bit(
     codes = shop.train("-q", whose=whose, what=what)
     assert 0 not in codes and (codes[whose] == -9) == (what == "die")
     if what == "fail":
-        assert "out of luck" in shop.printed(whose)[1]
+        whose_error = "process 1 failed: " if whose else ""
+        assert shop.printed(whose)[1].startswith(f"{whose_error}error: out of luck\n")
     if (whose, what) != (0, "die"):
         message = shop.printed(0)[1]
         expected = "out of luck" if whose == 0 else "a process of the training cannot be reached"
