@@ -55,10 +55,7 @@ def fit_by_gradient(
     """
     model.prepare(split)
     batches = model.batches(split, config.schedule.batch_events)
-    state = TrainingState(model, config)
-    found = from_first(None if checkpoints is None else checkpoints.take())
-    if found is not None:
-        state.restore(*found)
+    state = _begun(model, config, checkpoints)
     n_epochs = stop_after or config.schedule.epochs
     if progress is not None:
         progress.on_start(n_epochs)
@@ -77,6 +74,17 @@ def fit_by_gradient(
         model.load_state_dict(state.best)
     model.eval()
     return state.records
+
+
+def _begun(
+    model: LearnedModel, config: TrainConfig, checkpoints: Checkpoints | None
+) -> TrainingState:
+    """The state that the first process finds in its checkpoints, else a new one."""
+    state = TrainingState(model, config)
+    found = from_first(None if checkpoints is None else checkpoints.take())
+    if found is not None:
+        state.restore(*found)
+    return state
 
 
 def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int) -> bool:

@@ -101,7 +101,14 @@ def slices_chart(own_name: str, own: Figures, other: Figures | None) -> Chart:
         return _chart(axes, text, legend=True)
 
 
-def loss_chart(epochs: Sequence[EpochRecord]) -> Chart:
+def curve_charts(epochs: Sequence[EpochRecord], best_epoch: int | None) -> dict[str, Chart]:
+    """The learning curve, by places in the page; none for a model without epochs."""
+    if best_epoch is None:
+        return {}
+    return {"quality": _quality_chart(epochs, best_epoch), "loss": _loss_chart(epochs)}
+
+
+def _loss_chart(epochs: Sequence[EpochRecord]) -> Chart:
     """Training loss over the epochs."""
     losses = [epoch.loss for epoch in epochs]
     with _drawing(2.7) as axes:
@@ -111,7 +118,7 @@ def loss_chart(epochs: Sequence[EpochRecord]) -> Chart:
         return _chart(axes, text)
 
 
-def quality_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
+def _quality_chart(epochs: Sequence[EpochRecord], best_epoch: int) -> Chart:
     """Validation NDCG@10 over the epochs, and that on events that were trained on."""
     number, valid = [e.epoch for e in epochs], [ndcg_of(e) for e in epochs]
     seen = [e.seen_ndcg for e in epochs if e.seen_ndcg is not None]

@@ -49,7 +49,6 @@ def run_report(
     """The page; metrics: those of the run, with the `report` that `report_figures` made."""
     report, name = metrics.report, model_name(config)
     assert report is not None
-    epochs, best_epoch = metrics.validated_epochs, metrics.best_epoch
     own, best = report["run"], best_of(report["traditional"])
     fitted = [model for model in report["traditional"] if "reason" not in model]
     reasons = metrics.recipe
@@ -59,28 +58,20 @@ def run_report(
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         name=name,
         config=config,
-        seed=config.seed,
         data=data,
         metrics=metrics,
         report=report,
-        is_final=metrics.of is not None,
-        unit="session" if metrics.split == "last-session" else "event",
         own=own,
         best=best,
         ranked=sorted([own, *fitted], key=lambda model: -model["ndcg@10"]),
-        verdict=verdict(name, report),
         basket_note=basket_note(metrics.to_json()),
-        tuning=metrics.tuning,
         trials=trials[:_MOST_TRIALS],
         n_more=len(trials[_MOST_TRIALS:]),
-        epochs=epochs,
-        overfitting=overfitting(epochs, best_epoch) if best_epoch else None,
-        quality_caption=quality_caption(epochs, best_epoch) if best_epoch else None,
+        epochs=metrics.validated_epochs,
         charts={
             "models": charts.models_chart(name, own, fitted),
             "slices": charts.slices_chart(name, own, best),
-            "quality": charts.quality_chart(epochs, best_epoch) if best_epoch else None,
-            "loss": charts.loss_chart(epochs) if epochs else None,
+            **charts.curve_charts(metrics.validated_epochs, metrics.best_epoch),
             **charts.search_charts(metrics.tuning),
         },
         n_items=model_config.n_items,
@@ -120,9 +111,12 @@ def _template() -> Any:
         "figure": lambda value: "" if value is None else f"{value:.4f}",
         "gap": lambda epoch: "" if gap(epoch) is None else signed(gap(epoch) or 0.0),
         "interval": interval,
+        "overfitting": overfitting,
+        "quality_caption": quality_caption,
         "signed": signed,
         "search_verdict": search_verdict,
         "slice_label": charts.slice_label,
         "value_text": value_text,
+        "verdict": verdict,
     }
     return environment.get_template("page.html")

@@ -11,8 +11,8 @@ _GAP = "\N{NO-BREAK SPACE}"
 Figures = Mapping[str, Any]
 
 
-def verdict(name: str, report: Figures) -> str:
-    """Whether the run is better than the best baseline."""
+def verdict(report: Figures, name: str) -> str:
+    """Whether the run, the model `name`, is better than the best baseline."""
     best = best_of(report["traditional"])
     if best is None:
         return "No baseline could be fitted on this log, so there is no comparison."

@@ -272,7 +272,7 @@ def test_the_verdict_follows_the_interval_of_the_difference(
     mean = -0.02 if interval[1] < 0 else 0.02
     baseline = {"model": "x", "ndcg@10": 0.1, "ndcg@10_to_run": mean}
     report = {"traditional": [{**baseline, "ndcg@10_to_run_interval": interval}]}
-    assert verdict("m", report).startswith(words)
+    assert verdict(report, "m").startswith(words)
 
 
 # --- overfitting
