@@ -158,4 +158,4 @@ def test_a_log_without_tags_is_measured_with_a_warning(
     export(run, tmp_path / "model.onnx")
     later = events.assign(timestamp=events["timestamp"] + 100_000_000)
     evaluate(tmp_path / "model.onnx", later)
-    assert "looks at user_tags, and this log has none" in caplog.text
+    assert "uses user_tags, and this log has none" in caplog.text
