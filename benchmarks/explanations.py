@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from attnrec.runtime import Explanation, Recommender
-from attnrec.train.evaluation.files import divide_fairly, fair_questions, log_to_ask
+from attnrec.train.evaluation.files import divide_fairly, fair_targets, log_to_evaluate
 from attnrec.train.evaluation.metrics import bootstrap_intervals
 
 _DEPTHS = range(1, 6)
@@ -54,8 +54,8 @@ COLOURS = {
 def sampled_histories(path: Path, recommender: Recommender, data: Path | None, n: int) -> Any:
     """Histories before the last event, with more events than are taken away."""
     info = recommender.info
-    log = log_to_ask(path, info, data)
-    held_out = fair_questions(divide_fairly(path, info, log, None), "test")
+    log = log_to_evaluate(path, info, data)
+    held_out = fair_targets(divide_fairly(path, info, log, None), "test")
     long_enough = [h.tolist() for h in held_out.histories if len(h) > max(_DEPTHS)]
     # What is too old to count could stand in for what is taken away: the newest are all there is.
     chosen = np.random.default_rng(0).permutation(len(long_enough))[:n]

@@ -63,12 +63,12 @@ def measure(log: str, name: str, seed: int, data: Path | None, threads: int) -> 
             "log": log,
             "name": name,
             "seed": seed,
-            "valid_ndcg@10": run.metrics["valid"]["ndcg@10"],
+            "valid_ndcg@10": run.metrics.valid["ndcg@10"],
             **{key: found[key] for key in (*_FIGURES, "ndcg@10_interval", "n_users", "bytes")},
             "microseconds_per_user": found["microseconds_per_user"],
             "train_seconds": round(trained - started, 1),
             "export_seconds": round(exported - trained, 1),
-            "best_epoch": run.metrics["best_epoch"],
+            "best_epoch": run.metrics.best_epoch,
             "parity": report,
         }
 

@@ -279,14 +279,18 @@ def refuse_unknown(arguments: Sequence[str], *, one_model: bool) -> None:
 
 def run_training_command(command: Command, *, prefix: str) -> None:
     """`run_command`, in every process that torchrun starts."""
-    with clean_errors():
-        one_model = "model" in inspect.signature(command).parameters
-        refuse_unknown(sys.argv[1:], one_model=one_model)
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+
+    def work() -> None:
+        with clean_errors():
+            one_model = "model" in inspect.signature(command).parameters
+            refuse_unknown(sys.argv[1:], one_model=one_model)
         run_command(command, prefix=prefix)
+
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        work()
         return
     # Only here: it needs torch.
     from attnrec.train.fitting.distributed import train_together
 
     with clean_errors():
-        train_together(lambda: run_command(command, prefix=prefix))
+        train_together(work)

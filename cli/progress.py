@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from attnrec.cli.console import err
 from attnrec.train.fitting.state import EpochRecord
-from attnrec.train.report.trials import ended
+from attnrec.train.report.verdicts import ended
 
 if TYPE_CHECKING:
     from attnrec.train.tuning.study import Trial  # with optuna, which is an extra

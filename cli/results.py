@@ -14,7 +14,7 @@ from attnrec.runtime.errors import counted
 from attnrec.train.data.held_out import basket_note
 from attnrec.train.evaluation.comparison import Comparison, FileFigures
 from attnrec.train.fitting.config import value_text
-from attnrec.train.report.trials import changes, ended, ranked
+from attnrec.train.report.verdicts import changes, ended, ranked
 from attnrec.train.run_files import REPORT_FILE
 
 if TYPE_CHECKING:
@@ -38,38 +38,38 @@ def run_as_json(run: "Run") -> dict[str, Any]:
         "run": str(run.directory),
         "model": run.config.model,
         "final": run.split.final,
-        "best_epoch": metrics["best_epoch"],
+        "best_epoch": metrics.best_epoch,
         "split": run.config.split,
         "part": "valid",
-        **({"of": metrics["of"]} if run.split.final else {}),
-        **metrics["valid"],
-        "report": str(run.directory / REPORT_FILE) if "report" in metrics else None,
-        **({"tuning": metrics["tuning"]} if "tuning" in metrics else {}),
+        **({"of": metrics.of} if run.split.final else {}),
+        **metrics.valid,
+        "report": str(run.directory / REPORT_FILE) if metrics.report is not None else None,
+        **({"tuning": metrics.tuning} if metrics.tuning is not None else {}),
     }
 
 
 def print_run(run: "Run") -> None:
     """The search that led to a run, if there was one; its figures, and what comes next."""
-    metrics, valid = run.metrics, run.metrics["valid"]
-    if "tuning" in metrics and not run.split.final:
-        _print_search(metrics["tuning"])
+    metrics, valid = run.metrics, run.metrics.valid
+    if metrics.tuning is not None and not run.split.final:
+        _print_search(metrics.tuning)
     whose = "before the held-out events were added" if run.split.final else "validation"
     print(
         f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
         f"{valid['hit_rate@10']:.4f} ({whose}, {counted(valid['n_users'], 'user')})"
     )
-    if "report" in metrics:
-        _print_best_baseline(metrics["report"]["traditional"])
-    if (note := basket_note(metrics)) is not None:
+    if metrics.report is not None:
+        _print_best_baseline(metrics.report["traditional"])
+    if (note := basket_note(metrics.to_json())) is not None:
         print(f"note: {note}")
     say(f"run written to {run.directory}. Next: attnrec-export {shlex.quote(str(run.directory))}")
-    if "report" in metrics:
+    if metrics.report is not None:
         say(f"report: {run.directory / REPORT_FILE}")
 
 
 def _print_best_baseline(models: list[dict[str, Any]]) -> None:
     """The model to beat."""
-    from attnrec.train.report.baselines import best_of  # imports torch
+    from attnrec.train.report.figures import best_of  # imports torch
 
     best = best_of(models)
     if best is None:

@@ -81,7 +81,8 @@ class FileBuilder:
     @property
     def metrics(self) -> dict[str, Any]:
         """Figures of the run that go into its files."""
-        return {n: value for n, value in self.run.metrics.items() if n not in _STAY_IN_RUN}
+        figures = self.run.metrics.to_json()
+        return {n: value for n, value in figures.items() if n not in _STAY_IN_RUN}
 
     def of(self, profile: str) -> UnprovedFile:
         """The file of a profile."""

@@ -1,5 +1,6 @@
 """The directory of a model comparison, one run a model. Needs no torch."""
 
+import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,7 +22,14 @@ _OF_KILLED = [
 
 
 def check_comparison_directory(directory: Path, *, resume: bool) -> None:
-    """Make it. `RunError`, before hours of training, for one that holds something else."""
+    """Refuse, before hours of training, a folder that holds something else, or make it.
+
+    `ValueError` for several processes, of which each would export and compare.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ValueError(
+            "models are compared in one process: start it without torchrun, or train one `model`"
+        )
     if directory.is_dir():
         for name in COMPARED_MODELS:
             tidy_after_kill(directory / name)

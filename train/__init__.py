@@ -8,8 +8,7 @@ if TYPE_CHECKING:
     from attnrec.train.data.interactions import Interactions
     from attnrec.train.data.load import load_interactions
     from attnrec.train.data.recipe import DataRecipe
-    from attnrec.train.evaluation.comparison import Comparison, compare
-    from attnrec.train.evaluation.files import evaluate
+    from attnrec.train.evaluation.comparison import Comparison, compare, evaluate
     from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
     from attnrec.train.fitting.config import TrainConfig
     from attnrec.train.runs.final import train_final
@@ -20,9 +19,8 @@ else:
     __getattr__ = on_first_use(
         __name__,
         {
-            "evaluation.comparison": ["Comparison", "compare"],
+            "evaluation.comparison": ["Comparison", "compare", "evaluate"],
             "fitting.config": ["TrainConfig"],
-            "evaluation.files": ["evaluate"],
             "evaluation.metrics": ["Metrics", "evaluate_answers"],
             "data.interactions": ["Interactions"],
             "data.load": ["load_interactions"],

@@ -28,6 +28,12 @@ def checkpoint_files(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"epoch-*{CHECKPOINT}"))
 
 
+def is_first_process() -> bool:
+    """False in those processes of a training under torchrun that write no files."""
+    dist = sys.modules.get("torch.distributed")  # nobody has joined others without it
+    return dist is None or not dist.is_initialized() or dist.get_rank() == 0
+
+
 @contextmanager
 def training_alone(run_directory: Path) -> Iterator[None]:
     """For a block that trains into `run_directory`: `RunError` where another training does so."""

@@ -52,10 +52,10 @@ def main() -> None:
         watch = Watch(Curve())
         out = Path(folder) / "run"
         run = train_log(log, report, DataRecipe(), config, out=out, progress=watch)
-    epochs = run.metrics["epochs"]
+    epochs = run.metrics.epochs
     if len(epochs) == config.schedule.epochs:
         stopped_by = "schedule"
-    elif epochs[-1]["epoch"] - run.metrics["best_epoch"] >= config.schedule.patience:
+    elif epochs[-1].epoch - run.metrics.best_epoch >= config.schedule.patience:
         stopped_by = "patience"
     else:
         stopped_by = "minutes"

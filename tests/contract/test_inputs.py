@@ -98,10 +98,10 @@ def test_validation_and_file_give_a_model_every_input_that_it_names(
 ) -> None:
     run = trained(with_inputs(*inputs), tables, tmp_path, monkeypatch)
     validation = Validation(run.split, repeats=True)
-    held_out, users = validation.questions, run.split.users
+    held_out, users = validation.held_out, run.split.users
     # The inputs of a training batch with these users.
     rows = 1 + np.array([users.ids.tolist().index(user) for user in held_out.users])
-    reference = validation.reference(run.model)
+    reference = validation.recommender(run.model)
     given = {
         "user": torch.from_numpy(rows),
         "user_tags": torch.from_numpy(users.tag_rows[rows]),
@@ -155,4 +155,4 @@ def test_a_log_without_tags_is_measured_with_a_warning(
     export(run, tmp_path / "model.onnx")
     later = events.assign(timestamp=events["timestamp"] + 100_000_000)
     evaluate(tmp_path / "model.onnx", later)
-    assert "looks at user_tags, and this log has none" in caplog.text
+    assert "uses user_tags, and this log has none" in caplog.text

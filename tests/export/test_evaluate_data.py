@@ -10,7 +10,7 @@ from attnrec.export import export
 from attnrec.runtime import DataError, Recommender, RunError
 from attnrec.train import DataRecipe, TrainConfig, evaluate, train
 from attnrec.train.evaluation.comparison import compare
-from attnrec.train.evaluation.files import log_to_ask
+from attnrec.train.evaluation.files import log_to_evaluate
 
 YEAR = 365 * 86400
 
@@ -96,7 +96,7 @@ def test_users_of_another_spelling_are_those_that_the_file_knows(
 def test_ids_that_would_become_one_stay_as_they_are_written(tmp_path: Path) -> None:
     file = exported(log_of(NUMBERS, NUMBERS), tmp_path / "run", id_type="string")
     both = log_of(NUMBERS, [*FLOATS, "100"], later=1)
-    log = log_to_ask(file, Recommender.load(file).info, both)
+    log = log_to_evaluate(file, Recommender.load(file).info, both)
     assert sorted(log.events.item_ids) == sorted([*FLOATS, "100"])
 
 

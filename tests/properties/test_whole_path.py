@@ -17,7 +17,7 @@ from attnrec.export import export
 from attnrec.runtime import DataError, Recommendations, Recommender
 from attnrec.runtime.session import make_session
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
-from attnrec.train.evaluation.files import evaluate
+from attnrec.train.evaluation.comparison import evaluate
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 
 torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Several model files beside each other: the same questions, and how sure the differences are."""
+"""Evaluate exported files through the runtime, on the same held-out events, and compare them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.files import (
     catalogue_ids,
     divide_fairly,
-    fair_questions,
-    log_to_ask,
+    fair_targets,
+    log_to_evaluate,
 )
 from attnrec.train.evaluation.metrics import (
     Interval,
@@ -34,7 +34,7 @@ from attnrec.train.evaluation.slices import Masks, slice_figures, slice_masks
 
 @dataclass(frozen=True)
 class FileFigures:
-    """What was measured of one file."""
+    """The figures of one file."""
 
     path: str
     """As given."""
@@ -73,12 +73,12 @@ class FileFigures:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Files that were asked the same questions."""
+    """Files that were evaluated on the same held-out events."""
 
     split: SplitName
     """How the log was divided."""
     part: Part
-    """Which of the held-out events were asked for."""
+    """Which of the held-out events are the targets."""
     log_sha256: str
     """Fingerprint of the log."""
     files: Sequence[FileFigures]
@@ -101,6 +101,19 @@ class Comparison:
         }
 
 
+def evaluate(
+    path: str | Path,
+    data: TableSource | None = None,
+    part: Part = "test",
+    split: SplitName | None = None,
+) -> Metrics:
+    """Rank what was held out of every user's log with one model file; arguments of `compare`.
+
+    Targets that the file has seen are left out and counted; `ValueError` where none is left.
+    """
+    return compare([path], data, part=part, split=split).files[0].metrics
+
+
 def compare(
     paths: Sequence[str | Path],
     data: TableSource | None = None,
@@ -109,20 +122,19 @@ def compare(
     split: SplitName | None = None,
     tick: Tick | None = None,
 ) -> Comparison:
-    """Ask every file for what was held out of every user's log.
+    """Rank what was held out of every user's log with every file.
 
     paths: the files, or the run directories that they were exported in.
     data: a log, read by the recipe in the files; None: that of the run directories they lie in.
     split: how it is divided; None: as in training. tick: called with (answers done, in all).
     Targets that any of the files has seen are left out. `ValueError` where none is left, or where
-    the files would be asked different questions; before anything is measured. Batches of users
-    are asked and forgotten.
+    the files would be evaluated on different events; before anything is measured.
     """
     if not paths:
         raise ValueError("no file to evaluate; name at least one")
     paths = [exported_file(path) for path in paths]
-    divided = _same_questions(paths, data, split)
-    held_out = fair_questions(divided, part)
+    divided = _same_events(paths, data, split)
+    held_out = fair_targets(divided, part)
     masks = slice_masks(held_out, divided.catalogue)
     measured = []
     for place, path in enumerate(paths):
@@ -139,32 +151,32 @@ def compare(
     return Comparison(divided.name, part, divided.interactions.fingerprint(), files, reason)
 
 
-def _same_questions(
+def _same_events(
     paths: Sequence[str | Path], data: TableSource | None, split: SplitName | None
 ) -> Split:
-    """The divided log that all files can be asked about."""
+    """The divided log that all files can be evaluated on."""
     infos = [Recommender.load(path).info for path in paths]
-    log = log_to_ask(paths[0], infos[0], data)
+    log = log_to_evaluate(paths[0], infos[0], data)
     first = divide_fairly(paths[0], infos[0], log, split)
     for path, info in zip(paths[1:], infos[1:], strict=True):
         if data is None or info.data["recipe"] != infos[0].data["recipe"]:
-            log = log_to_ask(path, info, data)
+            log = log_to_evaluate(path, info, data)
         other = divide_fairly(path, info, log, split)
         if other.name != first.name:
             raise ValueError(
-                f"{paths[0]} is asked by {first.name}, {path} by {other.name}: their figures "
+                f"{paths[0]} is evaluated by {first.name}, {path} by {other.name}: their figures "
                 "cannot stand in one table. Compare files that were trained with one `split`"
             )
         if other.interactions.fingerprint() != first.interactions.fingerprint():
-            mine, theirs = infos[0].data["recipe"], info.data["recipe"]
-            apart = [name for name in mine if mine[name] != theirs.get(name)]
+            recipe = infos[0].data["recipe"]
+            apart = [n for n in recipe if recipe[n] != info.data["recipe"].get(n)]
             remedy = (
                 f"They read a log differently ({', '.join(apart)}): train them alike"
                 if apart
                 else "Name one log for all with `data`"
             )
             raise ValueError(
-                f"{paths[0]} and {path} are asked about different logs: their figures cannot "
+                f"{paths[0]} and {path} are evaluated on different logs: their figures cannot "
                 f"stand in one table. {remedy}"
             )
         if other.unseen is not None:

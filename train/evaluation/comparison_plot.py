@@ -1,4 +1,4 @@
-"""The comparison as a picture."""
+"""A picture of a comparison of files."""
 
 from pathlib import Path
 
@@ -37,5 +37,5 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
 
 
 def _label(file: FileFigures) -> str:
-    """The model and the end of its path, which says enough beside others."""
+    """The model and the end of its path, which distinguishes the files."""
     return f"{file.model}\n{Path(*Path(file.path).parts[-2:])}"

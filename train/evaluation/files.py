@@ -1,4 +1,4 @@
-"""Measure an exported file through the runtime: what is measured is what is shipped."""
+"""Which log, and which events of it, an exported file can fairly be evaluated on."""
 
 import logging
 from dataclasses import replace
@@ -10,7 +10,6 @@ import numpy as np
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
 from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import kind_of_ids
-from attnrec.runtime.files import exported_file
 from attnrec.train.data.held_out import HeldOut, Unseen, after_sequences, after_time
 from attnrec.train.data.ids import spelled_as
 from attnrec.train.data.interactions import Interactions
@@ -18,48 +17,20 @@ from attnrec.train.data.load import IdTypes, load_interactions
 from attnrec.train.data.recipe import PROTOCOLS, DataRecipe, IdType, Part, SplitName
 from attnrec.train.data.split import Split, all_events, divide
 from attnrec.train.data.tables import TableSource
-from attnrec.train.evaluation.metrics import Metrics, evaluate_answers
 from attnrec.train.run_files import EVENTS_FILE
+
+logger = logging.getLogger(__name__)
 
 
 class Log(NamedTuple):
-    """A log to measure a file on."""
+    """A log to evaluate a file on."""
 
     events: Interactions
     has_times: bool
     """False: it has only an order, and `timestamps` are places in it."""
 
 
-logger = logging.getLogger(__name__)
-
-
-def evaluate(
-    path: str | Path,
-    data: TableSource | None = None,
-    part: Part = "test",
-    split: SplitName | None = None,
-) -> Metrics:
-    """Rank what was held out of every user's log with the model file at `path`.
-
-    path: the file, or the run directory that it was exported in.
-    data: a log, read by the recipe in the file; None: the log of the run directory that the file
-    lies in. split: how the log is divided; None: as in the training of the file. Targets that the
-    file has seen are left out and counted; `ValueError` where none is left.
-    """
-    path = exported_file(path)
-    recommender = Recommender.load(path)
-    info = recommender.info
-    divided = divide_fairly(path, info, log_to_ask(path, info, data), split)
-    return evaluate_answers(
-        recommender,
-        fair_questions(divided, part),
-        catalogue_ids(recommender),
-        exclude_seen=not info.repeats,
-        inputs=info.inputs,
-    )
-
-
-def log_to_ask(path: str | Path, info: ModelInfo, data: TableSource | None) -> Log:
+def log_to_evaluate(path: str | Path, info: ModelInfo, data: TableSource | None) -> Log:
     """`data` read by the recipe in the file, or the log of the run directory around it."""
     log = _log_of_run(path, info) if data is None else _read_as_in_training(path, info, data)
     kind = "int64" if log.events.item_ids.dtype == np.int64 else "string"
@@ -77,7 +48,7 @@ def log_to_ask(path: str | Path, info: ModelInfo, data: TableSource | None) -> L
 
 
 def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName | None) -> Split:
-    """The log, divided so that the file is asked only for what it has not seen.
+    """The log, divided so that the file is evaluated only on events that it has not seen.
 
     A file that is not final has its own split of the log that it was trained on; another split
     of it is refused, and so is the log of a final file. Of every other log only targets count
@@ -104,36 +75,36 @@ def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName 
     return divide(log.events, name)
 
 
-def fair_questions(divided: Split, part: Part) -> HeldOut:
-    """What is held out and was not seen; `ValueError` where that is nothing."""
-    asked = divided.held_out(part)
-    if asked.n_left_out and not asked.histories:
+def fair_targets(divided: Split, part: Part) -> HeldOut:
+    """The held-out events that the file has not seen; `ValueError` where there are none."""
+    held_out = divided.held_out(part)
+    if held_out.n_left_out and not held_out.histories:
         assert divided.unseen is not None  # else nothing is left out
         raise ValueError(
-            f"the {part} targets of all {asked.n_left_out:,} users of this log are "
+            f"the {part} targets of all {held_out.n_left_out:,} users of this log are "
             f"{divided.unseen.reason}: figures on them would flatter. Name a log that goes on "
             "after that with `data`, or evaluate a run that is not final on its own log"
         )
-    return asked
+    return held_out
 
 
 def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
-    """What a file has not seen of a log that is not the one it was trained on."""
+    """The part of another log than that of its training that a file has not seen."""
     if not log.has_times or info.data["time_unit"] == "order":
         before = _log_around(path, info)
         if before is None:
             raise ValueError(
-                f"{path} and this log have no times in common to tell what the file has seen of "
-                f"it, and the run directory of the file, which could tell ({EVENTS_FILE}), is "
-                "not around it: evaluate the file where attnrec-export wrote it"
+                f"{path} and this log have no times in common that show what the file has seen, "
+                f"and the run directory of the file, whose {EVENTS_FILE} would show it, is not "
+                "around it: evaluate the file where attnrec-export wrote it"
             )
         seen = all_events(before) if info.final else divide(before, info.metrics["split"])
         return after_sequences(log.events, before, seen.n_seen(), str(path))
     last = info.data.get("seen_until")
     if not isinstance(last, int):
         raise ValueError(
-            f"{path} does not say up to when it has seen events, so it can be evaluated on the "
-            "log it was trained on alone: export its run again"
+            f"{path} does not hold the time of the last event it has seen, so it can be evaluated "
+            "only on the log it was trained on: export its run again"
         )
     return after_time(log.events, last, str(path))
 
@@ -152,7 +123,7 @@ def _log_of_run(path: str | Path, info: ModelInfo) -> Log:
     if log is None:
         raise RunError(
             f"{path} does not lie in the run directory it was exported from: there is no "
-            f"{EVENTS_FILE} of its log beside it. Name the log with `data`"
+            f"{EVENTS_FILE} of its log next to it. Name the log with `data`"
         )
     return Log(log, info.data["time_unit"] != "order")
 
@@ -161,14 +132,14 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: TableSource) -
     recipe = DataRecipe.from_json(info.data["recipe"])
     # These only matter for learning: another log need not have every type of event, nor tables.
     recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
-    # Among text ids, another log may hold those alone that look like numbers.
+    # Of text ids, another log may hold only those that look like numbers.
     as_in_file = IdTypes(_at_least(info.user_id_type, recipe), _at_least(info.id_type, recipe))
     try:
         log, report = load_interactions(data, recipe, of_run=as_in_file)
     except DataError as error:
         raise DataError(
-            f"{error.problem} (read by the recipe in {path}: a log to measure it on must have the "
-            "columns, ids and times of the log it was trained on)"
+            f"{error.problem} (read by the recipe in {path}: a log to evaluate it on must have "
+            "the columns, ids and times of the log it was trained on)"
         ) from error
     if "string" in (info.id_type, info.user_id_type):
         stored = Recommender.load(path).stored()
@@ -182,12 +153,12 @@ def _read_as_in_training(path: str | Path, info: ModelInfo, data: TableSource) -
 
 
 def _at_least(kind: str | None, recipe: DataRecipe) -> IdType:
-    """How to read ids for a file that has ids of this kind, or no such ids."""
+    """How to read ids for a file with ids of this kind; None: it has no such ids."""
     return "string" if "string" in (kind, recipe.id_type) else "auto"
 
 
 def _spelled_as_in(path: str | Path, kind: str, ids: IdArray, known: list[Any]) -> IdArray:
-    """Ids such as "12" as "12.0", or the reverse, where the file knows more of them so."""
+    """Ids such as "12" become "12.0", or the reverse, where the file then knows more of them."""
     spelled = spelled_as(np.array(known, np.object_), ids)
     changed = np.flatnonzero(spelled != ids)
     if len(changed):
@@ -205,7 +176,7 @@ def _first_text(ids: IdArray) -> str:
 
 
 def catalogue_ids(recommender: Recommender) -> IdArray:
-    """Every item id of the file: all of them, in the order for a newcomer."""
+    """Every item id of the file, in the order of the answer to an empty history."""
     info = recommender.info
     ids = recommender.recommend([], info.n_items, exclude_seen=False).item_ids
     catalogue: IdArray = np.array(ids, dtype=np.int64 if info.id_type == "int64" else object)

@@ -25,40 +25,31 @@ _BATCH = 1024  # users whose lists are in memory at once
 Tick = Callable[[int, int], None]
 Interval = tuple[float, float]
 Gains = dict[str, NDArray[np.float64]]
+Intervals = Callable[[Gains], dict[str, Interval]]
 
 
 class Answers(Protocol):
-    """Whatever recommends: a file through `Recommender`, or a torch model through `Reference`."""
+    """A file through `Recommender`, or a torch model through `TorchRecommender`."""
 
-    def recommend_batch(
-        self,
-        histories: Sequence[IdArray],
-        k: int = 10,
-        *,
-        exclude_seen: bool = True,
-        exclude: Sequence[IdArray] | None = None,
-        users: IdArray | None = None,
-        user_tags: list[tuple[str, ...]] | None = None,
-        timestamps: Sequence[NDArray[np.int64]] | None = None,
-        request_times: NDArray[np.int64] | None = None,
-    ) -> list[Recommendations]:
-        """Best `k` items for each history; who asks and when, where that counts."""
+    @property
+    def recommend_batch(self) -> Callable[..., list[Recommendations]]:
+        """Best `k` items for each history; side inputs for models that declare them."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of one evaluation; every user who is asked counts once."""
+    """Figures of one evaluation; every user counts once."""
 
     values: dict[str, float]
     """ndcg@k and hit_rate@k for k = 5, 10, 20, mrr@10, coverage@10; recall@k for sessions."""
     intervals: dict[str, Interval]
-    """95 % bootstrap intervals over users, of all but the coverage."""
+    """95 % intervals over users, of all but the coverage."""
     n_users: int
-    """Users asked."""
+    """Users with a target."""
     missing_targets: float
-    """Share of targets without a training event: nothing can recommend them."""
+    """Share of targets without a training event, which no list can hold."""
     n_left_out: int = 0
-    """Users not asked, because the model has seen their targets."""
+    """Users left out, because the model has seen their targets."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, figures rounded to 6 places."""
@@ -76,14 +67,14 @@ class Metrics:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Where the targets stand in the lists of those who were asked."""
+    """Where the targets are in the lists of their users."""
 
     ranks: NDArray[np.float64]
     """Rank of every target (n_targets,), as `target_ranks` gives it."""
     shown: set[int | str]
-    """Items in the first ten of anybody."""
+    """Items in the first ten of any list."""
     seconds: float
-    """Of the processor, spent on answering: others on the machine do not lengthen it."""
+    """Processor time of the answers, which other programs do not lengthen."""
 
 
 def evaluate_answers(
@@ -94,10 +85,10 @@ def evaluate_answers(
     exclude_seen: bool,
     inputs: Sequence[str] = (),
 ) -> Metrics:
-    """Ask for every history and rank its targets in the whole catalogue.
+    """Rank the targets of every history in the whole catalogue.
 
-    exclude_seen: the repeat policy of the run; it may not depend on the target. inputs: what the
-    model declares; where the user, tags or times are among them, it is told who asks and when.
+    exclude_seen: the repeat policy of the run; it may not depend on the target. inputs: the side
+    inputs that the model declares, which it is given.
     """
     ranking = rank_targets(answers, held_out, exclude_seen=exclude_seen, inputs=inputs)
     return metrics_of(ranking, held_out, catalogue_ids)
@@ -111,9 +102,9 @@ def rank_targets(
     inputs: Sequence[str] = (),
     tick: Tick | None = None,
 ) -> Ranking:
-    """Ask batch by batch; tick: called with (users done, users in all)."""
+    """The same, batch by batch, as ranks; tick: called with (users done, users in all)."""
     if {names.USER, names.USER_TAGS} & {*inputs} == {names.USER_TAGS} and not held_out.user_tags:
-        logger.warning("the model looks at user_tags, and this log has none: measured without")
+        logger.warning("the model uses user_tags, and this log has none: evaluated without")
     ranks, shown, seconds = [], set[int | str](), 0.0
     n_users = len(held_out.histories)
     for start in range(0, n_users, _BATCH):
@@ -131,14 +122,14 @@ def rank_targets(
 def ask(
     answers: Answers, some: HeldOut, *, exclude_seen: bool, inputs: Sequence[str] = ()
 ) -> list[Recommendations]:
-    """A list for each user, long enough for `target_ranks`: 21 items where each has one target."""
+    """A list for each user, long enough for `target_ranks`: 21 items for one target."""
     # One more than the longest cutoff for each target of a user: if the last place is tied with
-    # them, then all of them have ranks beyond the cutoff, whoever else is tied and not listed.
+    # them, then all of them have ranks beyond the cutoff, whatever else is tied and not listed.
     k = max(_CUTOFFS) + int(some.n_targets().max(initial=1))
-    told = some.side_inputs(inputs)
+    given = some.side_inputs(inputs)
     if exclude_seen and some.older:
-        told["exclude"] = [some.older.get(n, ()) for n in range(len(some.histories))]
-    return answers.recommend_batch(some.histories, k, exclude_seen=exclude_seen, **told)
+        given["exclude"] = [some.older.get(n, ()) for n in range(len(some.histories))]
+    return answers.recommend_batch(some.histories, k, exclude_seen=exclude_seen, **given)
 
 
 def target_ranks(lists: Sequence[Recommendations], held_out: HeldOut) -> NDArray[np.float64]:
@@ -160,28 +151,27 @@ def target_ranks(lists: Sequence[Recommendations], held_out: HeldOut) -> NDArray
     return np.array(ranks, dtype=float)
 
 
-def metrics_of(ranking: Ranking, held_out: HeldOut, catalogue_ids: IdArray) -> Metrics:
-    """The figures of a ranking by a model with this catalogue."""
-    n_targets = None if held_out.offsets is None else held_out.n_targets()
-    values, intervals = ranking_metrics(ranking.ranks, n_targets)
+def metrics_of(
+    ranking: Ranking,
+    held_out: HeldOut,
+    catalogue_ids: IdArray,
+    intervals: Intervals | None = None,
+) -> Metrics:
+    """The figures of a ranking by a model with this catalogue.
+
+    intervals: how they are computed, by default `bootstrap_intervals`.
+    """
+    gains = user_gains(ranking.ranks, None if held_out.offsets is None else held_out.n_targets())
+    values = {name: float(gain.mean()) for name, gain in gains.items()}
     known = set(catalogue_ids.tolist())
-    values["coverage@10"] = len(ranking.shown) / len(known)
     targets = held_out.targets.tolist()
     return Metrics(
-        values=values,
-        intervals=intervals,
+        values={**values, "coverage@10": len(ranking.shown) / len(known)},
+        intervals=(intervals or bootstrap_intervals)(gains),
         n_users=len(held_out.histories),
         missing_targets=sum(target not in known for target in targets) / len(targets),
         n_left_out=held_out.n_left_out,
     )
-
-
-def ranking_metrics(
-    ranks: NDArray[np.float64], n_targets: NDArray[np.int64] | None = None
-) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Means over users and their 95 % bootstrap intervals; arguments as for `user_gains`."""
-    gains = user_gains(ranks, n_targets)
-    return {name: float(gain.mean()) for name, gain in gains.items()}, bootstrap_intervals(gains)
 
 
 def user_gains(ranks: NDArray[np.float64], n_targets: NDArray[np.int64] | None = None) -> Gains:
@@ -207,6 +197,16 @@ def user_gains(ranks: NDArray[np.float64], n_targets: NDArray[np.int64] | None =
     np.minimum.at(best, user, ranks)
     gains["mrr@10"] = (best <= 10) / best
     return gains
+
+
+def normal_intervals(gains: Gains) -> dict[str, Interval]:
+    """95 % intervals of the means by the normal approximation, inside 0 to 1; for each epoch."""
+
+    def ends(gain: NDArray[np.float64]) -> Interval:
+        mean, reach = float(gain.mean()), 1.96 * float(gain.std()) / math.sqrt(len(gain))
+        return max(0.0, mean - reach), min(1.0, mean + reach)
+
+    return {name: ends(gain) for name, gain in gains.items()}
 
 
 def bootstrap_intervals(gains: Gains) -> dict[str, Interval]:

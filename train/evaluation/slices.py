@@ -1,4 +1,4 @@
-"""Figures over some of the targets: who is served well, and with what."""
+"""Figures of slices: targets with a short or long history, of frequent or rare items."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ Masks = Mapping[str, NDArray[np.bool_]]
 
 
 def slice_masks(held_out: HeldOut, catalogue: Catalogue) -> Masks:
-    """By events before the target, and by how frequent the target is in training."""
+    """By events before the target, and by frequency of the target in training."""
     lengths = np.repeat([len(history) for history in held_out.histories], held_out.n_targets())
     masks = {}
     for shortest, longest in _LENGTHS:

@@ -1,6 +1,6 @@
-"""The truth that an exported file is compared with: the training module, numpy and a dictionary.
+"""The answers that an exported file is compared with: training module, numpy and a dictionary.
 
-Nothing here knows ONNX. Ids are looked up one by one, histories are padded by the code that made
+Nothing here uses ONNX. Ids are looked up one by one, histories are padded by the code that made
 the training batches, exclusion and top-k are plain numpy, one row at a time.
 """
 
@@ -26,7 +26,7 @@ from attnrec.train.models.base import (
 
 # Histories of one forward pass; their (64, N) scores stay small for any catalogue.
 _BATCH = 64
-_NOTHING = SideInputs()
+_NO_INPUTS = SideInputs()
 
 
 class TorchRecommender:
@@ -42,18 +42,19 @@ class TorchRecommender:
         """`model` is used as it is: put it in eval mode first.
 
         item_table: another table (N + 1, D) for it, such as a quantized one. users: needed where
-        the model asks for the user or tags of the user.
+        the model declares the user or tags of the user.
         """
         self._model = model
         self._device = model.device
         if {"user", "user_tags"}.intersection(model.inputs):
             if users is None:
-                raise ValueError(f"the model asks for {', '.join(model.inputs)}: give users")
+                raise ValueError(f"the model declares {', '.join(model.inputs)}: give users")
             self._users = users
             self._user_row = {user: row for row, user in enumerate(users.ids.tolist(), start=1)}
             self._tag_row = {tag: row for row, tag in enumerate(users.tags, start=1)}
-        given = None if item_table is None else torch.from_numpy(item_table).to(self._device)
-        self._item_table = given
+        self._item_table: torch.Tensor | None = None
+        if item_table is not None:
+            self._item_table = torch.from_numpy(item_table).to(self._device)
         self._max_len = model.config.max_len
         self._ids = catalogue.item_ids.tolist()
         self._titles = None if catalogue.titles is None else catalogue.titles.tolist()
@@ -66,67 +67,69 @@ class TorchRecommender:
         return np.array([row for row in found if row], dtype=np.int64)
 
     def row(self, item_id: int | str) -> int:
-        """Catalogue row of an item, -1 for what is none."""
+        """Catalogue row of an item, -1 for an unknown one."""
         return self._row.get(item_id, -1)
 
-    def scores(self, histories: Sequence[Ids], said: SideInputs = _NOTHING) -> NDArray[np.float32]:
+    def scores(
+        self, histories: Sequence[Ids], side_inputs: SideInputs = _NO_INPUTS
+    ) -> NDArray[np.float32]:
         """Scores of every item, (B, N + 1); column 0 belongs to no item."""
         padded = self._padded(histories)
-        context = self._context(histories, said)
+        context = self._context(histories, side_inputs)
         with torch.inference_mode():
             scores = catalogue_scores(self._model, padded, self._item_table, **context)
         found: NDArray[np.float32] = scores.cpu().numpy()
         return found
 
-    def _context(self, histories: Sequence[Ids], said: SideInputs) -> dict[str, torch.Tensor]:
+    def _context(self, histories: Sequence[Ids], given: SideInputs) -> dict[str, torch.Tensor]:
         """The inputs that the model declares: rows of users, and of tags, and times."""
         context: dict[str, torch.Tensor] = {}
         if {"user", "user_tags"}.intersection(self._model.inputs):
-            context |= self._callers(len(histories), said)
+            context |= self._users_of(len(histories), given)
         if "timestamps" in self._model.inputs:
-            context |= self._times(histories, said)
+            context |= self._times(histories, given)
         return {name: context[name].to(self._device) for name in self._model.inputs}
 
-    def _callers(self, n_rows: int, said: SideInputs) -> dict[str, torch.Tensor]:
-        """Tags that come with the call stand for the stored ones of a user."""
-        raw = [None] * n_rows if said.users is None else [*said.users]
+    def _users_of(self, n_rows: int, given: SideInputs) -> dict[str, torch.Tensor]:
+        """Tags of the request replace the stored ones of a user."""
+        raw = [None] * n_rows if given.users is None else [*given.users]
         user = [self._user_row.get(user_id, 0) for user_id in raw]
-        given = [[]] * n_rows if said.user_tags is None else said.user_tags
+        of_request = [[]] * n_rows if given.user_tags is None else given.user_tags
         tags = [
             [self._tag_row[tag] for tag in own or () if tag in self._tag_row]
             or (self._users.tag_rows[row].tolist() if "user" in self._model.inputs else [])
-            for own, row in zip(given, user, strict=True)
+            for own, row in zip(of_request, user, strict=True)
         ]
         padded = torch.zeros(n_rows, max(map(len, tags), default=0), dtype=torch.int64)
         for row, own in zip(padded, tags, strict=True):
             row[: len(own)] = torch.tensor(own, dtype=torch.int64)
         return {"user": torch.tensor(user), "user_tags": padded}
 
-    def _times(self, histories: Sequence[Ids], said: SideInputs) -> dict[str, torch.Tensor]:
+    def _times(self, histories: Sequence[Ids], given: SideInputs) -> dict[str, torch.Tensor]:
         """Times of the known events, (B, T) as the history is padded, and of the requests (B,)."""
         n_rows = len(histories)
-        lists = [None] * n_rows if said.timestamps is None else said.timestamps
+        lists = [None] * n_rows if given.timestamps is None else given.timestamps
         known = []
         for history, times in zip(histories, lists, strict=True):
             raw = history.tolist() if isinstance(history, np.ndarray) else history
-            told = [NO_TIME] * len(raw) if times is None else times
-            own = [at for item, at in zip(raw, told, strict=True) if item in self._row]
+            filled = [NO_TIME] * len(raw) if times is None else times
+            own = [at for item, at in zip(raw, filled, strict=True) if item in self._row]
             known.append(np.array(own, dtype=np.int64))
-        asked = [None] * n_rows if said.request_times is None else said.request_times
+        requests = [None] * n_rows if given.request_times is None else given.request_times
         return {
             "timestamps": left_pad(known, self._max_len, padding=NO_TIME),
-            "request_time": torch.tensor([NO_TIME if at is None else int(at) for at in asked]),
+            "request_time": torch.tensor([NO_TIME if at is None else int(at) for at in requests]),
         }
 
     def attention(
-        self, histories: Sequence[Ids], said: SideInputs = _NOTHING
+        self, histories: Sequence[Ids], side_inputs: SideInputs = _NO_INPUTS
     ) -> NDArray[np.float32] | None:
-        """Weights of the events (B, W), aligned with the newest known ones; None: it has none."""
+        """Weights of the events (B, W), as the newest known ones; None without attention."""
         model = self._model
         if not isinstance(model, TableModel) or not model.has_attention:
             return None
         table = model.item_table() if self._item_table is None else self._item_table
-        context = self._context(histories, said)
+        context = self._context(histories, side_inputs)
         with torch.inference_mode():
             weights = last_attention(model, self._padded(histories), table, **context)
         found: NDArray[np.float32] = weights.cpu().numpy()
@@ -158,13 +161,13 @@ class TorchRecommender:
         request_times: RequestTimes | None = None,
     ) -> list[Recommendations]:
         """Best `k` items for each history, best first, equal scores by row."""
-        said = SideInputs(users, user_tags, timestamps, request_times)
+        side_inputs = SideInputs(users, user_tags, timestamps, request_times)
         # By length, so that a batch computes next to no padding.
         order = sorted(range(len(histories)), key=lambda i: len(histories[i]))
         answers: dict[int, Recommendations] = {}
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
-            scores = self.scores([histories[i] for i in batch], said.of(batch))
+            scores = self.scores([histories[i] for i in batch], side_inputs.of(batch))
             for i, row_scores in zip(batch, scores, strict=True):
                 seen = self.rows(histories[i])
                 banned = seen if exclude_seen else seen[:0]

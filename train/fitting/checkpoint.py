@@ -1,7 +1,7 @@
-"""Checkpoints of a training under way, kept beside its run directory until the run is there.
+"""Checkpoints of a training, kept next to its run directory until the run is saved.
 
-A checkpoint is one safetensors file (no pickle) that says which training it belongs to, with the
-sha256 (hex) of all that at its end: a damaged one is noticed, and the one before it serves.
+A checkpoint is one safetensors file (no pickle) with the identity of its training, followed by the
+sha256 (hex) of all that: a damaged one is found and deleted, and the one before it is used.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from attnrec.train.fitting.state import TrainingState
 from attnrec.train.run_files import (
     CHECKPOINT,
     checkpoint_files,
+    is_first_process,
     training_alone,
     unfinished_directory,
 )
@@ -29,7 +30,7 @@ from attnrec.train.run_files import (
 logger = logging.getLogger(__name__)
 
 SECONDS_APART = 300.0
-"""A long epoch is kept at this interval; the end of an epoch always is."""
+"""Interval of checkpoints inside a long epoch; there is one at the end of every epoch."""
 _SEAL_BYTES = 64
 _DECIDE_ROUNDING = {"torch", "threads", "processes"}
 
@@ -40,24 +41,23 @@ class Checkpoints:
     def __init__(self, run_directory: Path, identity: Mapping[str, Any]) -> None:
         """Find the newest that is intact.
 
-        identity: what must be equal, by name, when a training goes on. `RunError` if the
+        identity: values by name that must be equal when a training is resumed. `RunError` if the
         checkpoints there are of another training.
         """
         self.directory = unfinished_directory(run_directory)
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
         for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.epoch-*{CHECKPOINT}"):
-            half_written.unlink()  # by a process that was killed
+            half_written.unlink()  # by a killed process
         self._found = self._newest()
         self._written = time.monotonic()
 
-    def restore(self, state: TrainingState) -> None:
-        """Take `state` to where the checkpoint that was found was made, if there was one."""
-        if self._found is not None:
-            state.restore(*self._found)
-            self._found = None  # its memory is as large as that of the training
+    def take(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `TrainingState.restore` takes, of the checkpoint that was found; once."""
+        found, self._found = self._found, None  # its memory is as large as that of the training
+        return found
 
     def is_due(self) -> bool:
-        """Whether the last checkpoint is long ago."""
+        """Whether the interval since the last checkpoint is over."""
         return time.monotonic() - self._written >= SECONDS_APART
 
     def save(self, state: TrainingState) -> None:
@@ -94,9 +94,9 @@ class Checkpoints:
 def check_identity(
     directory: Path, what: str, stored: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> None:
-    """`RunError` if what is kept, a "training" or a "search", is of another one.
+    """`RunError` if a stored "training" or "search" (`what`) has another identity.
 
-    What decides only the rounding of its sums is warned of.
+    Values that decide only the rounding of sums give a warning.
     """
     for name, value in identity.items():
         if (before := stored.get(name)) == value:
@@ -113,11 +113,14 @@ def check_identity(
 @contextmanager
 def checkpoints_until_saved(
     run_directory: Path, identity: Mapping[str, Any], *, resume: bool
-) -> Iterator[Checkpoints]:
+) -> Iterator[Checkpoints | None]:
     """Checkpoints for a block that trains and saves the run: gone when it has.
 
-    An error of the block carries a note how to go on.
+    None in a process that writes no files. An error of the block carries a note how to go on.
     """
+    if not is_first_process():
+        yield None
+        return
     with training_alone(run_directory):
         checkpoints = Checkpoints(run_directory, identity)
         directory = checkpoints.directory

@@ -26,14 +26,14 @@ class Schedule(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides the weights, beside the data."""
+    """Everything that decides the weights, apart from the data."""
 
     model: str = "fusion"
     """Name in the registry, or package.module:Class."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model that differ from its defaults, such as {"max_len": 100}."""
     split: SplitName = "leave-one-out"
-    """What is held back to validate and test with."""
+    """What is held out for validation and test."""
     epochs: int | None = None
     """Most passes over the training events; the learning rate falls over them. None: chosen from
     the log by the recipe of the model, else 10."""
@@ -41,7 +41,7 @@ class TrainConfig:
     """Peak learning rate of AdamW, after a warm-up over the first 4 % of the steps."""
     weight_decay: float = 0.01
     """Decoupled weight decay of matrices and item vectors; biases, norms, `recency` and the tables
-    of time bias do not decay."""
+    of the time bias do not decay."""
     batch_events: int | None = None
     """Events in a batch. None: chosen from the log by the recipe of the model, else 800."""
     patience: int | None = None
@@ -82,7 +82,7 @@ class TrainConfig:
 
     @property
     def schedule(self) -> "Schedule":
-        """How long it is trained, with numbers for what is None."""
+        """How long it is trained, with defaults for None."""
         given = {name: getattr(self, name) for name in Schedule._fields}
         return Schedule(**{name: value for name, value in given.items() if value is not None})
 
@@ -104,8 +104,8 @@ class TrainConfig:
         """The model's own configuration for a log of that size."""
         kind = model_kind(self.model).config
         sizes = {"n_items": n_items, "n_users": n_users, "n_tags": n_tags}
-        asked = {f.name for f in fields(kind)}
-        values: dict[str, Any] = {name: n for name, n in sizes.items() if name in asked}
+        known = {f.name for f in fields(kind)}
+        values: dict[str, Any] = {name: n for name, n in sizes.items() if name in known}
         made: HistoryConfig = kind(**values, **self.settings)
         return made
 
@@ -122,8 +122,8 @@ class TrainConfig:
 def parse_settings(model: str, assignments: Iterable[str]) -> dict[str, Any]:
     """Settings of a model from texts like "max_len=100", each read as the type of its field.
 
-    What cannot be read so stays text: `TrainConfig` refuses it, and unknown names, and says what
-    would be right. `ValueError` for a text without "=" and for a name given twice.
+    A value of another type stays text: `TrainConfig` refuses it, and unknown names, with the
+    remedy. `ValueError` for a text without "=" and for a name given twice.
     """
     assignments = tuple(assignments)
     types = get_type_hints(model_kind(model).config) if assignments else {}

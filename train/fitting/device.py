@@ -1,8 +1,7 @@
-"""Where a training computes: on a GPU where there is one, else on the processor.
+"""Device and random numbers of a training: a GPU where there is one, else the processor.
 
-Only the placement is ours: what a batch and a model need is moved here, and every other tensor is
-made where its inputs are. The tests prove that on torch's "meta" device, which computes nothing;
-on a real GPU attnrec has not been run yet.
+Model and batches are moved there; every other tensor is made on the device of its inputs. The
+tests check that on torch's "meta" device, which computes nothing. It has not been run on a GPU.
 """
 
 import os
@@ -16,7 +15,7 @@ _CPU = torch.device("cpu")
 
 
 def training_device() -> torch.device:
-    """That of this process. `ValueError` where a process of torchrun has no GPU of its own."""
+    """The device of this process. `ValueError` where torchrun starts more processes than GPUs."""
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", str(local_rank + 1)))
@@ -36,7 +35,7 @@ def choose_device(n_gpus: int, local_rank: int = 0, n_processes: int = 1) -> tor
 
 
 def random_states() -> dict[str, Tensor]:
-    """What torch's next random numbers follow from, also those on a GPU."""
+    """The states of torch's random numbers, also those on a GPU."""
     states = {"state": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -44,7 +43,7 @@ def random_states() -> dict[str, Tensor]:
 
 
 def set_random_states(states: dict[str, Tensor]) -> None:
-    """Go on from there; with what there is, if they were taken on another machine."""
+    """Restore them; without a GPU, only that of the processor."""
     torch.set_rng_state(states["state"])
     if torch.cuda.is_available() and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"])
@@ -54,7 +53,7 @@ def set_random_states(states: dict[str, Tensor]) -> None:
 def torch_as_it_was() -> Iterator[None]:
     """For a block, or a function, that seeds torch, draws from it or sets its threads.
 
-    After it, also after an error, random numbers and threads are those of the caller again.
+    After it, also after an error, random numbers and threads are as they were before.
     """
     n_threads = torch.get_num_threads()
     has_gpus = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -67,10 +66,10 @@ def torch_as_it_was() -> Iterator[None]:
 
 
 def seed_random_numbers(seed: int, device: torch.device) -> None:
-    """Begin torch's random numbers anew.
+    """Seed torch's random numbers.
 
-    Not `torch.manual_seed`: where there is no GPU, that keeps a stack trace each time in case one
-    is started later, which is slow beside a step of training.
+    Not by `torch.manual_seed`: without a GPU that keeps a stack trace on each call, which is slow
+    compared with a step of training.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

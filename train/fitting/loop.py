@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from attnrec.train.data.batches import Batches
 from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.config import TrainConfig
-from attnrec.train.fitting.distributed import Descend, descent, from_rank_0, with_others
+from attnrec.train.fitting.distributed import Descend, descent, from_first
 from attnrec.train.fitting.state import EpochRecord, TrainingState, best_epoch
 from attnrec.train.models.base import LearnedModel
 
@@ -23,7 +22,7 @@ _LAST_LEARNING_RATE = 0.02  # of the peak
 
 
 class Progress(Protocol):
-    """What the loop tells whoever watches."""
+    """Callbacks of the loop."""
 
     def on_start(self, n_epochs: int) -> None:
         """Before the first step; there are at most so many epochs."""
@@ -47,62 +46,49 @@ def fit_by_gradient(
 ) -> list[EpochRecord]:
     """Train `model` in place and leave it at its best epoch by validation NDCG@10, in eval mode.
 
-    It stays on the device that it was trained on. The processes that follow take part.
+    It stays on the device that it was trained on.
 
-    validate: asks the model as it is now; None for a final run, which keeps its last epoch.
+    validate: figures of the model as it is now; None for a final run, which keeps its last epoch.
     stop_after: end after this epoch of a schedule made for all of them.
-    checkpoints: where to keep the state on the way; what is there already is gone on from.
-    seen_ndcg: asks the model for answers that it was trained on; decides nothing.
+    checkpoints: where the state is kept; training goes on from the one found there.
+    seen_ndcg: NDCG@10 on trained events, for the record only.
     """
     model.prepare(split)
     batches = model.batches(split, config.schedule.batch_events)
-    state = TrainingState(model, config)
-    if checkpoints is not None:
-        checkpoints.restore(state)
+    state = _begun(model, config, checkpoints)
     n_epochs = stop_after or config.schedule.epochs
     if progress is not None:
         progress.on_start(n_epochs)
-    with with_others(_take_part, state, batches, config, n_epochs):
-        _train(state, batches, config, n_epochs, validate, seen_ndcg, progress, checkpoints)
+    descend = descent(state, config.seed)
+    while not _is_over(state.records, config, n_epochs):
+        train_epoch(state, batches, config, descend, progress, checkpoints)
+        model.eval()
+        valid = None if validate is None else validate().to_json()
+        seen = None if seen_ndcg is None else seen_ndcg()
+        state.end_epoch(from_first(state.record(valid, seen)))
+        if checkpoints is not None:
+            checkpoints.save(state)
+        if progress is not None:
+            progress.on_epoch(state.records[-1])
     if state.best:
         model.load_state_dict(state.best)
     model.eval()
     return state.records
 
 
-def _take_part(state: TrainingState, batches: Batches, config: TrainConfig, n_epochs: int) -> None:
-    """What a process does that follows: the steps alone."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    _train(state, batches, config, n_epochs)
-
-
-def _train(
-    state: TrainingState,
-    batches: Batches,
-    config: TrainConfig,
-    n_epochs: int,
-    validate: Callable[[], Metrics] | None = None,
-    seen_ndcg: Callable[[], float | None] | None = None,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> None:
-    """Epoch by epoch until it is over, which the records of rank 0 say."""
-    descend = descent(state, config.seed)
-    while not _is_over(state.records, config, n_epochs):
-        train_epoch(state, batches, config, descend, progress, checkpoints)
-        state.model.eval()
-        valid = None if validate is None else validate()
-        state.end_epoch(valid.to_json() if valid else None, seen_ndcg() if seen_ndcg else None)
-        if checkpoints is not None:
-            checkpoints.save(state)
-        if progress is not None:
-            progress.on_epoch(state.records[-1])
-        state.records = from_rank_0(state.records)
+def _begun(
+    model: LearnedModel, config: TrainConfig, checkpoints: Checkpoints | None
+) -> TrainingState:
+    """The state that the first process finds in its checkpoints, else a new one."""
+    state = TrainingState(model, config)
+    found = from_first(None if checkpoints is None else checkpoints.take())
+    if found is not None:
+        state.restore(*found)
+    return state
 
 
 def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int) -> bool:
-    """Whether the last of the epochs so far was the last of all."""
+    """Whether training ends after the epochs so far."""
     if not records:
         return False
     last = records[-1]
@@ -111,7 +97,7 @@ def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int)
         logger.info("no better validation NDCG@10 for %d epochs: stopping", patience)
         return True
     if config.max_minutes is not None and last.seconds > config.max_minutes * 60:
-        logger.info("stopping after %.1f minutes, as asked", last.seconds / 60)
+        logger.info("stopping after %.1f minutes, the limit", last.seconds / 60)
         return True
     return last.epoch >= n_epochs
 

@@ -1,4 +1,4 @@
-"""Where a training stands: its learning curve, and everything that its next step depends on."""
+"""The state of a training: its learning curve, and all that its next step depends on."""
 
 import time
 from collections import defaultdict
@@ -29,8 +29,8 @@ class EpochRecord:
     seconds: float
     """Spent on training so far, also before an interruption."""
     seen_ndcg: float | None = None
-    """NDCG@10 on answers that were trained on, `Split.seen`: far above that of validation, the
-    model overfits. None in a final run, and where nobody has two such events."""
+    """NDCG@10 on trained events, `Split.seen`; less that of validation it is the overfitting gap.
+    None in a final run, and where no user has two such events."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -40,7 +40,7 @@ class EpochRecord:
 class TrainingState:
     """A model between two steps of its training.
 
-    The order of the data is no part of it: that of an epoch follows from seed and epoch.
+    The order of the data is not stored: it follows from seed and epoch.
     """
 
     def __init__(self, model: LearnedModel, config: TrainConfig) -> None:
@@ -63,18 +63,21 @@ class TrainingState:
         return len(self.records) + 1
 
     def to(self, device: torch.device) -> None:
-        """Train there from now on."""
-        held = self.optimizer.state_dict()
+        """Move model and optimizer there."""
+        settings = self.optimizer.state_dict()
         self.device = device
         self.model.to(device)
         self.optimizer = torch.optim.AdamW(_groups(self.model, 0.0))
-        self.optimizer.load_state_dict(held)  # settings too; the moments go where the weights are
+        self.optimizer.load_state_dict(settings)  # with the moments, which follow the weights
 
-    def end_epoch(self, valid: dict[str, Any] | None, seen_ndcg: float | None = None) -> None:
-        """Record the epoch under way, and keep its weights if it is the best so far."""
+    def record(self, valid: dict[str, Any] | None, seen_ndcg: float | None) -> EpochRecord:
+        """The record of the epoch under way, at its end."""
         seconds = round(time.monotonic() - self._started, 2)
-        loss = self.loss_sum / self.n_targets
-        self.records.append(EpochRecord(self.epoch, loss, valid, seconds, seen_ndcg))
+        return EpochRecord(self.epoch, self.loss_sum / self.n_targets, valid, seconds, seen_ndcg)
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        """Keep the record, and the weights if they are the best so far."""
+        self.records.append(record)
         self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
         if best_epoch(self.records) == len(self.records):
             weights = self.model.state_dict()
@@ -89,7 +92,7 @@ class TrainingState:
         return {f"{p}/{name}": value for p, part in parts.items() for name, value in part.items()}
 
     def facts(self) -> dict[str, Any]:
-        """The rest, for JSON, which keeps every bit of a float."""
+        """The rest, for JSON, which stores floats exactly."""
         return {
             "records": [record.to_json() for record in self.records],
             "epoch": [self.step, self.loss_sum, self.n_targets],
@@ -101,7 +104,7 @@ class TrainingState:
         parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for path, value in tensors.items():
             part, name = path.split("/", 1)
-            parts[part][name] = value.clone()  # in torch's own, aligned memory, as before
+            parts[part][name] = value.clone()  # in aligned memory, as before
         self.model.load_state_dict(parts.pop("model"))
         self.best = parts.pop("best", {})
         set_random_states(parts.pop("random"))
@@ -115,8 +118,8 @@ class TrainingState:
 def _groups(model: LearnedModel, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters that decay, which are matrices and vectors of items, and those that do not.
 
-    Biases and norms keep no function small, and `recency` and the tables of time bias would be
-    pulled to where all ages are alike.
+    Decay of biases and norms does not regularize, and decay of `recency` and the tables of the
+    time bias would make all ages alike.
     """
     groups: tuple[list[Tensor], list[Tensor]] = [], []
     for name, parameter in model.named_parameters():
@@ -131,7 +134,7 @@ def _groups(model: LearnedModel, weight_decay: float) -> list[dict[str, Any]]:
 def best_epoch(records: Sequence[EpochRecord]) -> int:
     """The first epoch with the best validation NDCG@10; 0 where nothing was validated.
 
-    By the figure as it is recorded, so that the kept epoch is the one a reader finds best.
+    By the recorded, rounded figure, so that the kept epoch is the best one in metrics.json.
     """
     figures = [record.valid["ndcg@10"] for record in records if record.valid is not None]
     return figures.index(max(figures)) + 1 if figures else 0

@@ -1,11 +1,12 @@
 """Losses as pure functions of states, item table and targets.
 
-    catalogue_softmax                  every item of the catalogue is compared; nothing is sampled
-    sampled_softmax                    the true item and K negatives that the whole batch shares
-    generalized_binary_cross_entropy   the same items, each a yes or no of its own
-    pair_cross_entropy                 pairs of a user and an item, each with its own negatives
+    loss_of                            the one that the settings name, with negatives drawn
+    catalogue_softmax                  softmax over the whole catalogue
+    sampled_softmax                    softmax over the true item and K negatives
+    generalized_binary_cross_entropy   a binary decision on each of these items
+    pair_cross_entropy                 pairs of a user and an item, with negatives of each row
 
-Sharing the negatives makes their logits one matrix product; `objective` draws them.
+The whole batch shares the K negatives, so that their logits are one matrix product.
 """
 
 from typing import Any
@@ -14,25 +15,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnrec.train.layers.loss_config import LossConfig
+
 _CHUNK_LOGITS = 1 << 19
 _CHUNK_LOGITS_OF_GPU = 1 << 26  # 256 MB: a GPU wants few and large products
 _CHUNK_ROWS = 64
 
 
+def loss_of(
+    config: LossConfig,
+    states: Tensor,
+    table: Tensor,
+    targets: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """A scalar: states (M, D), vectors of the items (N, D), true rows (M,), weights (M,).
+
+    Negatives are distinct items, all equally likely, drawn from torch's random numbers.
+    """
+    if config.loss == "softmax":
+        return catalogue_softmax(states, table, targets, weights)
+    negatives = torch.randperm(len(table), device=table.device)[: config.n_negatives]  # (K,)
+    if config.loss == "sampled-softmax":
+        return sampled_softmax(states, table, targets, negatives, weights)
+    return generalized_binary_cross_entropy(
+        states, table, targets, negatives, weights, calibration=config.calibration
+    )
+
+
 def _chunk_rows(n_items: int) -> int:
     """States whose logits are computed together.
 
-    2 MB of logits stay in the processor's cache. A big catalogue does not fit there anyway: its
-    table is read three times a chunk, so that a few rows at a time cost twice as much as 64.
+    2 MB of logits stay in the processor's cache. The table of a large catalogue does not: it is
+    read three times for each chunk, so chunks of fewer than 64 rows cost twice as much.
     """
     return max(_CHUNK_ROWS, _CHUNK_LOGITS // n_items)
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
-    """Cross-entropy and its gradient in one pass over chunks of rows.
+    """Cross-entropy and its gradient, softmax - one_hot, in one pass over chunks of rows.
 
-    Autograd would keep the (M, N) logits and their softmax, hundreds of MB that are written
-    and read several times; the closed form softmax - one_hot needs neither.
+    Autograd would keep the (M, N) logits and their softmax, hundreds of MB. Torch's chunked
+    `linear_cross_entropy` is slower, with weights by half (docs/benchmarks.md).
     """
 
     @staticmethod
@@ -43,7 +67,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
         chunk = _chunk_rows(n_items)
         if states.is_cuda:
             chunk = max(chunk, _CHUNK_LOGITS_OF_GPU // n_items)
-        # One buffer for all chunks: the allocator gives big ones back to the system every time.
+        # One buffer for all chunks: the allocator returns large ones to the system each time.
         buffer = states.new_empty(min(chunk, n_states), n_items)
         d_states = torch.empty_like(states)
         d_table = torch.zeros_like(table)
@@ -55,10 +79,10 @@ class _CatalogueSoftmax(torch.autograd.Function):
             logits = torch.mm(h, table.T, out=buffer[: len(h)])  # (m, N)
             highest = logits.amax(dim=1, keepdim=True)  # (m, 1)
             logits -= highest
-            asked = logits.gather(1, target)  # (m, 1)
+            true = logits.gather(1, target)  # (m, 1)
             p = logits.exp_()  # (m, N), z times the softmax
             z = p.sum(dim=1, keepdim=True)  # (m, 1)
-            loss += (weight * (z.log() - asked)).sum()
+            loss += (weight * (z.log() - true)).sum()
             p.scatter_add_(1, target, -z)
             # Scaling (m, D) after and before the products saves a pass over (m, N).
             scale = weight / z  # (m, 1)
@@ -80,10 +104,8 @@ def catalogue_softmax(
 
     states: (M, D); table: item vectors (N, D); targets: row of the true item (M,); weights: how
     much each counts (M,), None: all alike. Returns a scalar, differentiable once in states and
-    table.
-
-    Beside the gradients it needs memory for 2 MB of logits (on a GPU 256 MB), or those of 64
-    states if that is more.
+    table. Apart from the gradients it needs memory for 2 MB of logits (on a GPU 256 MB), or for
+    those of 64 states if that is more.
     """
     if weights is None:
         weights = states.new_ones(len(states))
@@ -131,9 +153,9 @@ def generalized_binary_cross_entropy(
 
     The probability of the true item is raised to beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
     of gSASRec (Petrov and Macdonald 2023, arXiv 2308.07192), where alpha = K / (N - 1) is the
-    share of the catalogue that is sampled, and t the calibration. Few negatives make a model too
-    sure of what is relevant: calibration 0 leaves that, and is the loss of SASRec (Kang and
-    McAuley 2018, section III-E) divided by 1 + K; 1 undoes it.
+    share of the catalogue that is sampled, and t the calibration. Sampling few negatives makes a
+    model overconfident: calibration 1 removes that, 0 leaves it and is the loss of SASRec (Kang
+    and McAuley 2018, section III-E) divided by 1 + K.
     """
     if not 0 <= calibration <= 1:
         raise ValueError(f"calibration must be from 0 to 1, not {calibration!r}")
@@ -147,22 +169,22 @@ def generalized_binary_cross_entropy(
 
 
 def pair_cross_entropy(logits: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean binary cross-entropy of rows of one pair that happened and K that did not.
+    """Mean binary cross-entropy of rows of one positive pair and K negative ones.
 
-    logits: (B, 1 + K), the pair that happened first; weights: how much each row counts (B,),
-    None: all alike. Returns a scalar.
+    logits: (B, 1 + K), the positive pair first; weights: how much each row counts (B,), None: all
+    alike. Returns a scalar.
     """
-    happened = torch.zeros_like(logits)
-    happened[:, 0] = 1
-    loss = F.binary_cross_entropy_with_logits(logits, happened, reduction="none").mean(dim=1)
-    return loss.mean() if weights is None else (loss * weights).sum() / weights.sum()
+    positive = torch.zeros_like(logits)
+    positive[:, 0] = 1
+    loss = F.binary_cross_entropy_with_logits(logits, positive, reduction="none").mean(dim=1)
+    return _weighted_mean(loss, weights)
 
 
 def _candidate_logits(
     states: Tensor, table: Tensor, targets: Tensor, negatives: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the true item (M,), of the negatives (M, K), and which of these are true."""
-    # Looked up together, because every look-up has a gradient as big as the table.
+    # One look-up, because each has a gradient as large as the table.
     vectors = F.embedding(torch.cat([targets, negatives]), table)  # (M + K, D)
     true_logit = (states * vectors[: len(targets)]).sum(dim=1)  # (M,)
     logits = states @ vectors[len(targets) :].T  # (M, K)

@@ -30,8 +30,7 @@ from attnrec.runtime.model_file import format as names
 from attnrec.train.data.batches import Batch, Batches, SequenceBatches
 from attnrec.train.data.split import Split
 from attnrec.train.layers.loss_config import LossConfig
-from attnrec.train.layers.losses import catalogue_softmax
-from attnrec.train.layers.objective import loss_of
+from attnrec.train.layers.losses import catalogue_softmax, loss_of
 
 Context = Mapping[str, Tensor]
 """The declared inputs of a batch, by name."""

@@ -1,1 +1,1 @@
-"""The run report: one page for people that says what a training came to, and beside what."""
+"""The run report: one HTML page with the figures of a run, in comparison with baselines."""

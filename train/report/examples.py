@@ -1,4 +1,4 @@
-"""A few people of the validation: what they took, what was recommended, what they took next."""
+"""Example users of the validation: their history, recommendations, and their next items."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ Item = dict[str, Any]
 
 
 def examples(model: RecommenderModel, validation: Validation, seed: int) -> list[dict[str, Any]]:
-    """People with short to long histories, drawn by `seed`, for JSON.
+    """Users with short to long histories, drawn by `seed`, for JSON.
 
-    Each has "n_events", the last of them in "events", "recommended", and "next": what was taken
-    then, with its rank in the whole catalogue, None for an item without a training event.
+    Each has "n_events", the last of them in "events", "recommended", and "next": the targets, with
+    their ranks in the whole catalogue, None for an item without a training event.
     """
-    questions = validation.questions
-    answers = validation.reference(model)
+    held_out = validation.held_out
+    recommender = validation.recommender(model)
     log = validation.split.interactions
     titles: dict[int | str, str] = {}
     if log.titles is not None:
@@ -35,43 +35,43 @@ def examples(model: RecommenderModel, validation: Validation, seed: int) -> list
     def items(ids: list[int | str]) -> list[Item]:
         return [{"id": i, "title": titles[i]} if titles.get(i) else {"id": i} for i in ids]
 
-    told = []
-    for user in _drawn(questions, seed):
-        one = questions.between(user, user + 1)
-        scores, admissible = _scores(answers, one, model, repeats=validation.repeats)
+    shown = []
+    for user in _drawn(held_out, seed):
+        one = held_out.between(user, user + 1)
+        scores, admissible = _scores(recommender, one, model, repeats=validation.repeats)
         ids = validation.split.catalogue.item_ids
         rows = top_rows(scores, admissible, _N_ITEMS)
         targets = one.targets.tolist()
-        told.append(
+        shown.append(
             {
                 "n_events": len(one.histories[0]),
                 "events": items(one.histories[0][-_N_EVENTS:].tolist()),
                 "recommended": items(ids[rows - 1].tolist()),
                 "next": [
-                    {**item, "rank": _rank(answers.row(item["id"]), scores, admissible)}
+                    {**item, "rank": _rank(recommender.row(item["id"]), scores, admissible)}
                     for item in items(targets[:_MOST_TARGETS])
                 ],
                 "n_next": len(targets),
             }
         )
-    return told
+    return shown
 
 
-def _drawn(questions: HeldOut, seed: int) -> list[int]:
+def _drawn(held_out: HeldOut, seed: int) -> list[int]:
     """One user of each sixth by the length of the history, shortest first."""
-    lengths = np.array([len(history) for history in questions.histories])
+    lengths = np.array([len(history) for history in held_out.histories])
     rng = np.random.default_rng(seed)
     sixths = np.array_split(np.argsort(lengths, kind="stable"), _N_USERS)
     return [int(rng.choice(sixth)) for sixth in sixths if len(sixth)]
 
 
 def _scores(
-    answers: TorchRecommender, one: HeldOut, model: RecommenderModel, *, repeats: bool
+    recommender: TorchRecommender, one: HeldOut, model: RecommenderModel, *, repeats: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Scores (N + 1,) for one person, and which rows may be recommended."""
-    (scores,) = answers.scores(one.histories, SideInputs(**one.side_inputs(model.inputs)))
-    seen = answers.rows([*one.older.get(0, ()), *one.histories[0]])
-    return scores, answers.admissible(seen[:0] if repeats else seen)
+    """Scores (N + 1,) for one user, and which rows may be recommended."""
+    (scores,) = recommender.scores(one.histories, SideInputs(**one.side_inputs(model.inputs)))
+    seen = recommender.rows([*one.older.get(0, ()), *one.histories[0]])
+    return scores, recommender.admissible(seen[:0] if repeats else seen)
 
 
 def _rank(row: int, scores: NDArray[np.float32], admissible: NDArray[np.bool_]) -> int | None:

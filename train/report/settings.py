@@ -1,4 +1,4 @@
-"""Settings in words: value, default, meaning, and why."""
+"""Settings with their values, defaults, meanings and reasons, for a table."""
 
 import ast
 import inspect
@@ -12,16 +12,16 @@ from attnrec.train.fitting.config import value_text
 
 
 class Setting(NamedTuple):
-    """One of them, in words."""
+    """A setting as text."""
 
     name: str
     value: str
     is_default: bool
-    """Also where there is none, because the value follows from the log."""
+    """True as well where the value follows from the log and there is no default."""
     meaning: str
-    """From the source; "" where that is not at hand."""
+    """The docstring of its field; "" where the source is not available."""
     reason: str
-    """Why it has this value; "" where nobody said."""
+    """Why it has this value; "" without a reason."""
 
 
 def settings_of(
@@ -29,7 +29,7 @@ def settings_of(
 ) -> list[Setting]:
     """Every field of a dataclass, but for those `without`; reasons: by the name of the field."""
     meanings = field_comments(type(config))
-    told = []
+    rows = []
     for field in fields(config):
         if field.name in without:
             continue
@@ -38,19 +38,19 @@ def settings_of(
         default = field.default if make is MISSING else make()
         words = meanings.get(field.name, ""), reasons.get(field.name, "")
         is_default = default is MISSING or value == default
-        told.append(Setting(field.name, value_text(value), is_default, *words))
-    return told
+        rows.append(Setting(field.name, value_text(value), is_default, *words))
+    return rows
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """What stands below each field of a dataclass in its source; nothing where there is none."""
+    """The docstring below each field of a dataclass, by its name; needs the source."""
     comments: dict[str, str] = {}
     for part in reversed(kind.__mro__):
         if not is_dataclass(part):
             continue
         try:
             source = textwrap.dedent(inspect.getsource(part))
-        except (OSError, TypeError):  # made in a notebook, or shipped without its source
+        except (OSError, TypeError):  # of a notebook, or without its source
             continue
         (definition,) = ast.parse(source).body
         assert isinstance(definition, ast.ClassDef)

@@ -3,27 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attnrec.train.report.baselines import best_of
+from attnrec.train.fitting.state import EpochRecord
+from attnrec.train.report.figures import best_of
 
 _GAP = "\N{NO-BREAK SPACE}"
 
 Figures = Mapping[str, Any]
 
 
-def verdict(name: str, report: Figures) -> str:
-    """Whether the run is better than what is simpler."""
+def verdict(report: Figures, name: str) -> str:
+    """Whether the run, the model `name`, is better than the best baseline."""
     best = best_of(report["traditional"])
     if best is None:
-        return "No traditional model could be fitted on this log, so there is nothing to beat."
+        return "No baseline could be fitted on this log, so there is no comparison."
     low, high = best["ndcg@10_to_run_interval"]
     apart, reach = difference(best)
-    against = f"{best['model']}, the best of the traditional models"
+    against = f"{best['model']}, the best baseline"
     if high < 0:
         return f"{name} is ahead of {against}, by {apart} NDCG@10 (95 % interval {reach})."
     if low > 0:
         return (
             f"{name} is behind {against}: {apart} NDCG@10 (95 % interval {reach}). "
-            "Ship that one, or look for other settings."
+            "Ship that one, or try other settings."
         )
     return (
         f"{name} and {against}, cannot be told apart on these users: {apart} NDCG@10 (95 % "
@@ -31,8 +32,8 @@ def verdict(name: str, report: Figures) -> str:
     )
 
 
-def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
-    """What the learning curve says."""
+def overfitting(epochs: Sequence[EpochRecord], best_epoch: int) -> str:
+    """What the learning curve shows."""
     best, last = epochs[best_epoch - 1], epochs[-1]
     kept = f"The weights of epoch {best_epoch} were kept, the best by validation NDCG@10. "
     if best is last:
@@ -40,31 +41,32 @@ def overfitting(epochs: Sequence[Figures], best_epoch: int) -> str:
     first_gap, last_gap = gap(best), gap(last)
     if first_gap is None or last_gap is None:
         return kept + "Later epochs brought nothing better."
-    grew = f"the gap to answers it was trained on went from {first_gap:.4f} to {last_gap:.4f}"
-    fell_to, (low, _) = last["valid"]["ndcg@10"], best["valid"]["ndcg@10_interval"]
-    if fell_to < low and last_gap > first_gap:
+    grew = f"the overfitting gap went from {first_gap:.4f} to {last_gap:.4f}"
+    assert best.valid is not None
+    low, _ = best.valid["ndcg@10_interval"]
+    if ndcg_of(last) < low and last_gap > first_gap:
         return kept + (
-            f"Up to the end {grew} and validation fell to {fell_to:.4f}, out of the interval of "
-            "the best epoch: the model was overfitting."
+            f"Up to the end {grew} and validation fell to {ndcg_of(last):.4f}, out of the "
+            "interval of the best epoch: the model was overfitting."
         )
     return kept + f"Later epochs brought nothing better; up to the end {grew}."
 
 
-def quality_caption(epochs: Sequence[Figures], best_epoch: int) -> str:
-    """What the two lines of the learning curve are."""
+def quality_caption(epochs: Sequence[EpochRecord], best_epoch: int) -> str:
+    """What the lines of the learning curve are."""
     best = epochs[best_epoch - 1]
     apart = gap(best)
     if apart is None:
         return "Validation NDCG@10 of each epoch; the line marks the best."
     return (
-        "Trained on: the last training event of up to 1,000 of these users, asked with the "
-        f"history before it. At the best epoch it is {best['seen_ndcg']:.4f}, {signed(apart)} to "
-        "validation. A gap that grows while validation falls is overfitting."
+        "Trained on: the last training event of up to 1,000 of these users, predicted from the "
+        f"history before it. At the best epoch it is {best.seen_ndcg:.4f}; the overfitting gap to "
+        f"validation is {signed(apart)}. A gap that grows while validation falls is overfitting."
     )
 
 
 def search_verdict(search: Figures) -> str:
-    """What a search for settings has brought."""
+    """What a search for settings has found."""
     n_trials, took = len(search["trials"]), duration(search["seconds"])
     if search["trials"][0]["outcome"] == "cut short":
         return (
@@ -81,14 +83,41 @@ def search_verdict(search: Figures) -> str:
     )
 
 
-def gap(epoch: Figures) -> float | None:
-    """NDCG@10 on events that were trained on less that of validation; None where not measured."""
-    seen = epoch.get("seen_ndcg")
-    return None if seen is None else float(seen) - float(epoch["valid"]["ndcg@10"])
+def ranked(trials: Sequence[Figures]) -> list[Figures]:
+    """Trials of a search, best first; those that were stopped or failed last."""
+
+    def place(trial: Figures) -> tuple[bool, float, int]:
+        counts = trial["outcome"] in ("done", "cut short")
+        return not counts, -(trial["ndcg@10"] or 0.0), trial["number"]
+
+    return sorted(trials, key=place)
+
+
+def changes(values: Figures, recipe: Figures) -> dict[str, Any]:
+    """Settings of a trial that differ from the recipe."""
+    return {name: value for name, value in values.items() if value != recipe[name]}
+
+
+def ended(outcome: str, n_epochs: int) -> str:
+    """How a trial ended, in words."""
+    epochs = f"{n_epochs} epoch{'' if n_epochs == 1 else 's'}"
+    words = {"done": "done after", "cut short": "out of time after", "stopped": "stopped after"}
+    return f"{words[outcome]} {epochs}" if outcome in words else outcome
+
+
+def ndcg_of(epoch: EpochRecord) -> float:
+    """Validation NDCG@10 of an epoch that was validated."""
+    assert epoch.valid is not None
+    return float(epoch.valid["ndcg@10"])
+
+
+def gap(epoch: EpochRecord) -> float | None:
+    """The overfitting gap, NDCG@10 on trained events less that of validation; None: unknown."""
+    return None if epoch.seen_ndcg is None else epoch.seen_ndcg - ndcg_of(epoch)
 
 
 def difference(model: Figures) -> tuple[str, str]:
-    """NDCG@10 of the run less that of a traditional model, and its interval."""
+    """NDCG@10 of the run less that of a baseline, and its interval."""
     low, high = model["ndcg@10_to_run_interval"]
     return signed(-model["ndcg@10_to_run"]), ends((-high, -low))
 

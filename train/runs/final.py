@@ -1,6 +1,7 @@
 """The run that is shipped: the recipe and epochs of another one, on every event."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.loop import Progress
 from attnrec.train.models import model_kind
 from attnrec.train.report.figures import Reporting, report_figures
+from attnrec.train.run_files import is_first_process
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 from attnrec.train.runs.train import fit_model, new_model, report_page, training_identity
@@ -40,55 +42,53 @@ def train_final(
     check_target(Path(out), resume=resume)
     if held_out_run.split.final:
         raise ValueError(f"{held_out_run.directory} is a final run already")
-    kept = _kept_metrics(held_out_run)
+    test_figures = _test_figures(held_out_run)
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)
     # The settings of the model, not of the command: validation may have chosen some of them.
     settings = dict(vars(held_out_run.model.config))
     settings |= {name: n for name, n in split.sizes().items() if name in settings}
     model = new_model(config, model_kind(config.model).config(**settings))
-    epochs = held_out_run.metrics["best_epoch"]
+    epochs = held_out_run.metrics.best_epoch
     unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
     identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
-        metrics = kept | {"epochs": [record.to_json() for record in records]}
-        if reporting is not None:
-            metrics["report"] = _report_of(held_out_run, reporting)
+        metrics = replace(
+            held_out_run.metrics,
+            of="the same recipe before the held-out events were added to the training",
+            test=test_figures,
+            epochs=records,
+            held_out_epochs=held_out_run.metrics.epochs,
+            report=None,
+        )
+        if reporting is not None and is_first_process():
+            metrics = replace(metrics, report=_report_of(held_out_run, reporting))
         run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
         run.save(report_page(run))
     return run
 
 
-def _kept_metrics(run: Run) -> dict[str, Any]:
-    """The figures of the run before, marked as such; without its report."""
-    return {
-        **{name: value for name, value in run.metrics.items() if name != "report"},
-        "of": "the same recipe before the held-out events were added to the training",
-        **_test_figures(run),
-        "held_out_epochs": run.metrics["epochs"],
-    }
-
-
-def _report_of(run: Run, reporting: Reporting) -> dict[str, Any]:
+def _report_of(run: Run, reporting: Reporting) -> Mapping[str, Any]:
     """The figures of its report, made now where it has none."""
-    kept: dict[str, Any] | None = run.metrics.get("report")
-    if kept is not None:
-        return kept
+    if run.metrics.report is not None:
+        return run.metrics.report
     validation = Validation(run.split, repeats=run.recipe.repeats)
-    epochs = run.metrics["epochs"]
-    seconds = epochs[-1]["seconds"] if epochs else None
-    return report_figures(run.model, run.config, validation, seconds, reporting)
+    epochs = run.metrics.epochs
+    seconds = epochs[-1].seconds if epochs else None
+    ranking = validation.ranking(run.model)
+    return report_figures(run.model, ranking, run.config, validation, seconds, reporting)
 
 
-def _test_figures(run: Run) -> dict[str, Any]:
+def _test_figures(run: Run) -> Mapping[str, Any] | None:
     """Test figures of the file that `run` was exported to, if it was: training makes none."""
     file = run.directory / MODEL_FILE
     if not file.is_file():
         logger.warning("%s was not exported, so there are no test figures to keep", run.directory)
-        return {}
+        return None
     info = Recommender.load(file).info
     is_of_run = info.config == vars(run.model.config) and not info.final
     if not is_of_run or info.data["fingerprint"] != run.data["fingerprint"]:
         raise RunError(f"{file} is of another run; export {run.directory} again")
-    return {"test": info.metrics["test"]}
+    figures: Mapping[str, Any] = info.metrics["test"]
+    return figures

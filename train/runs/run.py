@@ -19,6 +19,7 @@ from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.data.split import Catalogue, Split, all_events, divide
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
+from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.models import MODELS, ModelKind, model_kind
 from attnrec.train.models.base import RecommenderModel
 from attnrec.train.run_files import (
@@ -28,6 +29,7 @@ from attnrec.train.run_files import (
     METRICS_FILE,
     REPORT_FILE,
     WEIGHTS_FILE,
+    is_first_process,
 )
 from attnrec.train.runs.replacing import replace_directory
 from attnrec.train.runs.target import check_run
@@ -49,7 +51,7 @@ class Run:
     """The prepared log, divided as the model saw it."""
     model: RecommenderModel
     """In eval mode."""
-    metrics: Mapping[str, Any]
+    metrics: RunMetrics
     """Held-out figures and the learning curve."""
 
     def seen_until(self) -> int | None:
@@ -70,7 +72,7 @@ class Run:
         stored = _read_json(path / CONFIG_FILE)
         data = _read_json(path / DATA_FILE)
         log = Interactions.load(path)
-        metrics = _read_json(path / METRICS_FILE)
+        figures = _read_json(path / METRICS_FILE)
         try:
             kind = _kind_of(path, stored["train"]["model"])
             config = TrainConfig.from_json(stored["train"])
@@ -83,8 +85,9 @@ class Run:
                 raise RunError(f"{path}: {CATALOGUE_FILE} does not follow from the interactions")
             _load_weights(model, path)
             for key in ("valid", "best_epoch"):
-                if key not in metrics:
+                if key not in figures:
                     raise RunError(f"{path / METRICS_FILE} has no {key!r}; train again")
+            metrics = RunMetrics.from_json(figures)
         except (AttributeError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
             raise _unreadable(path, stored, error) from error
         except safetensors.SafetensorError as error:
@@ -94,8 +97,10 @@ class Run:
     def save(self, report: str | None = None) -> None:
         """Write the whole directory, replacing an earlier run there only when all is written.
 
-        report: the HTML page about it.
+        report: the HTML page about it. Of processes that train together the first writes.
         """
+        if not is_first_process():
+            return
         with replace_directory(self.directory) as path:
             _write_json(
                 path / CONFIG_FILE,
@@ -107,7 +112,7 @@ class Run:
                 },
             )
             _write_json(path / DATA_FILE, {"recipe": self.recipe.to_json(), "report": self.data})
-            _write_json(path / METRICS_FILE, self.metrics)
+            _write_json(path / METRICS_FILE, self.metrics.to_json())
             self.split.interactions.save(path)
             _save_catalogue(self.split.catalogue, path / CATALOGUE_FILE)
             # Not save_file: a full disk is then the OSError that it is, not a SafetensorError.

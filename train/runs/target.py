@@ -16,6 +16,7 @@ from attnrec.train.run_files import (
     REPORT_FILE,
     WEIGHTS_FILE,
     checkpoint_files,
+    is_first_process,
     lock_of,
     unfinished_directory,
 )
@@ -51,6 +52,8 @@ def check_target(directory: Path, *, resume: bool = False, tuning: bool = False)
 
     resume: it may have an unfinished training beside it; tuning: an unfinished search.
     """
+    if not is_first_process():
+        return
     real, unfinished = Path(os.path.realpath(directory)), unfinished_directory(directory)
     for place in (directory, unfinished):
         if os.path.exists(place) and not place.is_dir():  # a name too long is found below

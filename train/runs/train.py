@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.distributed import n_processes
 from attnrec.train.fitting.loop import Progress, fit_by_gradient
+from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.fitting.state import EpochRecord, best_epoch
 from attnrec.train.models import model_kind
 from attnrec.train.models.base import (
@@ -37,6 +39,7 @@ from attnrec.train.models.base import (
 )
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.report.page import run_report
+from attnrec.train.run_files import is_first_process
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 
@@ -124,12 +127,12 @@ def train_log(
         started = time.monotonic()
         records = fit_model(model, split, config, validation, progress, checkpoints)
         seconds = records[-1].seconds if records else time.monotonic() - started
-        best = records[best_epoch(records) - 1] if records else None
-        tuned = model.config != config.model_config(**split.sizes())
-        valid = best.valid if best and not tuned else validation.metrics(model).to_json()
+        ranking = validation.ranking(model)
+        valid = validation.metrics(ranking).to_json()
         metrics = held_out_metrics(split, config, records, valid, reasons)
-        if reporting is not None:
-            metrics["report"] = report_figures(model, config, validation, seconds, reporting)
+        if reporting is not None and is_first_process():
+            shown = report_figures(model, ranking, config, validation, seconds, reporting)
+            metrics = replace(metrics, report=shown)
         run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
         run.save(report_page(run))
     return run
@@ -137,7 +140,7 @@ def train_log(
 
 def report_page(run: Run) -> str | None:
     """The HTML report about a run, where its metrics have the figures for one."""
-    if "report" not in run.metrics:
+    if run.metrics.report is None:
         return None
     return run_report(run.config, run.model.config, run.recipe, run.data, run.metrics)
 
@@ -167,29 +170,24 @@ def held_out_metrics(
     split: Split,
     config: TrainConfig,
     records: Sequence[EpochRecord],
-    valid: Mapping[str, Any] | None,
+    valid: Mapping[str, Any],
     reasons: Mapping[str, str],
-) -> dict[str, Any]:
-    """The metrics of a run; valid: figures of the model as it is kept."""
-    return {
-        "protocol": PROTOCOLS[config.split],
-        "split": config.split,
-        **_same_time(split),
-        "valid": valid,
-        "best_epoch": best_epoch(records) if records else None,
-        "epochs": [record.to_json() for record in records],
-        **({"recipe": reasons} if reasons else {}),
-    }
-
-
-def _same_time(split: Split) -> dict[str, float]:
-    if split.name != "leave-one-out":
-        return {}  # the targets are a whole session
-    share = same_time_share(split.interactions)
-    found: dict[str, float] = {"same_time_targets": round(share, 4)}
-    if share > MANY:
-        found["last_session_users"] = n_last_session_users(split.interactions)
-    return found
+) -> RunMetrics:
+    """Metrics of a run that is not final; valid: figures of the model as it is kept."""
+    share, n_users = None, None
+    if split.name == "leave-one-out":  # the targets of a session have one time by definition
+        share = round(same_time_share(split.interactions), 4)
+        n_users = n_last_session_users(split.interactions) if share > MANY else None
+    return RunMetrics(
+        protocol=PROTOCOLS[config.split],
+        split=config.split,
+        same_time_targets=share,
+        last_session_users=n_users,
+        valid=valid,
+        best_epoch=best_epoch(records) if records else None,
+        epochs=records,
+        recipe=reasons,
+    )
 
 
 def new_model(config: TrainConfig, model_config: HistoryConfig) -> RecommenderModel:
@@ -213,7 +211,7 @@ def fit_model(
     check_inputs(model, split)
     split.check_ids(model.inputs)
     if isinstance(model, LearnedModel):
-        validate = None if validation is None else partial(validation.metrics, model)
+        validate = None if validation is None else partial(validation.epoch_metrics, model)
         seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)
         records = fit_by_gradient(
             model, split, config, validate, progress, stop_after, checkpoints, seen_ndcg

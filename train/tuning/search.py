@@ -21,10 +21,11 @@ from attnrec.train.data.recipe import DataRecipe, DataReport
 from attnrec.train.data.sources import with_known_columns
 from attnrec.train.data.split import Split, divide
 from attnrec.train.data.tables import TableSource
-from attnrec.train.evaluation.metrics import bootstrap_intervals, metrics_of
+from attnrec.train.evaluation.metrics import bootstrap_intervals
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.fitting.device import torch_as_it_was
+from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import model_kind
 from attnrec.train.models.base import RecommenderModel
@@ -131,8 +132,11 @@ def tune_log(
             search.run()
             model, best_config, metrics = search.result()
             if reporting is not None:
-                took = metrics["epochs"][-1]["seconds"]
-                metrics["report"] = report_figures(model, best_config, validation, took, reporting)
+                took = metrics.epochs[-1].seconds
+                shown = report_figures(
+                    model, validation.ranking(model), best_config, validation, took, reporting
+                )
+                metrics = replace(metrics, report=shown)
             run = Run(Path(out), best_config, recipe, report.to_json(), split, model, metrics)
             run.save(report_page(run))
     return run
@@ -227,16 +231,16 @@ class _Search:
         last = records[-1]
         is_cut = last.seconds > left_minutes * 60 and last.epoch < config.schedule.epochs
         ranking = self._validation.ranking(model)
-        questions = self._validation.questions
+        questions = self._validation.held_out
         facts = {
             "model_config": vars(model.config),
-            "valid": metrics_of(ranking, questions, self._split.catalogue.item_ids).to_json(),
+            "valid": self._validation.metrics(ranking).to_json(),
             "epochs": [record.to_json() for record in records],
         }
         gains = torch.from_numpy(ndcg_of_users(ranking, questions))
         return Learned(model.state_dict(), facts, gains), is_cut
 
-    def result(self) -> tuple[RecommenderModel, TrainConfig, dict[str, Any]]:
+    def result(self) -> tuple[RecommenderModel, TrainConfig, RunMetrics]:
         """Model, configuration and metrics of the best trial."""
         best, (learned, recipe_gains) = self.study.best, self.study.learned()
         assert best is not None  # the recipe counts, or has raised
@@ -254,14 +258,14 @@ class _Search:
         }
         metrics = held_out_metrics(self._split, config, records, facts["valid"], reasons)
         low, high = bootstrap_intervals({"gain": gains})["gain"]
-        metrics["tuning"] = {
+        tuning = {
             "minutes": round(self.most_seconds / 60, 2),
             "gain": round(float(gains.mean()), 6),
             "gain_interval": [round(low, 6), round(high, 6)],
             "recipe": {name: self._recipe[name] for name in self._space},
             **self.study.summary(),
         }
-        return model.eval(), config, metrics
+        return model.eval(), config, replace(metrics, tuning=tuning)
 
 
 class _Watcher:

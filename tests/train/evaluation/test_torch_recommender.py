@@ -1,4 +1,4 @@
-"""The truth of every comparison, beside a plain sort."""
+"""The answers that files are compared with, checked by a plain sort."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def test_what_was_seen_is_left_out_however_long_ago(reference: TorchRecommender)
     assert answer.item_ids == ["d", "e"]
 
 
-def test_answers_come_in_the_order_of_the_questions(reference: TorchRecommender) -> None:
+def test_answers_come_in_the_order_of_the_histories(reference: TorchRecommender) -> None:
     histories = [["a"] * (n % 4) + [IDS[n % 5]] for n in range(150)]  # more than one batch
     answers = reference.recommend_batch(histories, k=1, exclude_seen=False)
     alone = [reference.recommend_batch([h], k=1, exclude_seen=False)[0] for h in histories]

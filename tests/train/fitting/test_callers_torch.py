@@ -30,15 +30,15 @@ class Fault:
 
     def on_start(self, n_epochs: int) -> None: ...
 
-    def on_step(self, *told: Any) -> None:
+    def on_step(self, *values: Any) -> None:
         raise KeyboardInterrupt
 
     def on_epoch(self, record: Any) -> None: ...
 
-    def on_move(self, *told: Any) -> None:
+    def on_move(self, *values: Any) -> None:
         raise KeyboardInterrupt
 
-    def on_trial(self, *told: Any) -> None: ...
+    def on_trial(self, *values: Any) -> None: ...
 
 
 def stopped(work: Callable[..., Any], *args: Any, **named: Any) -> None:

@@ -50,7 +50,7 @@ class Watcher:
 
 
 def interrupt(log: pd.DataFrame, out: Path, epoch: int, step: int = 0, **more: Any) -> str:
-    """Train until then; returns what the error says beside its name."""
+    """Train until then; returns the notes of the error."""
     with pytest.raises(KeyboardInterrupt) as stopped:
         train(log, SMALL, out=out, progress=Watcher(epoch, step), **more)
     return "\n".join(getattr(stopped.value, "__notes__", []))
@@ -88,7 +88,7 @@ def test_checkpoints_change_nothing(unbroken: Run) -> None:
     torch.manual_seed(SMALL.seed)
     split = divide(unbroken.split.interactions, "leave-one-out")
     model = MODELS["sasrec"].model(unbroken.model.config)
-    best_epoch = unbroken.metrics["best_epoch"]
+    best_epoch = unbroken.metrics.best_epoch
     assert best_epoch == 2  # so that the last weights are not the best, here and below
     fit_by_gradient(model, split, SMALL, None, stop_after=best_epoch)
     for name, weight in unbroken.model.state_dict().items():
@@ -133,7 +133,7 @@ def test_the_time_before_the_interruption_counts(shop_log: pd.DataFrame, out: Pa
     settings = replace(SMALL, max_minutes=1e-5)  # more time or less may be given than before
     resumed = train(shop_log, settings, out=out, progress=watcher, resume=True)
     assert watcher.steps == []
-    assert len(resumed.metrics["epochs"]) == 2
+    assert len(resumed.metrics.epochs) == 2
 
 
 def test_a_final_training_is_resumed_too(unbroken: Run, out: Path) -> None:
@@ -207,7 +207,7 @@ def test_another_number_of_threads_is_allowed_with_a_warning(
     finally:
         torch.set_num_threads(1)
     assert "threads was 1, now 2: not bit for bit the same" in caplog.text
-    assert len(resumed.metrics["epochs"]) == 3
+    assert len(resumed.metrics.epochs) == 3
 
 
 def test_what_is_not_ours_beside_the_checkpoints_stays(shop_log: pd.DataFrame, out: Path) -> None:
@@ -270,13 +270,3 @@ def test_where_all_are_damaged_training_starts_anew(
         cut(path)
     assert result(train(shop_log, SMALL, out=out, resume=True)) == result(unbroken)
     assert "nothing to resume" in caplog.text
-
-
-def test_what_a_killed_process_left_half_written_is_cleared_away(
-    shop_log: pd.DataFrame, out: Path
-) -> None:
-    interrupt(shop_log, out, 1)
-    half = kept(out)[0].with_name(".0a1b2c3d.epoch-000003-step-000000000.checkpoint")
-    half.write_bytes(b"half")
-    interrupt(shop_log, out, 2, 1, resume=True)
-    assert half not in kept(out)

@@ -1,6 +1,6 @@
 """Everything a training computes with is where its model is.
 
-There is no GPU where these tests run. The device "meta" stands in for it: it has shapes and no
+There is no GPU where these tests run. The device "meta" replaces it: it has shapes and no
 numbers, and refuses what comes from the processor, as a GPU would.
 """
 
@@ -21,7 +21,7 @@ from attnrec.train.fitting.device import (
 )
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.layers.loss_config import Loss, LossConfig
-from attnrec.train.layers.objective import loss_of
+from attnrec.train.layers.losses import loss_of
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
 

@@ -41,7 +41,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 class Judge:
-    """Gives each epoch the figure it was told to, and remembers the weights it saw."""
+    """Gives each epoch its figure in turn, and remembers the weights it saw."""
 
     def __init__(self, model: TableModel, figures: list[float]) -> None:
         self.model = model
@@ -64,11 +64,13 @@ def fit(split: Split, settings: TrainConfig = SMALL, seed: int = 0) -> dict[str,
     return weights(model)
 
 
-def test_the_loss_falls(split: Split) -> None:
-    records = fit_by_gradient(new_model(split), split, config(epochs=4), None)
+def test_the_loss_falls_and_without_validation_the_last_epoch_stays(split: Split) -> None:
+    model = new_model(split)
+    records = fit_by_gradient(model, split, config(epochs=4), None)
     losses = [record.loss for record in records]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.8 * losses[0]
+    assert [record.valid for record in records] == [None] * 4 and not model.training
 
 
 def test_training_ends_with_the_weights_of_the_best_epoch(split: Split) -> None:
@@ -95,13 +97,6 @@ def test_figures_that_are_written_alike_keep_the_first_epoch(split: Split) -> No
     records = fit_by_gradient(model, split, config(epochs=2), judge)
     assert records[0].valid == records[1].valid
     assert same(weights(model), judge.seen[0])
-
-
-def test_without_validation_the_last_epoch_stays(split: Split) -> None:
-    model = new_model(split)
-    records = fit_by_gradient(model, split, SMALL, None)
-    assert [record.valid for record in records] == [None, None, None]
-    assert not model.training
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(split: Split) -> None:
@@ -131,7 +126,7 @@ def test_a_shorter_training_follows_the_same_schedule(split: Split) -> None:
 
 
 class Watcher:
-    """Writes down what the loop tells."""
+    """Records the calls of the loop."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[int, int, int, float]] = []
@@ -148,7 +143,7 @@ class Watcher:
         self.epochs.append(record)
 
 
-def test_whoever_watches_is_told_of_every_step_and_epoch(split: Split) -> None:
+def test_progress_is_called_for_every_step_and_epoch(split: Split) -> None:
     watcher = Watcher()
     records = fit_by_gradient(new_model(split), split, config(epochs=2), None, watcher)
     assert watcher.epochs == records
@@ -219,26 +214,12 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: TrainConfig(settings={"layers": 2}), "has no setting `layers`; it has: calibration"),
     (lambda: TrainConfig(settings={"n_items": 2}), "has no setting `n_items`"),
-    (
-        lambda: TrainConfig("ease", settings={"max_len": 100_001}),
-        "`max_len` must be a whole number, from 1 to 100000, not 100001",
-    ),
     (lambda: AttentionPoolConfig(5, attention="hard"), "must be one of dot, additive, self, mul"),
-    (lambda: AttentionPoolConfig(5, query="first"), "`query` must be one of last, learned"),
-    (
-        lambda: AttentionPoolConfig(5, attention="multi-head", hidden_dim=8, n_heads=3),
-        "`hidden_dim=8` is not divisible by `n_heads=3`",
-    ),
     (lambda: parse_settings("sasrec", ["dropout"]), "NAME=VALUE, not 'dropout'"),
     (lambda: parse_settings("sasrec", ["dropout=0", "dropout=1"]), "`dropout` is given twice"),
-    (lambda: TrainConfig(model="popularity", settings={"n_heads": 2}), "it has: max_len"),
     (lambda: TrainConfig(epochs=0), "`epochs` must be a whole number, from 1 to 100000, not 0"),
-    (lambda: TrainConfig(epochs=1.5), "`epochs` must be a whole number"),
-    (lambda: TrainConfig(batch_events=0), "`batch_events` must be .* from 1 to 100000, not 0"),
-    (lambda: TrainConfig(patience=-1), "`patience` must be .* from 1 to 100000, not -1"),
     (lambda: TrainConfig(threads=0), "`threads` must be .* from 1 to 256, not 0"),
     (lambda: TrainConfig(seed=-1), "`seed` must be .* from 0 to 9223372036854775807, not -1"),
-    (lambda: TrainConfig(seed=2**63), "`seed` must be .* to 9223372036854775807"),
     (lambda: TrainConfig(learning_rate=0.0), "`learning_rate` must be a number above 0, not 0.0"),
     (lambda: TrainConfig(learning_rate=float("nan")), "`learning_rate` .* not nan"),
     (lambda: TrainConfig(weight_decay=-0.1), "`weight_decay` must be a number at least 0"),
@@ -247,14 +228,12 @@ WRONG: list[tuple[Callable[[], object], str]] = [
         lambda: TrainConfig(settings={"hidden_dim": 30, "n_heads": 4}),
         "`hidden_dim=30` is not divisible .*=4",
     ),
-    (lambda: TrainConfig(settings={"n_heads": 0}), "`n_heads` must be .* from 1 to 4096, not 0"),
     (lambda: TrainConfig(settings={"max_len": 0}), "`max_len` must be .* from 1 to 100000, not 0"),
     (lambda: TrainConfig(settings={"n_blocks": "2"}), "`n_blocks` must be .* not '2'"),
     (lambda: TrainConfig(settings={"fading_sum": "maybe"}), "true or false, not 'maybe'"),
     (lambda: TrainConfig(settings={"dropout": 1.0}), "`dropout` must be .* below 1, not 1.0"),
     (lambda: TrainConfig(settings={"temperature": 0}), "`temperature` must be .* above 0, not 0"),
     (lambda: TrainConfig(settings={"logits": "l2"}), "`logits` must be one of cosine, dot"),
-    (lambda: TrainConfig(model="markov-chain", settings={"window": 0}), "`window` must be"),
 ]
 
 

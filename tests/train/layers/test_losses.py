@@ -1,7 +1,8 @@
-"""Losses beside their plain formulas, where nothing is in chunks, shared or rearranged."""
+"""Losses compared with their plain formulas, and the settings that choose between them."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -10,19 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from attnrec.train import TrainConfig, train
 from attnrec.train.data.batches import Batch
-from attnrec.train.layers import losses
+from attnrec.train.layers.loss_config import Loss, LossConfig
 from attnrec.train.layers.losses import (
     catalogue_softmax,
     generalized_binary_cross_entropy,
+    loss_of,
     sampled_softmax,
 )
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
+N_ITEMS = 7
+NEGATIVES = torch.tensor([5, 0, 3, 3])  # one comes twice, some are the true item of some state
 
-def small_sasrec() -> SASRec:
-    """A model of 5 items with the loss of its settings, softmax."""
-    return SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
+seeds = st.integers(0, 2**31)
 
 
 def problem(seed: int, n_states: int, n_items: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,66 +35,32 @@ def problem(seed: int, n_states: int, n_items: int) -> tuple[Tensor, Tensor, Ten
     return states, table, torch.randint(0, n_items, (n_states,))
 
 
-def in_chunks(rows: int, *args: Tensor) -> Tensor:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "_chunk_rows", lambda n_items: rows)
-        return catalogue_softmax(*args)
+# --- the softmax over the catalogue
 
 
-@given(
-    seed=st.integers(0, 2**31),
-    n_states=st.integers(1, 20),
-    n_items=st.integers(1, 9),
-    rows=st.integers(1, 25),
+@pytest.mark.parametrize(
+    ("n_states", "n_items"),
+    [(1, 1), (5, 1), (20, 9), (64, 9_000), (65, 9_000), (200, 9_000)],  # 64 rows are a chunk
 )
-@settings(max_examples=60)
-def test_it_is_the_cross_entropy_in_chunks_of_any_size(
-    seed: int, n_states: int, n_items: int, rows: int
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_it_is_the_cross_entropy_where_a_weighted_target_counts_as_so_many(
+    is_weighted: bool, n_states: int, n_items: int
 ) -> None:
-    states, table, targets = problem(seed, n_states, n_items)
-    expected = F.cross_entropy(states @ table.T, targets)
+    states, table, targets = problem(0, n_states, n_items)
+    weights = torch.randint(1, 5, (n_states,)) if is_weighted else torch.ones(n_states).long()
+    rows = torch.repeat_interleave(torch.arange(n_states), weights)
+    expected = F.cross_entropy(states[rows] @ table.T, targets[rows])
     expected_gradients = torch.autograd.grad(3 * expected, (states, table))
-    loss = in_chunks(rows, states, table, targets)
+    loss = catalogue_softmax(states, table, targets, weights.double() if is_weighted else None)
     torch.testing.assert_close(loss, expected)
     gradients = torch.autograd.grad(3 * loss, (states, table))
     torch.testing.assert_close(gradients, expected_gradients)
 
 
-@pytest.mark.parametrize("n_items", [1, 300, 3_700, 12_000, 100_000, 10_000_000])
-def test_a_chunk_has_64_rows_and_more_only_while_its_logits_stay_in_2_mb(n_items: int) -> None:
-    rows = losses._chunk_rows(n_items)
-    assert rows >= 64
-    assert rows == 64 or 4 * rows * n_items <= 2 << 20
-
-
-def test_its_gradient_is_the_slope_of_its_value() -> None:
-    states, table, targets = problem(0, 6, 4)
-    assert torch.autograd.gradcheck(lambda s, t: catalogue_softmax(s, t, targets), (states, table))
-
-
-def test_huge_logits_stay_finite() -> None:
-    states = torch.tensor([[1e4], [-1e4]], requires_grad=True)
-    table = torch.tensor([[1.0], [-1.0]], requires_grad=True)
-    loss = catalogue_softmax(states, table, torch.tensor([0, 0]))
-    loss.backward()
-    assert loss.item() == pytest.approx(1e4)  # no loss in the first row, 2e4 in the second
-    assert states.grad is not None and states.grad.tolist() == [[0.0], [-1.0]]
-
-
-def test_the_training_loss_asks_at_targets_only_and_never_for_row_0() -> None:
+def small_sasrec() -> SASRec:
+    """A model of 5 items with the loss of its settings, softmax."""
     torch.manual_seed(0)
-    model = small_sasrec()
-    inputs = torch.tensor([[0, 0, 1, 2], [0, 3, 4, 5]])
-    targets = torch.tensor([[0, 1, 2, 3], [3, 4, 5, 1]])
-    table = model.item_table()
-    states = model.states(F.embedding(inputs, table), inputs > 0)
-    gains = [
-        states[row, column] @ table[1:].T  # classes are the items: row 0 is none
-        for row, column in ((0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3))
-    ]
-    items = torch.tensor([1, 2, 3, 3, 4, 5, 1])
-    expected = F.cross_entropy(torch.stack(gains), items - 1)
-    torch.testing.assert_close(model.training_loss(batch_of(inputs, targets)), expected)
+    return SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
 
 
 def batch_of(inputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Batch:
@@ -99,29 +68,18 @@ def batch_of(inputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> 
     return Batch(inputs, targets, weights, nobody, nobody[:, None][:, :0])
 
 
-@given(
-    seed=st.integers(0, 2**31),
-    n_states=st.integers(1, 20),
-    n_items=st.integers(1, 9),
-    rows=st.integers(1, 25),
-)
-@settings(max_examples=30)
-def test_a_weighted_target_counts_as_so_many(
-    seed: int, n_states: int, n_items: int, rows: int
-) -> None:
-    states, table, targets = problem(seed, n_states, n_items)
-    weights = torch.randint(1, 5, (n_states,))
-    repeated = torch.repeat_interleave(torch.arange(n_states), weights)
-    expected = F.cross_entropy(states[repeated] @ table.T, targets[repeated])
-    expected_gradients = torch.autograd.grad(3 * expected, (states, table))
-    loss = in_chunks(rows, states, table, targets, weights.double())
-    torch.testing.assert_close(loss, expected)
-    gradients = torch.autograd.grad(3 * loss, (states, table))
-    torch.testing.assert_close(gradients, expected_gradients)
+def test_the_training_loss_is_at_targets_only_and_never_of_row_0() -> None:
+    model = small_sasrec()
+    inputs = torch.tensor([[0, 0, 1, 2], [0, 3, 4, 5]])
+    targets = torch.tensor([[0, 1, 2, 3], [3, 4, 5, 1]])
+    table = model.item_table()
+    states = model.states(F.embedding(inputs, table), inputs > 0)
+    logits = states[targets > 0] @ table[1:].T  # classes are the items: row 0 is none
+    expected = F.cross_entropy(logits, targets[targets > 0] - 1)
+    torch.testing.assert_close(model.training_loss(batch_of(inputs, targets)), expected)
 
 
 def test_the_training_loss_weighs_every_target_by_its_own_weight() -> None:
-    torch.manual_seed(0)
     model = small_sasrec()
     inputs = torch.tensor([[0, 1, 2], [0, 0, 3]])
     targets = torch.tensor([[1, 2, 3], [0, 3, 4]])
@@ -135,11 +93,69 @@ def test_the_training_loss_weighs_every_target_by_its_own_weight() -> None:
     torch.testing.assert_close(model.training_loss(batch_of(inputs, targets, ones)), plain)
 
 
-N_ITEMS = 7
-NEGATIVES = torch.tensor([5, 0, 3, 3])  # one comes twice, some are the true item of some state
+# --- the losses that sample
 
-Loss = Callable[..., Tensor]
-LOSSES: dict[str, Loss] = {
+
+@given(seed=seeds, n_items=st.integers(1, 9))
+@settings(max_examples=30)
+def test_with_every_item_a_negative_the_sampled_softmax_is_that_of_the_catalogue(
+    seed: int, n_items: int
+) -> None:
+    states, table, targets = problem(seed, 6, n_items)
+    loss = sampled_softmax(states, table, targets, torch.randperm(n_items))
+    expected = catalogue_softmax(states, table, targets)
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(loss, (states, table))
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, (states, table)))
+
+
+@given(seed=seeds)
+@settings(max_examples=30)
+def test_the_sampled_softmax_is_over_the_true_item_and_the_other_negatives(seed: int) -> None:
+    states, table, targets = problem(seed, 6, N_ITEMS)
+    logits = states @ table.T
+    negatives = NEGATIVES.tolist()
+    expected = [
+        F.cross_entropy(row[[target, *(n for n in negatives if n != target)]], torch.tensor(0))
+        for row, target in zip(logits, targets.tolist(), strict=True)
+    ]
+    loss = sampled_softmax(states, table, targets, NEGATIVES)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+@given(seed=seeds, calibration=st.sampled_from([0.0, 1.0]) | st.floats(0, 1))
+@settings(max_examples=30)
+def test_gbce_raises_the_probability_of_the_true_item_to_the_power_beta(
+    seed: int, calibration: float
+) -> None:
+    states, table, targets = problem(seed, 6, N_ITEMS)
+    alpha = len(NEGATIVES) / (N_ITEMS - 1)
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)  # 1 is plain cross-entropy
+    p = torch.sigmoid(states @ table.T)  # (6, 7)
+    expected = [
+        -(row[target] ** beta).log() - sum((1 - row[n]).log() for n in NEGATIVES if n != target)
+        for row, target in zip(p, targets, strict=True)
+    ]
+    loss = generalized_binary_cross_entropy(
+        states, table, targets, NEGATIVES, calibration=calibration
+    )
+    torch.testing.assert_close(loss, torch.stack(expected).mean() / 5)
+
+
+@pytest.mark.parametrize("logit", [-50.0, 50.0])
+def test_gbce_is_exact_where_the_probability_rounds_to_0_or_1(logit: float) -> None:
+    states, table = torch.tensor([[logit]]), torch.ones(11, 1)
+    true, negative = torch.tensor([0]), torch.tensor([1])
+    for calibration, expected in ((0.0, 25), (1.0, 25 if logit > 0 else 2.5)):
+        loss = generalized_binary_cross_entropy(
+            states, table, true, negative, calibration=calibration
+        )
+        assert loss.item() == pytest.approx(expected)  # the logit is right for one of the two
+
+
+# --- every loss
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "catalogue_softmax": catalogue_softmax,
     "sampled_softmax": partial(sampled_softmax, negatives=NEGATIVES),
     "binary cross-entropy": partial(
@@ -150,13 +166,12 @@ LOSSES: dict[str, Loss] = {
     ),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
-seeds = st.integers(0, 2**31)
 
 
 @every_loss
 @given(seed=seeds)
 @settings(max_examples=10)
-def test_the_gradient_is_the_slope_of_the_value(loss: Loss, seed: int) -> None:
+def test_the_gradient_is_the_slope_of_the_value(loss: Callable[..., Tensor], seed: int) -> None:
     states, table, targets = problem(seed, 6, N_ITEMS)
     weights = torch.rand(6, dtype=torch.float64) + 0.1
     assert torch.autograd.gradcheck(
@@ -167,19 +182,11 @@ def test_the_gradient_is_the_slope_of_the_value(loss: Loss, seed: int) -> None:
 @every_loss
 @given(seed=seeds, weight=st.floats(0.01, 100))
 @settings(max_examples=20)
-def test_weights_all_alike_change_nothing(loss: Loss, seed: int, weight: float) -> None:
+def test_weights_are_relative_and_a_state_of_weight_zero_does_not_count(
+    loss: Callable[..., Tensor], seed: int, weight: float
+) -> None:
     states, table, targets = problem(seed, 6, N_ITEMS)
-    alike = torch.full((6,), weight, dtype=torch.float64)
-    weighted = loss(states, table, targets, weights=alike)
-    torch.testing.assert_close(weighted, loss(states, table, targets))
-
-
-@every_loss
-@given(seed=seeds)
-@settings(max_examples=20)
-def test_a_state_of_weight_zero_is_not_there(loss: Loss, seed: int) -> None:
-    states, table, targets = problem(seed, 6, N_ITEMS)
-    weights = torch.tensor([1, 1, 0, 1, 0, 1], dtype=torch.float64)
+    weights = torch.tensor([1, 1, 0, 1, 0, 1], dtype=torch.float64) * weight
     weighted = loss(states, table, targets, weights=weights)
     kept = weights > 0
     torch.testing.assert_close(weighted, loss(states[kept], table, targets[kept]))
@@ -188,7 +195,7 @@ def test_a_state_of_weight_zero_is_not_there(loss: Loss, seed: int) -> None:
 @every_loss
 @given(seed=seeds)
 @settings(max_examples=20)
-def test_the_order_of_a_batch_does_not_matter(loss: Loss, seed: int) -> None:
+def test_the_order_of_a_batch_does_not_matter(loss: Callable[..., Tensor], seed: int) -> None:
     states, table, targets = problem(seed, 9, N_ITEMS)
     weights = torch.rand(9, dtype=torch.float64) + 0.1
     order = torch.randperm(9)
@@ -197,10 +204,12 @@ def test_the_order_of_a_batch_does_not_matter(loss: Loss, seed: int) -> None:
 
 
 @every_loss
-@given(seed=seeds, size=st.sampled_from([0.0, 1e-30, 50.0, 1e4, 1e15]))
+@given(seed=seeds, n_states=st.integers(1, 6), size=st.sampled_from([0.0, 1e-30, 50.0, 1e4, 1e15]))
 @settings(max_examples=30)
-def test_extreme_logits_give_no_nan(loss: Loss, seed: int, size: float) -> None:
-    states, table, targets = problem(seed, 6, N_ITEMS)
+def test_extreme_logits_give_no_nan(
+    loss: Callable[..., Tensor], seed: int, n_states: int, size: float
+) -> None:
+    states, table, targets = problem(seed, n_states, N_ITEMS)
     states = (states.detach().float() * size).requires_grad_()
     table = table.detach().float().requires_grad_()
     value = loss(states, table, targets)
@@ -208,13 +217,56 @@ def test_extreme_logits_give_no_nan(loss: Loss, seed: int, size: float) -> None:
     assert all(torch.isfinite(x).all() for x in (value, *gradients))
 
 
-@every_loss
-def test_a_batch_of_one_state_is_enough(loss: Loss) -> None:
-    states, table, targets = problem(0, 1, N_ITEMS)
-    assert torch.isfinite(loss(states, table, targets))
+# --- the settings
 
 
-def test_a_share_outside_of_0_to_1_is_refused() -> None:
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_every_setting_reaches_its_loss(loss: Loss) -> None:
+    config = LossConfig(loss=loss, n_negatives=6, calibration=0.3)
+    states, table, targets = problem(0, 5, 30)
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0], dtype=torch.float64)
+    torch.manual_seed(0)
+    found = loss_of(config, states, table, targets, weights)
+
+    torch.manual_seed(0)
+    sampled = (states, table, targets, torch.randperm(30)[:6], weights)
+    expected = {
+        "softmax": lambda: catalogue_softmax(states, table, targets, weights),
+        "sampled-softmax": lambda: sampled_softmax(*sampled),
+        "gbce": lambda: generalized_binary_cross_entropy(*sampled, calibration=0.3),
+    }
+    assert found == expected[loss]()
+
+
+def test_by_default_it_is_the_softmax_and_a_sample_is_at_most_the_catalogue() -> None:
+    question = problem(0, 5, 30)
+    whole = LossConfig(loss="sampled-softmax", n_negatives=1000)
+    for config in (LossConfig(), whole):
+        torch.testing.assert_close(loss_of(config, *question), catalogue_softmax(*question))
+
+
+MODELS = [*((n, "sasrec") for n in get_args(Loss)), ("sampled-softmax", "attention-pool")]
+
+
+@pytest.mark.parametrize(("loss", "model"), [*MODELS, ("gbce", "fusion")])
+def test_every_loss_trains_models_with_a_table(loss, model, shop_log, tmp_path) -> None:
+    changed = {"loss": loss, "n_negatives": 10, "hidden_dim": 8, "max_len": 8}
+    config = TrainConfig(model, changed, epochs=3, batch_events=100, learning_rate=0.02)
+    run = train(shop_log, config, out=tmp_path / "run")
+    losses = [epoch.loss for epoch in run.metrics.epochs]
+    assert losses[-1] < losses[0]
+    assert run.model.config.loss == loss
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"loss": "hinge"}, {"n_negatives": 0}, {"calibration": 1.1}], ids=str
+)
+def test_a_wrong_setting_is_named(wrong) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LossConfig(**wrong)
+
+
+def test_a_wrong_calibration_is_refused_by_the_loss_too() -> None:
     states, table, targets = problem(0, 2, N_ITEMS)
     with pytest.raises(ValueError, match="calibration must be from 0 to 1, not nan"):
         generalized_binary_cross_entropy(

@@ -219,7 +219,7 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
-    assert "recipe" not in sasrec.metrics
+    assert not sasrec.metrics.recipe
 
 
 @pytest.mark.parametrize(

@@ -90,13 +90,14 @@ def test_the_best_epoch_is_kept_with_its_figures_or_those_after_tuning(
 ) -> None:
     config = TrainConfig(model, {"hidden_dim": 8}, epochs=3, batch_events=100)
     run = train(shop_log, config, out=tmp_path / "run")
-    best = run.metrics["epochs"][run.metrics["best_epoch"] - 1]["valid"]
-    assert best["ndcg@10"] == max(e["valid"]["ndcg@10"] for e in run.metrics["epochs"])
+    best = run.metrics.epochs[run.metrics.best_epoch - 1].valid
+    assert best["ndcg@10"] == max(e.valid["ndcg@10"] for e in run.metrics.epochs)
     if model == "sasrec":
-        assert run.metrics["valid"] == best
-    else:
-        own = Validation(run.split, repeats=False).metrics(run.model).to_json()
-        assert run.metrics["valid"] == own
+        means = {name for name in best if not name.endswith("_interval")}
+        assert {n: run.metrics.valid[n] for n in means} == {n: best[n] for n in means}
+    validation = Validation(run.split, repeats=False)
+    measured = validation.metrics(validation.ranking(run.model)).to_json()
+    assert run.metrics.valid == measured
 
 
 # --- damage
@@ -269,8 +270,7 @@ def test_an_empty_directory_may_become_a_run(shop_log: pd.DataFrame, tmp_path: P
 
 
 def without_seconds(metrics: Any) -> Any:
-    epochs = [{**epoch, "seconds": None} for epoch in metrics["epochs"]]
-    return {**metrics, "epochs": epochs}
+    return replace(metrics, epochs=[replace(epoch, seconds=0.0) for epoch in metrics.epochs])
 
 
 def test_training_never_looks_at_the_test_events(shop_log: pd.DataFrame, tmp_path: Path) -> None:
@@ -302,12 +302,12 @@ def test_training_again_gives_the_same_run(
 
 
 def test_a_final_run_trains_to_the_best_epoch_on_every_event(run: Run, tmp_path: Path) -> None:
-    metrics = {**run.metrics, "best_epoch": 1}
+    metrics = replace(run.metrics, best_epoch=1)
     final = train_final(replace(run, metrics=metrics), out=tmp_path / "final")
     assert final.split.final and final.config == run.config
     n_events = run.split.interactions.n_events
     assert len(final.split.sequences.rows) == n_events > len(run.split.sequences.rows)
-    assert [(e["epoch"], e["valid"]) for e in final.metrics["epochs"]] == [(1, None)]
+    assert [(e.epoch, e.valid) for e in final.metrics.epochs] == [(1, None)]
 
 
 def test_a_final_run_keeps_the_figures_of_the_run_before_and_says_so(

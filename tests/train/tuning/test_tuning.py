@@ -163,7 +163,7 @@ def test_settings_that_were_given_stay(shop_log: pd.DataFrame, out: Path) -> Non
 
 
 def test_the_run_is_the_best_trial_with_its_weights(searched: Run) -> None:
-    summary = searched.metrics["tuning"]
+    summary = searched.metrics.tuning
     finished = [t for t in summary["trials"] if t["outcome"] in ("done", "cut short")]
     best = summary["trials"][summary["best"]]
     assert len(summary["trials"]) == 17 and summary["best"] > 0
@@ -171,14 +171,15 @@ def test_the_run_is_the_best_trial_with_its_weights(searched: Run) -> None:
     assert best["ndcg@10"] == searched.metrics["valid"]["ndcg@10"]
     assert best["ndcg@10"] >= summary["trials"][0]["ndcg@10"]
     loaded = Run.load(searched.directory)
-    measured = Validation(loaded.split, repeats=False).metrics(loaded.model).to_json()
+    validation = Validation(loaded.split, repeats=False)
+    measured = validation.metrics(validation.ranking(loaded.model)).to_json()
     assert measured == searched.metrics["valid"]
     assert values_of(loaded.config, loaded.model.config).items() >= best["values"].items()
     assert not journal_of(searched.directory).parent.exists()
 
 
 def test_the_lead_is_that_of_the_figures(searched: Run) -> None:
-    summary = searched.metrics["tuning"]
+    summary = searched.metrics.tuning
     recipe, best = (summary["trials"][n]["ndcg@10"] for n in (0, summary["best"]))
     assert summary["gain"] == pytest.approx(best - recipe, abs=2e-6)
     low, high = summary["gain_interval"]
@@ -187,16 +188,16 @@ def test_the_lead_is_that_of_the_figures(searched: Run) -> None:
 
 
 def test_why_a_setting_has_its_value_names_the_search(searched: Run) -> None:
-    summary = searched.metrics["tuning"]
+    summary = searched.metrics.tuning
     best = summary["trials"][summary["best"]]["values"]
     changed = {name for name, value in best.items() if value != summary["recipe"][name]}
-    assert changed == searched.metrics.get("recipe", {}).keys()
-    assert all("trials; the recipe gives" in r for r in searched.metrics["recipe"].values())
+    assert changed == searched.metrics.recipe.keys()
+    assert all("trials; the recipe gives" in r for r in searched.metrics.recipe.values())
 
 
 def test_the_report_shows_the_search(searched: Run) -> None:
     page = (searched.directory / "report.html").read_text(encoding="utf-8")
-    summary = searched.metrics["tuning"]
+    summary = searched.metrics.tuning
     assert "The search for settings" in page and "partly luck" not in page
     assert f"the best of {len(summary['trials'])} trials" in page
     assert "Validation NDCG@10 of the trials" in page
@@ -206,7 +207,7 @@ def test_the_report_shows_the_search(searched: Run) -> None:
 def test_a_final_run_repeats_what_was_found(searched: Run, tmp_path: Path) -> None:
     final = train_final(searched, out=tmp_path / "final", reporting=lambda *step: None)
     assert final.config == searched.config
-    assert final.metrics["tuning"] == searched.metrics["tuning"]
+    assert final.metrics["tuning"] == searched.metrics.tuning
 
 
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(
@@ -234,7 +235,7 @@ def test_a_search_of_failures_ends(shop_log: pd.DataFrame, out: Path) -> None:
 
 
 def test_a_trial_is_stopped_when_it_is_behind_the_median_of_the_others(searched: Run) -> None:
-    trials = searched.metrics["tuning"]["trials"]
+    trials = searched.metrics.tuning["trials"]
     stopped = [trial for trial in trials if trial["outcome"] == "stopped"]
     assert stopped and all(len(trial["curve"]) < SMALL.epochs for trial in stopped)
     for trial in stopped:
