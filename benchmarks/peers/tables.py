@@ -28,7 +28,7 @@ _NAMES = {
     "memory": "memory",
     "installed": "packages that are imported",
 }
-_HEAD = """# Beside the alternatives
+_HEAD = """# Compared with the alternatives
 
 What an answer costs with attnrec, and with what people would use instead. A request is a history
 of 50 raw ids and is answered by the 10 best raw ids that are not in it. Every row has a process,
@@ -55,10 +55,10 @@ times."""
 _STEPS = ("load", "first_answer")
 _INSTALLS = """Of the first catalogue. Megabytes without compiled bytecode, pip and setuptools, of
 packages as pip knows them. torch eager is of the environment for development."""
-_FAISS_HEAD = """## A million items beside faiss
+_FAISS_HEAD = """## A million items, compared with faiss
 
 attnrec answers the whole request; faiss scans for a state that is there already. Overlap of the
-ten items is with the exact scan of the same side, of made-up vectors under an untrained model: of
+ten items is with the exact scan of the same side, of synthetic vectors under an untrained model: of
 a trained one `attnrec-export` says it. `python benchmarks/peers/faiss_scan.py`
 """
 Measured = dict[str, Any]
@@ -172,7 +172,7 @@ def page(results: dict[str, Any], faiss: Measured | None) -> str:
     settings = results["settings"]
     parts = [_HEAD.format(**results["machine"]), *(table(found) for found in settings.values())]
     parts += [_NOTES, installs(next(iter(settings.values()))), _INSTALLS]
-    parts += ["## Beside bare onnxruntime\n\nRatios of `sasrec`:", limits(settings)]
+    parts += ["## Compared with bare onnxruntime\n\nRatios of `sasrec`:", limits(settings)]
     if faiss is not None:
         parts += [_FAISS_HEAD.rstrip(), faiss_table(faiss)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
