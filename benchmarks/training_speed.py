@@ -5,7 +5,7 @@
 
 VENV has 'rectools[torch]==0.19.0' and the torch of constraints.txt; DIR holds the folders ml-100k
 and ml-1m. Both models have width 64, 2 blocks of 2 heads, length 100, dropout 0.2 and softmax over
-the catalogue; ours has the fading sum of the history as well, as in the default model. They learn
+the catalogue; ours has the decayed history as well, as in the default model. They learn
 from the same training events and are asked for the same validation events, whole catalogue ranked,
 what was seen left out, ties counting against the model. RecTools trains until 5 epochs brought
 nothing, or for its minutes. Ours trains before it and after it, never beside it, and the slower
@@ -131,7 +131,7 @@ def table(results: list[Result]) -> str:
         slower = max(result["attnrec"], key=lambda side: side["curve"][-1]["training_seconds"])
         for name, side in (
             ("RecTools SASRec", result["rectools"]),
-            ("attnrec `sasrec`, fading sum", slower),
+            ("attnrec `sasrec`, decayed history", slower),
         ):
             point, top, last = reached(side, goal), best(side), side["curve"][-1]
             there = f"{point['training_seconds']:.0f} | {point['epoch']}" if point else "never | -"

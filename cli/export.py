@@ -86,7 +86,7 @@ def export(
     The file is compared with the torch model on every test user and on synthetic histories. If
     its answers differ, the exit code is 1, a table says where, and no file is written. A smaller
     file is compared with the model that has the rounded weights, and its answers with those of
-    the exact file: this quantization cost is printed, and written beside the file. Above the
+    the exact file: this quantization cost is printed, and written next to the file. Above the
     limits, the exit code is 1 and no file is written.
     """
     chosen = _chosen(run, profile, old_profile, quantize=quantize)

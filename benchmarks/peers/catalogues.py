@@ -69,7 +69,7 @@ def sasrec_run(small: Run, setting: Setting) -> Run:
 def fusion_run(run: Run) -> Run:
     """The default model, which counts neighbours and looks at the clock, in the shape of a run."""
     shape = asdict(run.model.config)
-    shape |= {"fading_sum": True, "time_gaps": True}
+    shape |= {"decayed_history": True, "time_gaps": True}
     config = FusionConfig(**shape, ease=shape["n_items"] <= MOST_EASE_ITEMS)
     torch.manual_seed(0)
     model = Fusion(config).eval()

@@ -2,7 +2,7 @@
 
     python attnrec_sasrec.py LOG THREADS MINUTES
 
-The shape of the peer, and the fading sum of the history with which the default of attnrec
+The shape of the peer, and the decayed history with which the default of attnrec
 begins (a matrix of 64 x 64 more). Its own defaults for everything else, but it may train until
 its learning rate has fallen: validation goes up and down before.
 """
@@ -20,7 +20,7 @@ from attnrec.train.runs.train import read_log, train_log
 
 SHAPE = {
     "max_len": 100, "hidden_dim": 64, "n_blocks": 2, "n_heads": 2, "dropout": 0.2,
-    "loss": "softmax", "fading_sum": True,
+    "loss": "softmax", "decayed_history": True,
 }  # fmt: skip
 
 

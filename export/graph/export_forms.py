@@ -201,7 +201,7 @@ def recency_state_and_attention(
     on_events, on_blocks, on_sum = self.time_bias(context)
     x = self.embed(item_vectors, known, on_events)
     x, weights = through_blocks(self, x, known, on_blocks)
-    if not self.config.fading_sum:
+    if not self.config.decayed_history:
         return self.to_state(self.final_norm(x)), weights * known
     recency = self.recency[: known.shape[1]].flip(0)[None]  # (1, T)
     on_last = None if on_sum is None else on_sum[:, -1:]

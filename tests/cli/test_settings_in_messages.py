@@ -151,7 +151,7 @@ def test_settings_that_do_not_go_together_are_named_as_options(run, shop) -> Non
 
 
 @pytest.mark.parametrize(
-    "assignment", ["n_negatives=0", "temperature=0", "logits=l2", "fading_sum=2", "nothing=1"]
+    "assignment", ["n_negatives=0", "temperature=0", "logits=l2", "decayed_history=2", "nothing=1"]
 )
 def test_a_setting_without_an_option_is_named_as_it_was_set(run, shop, assignment) -> None:
     outcome = run("train", shop, "--model", "sasrec", "--set", assignment)

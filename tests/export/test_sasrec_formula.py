@@ -54,7 +54,7 @@ def plain_states(model: SASRec, rows: list[int], gaps: "Gaps") -> list[Tensor]:
     for number in range(c.n_blocks):
         x = plain_block(model, number, x, seen, gaps)
     states = [norm(w, "final_norm", v) for v in x]
-    for t in range(len(rows) if c.fading_sum else 0):
+    for t in range(len(rows) if c.decayed_history else 0):
         decayed = torch.zeros(c.hidden_dim)
         if rows[t]:
             scores = [w["recency"][t - s] + gaps.of_pair(-1, t, s) for s in seen[t]]
@@ -134,7 +134,7 @@ def shake(model: SASRec) -> None:
         n_heads=st.sampled_from([1, 2, 4]),
         logits=st.sampled_from(["cosine", "dot"]),
         temperature=st.sampled_from([0.07, 1.5]),
-        fading_sum=st.booleans(),
+        decayed_history=st.booleans(),
         time_gaps=st.booleans(),
     ),
     st.lists(st.integers(1, N_ITEMS), max_size=MAX_LEN - 1),
@@ -166,7 +166,7 @@ def test_in_training_every_position_follows_the_formula(
     [
         {"n_blocks": 1, "n_heads": 1, "logits": "dot", "temperature": 1.0},
         {"n_blocks": 3, "n_heads": 4},
-        {"n_heads": 2, "fading_sum": True, "time_gaps": True},
+        {"n_heads": 2, "decayed_history": True, "time_gaps": True},
     ],
     ids=str,
 )

@@ -87,7 +87,7 @@ class TrainConfig:
         return Schedule(**{name: value for name, value in given.items() if value is not None})
 
     def with_recipe(self, split: "Split") -> "tuple[TrainConfig, dict[str, str]]":
-        """With what nobody gave as the recipe of the model finds right for a log; and why so."""
+        """With missing settings chosen by the recipe of the model; and the reasons."""
         recipe = model_kind(self.model).recipe
         found = {} if recipe is None else recipe(split)
         settings, schedule = dict(self.settings), dict[str, Any]()

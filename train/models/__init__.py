@@ -88,8 +88,8 @@ COMPARED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     },
     **{name: (name, {}) for name in MODELS if name not in ("sasrec", "attention-pool")},
     # By their papers every event counts alike; here validation chooses the history decay.
-    "item-knn-fading": ("item-knn", {"history_decay": None}),
-    "ease-fading": ("ease", {"history_decay": None}),
+    "item-knn-decayed": ("item-knn", {"history_decay": None}),
+    "ease-decayed": ("ease", {"history_decay": None}),
 }
 """What a model comparison trains: each model, and its variants, with their settings."""
 

@@ -65,7 +65,7 @@ class SASRecConfig(TableConfig):
 class RecencyConfig(SASRecConfig):
     """SASRec, and how it learns how long ago an event was."""
 
-    fading_sum: bool = False
+    decayed_history: bool = False
     """History decay: add the decayed sum of the item vectors, through one matrix, to the output of
     the blocks, so the first epochs already use recent events."""
     time_gaps: bool = False
@@ -73,7 +73,7 @@ class RecencyConfig(SASRecConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("fading_sum", "time_gaps"):
+        for name in ("decayed_history", "time_gaps"):
             check_switch(name, getattr(self, name))
 
 

@@ -35,7 +35,7 @@ _FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an 
 class FusionConfig(RecencyConfig):
     """Attention as in `sasrec`, and how the counts are made and added."""
 
-    fading_sum: bool = True
+    decayed_history: bool = True
     """History decay: add the decayed sum of the item vectors, through one matrix, to the output of
     the blocks."""
     count_weight: float | None = None

@@ -2,7 +2,7 @@
 
 Two parts, each switched on by a setting; without both, it is the model of `sasrec`:
 
-    history decay  `fading_sum`: the sum of the item vectors, weighted by softmax of a learned
+    history decay  `decayed_history`: the sum of the item vectors, weighted by softmax of a learned
                    number for every age, is added to the output of the blocks, through one matrix
     time bias      `time_gaps`: the time between events and the request is added to the scores of
                    attention, to those of the decayed sum, and to the events; see `time_bias`
@@ -33,7 +33,7 @@ class RecencySASRec(SASRec):
     def add_parts(self) -> None:
         """The weights of both parts. Run directories hold them by these names."""
         config = self.config
-        if config.fading_sum:
+        if config.decayed_history:
             self.recency = nn.Parameter(-_DECAY * torch.arange(config.max_len))  # by age
             self.sum_map = nn.Linear(config.hidden_dim, config.hidden_dim, bias=False)
             self.sum_share = nn.Parameter(torch.ones(()))
@@ -86,7 +86,7 @@ class RecencySASRec(SASRec):
     ) -> Tensor:
         """States (B, T, D) of the output of the blocks and of the decayed sum."""
         x = self.final_norm(x)
-        if self.config.fading_sum:
+        if self.config.decayed_history:
             place = torch.arange(known.shape[1], device=known.device)
             age = place.unsqueeze(1) - place  # (T, T): of a key, seen from its query
             visible = (age >= 0) & known.unsqueeze(1)  # (B, T, T)

@@ -18,7 +18,7 @@ from attnrec.train.report.examples import examples
 
 logger = logging.getLogger(__name__)
 
-BASELINES = ("popularity", "item-knn-fading", "ease-fading", "markov-chain")
+BASELINES = ("popularity", "item-knn-decayed", "ease-decayed", "markov-chain")
 """Names among the compared models. None learns by gradient; fitting them takes seconds."""
 _MOST_GB = 1.0  # for the matrices of EASE: beyond 9,000 items they take minutes
 

@@ -195,27 +195,27 @@ class _Search:
         return self.most_seconds - self.seconds() - recipe.seconds / len(recipe.curve)
 
     def _make_trial(self) -> None:
-        asked, values = self.study.ask(self._space, self._recipe)
-        began, watcher = self.seconds(), _Watcher(self, asked)
+        trial, values = self.study.ask(self._space, self._recipe)
+        began, watcher = self.seconds(), _Watcher(self, trial)
         known: dict[str, Any] = {"outcome": "interrupted"}
         learned = None
         try:
             config = with_values(self.config, values)
-            learned, is_cut = self._train(asked.number, config, watcher)
+            learned, is_cut = self._train(trial.number, config, watcher)
             ndcg = learned.facts["valid"]["ndcg@10"]
             known = {"outcome": "cut short" if is_cut else "done", "ndcg": ndcg}
         except _Stopped:
             known = {"outcome": "stopped"}
         # The first two are how torch and numpy report too little memory.
         except (RuntimeError, MemoryError, ValueError) as error:
-            if asked.number == 0:
+            if trial.number == 0:
                 raise  # so would a training without a search
             known = {"outcome": "failed", "reason": str(error) or repr(error)}
-            logger.warning("trial %d failed: %s", asked.number, known["reason"])
+            logger.warning("trial %d failed: %s", trial.number, known["reason"])
         finally:
             after = self.seconds()
             known |= {"seconds": round(after - began, 2), "after": round(after, 2)}
-            self.study.end(asked, known, learned)
+            self.study.end(trial, known, learned)
 
     def _train(
         self, number: int, config: TrainConfig, watcher: "_Watcher"
@@ -231,13 +231,13 @@ class _Search:
         last = records[-1]
         is_cut = last.seconds > left_minutes * 60 and last.epoch < config.schedule.epochs
         ranking = self._validation.ranking(model)
-        questions = self._validation.held_out
+        held_out = self._validation.held_out
         facts = {
             "model_config": vars(model.config),
             "valid": self._validation.metrics(ranking).to_json(),
             "epochs": [record.to_json() for record in records],
         }
-        gains = torch.from_numpy(ndcg_of_users(ranking, questions))
+        gains = torch.from_numpy(ndcg_of_users(ranking, held_out))
         return Learned(model.state_dict(), facts, gains), is_cut
 
     def result(self) -> tuple[RecommenderModel, TrainConfig, RunMetrics]:
@@ -271,15 +271,15 @@ class _Search:
 class _Watcher:
     """Follows a training, and ends it when it is behind the others, or out of time."""
 
-    def __init__(self, search: _Search, asked: "optuna.Trial") -> None:
-        self._search, self._asked = search, asked
+    def __init__(self, search: _Search, trial: "optuna.Trial") -> None:
+        self._search, self._trial = search, trial
         self._n_epochs = 1
 
     def on_start(self, n_epochs: int) -> None:
         self._n_epochs = n_epochs
 
     def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None:
-        number, seconds = self._asked.number, self._search.seconds()
+        number, seconds = self._trial.number, self._search.seconds()
         if number and seconds > self._search.most_seconds:
             raise _Stopped
         if self._search.progress is not None:
@@ -288,7 +288,7 @@ class _Watcher:
 
     def on_epoch(self, record: EpochRecord) -> None:
         assert record.valid is not None
-        self._asked.report(record.valid["ndcg@10"], record.epoch)
+        self._trial.report(record.valid["ndcg@10"], record.epoch)
         # Behind the median of the others at that epoch; the recipe is finished whatever it is.
-        if self._asked.number > 0 and self._asked.should_prune():
+        if self._trial.number > 0 and self._trial.should_prune():
             raise _Stopped

@@ -141,7 +141,7 @@ class TuningStudy:
         if number < _N_NEAR and not is_waiting:
             drawn = near(space, recipe, np.random.default_rng([self._seed, number]))
             self._study.enqueue_trial(drawn if number else {name: recipe[name] for name in space})
-        asked = self._study.ask(
+        trial = self._study.ask(
             {
                 name: FloatDistribution(wanted.low, wanted.high, log=wanted.by_factors)
                 if isinstance(wanted, Between)
@@ -149,11 +149,11 @@ class TuningStudy:
                 for name, wanted in space.items()
             }
         )
-        values = settled(asked.params, space, recipe)
-        asked.set_user_attr("values", values)
-        return asked, values
+        values = settled(trial.params, space, recipe)
+        trial.set_user_attr("values", values)
+        return trial, values
 
-    def end(self, asked: optuna.Trial, known: Mapping[str, Any], learned: Learned | None) -> None:
+    def end(self, trial: optuna.Trial, known: Mapping[str, Any], learned: Learned | None) -> None:
         """Write what came of a trial, and its weights if it is the best.
 
         known: fields of `Trial` that the study does not have; learned: None where the trial does
@@ -164,12 +164,12 @@ class TuningStudy:
         if learned is not None and is_best:
             recipe = self.learned()[1] if best else learned.gains.clone()
             tensors = {**learned.weights, _GAINS: learned.gains, _RECIPE_GAINS: recipe}
-            with replace_file(self._weights(asked.number)) as temporary:
+            with replace_file(self._weights(trial.number)) as temporary:
                 temporary.write_bytes(safetensors.torch.save(tensors))
-            asked.set_user_attr("facts", dict(learned.facts))
-        asked.set_user_attr("trial", dict(known))
+            trial.set_user_attr("facts", dict(learned.facts))
+        trial.set_user_attr("trial", dict(known))
         value = known["ndcg"] if known["outcome"] == "done" else None
-        self._study.tell(asked, value, _STATES[known["outcome"]])
+        self._study.tell(trial, value, _STATES[known["outcome"]])
         if best and is_best:
             self._weights(best.number).unlink(missing_ok=True)
 

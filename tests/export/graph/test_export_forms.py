@@ -21,10 +21,10 @@ from attnrec.train.models.sasrec import SASRec, SASRecConfig, TransformerBlock
 
 NOW = 1_700_000_000
 SHAPE = {"hidden_dim": 8, "max_len": 7}
-RECENCY = {"fading_sum": True, "time_gaps": True}
+RECENCY = {"decayed_history": True, "time_gaps": True}
 MODELS = {
     "sasrec": TrainConfig("sasrec", {**SHAPE, "n_blocks": 1, "logits": "dot"}),
-    "history decay": TrainConfig("sasrec", {**SHAPE, "n_blocks": 1, "fading_sum": True}),
+    "history decay": TrainConfig("sasrec", {**SHAPE, "n_blocks": 1, "decayed_history": True}),
     "time bias": TrainConfig("sasrec", {**SHAPE, "n_blocks": 1, "time_gaps": True}),
     "fusion": TrainConfig("fusion", {**SHAPE, "n_blocks": 1, **RECENCY, "n_neighbours": 2}),
     **{

@@ -28,7 +28,7 @@ from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
 META = torch.device("meta")
 CPU = torch.device("cpu")
 N = 30
-SETTINGS = {"sasrec": {"time_gaps": True, "fading_sum": True}}
+SETTINGS = {"sasrec": {"time_gaps": True, "decayed_history": True}}
 CONFIGS = {
     name: TrainConfig(name, SETTINGS.get(name, {})).model_config(N, n_users=7, n_tags=3)
     for name in MODELS

@@ -187,7 +187,7 @@ def take_steps(rank: int, steps: Steps) -> None:
 BATCH_EVENTS = 20  # two histories of 10 and less: of three processes one often has nothing
 EXACT = {"hidden_dim": 16, "max_len": 10, "dropout": 0.0}
 KINDS: dict[str, tuple[int, type[LearnedModel], TrainConfig]] = {
-    "attention": (3, SASRec, TrainConfig("sasrec", {**EXACT, "fading_sum": True})),
+    "attention": (3, SASRec, TrainConfig("sasrec", {**EXACT, "decayed_history": True})),
     "attention and counts": (2, Fusion, TrainConfig("fusion", {**EXACT, "ease": True})),
     "pairs": (3, NeuMF, TrainConfig("neumf", {"dropout": 0.0})),
     "a parameter that is not used": (2, Sparing, TrainConfig("sasrec", EXACT)),

@@ -181,7 +181,7 @@ def test_every_step_has_the_learning_rate_of_its_place_in_the_schedule(split: Sp
 
 def test_weight_decay_shrinks_matrices_and_no_bias_norm_or_table_of_age() -> None:
     models = [
-        RecencySASRec(RecencyConfig(5, 4, 8, fading_sum=True, time_gaps=True)),
+        RecencySASRec(RecencyConfig(5, 4, 8, decayed_history=True, time_gaps=True)),
         AttentionPool(AttentionPoolConfig(5, 4, 8, attention="multi-head", query="learned")),
     ]
     shrunk = []
@@ -230,7 +230,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: TrainConfig(settings={"max_len": 0}), "`max_len` must be .* from 1 to 100000, not 0"),
     (lambda: TrainConfig(settings={"n_blocks": "2"}), "`n_blocks` must be .* not '2'"),
-    (lambda: TrainConfig(settings={"fading_sum": "maybe"}), "true or false, not 'maybe'"),
+    (lambda: TrainConfig(settings={"decayed_history": "maybe"}), "true or false, not 'maybe'"),
     (lambda: TrainConfig(settings={"dropout": 1.0}), "`dropout` must be .* below 1, not 1.0"),
     (lambda: TrainConfig(settings={"temperature": 0}), "`temperature` must be .* above 0, not 0"),
     (lambda: TrainConfig(settings={"logits": "l2"}), "`logits` must be one of cosine, dot"),

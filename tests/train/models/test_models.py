@@ -40,7 +40,7 @@ sasrecs = st.builds(
     n_blocks=st.integers(1, 3),
     n_heads=heads,
     logits=logits,
-    fading_sum=st.booleans(),
+    decayed_history=st.booleans(),
 )
 pools = st.builds(
     AttentionPoolConfig,

@@ -212,7 +212,7 @@ def test_the_difference_is_paired(run: Run) -> None:
     ("model", "settings", "left"),
     [
         ("markov-chain", {}, "markov-chain"),
-        ("item-knn", {"history_decay": None}, "item-knn-fading"),
+        ("item-knn", {"history_decay": None}, "item-knn-decayed"),
         ("item-knn", {}, None),
     ],
 )
@@ -228,9 +228,9 @@ def test_where_ease_is_too_large_its_row_says_so(
 ) -> None:
     monkeypatch.setattr(made, "_MOST_GB", 1e-6)
     run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run", reporting=quietly)
-    (entry,) = [m for m in run.metrics.report["traditional"] if m["model"] == "ease-fading"]
+    (entry,) = [m for m in run.metrics.report["traditional"] if m["model"] == "ease-decayed"]
     assert entry.keys() == {"model", "reason"}
-    row = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).row("ease-fading")
+    row = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).row("ease-decayed")
     assert "not fitted: ease needs 3 matrices of 40 x 40" in row[1]
     assert "attnrec-train --model ease --set history_decay=none" in row[1]
 
@@ -256,7 +256,7 @@ def test_reporting_is_called_for_every_step(shop_log: pd.DataFrame, tmp_path: Pa
     )  # fmt: skip
     assert [done for _, done, _ in steps] == list(range(4))
     assert {n_steps for _, _, n_steps in steps} == {4}
-    assert "fitting ease-fading" in [what for what, _, _ in steps]
+    assert "fitting ease-decayed" in [what for what, _, _ in steps]
 
 
 @pytest.mark.parametrize(
