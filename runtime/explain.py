@@ -46,7 +46,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, eq=False)
-class ExplainRequest:
+class ExplainedItem:
     """An item to explain, with the history and the side inputs of the request."""
 
     info: ModelInfo

@@ -14,7 +14,7 @@ from attnrec.runtime.answers import Recommendations, SimilarItems, answer_of
 from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
 from attnrec.runtime.batch import BatchRequest, banned_ids
 from attnrec.runtime.errors import ModelFileError
-from attnrec.runtime.explain import ExplainRequest, Explanation
+from attnrec.runtime.explain import ExplainedItem, Explanation
 from attnrec.runtime.loaded_file import Origin, RunGraph
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
@@ -226,7 +226,7 @@ class Recommender:
         seen = id_row(names.HISTORY, history, self._info.id_type)
         (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
         side_inputs = self._side_inputs(seen, user, user_tags, timestamps, request_time)
-        return ExplainRequest(self._info, self._run, seen, item, side_inputs).explain()
+        return ExplainedItem(self._info, self._run, seen, item, side_inputs).explain()
 
     def similar(self, item_id: int | str, k: int = 10) -> SimilarItems:
         """The `k` items most like one: by the cosine of their vectors where the model has any.

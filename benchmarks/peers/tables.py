@@ -58,7 +58,7 @@ packages as pip knows them. torch eager is of the environment for development.""
 _FAISS_HEAD = """## A million items, compared with faiss
 
 attnrec answers the whole request; faiss scans for a state that is there already. Overlap of the
-ten items is with the exact scan of the same side, of synthetic vectors under an untrained model: of
+ten items is with the exact scan of the same side, of synthetic vectors, an untrained model: of
 a trained one `attnrec-export` says it. `python benchmarks/peers/faiss_scan.py`
 """
 Measured = dict[str, Any]

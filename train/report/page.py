@@ -16,7 +16,7 @@ from attnrec.train.models import COMPARED_MODELS
 from attnrec.train.models.base import HistoryConfig
 from attnrec.train.report import charts
 from attnrec.train.report.figures import best_of
-from attnrec.train.report.settings import settings_of
+from attnrec.train.report.settings import Setting, settings_of
 from attnrec.train.report.verdicts import (
     changes,
     difference,
@@ -51,7 +51,6 @@ def run_report(
     assert report is not None
     own, best = report["run"], best_of(report["traditional"])
     fitted = [model for model in report["traditional"] if "reason" not in model]
-    reasons = metrics.recipe
     trials = ranked(metrics.tuning["trials"]) if metrics.tuning else []
     page: str = _template().render(
         version=__version__,
@@ -75,14 +74,24 @@ def run_report(
             **charts.search_charts(metrics.tuning),
         },
         n_items=model_config.n_items,
-        # The settings given for the model are among those of the model.
-        recipes=[
-            ("Training.", settings_of(config, reasons, without=("settings",))),
-            (f"Model {config.model}.", settings_of(model_config, reasons)),
-            ("How the log was read.", settings_of(recipe, reasons)),
-        ],
+        recipes=_settings_tables(config, model_config, recipe, metrics.recipe),
     )
     return page
+
+
+def _settings_tables(
+    config: TrainConfig,
+    model_config: HistoryConfig,
+    recipe: DataRecipe,
+    reasons: Mapping[str, str],
+) -> list[tuple[str, list[Setting]]]:
+    """Heading and rows of each table of settings."""
+    return [
+        # The settings given for the model are among those of the model.
+        ("Training.", settings_of(config, reasons, without=("settings",))),
+        (f"Model {config.model}.", settings_of(model_config, reasons)),
+        ("How the log was read.", settings_of(recipe, reasons)),
+    ]
 
 
 def model_name(config: TrainConfig) -> str:

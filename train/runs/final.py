@@ -14,6 +14,7 @@ from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import checkpoints_until_saved
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.loop import Progress
+from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.models import model_kind
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.run_files import is_first_process
@@ -42,7 +43,7 @@ def train_final(
     check_target(Path(out), resume=resume)
     if held_out_run.split.final:
         raise ValueError(f"{held_out_run.directory} is a final run already")
-    test_figures = _test_figures(held_out_run)
+    kept = _kept_metrics(held_out_run)
     config = held_out_run.config
     split = all_events(held_out_run.split.interactions)
     # The settings of the model, not of the command: validation may have chosen some of them.
@@ -54,19 +55,23 @@ def train_final(
     identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
-        metrics = replace(
-            held_out_run.metrics,
-            of="the same recipe before the held-out events were added to the training",
-            test=test_figures,
-            epochs=records,
-            held_out_epochs=held_out_run.metrics.epochs,
-            report=None,
-        )
+        metrics = replace(kept, epochs=records)
         if reporting is not None and is_first_process():
             metrics = replace(metrics, report=_report_of(held_out_run, reporting))
         run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
         run.save(report_page(run))
     return run
+
+
+def _kept_metrics(run: Run) -> RunMetrics:
+    """The figures of the held-out run, marked as such; without its report."""
+    return replace(
+        run.metrics,
+        of="the same recipe before the held-out events were added to the training",
+        test=_test_figures(run),
+        held_out_epochs=run.metrics.epochs,
+        report=None,
+    )
 
 
 def _report_of(run: Run, reporting: Reporting) -> Mapping[str, Any]:

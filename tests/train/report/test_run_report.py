@@ -228,9 +228,12 @@ def test_where_ease_is_too_large_its_row_says_so(
 ) -> None:
     monkeypatch.setattr(made, "_MOST_GB", 1e-6)
     run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run", reporting=quietly)
-    (entry,) = [m for m in run.metrics.report["traditional"] if m["model"] == "ease-decayed"]
+    models = run.metrics.report["traditional"]
+    (entry,) = [model for model in models if model["model"] == "ease-decayed"]
     assert entry.keys() == {"model", "reason"}
-    row = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).row("ease-decayed")
+    row = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).row(
+        "ease-decayed"
+    )
     assert "not fitted: ease needs 3 matrices of 40 x 40" in row[1]
     assert "attnrec-train --model ease --set history_decay=none" in row[1]
 
