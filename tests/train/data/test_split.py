@@ -270,7 +270,7 @@ def test_last_session_is_offered_where_enough_users_have_three_sessions(
     visits: int, offered: bool, tmp_path: Path
 ) -> None:
     run = train(baskets(visits), TrainConfig("popularity"), out=tmp_path / "run")
-    note = basket_note(run.metrics)
+    note = basket_note(run.metrics.to_json())
     assert note is not None and "complete a basket" in note
     assert run.metrics["last_session_users"] == (30 if offered else 1)
     assert ("--split last-session" in note) == offered
@@ -278,4 +278,4 @@ def test_last_session_is_offered_where_enough_users_have_three_sessions(
 
 def test_a_log_of_single_events_has_no_note(shop_log: pd.DataFrame, tmp_path: Path) -> None:
     run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run")
-    assert basket_note(run.metrics) is None and "last_session_users" not in run.metrics
+    assert basket_note(run.metrics.to_json()) is None and run.metrics.last_session_users is None
