@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from attnrec.train.models.sasrec_recency import RecencySASRec
 from attnrec.train.runs.run import Run
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command does, before torch
+
+_GRACE = 4  # seconds: the others print their own error until then
 
 SETTINGS = [
     "--model", "sasrec", "--hidden-dim", "32", "--max-len", "20", "--epochs", "3",
@@ -68,12 +71,15 @@ def start(target: Callable[..., None], *arguments: Any, n: int = 2) -> list[int 
     ]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(120)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    return codes
+    running = list(processes)
+    while running:
+        wait([process.sentinel for process in running], timeout=120)
+        running = [process for process in processes if process.is_alive()]
+        if any(process.exitcode for process in processes):  # torchrun ends the others then
+            for process in running:
+                process.join(_GRACE)
+                process.kill()
+    return [process.exitcode for process in processes]
 
 
 def command(rank: int, folder: Path, arguments: list[str], whose: int, what: str) -> None:
