@@ -32,21 +32,25 @@ def real_place(path: str | os.PathLike[str]) -> bytes | None:
     return place if os.path.exists(place) and os.path.samefile(path, place) else None
 
 
-def point_to_file(content: memoryview, place: bytes, options: onnxruntime.SessionOptions) -> bytes:
+def point_to_file(
+    content: memoryview, place: bytes, options: onnxruntime.SessionOptions, large: int = LARGE
+) -> bytes:
     """The model without its large tensors, and options that let onnxruntime find them in a file.
 
-    content: of the file, checked. place: of `real_place`.
+    content: of the file, checked. place: of `real_place`. large: tensors of more bytes.
     """
     folder, name = os.path.split(place)
     options.add_session_config_entry(_FOLDER, folder)
-    return _without_large(content, 0, _TO_DATA, name)
+    return _without_large(content, 0, _TO_DATA, name, large)
 
 
-def _without_large(message: memoryview, place: int, way: tuple[int, ...], name: bytes) -> bytes:
+def _without_large(
+    message: memoryview, place: int, way: tuple[int, ...], name: bytes, large: int
+) -> bytes:
     """The fields of a message that begins at `place`; what is large on the way is rewritten."""
     parts: list[bytes | memoryview] = []
     for number, start, value, end in spans(message):
-        if number != way[0] or end - value <= LARGE:
+        if number != way[0] or end - value <= large:
             parts.append(message[start:end])
         elif len(way) == 1:
             offset, length = b"%d" % (place + value), b"%d" % (end - value)
@@ -56,7 +60,7 @@ def _without_large(message: memoryview, place: int, way: tuple[int, ...], name: 
         elif len(way) == 2 and _name(message[value:end]) == _KEPT:
             parts.append(message[start:end])
         else:
-            inner = _without_large(message[value:end], place + value, way[1:], name)
+            inner = _without_large(message[value:end], place + value, way[1:], name, large)
             parts.append(field(number, inner))
     return b"".join(parts)
 
