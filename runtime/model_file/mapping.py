@@ -11,7 +11,7 @@ import onnxruntime
 
 from attnrec.runtime.model_file import onnx_messages as onnx
 from attnrec.runtime.model_file.format import field
-from attnrec.runtime.model_file.protobuf import Reader, spans, text
+from attnrec.runtime.model_file.protobuf import Reader, spans
 
 LARGE = 2**24
 """Bytes; below, a copy costs little, and later changes of the file do not matter."""
@@ -19,7 +19,7 @@ LARGE = 2**24
 _TO_DATA = (7, 5, 9)  # the fields graph, initializer and raw_data, each inside the one before
 _EXTERNAL_DATA, _DATA_LOCATION = 13, bytes([14 << 3, 1])
 _FOLDER = "session.model_external_initializers_file_folder_path"
-_KEPT = "no_item"  # unavailable items are written there
+_KEPT = b"no_item"  # unavailable items are written there
 
 
 def real_place(path: str | os.PathLike[str]) -> bytes | None:
@@ -57,13 +57,9 @@ def _without_large(
             for entry in ((b"location", name), (b"offset", offset), (b"length", length)):
                 parts.append(field(_EXTERNAL_DATA, field(1, entry[0]) + field(2, entry[1])))
             parts.append(_DATA_LOCATION)
-        elif len(way) == 2 and _name(message[value:end]) == _KEPT:
+        elif len(way) == 2 and Reader().read(message[value:end], onnx.TENSOR)["name"] == _KEPT:
             parts.append(message[start:end])
         else:
             inner = _without_large(message[value:end], place + value, way[1:], name, large)
             parts.append(field(number, inner))
     return b"".join(parts)
-
-
-def _name(tensor: memoryview) -> str:
-    return text(Reader().read(tensor, onnx.TENSOR)["name"])

@@ -41,9 +41,8 @@ class Checkpoints:
     ) -> None:
         """Find the newest that is intact.
 
-        identity: values by name that must be equal when a training is resumed. seconds_apart:
-        interval inside a long epoch; there is one checkpoint at the end of every epoch. `RunError`
-        if the checkpoints there are of another training.
+        identity: values by name that must be equal when a training is resumed, else `RunError`.
+        seconds_apart: interval inside a long epoch; there is one at the end of every epoch.
         """
         self._seconds_apart = seconds_apart
         self.directory = unfinished_directory(run_directory)
