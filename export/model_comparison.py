@@ -63,6 +63,7 @@ def compare_models(
     config: TrainConfig,
     *,
     out: str | Path,
+    models: Mapping[str, tuple[str, dict[str, Any]]] = COMPARED_MODELS,
     allow_users: bool = False,
     resume: bool = False,
     watch: Watch | None = None,
@@ -70,20 +71,20 @@ def compare_models(
 ) -> ModelComparison:
     """Train and export every model into a folder of `out`, and compare the files there.
 
-    config: what they share, such as epochs and seed; model and settings are its own for each.
+    config: what they share, such as epochs and seed; models: model and settings of each, by name.
     allow_users: also the models whose files hold user ids. resume: keep what an earlier call
     finished. A model that this log is not made for is left out, with the reason; `ValueError` if
     that is all of them, `RunError` for a folder that holds something else.
     """
     directory = Path(out)
     check_comparison_directory(directory, resume=resume)
-    models = _Models(log, report, recipe, directory, allow_users, resume, watch)
+    made = _Models(log, report, recipe, directory, allow_users, resume, watch)
     with _kept_until_compared(directory):
-        for name, (model, settings) in COMPARED_MODELS.items():
-            models.add(name, replace(config, model=model, settings=settings))
-        if not models.files:
-            raise ValueError(f"no model could be trained on this log: {models.left_out}")
-        found = ModelComparison(compare(models.files, tick=tick), models.seconds, models.left_out)
+        for name, (model, settings) in models.items():
+            made.add(name, replace(config, model=model, settings=settings))
+        if not made.files:
+            raise ValueError(f"no model could be trained on this log: {made.left_out}")
+        found = ModelComparison(compare(made.files, tick=tick), made.seconds, made.left_out)
         with replace_file(directory / FIGURES) as path:
             path.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
         draw_comparison(found.comparison, directory / PICTURE)

@@ -62,7 +62,8 @@ def write_kit(file: Path, folder: Path) -> None:
                     if template.suffix in (".md", ".service"):
                         text = Template(text).substitute(facts)
                     (temporary / template.name).write_text(text, encoding="utf-8")
-            (temporary / _LOCK).write_text(_lock(), encoding="utf-8")
+            lock = lock_of(numpy=np.__version__, onnxruntime=onnxruntime.__version__)
+            (temporary / _LOCK).write_text(lock, encoding="utf-8")
             (temporary / "LICENSE").write_text(_license(), encoding="utf-8")
             for written in temporary.rglob("*"):
                 if written.is_file():
@@ -87,13 +88,12 @@ def _copy_runtime(target: Path) -> None:
                 shutil.copyfile(module, copy / module.name)
 
 
-def _lock() -> str:
-    """numpy and onnxruntime as they are here, where the file was proved.
+def lock_of(**running: str) -> str:
+    """The requirements of a device: packages in the versions that the file was proved with.
 
     The sha256 of wheels is not part of an installation, and an export opens no connection: hashes
     are written for the versions that attnrec is tested with, for others only the versions.
     """
-    running = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
     known = (_TEMPLATES / _LOCK).read_text(encoding="utf-8")
     pins = [f"{name}=={version}" for name, version in running.items()]
     if set(pins) <= set(known.split()):

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import pytest
 from attnrec.cli.compare import compare
 from attnrec.cli.console import run_command
 from attnrec.export.comparison_directory import check_comparison_directory
+from attnrec.export.model_comparison import ModelComparison, compare_models
 from attnrec.runtime.errors import RunError
+from attnrec.train import DataRecipe, TrainConfig
 from attnrec.train.models import COMPARED_MODELS
+from attnrec.train.runs.train import read_log
 
 QUICK = ["--epochs", "1", "--threads", "1", "-q"]
 # What this log is not made for: it has no titles, nobody may know its users, nobody has an item
@@ -33,9 +38,27 @@ COUNTED: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def interrupt_at_popularity(message: str) -> None:
-    if message == "--- popularity":
+SHORT = TrainConfig(epochs=1, threads=1)
+
+
+def interrupt_at_popularity(name: str) -> AbstractContextManager[Any]:
+    if name == "popularity":
         raise KeyboardInterrupt
+    return nullcontext()
+
+
+def compare_counted(
+    log: Path,
+    out: Path,
+    *,
+    config: TrainConfig = SHORT,
+    recipe: DataRecipe = DataRecipe(),  # noqa: B008
+    items: Path | None = None,
+    **more: Any,
+) -> ModelComparison:
+    """Two models that are fitted in no time."""
+    read = read_log(log, recipe, items=items)
+    return compare_models(*read, recipe, config, out=out, models=COUNTED, **more)
 
 
 @pytest.fixture(scope="module")
@@ -101,39 +124,37 @@ def test_resume_keeps_what_is_there(compared: Path, log: Path, run) -> None:
     assert (files(compared), figures(compared)) == (before, stored)
 
 
-def test_an_interrupted_compared_says_how_to_go_on_and_is_not_begun_anew(
-    log: Path, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_comparison_says_how_to_go_on_and_is_not_begun_anew(
+    log: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ctrl-C where content-based begins, a model that counts: it leaves no checkpoint."""
-    monkeypatch.setattr("attnrec.export.model_comparison.COMPARED_MODELS", COUNTED)
+    """Ctrl-C where popularity begins, a model that counts: it leaves no checkpoint."""
     out = tmp_path / "compared"
-    words = ("compare", log, *QUICK[:-1], "--out", out)
-    with monkeypatch.context() as context:
-        context.setattr("attnrec.cli.training.say", interrupt_at_popularity)
-        stopped = run(*words)
-    assert stopped.code == 130 and "interrupted" in stopped.err
-    assert "the same command with --resume goes on" in stopped.err
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        compare_counted(log, out, watch=interrupt_at_popularity)
+    assert "the same command with `resume` goes on" in "".join(stopped.value.__notes__)
     kept = files(out)
-    refused = run(*words)
-    assert refused.code == 2 and files(out) == kept
-    assert "interrupted: go on with --resume, or delete" in refused.err
-    resumed = run(*words, "--resume")
-    assert resumed.code == 0, resumed.err
-    assert f"{out / 'markov-chain'} is there already: kept" in resumed.err
-    assert "nothing to resume" not in resumed.err
-    assert run(*words).code == 0  # it is done, and is replaced as a single run is
+    with pytest.raises(RunError, match="interrupted: go on with `resume`, or delete"):
+        compare_counted(log, out)
+    assert files(out) == kept
+    compare_counted(log, out, resume=True)
+    assert f"{out / 'markov-chain'} is there already: kept" in caplog.text
+    assert "nothing to resume" not in caplog.text
+    compare_counted(log, out)  # it is done, and is replaced as a single run is
 
 
-@pytest.mark.parametrize("other", [["--items", "TABLE"], ["--repeats"], ["--seed", "1"]])
+@pytest.mark.parametrize("other", ["titles", "repeats", "seed"])
 def test_models_of_another_log_or_training_are_trained_anew(
-    other: list[str], log: Path, titles: Path, run, tmp_path: Path, monkeypatch
+    other: str, log: Path, titles: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("attnrec.export.model_comparison.COMPARED_MODELS", COUNTED)
-    words = ("compare", log, *QUICK, "--out", tmp_path / "compared", "--json")
-    assert run(*words).code == 0
-    other = [word.replace("TABLE", str(titles)) for word in other]
-    again = json.loads(run(*words, *other, "--resume").out)
-    assert again["train_seconds"].keys() == COUNTED.keys()
+    out = tmp_path / "compared"
+    compare_counted(log, out)
+    changes: dict[str, dict[str, Any]] = {
+        "titles": {"items": titles},
+        "repeats": {"recipe": DataRecipe(repeats=True)},
+        "seed": {"config": replace(SHORT, seed=1)},
+    }
+    again = compare_counted(log, out, **changes[other], resume=True)
+    assert again.seconds.keys() == COUNTED.keys()
 
 
 def test_a_folder_that_holds_something_else_is_refused_untouched(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from attnrec.export import ParityReport, build, export
 from attnrec.train import Run, TrainConfig, train
 
 Tracing = Callable[[], AbstractContextManager[None]]
+Enlarge = Callable[..., Run]
 
 # One thread: sums of floats come out in the same order, so equal seeds give equal bits.
 torch.set_num_threads(1)
@@ -67,6 +69,38 @@ def runs(tmp_path_factory: pytest.TempPathFactory, operators_read_once: None) ->
             items = items[items["item_id"] != "sku 9"]  # one item has no title
         made[name] = train(log, config, items=items, out=directory / name)
     return made
+
+
+@pytest.fixture(scope="session")
+def enlarged(runs: dict[str, Run]) -> Enlarge:
+    """enlarged(name, hidden_dim): the run with 100,001 items, of which those added are untrained.
+
+    Of another hidden_dim than 16, all of the model is untrained.
+    """
+
+    def call(name: str, hidden_dim: int = 16) -> Run:
+        run = runs[name]
+        catalogue, n_added = run.split.catalogue, 100_001 - N_ITEMS
+        added = [f"item {n}" if name.endswith("string") else 10**6 + n for n in range(n_added)]
+        ids = np.array([*catalogue.item_ids, *added], catalogue.item_ids.dtype)
+        n_events = np.append(catalogue.n_events, np.ones(n_added, np.int64))
+        catalogue = replace(catalogue, item_ids=ids, n_events=n_events, titles=None)
+        config = replace(run.model.config, n_items=len(ids), hidden_dim=hidden_dim)
+        model = type(run.model)(config).eval()
+        if hidden_dim == run.model.config.hidden_dim:
+            weights = run.model.state_dict()
+            random = torch.randn((n_added, hidden_dim), generator=torch.Generator().manual_seed(0))
+            vectors = [weights["item_embedding.weight"], random / 100]
+            model.load_state_dict(weights | {"item_embedding.weight": torch.cat(vectors)})
+        return replace(run, model=model, split=replace(run.split, catalogue=catalogue))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def large_runs(enlarged: Enlarge) -> dict[str, Run]:
+    """By name; their catalogues are so large that top-k goes by blocks, and codes are scanned."""
+    return {name: enlarged(name) for name in ("sasrec-string", "sasrec-int64")}
 
 
 @pytest.fixture(scope="session")

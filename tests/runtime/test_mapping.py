@@ -3,23 +3,78 @@
 import os
 import pickle
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from attnrec.runtime import Recommender
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_file import mapping
+from attnrec.runtime.model_file.format import SEAL_KEY, SEAL_LENGTH, field, metadata_entry, seal
+from attnrec.runtime.model_file.protobuf import spans
 from attnrec.runtime.model_file.reading import read_model_file
+from attnrec.runtime.model_file.tensors import without_items
+from attnrec.runtime.session import session_of_file
 
-FILES = sorted((Path(__file__).parents[1] / "data" / "format-1").glob("*.onnx"))
+FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
+FILES = sorted(FORMAT_1.glob("*.onnx"))
 assert FILES
 
 
+POSITIONS = b"model.position_embedding.weight"
+SIZE, LARGE_SIZE = b"\x08\x06\x08\x10", b"\x08\x81\x80\x10\x08\x10"
+"""Of these, [6, 16] and [2^18 + 1, 16], as fields of a tensor; no history reaches that far."""
+
+
+def with_many_positions(message: memoryview, way: tuple[int, ...] = (7, 5)) -> bytes:
+    """The fields of a message with, on the way graph, initializer, the positions enlarged."""
+    parts: list[bytes | memoryview] = []
+    for number, start, value, end in spans(message):
+        if number != way[0]:
+            parts.append(message[start:end])
+        elif len(way) == 2:
+            parts.append(field(number, with_many_positions(message[value:end], way[1:])))
+        elif POSITIONS not in bytes(message[value:end]):
+            parts.append(message[start:end])
+        else:
+            (*_, last) = spans(message[value:end])
+            tensor = bytes(message[value:end]).replace(SIZE, LARGE_SIZE, 1)
+            numbers = bytes(message[value:end][last[2] :])
+            tensor = tensor[: -(last[3] - last[1])] + field(9, numbers.ljust(2**24 + 64, b"\0"))
+            parts.append(field(number, tensor))
+    return b"".join(parts)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files of 16 MB by the names of the small ones, whose answers they have."""
+    made = {}
+    for name in ("tiny-string", "tiny-int64"):
+        content = (FORMAT_1 / f"{name}.onnx").read_bytes()
+        unsealed = content[: -len(metadata_entry(SEAL_KEY, SEAL_LENGTH * "0"))]
+        made[name] = tmp_path_factory.mktemp("large") / f"{name}.onnx"
+        made[name].write_bytes(seal(with_many_positions(memoryview(unsealed))))
+    return made
+
+
 @pytest.fixture
-def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mapping, "LARGE", 100)  # sizes and shapes are not
+def path(large: dict[str, Path], tmp_path: Path) -> Path:
+    """A large file that may be changed."""
+    return shutil.copy(large["tiny-string"], tmp_path / "model.onnx")
+
+
+def mapped(file: Path, unavailable: Sequence[int | str] = ()) -> Recommender:
+    """As large files are loaded; here everything is large but sizes and shapes."""
+    content, _ = without_items(read_model_file(file, verify=True), unavailable)
+    place, options = mapping.real_place(file), onnxruntime.SessionOptions()
+    assert place is not None
+    rest = mapping.point_to_file(memoryview(content), place, options, large=100)
+    assert len(rest) < len(content) - 200
+    session = onnxruntime.InferenceSession(rest, options, providers=["CPUExecutionProvider"])
+    return Recommender.from_session(session)
 
 
 def answers(recommender: Recommender) -> list[object]:
@@ -32,85 +87,68 @@ def answers(recommender: Recommender) -> list[object]:
     ]
 
 
+def is_mapped(file: Path) -> bool:
+    return str(file.resolve()) in Path("/proc/self/maps").read_text()
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_mapped_file_answers_like_one_in_memory(
-    file: Path, everything_is_large: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mapped = Recommender.load(file)
-    mapped.selftest()
-    assert str(file.resolve()) in Path("/proc/self/maps").read_text()
-    monkeypatch.setattr(mapping, "LARGE", 2**24)
-    assert answers(mapped) == answers(Recommender.load(file))
+def test_a_mapped_file_answers_like_one_in_memory(file: Path) -> None:
+    recommender = mapped(file)
+    recommender.selftest()
+    assert is_mapped(file)
+    assert answers(recommender) == answers(Recommender.load(file))
 
 
-def test_what_onnxruntime_gets_holds_no_large_tensor(everything_is_large: None) -> None:
-    import onnxruntime
-
-    content = read_model_file(FILES[0], verify=True)
-    place = mapping.real_place(FILES[0])
-    assert place is not None
-    rest = mapping.point_to_file(memoryview(content), place, onnxruntime.SessionOptions())
-    assert len(rest) < len(content) - 300
+def test_a_large_file_is_mapped_and_a_small_one_is_not(large: dict[str, Path]) -> None:
+    for name, file in large.items():
+        small = shutil.copy(FORMAT_1 / file.name, file.parent / "small.onnx")
+        recommenders = Recommender.load(file), Recommender.load(small)
+        assert is_mapped(file) and not is_mapped(small), name
+        assert answers(recommenders[0]) == answers(recommenders[1])
 
 
-def test_items_that_are_not_available_stay_out(
-    everything_is_large: None,
-) -> None:
+def test_items_that_are_not_available_stay_out() -> None:
     ids = Recommender.load(FILES[0]).recommend([], 5).item_ids
-    rest = Recommender.load(FILES[0], unavailable=ids[:2])
+    rest = mapped(FILES[0], unavailable=ids[:2])
     assert rest.recommend([], 5).item_ids[:3] == ids[2:]
-    assert Recommender.load(FILES[0]).recommend([], 5).item_ids == ids  # the file is as it was
+    assert mapped(FILES[0]).recommend([], 5).item_ids == ids  # the file is as it was
 
 
 def test_a_mapped_file_may_be_renamed_over_and_a_pickle_notices(
-    everything_is_large: None, tmp_path: Path
+    path: Path, large: dict[str, Path], tmp_path: Path
 ) -> None:
-    path = tmp_path / "model.onnx"
-    shutil.copy(FILES[0], path)
     recommender = Recommender.load(path)
     before = answers(recommender)
-    shutil.copy(FILES[1], tmp_path / "new.onnx")
-    os.replace(tmp_path / "new.onnx", path)
+    os.replace(shutil.copy(large["tiny-int64"], tmp_path / "new.onnx"), path)
     assert answers(recommender) == before
     with pytest.raises(ModelFileError, match="replaced by another model"):
         pickle.loads(pickle.dumps(recommender))
 
 
 def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(
-    everything_is_large: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, large: dict[str, Path], tmp_path: Path
 ) -> None:
-    path = tmp_path / "model.onnx"
-    shutil.copy(FILES[0], path)
-    real = mapping.point_to_file
-
-    def too_late(*arguments: Any) -> bytes:
-        shutil.copy(FILES[0], tmp_path / "new.onnx")
-        with open(tmp_path / "new.onnx", "r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            file.write(b"?")
-        os.replace(tmp_path / "new.onnx", path)
-        return real(*arguments)
-
-    monkeypatch.setattr(mapping, "point_to_file", too_late)
+    content = read_model_file(path, verify=True)
+    os.replace(shutil.copy(large["tiny-int64"], tmp_path / "new.onnx"), path)
     with pytest.raises(ModelFileError, match="replaced while it was being loaded; load it again"):
-        Recommender.load(path)
+        session_of_file(path, content, n_threads=1, providers=None)
 
 
 @pytest.mark.parametrize("target", ["../blobs/5f2d", "beside.onnx"])
 def test_a_large_file_is_found_through_a_link(
-    target: str, everything_is_large: None, tmp_path: Path
+    target: str, large: dict[str, Path], tmp_path: Path
 ) -> None:
     link = tmp_path / "releases" / "model.onnx"
     real = link.parent / target
     link.parent.mkdir()
     real.parent.mkdir(exist_ok=True)
-    shutil.copy(FILES[0], real)
+    shutil.copy(large["tiny-string"], real)
     link.symlink_to(target)
     recommender = Recommender.load(link)
     assert recommender.selftest()
-    assert str(real.resolve()) in Path("/proc/self/maps").read_text(), "it is mapped, not copied"
+    assert is_mapped(real)
     other = tmp_path / "release 2.onnx"
-    shutil.copy(FILES[1], other)
+    shutil.copy(large["tiny-int64"], other)
     link.unlink()
     link.symlink_to(other)  # as a deployment does
     assert recommender.selftest()
@@ -120,15 +158,13 @@ def test_a_large_file_is_found_through_a_link(
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc/self/fd here")
 @pytest.mark.parametrize("deleted", [False, True])
 def test_a_large_file_that_is_open_already_is_loaded(
-    deleted: bool, everything_is_large: None, tmp_path: Path
+    deleted: bool, path: Path, large: dict[str, Path]
 ) -> None:
-    path = tmp_path / "model.onnx"
-    shutil.copy(FILES[0], path)
     with open(path, "rb") as file:
         if deleted:
             path.unlink()
         recommender = Recommender.load(f"/proc/self/fd/{file.fileno()}")
-    assert answers(recommender) == answers(Recommender.load(FILES[0]))
+    assert answers(recommender) == answers(Recommender.load(large["tiny-string"]))
 
 
 @pytest.mark.parametrize("kind", [os.fsdecode, os.fsencode])
@@ -136,12 +172,12 @@ def test_a_large_file_that_is_open_already_is_loaded(
     "name", [b"caf\xe9/mod\xe8le.onnx", "mödels of today/größe 1.onnx".encode()]
 )
 def test_a_large_file_and_its_folder_may_have_any_name(
-    name: bytes, kind: Any, everything_is_large: None, tmp_path: Path
+    name: bytes, kind: Any, large: dict[str, Path], tmp_path: Path
 ) -> None:
     path = os.path.join(os.fsencode(tmp_path), name)
     try:
         os.mkdir(os.path.dirname(path))
-        shutil.copy(FILES[0], os.fsdecode(path))
+        shutil.copy(large["tiny-string"], os.fsdecode(path))
     except (OSError, UnicodeError):
         pytest.skip("this file system has no such names")
-    assert answers(Recommender.load(kind(path))) == answers(Recommender.load(FILES[0]))
+    assert answers(Recommender.load(kind(path))) == answers(Recommender.load(large["tiny-string"]))

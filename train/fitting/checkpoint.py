@@ -29,8 +29,6 @@ from attnrec.train.run_files import (
 
 logger = logging.getLogger(__name__)
 
-SECONDS_APART = 300.0
-"""Interval of checkpoints inside a long epoch; there is one at the end of every epoch."""
 _SEAL_BYTES = 64
 _DECIDE_ROUNDING = {"torch", "threads", "processes"}
 
@@ -38,12 +36,15 @@ _DECIDE_ROUNDING = {"torch", "threads", "processes"}
 class Checkpoints:
     """The last two checkpoints of one training."""
 
-    def __init__(self, run_directory: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, run_directory: Path, identity: Mapping[str, Any], seconds_apart: float = 300
+    ) -> None:
         """Find the newest that is intact.
 
-        identity: values by name that must be equal when a training is resumed. `RunError` if the
-        checkpoints there are of another training.
+        identity: values by name that must be equal when a training is resumed, else `RunError`.
+        seconds_apart: interval inside a long epoch; there is one at the end of every epoch.
         """
+        self._seconds_apart = seconds_apart
         self.directory = unfinished_directory(run_directory)
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
         for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.epoch-*{CHECKPOINT}"):
@@ -58,7 +59,7 @@ class Checkpoints:
 
     def is_due(self) -> bool:
         """Whether the interval since the last checkpoint is over."""
-        return time.monotonic() - self._written >= SECONDS_APART
+        return time.monotonic() - self._written >= self._seconds_apart
 
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint, whole or not at all."""

@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 BASELINES = ("popularity", "item-knn-decayed", "ease-decayed", "markov-chain")
 """Names among the compared models. None learns by gradient; fitting them takes seconds."""
-_MOST_GB = 1.0  # for the matrices of EASE: beyond 9,000 items they take minutes
 
 Reporting = Callable[[str, int, int], None]
 """Called with what is done now, steps done before it and steps in all."""
@@ -80,7 +79,7 @@ def fit_baseline(name: str, validation: Validation) -> Baseline:
     """
     kind, settings = COMPARED_MODELS[name]
     if kind == "ease":
-        settings = {**settings, "most_gb": _MOST_GB}
+        settings = {**settings, "most_gb": 1.0}  # beyond 9,000 items it takes minutes
     config = TrainConfig(kind, settings)
     started = time.monotonic()
     try:

@@ -1,5 +1,6 @@
 """The profiles int8 and int4: the same file with rounded weights, and the quantization cost."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from torch import nn
 
 from attnrec.export import (
     Limits,
@@ -24,12 +27,14 @@ from attnrec.export import (
     export,
 )
 from attnrec.export.build import FileBuilder, GraphParts, profiles_of
-from attnrec.export.graph import scanned_table
-from attnrec.export.graph.item_table import Codes, UnfoldedTable
-from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable, ScannedTable
+from attnrec.export.exporting import gate
+from attnrec.export.graph.builder import GraphBuilder
+from attnrec.export.graph.item_table import UnfoldedTable
+from attnrec.export.graph.scanned_table import NESTED_CODES, NestedTable
 from attnrec.export.graph.trace import export_body
 from attnrec.export.parity.gate import check_parity
 from attnrec.export.quantize import item_vectors
+from attnrec.export.quantize.weights import round_weights
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 
@@ -37,41 +42,40 @@ pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 
 # Ten of forty items are a quarter of them: what is a near tie here is far apart in a shop.
 LOOSE = Limits(min_overlap=0.95, max_ndcg_loss=1)
-FORMS = {"unfolded": 10**9, "scanned": 0}
 RUNS = ("sasrec-string", "sasrec-int64")
 ROUNDED = {"unfolded": ("int8", "int4"), "scanned": ("int8", "int4+4", "int4")}
 KINDS = [(form, profile) for form, profiles in ROUNDED.items() for profile in profiles]
 LIMITS = dict.fromkeys(ROUNDED["scanned"], LOOSE) | {
-    "int4": Limits(min_overlap=0.8, max_ndcg_loss=1)
+    "int4": Limits(min_overlap=0.7, max_ndcg_loss=1)
 }
 
 
 @pytest.fixture(scope="module")
+def forms(runs: dict[str, Run], large_runs: dict[str, Run]) -> dict[str, dict[str, Run]]:
+    """Runs by the form of their rounded tables, which their catalogues decide."""
+    return {"unfolded": runs, "scanned": large_runs}
+
+
+@pytest.fixture(scope="module")
 def rounded_files(
-    runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory
+    forms: dict[str, dict[str, Run]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, str, str], Path]:
     """Both runs in both forms and profiles, by (run, form, profile)."""
     directory = tmp_path_factory.mktemp("rounded")
     files = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for form, scanned_from in FORMS.items():
-            patch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
-            for name, profile in product(RUNS, ROUNDED[form]):
-                file = files[name, form, profile] = directory / f"{name}-{form}-{profile}.onnx"
-                export(runs[name], file, profile, limits=LIMITS[profile])
+    for name, (form, profile) in product(RUNS, KINDS):
+        file = files[name, form, profile] = directory / f"{name}-{form}-{profile}.onnx"
+        export(forms[form][name], file, profile, limits=LIMITS[profile])
     return files
 
 
 @pytest.fixture(scope="module")
-def rounded_runs(runs: dict[str, Run]) -> dict[tuple[str, str], Run]:
+def rounded_runs(forms: dict[str, dict[str, Run]]) -> dict[tuple[str, str], Run]:
     """The runs with the weights that their rounded files have, by (run, form)."""
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for form, scanned_from in FORMS.items():
-            patch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
-            for name in RUNS:
-                found[name, form] = GraphParts.of(runs[name]).rounded().run
-    return found
+    return {
+        (name, form): GraphParts.of(forms[form][name]).rounded().run
+        for name, form in product(RUNS, forms)
+    }
 
 
 @pytest.fixture(params=[(run, *kind) for run in RUNS for kind in KINDS], ids="-".join)
@@ -79,11 +83,9 @@ def made(
     request: pytest.FixtureRequest,
     rounded_files: dict[tuple[str, str, str], Path],
     rounded_runs: dict[tuple[str, str], Run],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Run, Path, str]:
     """A run with rounded weights, its file and the profile of it, in turn."""
     run, form, profile = request.param
-    monkeypatch.setattr(item_vectors, "SCANNED_FROM", FORMS[form])
     return rounded_runs[run, form], rounded_files[request.param], profile
 
 
@@ -157,13 +159,12 @@ def test_a_large_catalogue_is_computed_with_codes_and_a_small_one_is_not(
 
 
 def test_vectors_that_are_no_blocks_of_16_are_unfolded_whatever_the_catalogue(
-    runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    enlarged: Callable[[str, int], Run], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
-    monkeypatch.setattr(item_vectors, "_BLOCKS", {"int8": (32,), "int4+4": (32,)})  # of 16 values
-    assert isinstance(item_vectors.rounded_table(runs["sasrec-string"], "int8"), UnfoldedTable)
-    with pytest.raises(ValueError, match=r"here are \d+ items of 16\. int8 has the same quality"):
-        export(runs["sasrec-string"], tmp_path / "model.onnx", "int4+4")
+    run = enlarged("sasrec-string", 24)
+    assert isinstance(item_vectors.rounded_table(run, "int8"), UnfoldedTable)
+    with pytest.raises(ValueError, match=r"100,001 items of 24\. int8 has the same quality"):
+        export(run, tmp_path / "model.onnx", "int4+4")
 
 
 def test_a_small_catalogue_has_no_halves(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -209,7 +210,8 @@ def test_the_cost_is_in_the_file(made: tuple[Run, Path, str]) -> None:
     assert LIMITS[profile].min_overlap <= cost["overlap@10"] <= 1
     low, high = cost["ndcg@10_change_interval"]
     assert low <= cost["ndcg@10_change"] <= high
-    assert info.metrics["test"]["ndcg@10"] > 0
+    if run.split.catalogue.n_items == 40:  # among so many untrained items there is no hit
+        assert info.metrics["test"]["ndcg@10"] > 0
 
 
 def test_the_recall_of_a_scan_is_in_the_file(
@@ -218,52 +220,58 @@ def test_the_recall_of_a_scan_is_in_the_file(
     for (_, form, _), file in rounded_files.items():
         info = Recommender.load(file).info
         assert info.parity is not None
-        # Of 40 items, every one is found.
-        expected = {"found@10": 1.0, "found@100": 1.0} if form == "scanned" else None
-        assert info.parity.get("scan") == expected
+        found = info.parity.get("scan", {})
+        assert found.keys() == ({"found@10", "found@100"} if form == "scanned" else set())
+        assert all(0.99 <= share <= 1 for share in found.values())
 
 
 def test_in_a_large_catalogue_only_what_grows_with_it_is_rounded(
-    runs: dict[str, Run], rounded_runs: dict[tuple[str, str], Run]
+    forms: dict[str, dict[str, Run]], rounded_runs: dict[tuple[str, str], Run]
 ) -> None:
-    exact = runs["sasrec-string"].model.state_dict()
-    n_items = runs["sasrec-string"].split.catalogue.n_items
-    for form in FORMS:
-        rounded = rounded_runs["sasrec-string", form].model.state_dict()
-        changed = {name for name in exact if not torch.equal(exact[name], rounded[name])}
-        assert changed
-        if form == "scanned":
-            assert all(len(exact[name]) >= n_items for name in changed)
+    def changed(exact: nn.Module, rounded: nn.Module) -> set[str]:
+        before, after = exact.state_dict(), rounded.state_dict()
+        return {name for name in before if not torch.equal(before[name], after[name])}
+
+    # Only its item vectors grow, which are the table of a profile.
+    large, small = forms["scanned"]["sasrec-string"], forms["unfolded"]["sasrec-string"]
+    assert changed(large.model, rounded_runs["sasrec-string", "scanned"].model) == set()
+    assert changed(small.model, rounded_runs["sasrec-string", "unfolded"].model)
+    rounded = round_weights(small.model, GraphParts.of(small).parts(), least_rows=41)
+    assert changed(small.model, rounded) == {
+        f"blocks.{n}.expand.weight" for n in range(small.model.config.n_blocks)
+    }
 
 
 @pytest.mark.parametrize("profile", ROUNDED["scanned"])
 def test_what_a_short_scan_misses_is_counted_and_the_rest_is_exact(
-    profile: str, runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch
+    profile: str, large_runs: dict[str, Run]
 ) -> None:
-    monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
-    monkeypatch.setattr(scanned_table, "_DEPTH", 0)  # 20 items for the 10 best
-    monkeypatch.setattr(ScannedTable, "scan_depth", 0)
-    made = FileBuilder(runs["sasrec-string"]).of(profile)
+    builder = FileBuilder(large_runs["sasrec-string"])
+    table = item_vectors.rounded_table(builder.run, profile)
+    table.scan_depth = 0  # 20 items for the 10 best
+    made = builder.with_table(profile, table)
     report = check_parity(made.file, made.run, item_table=made.table.values, is_scanned=True)
     assert report.found is not None and 0.9 < report.found.share(10) <= 1
     assert [fault for fault in report.faults if "scan finds" not in fault.what] == []
     assert report.largest_share <= 1
 
 
-def test_a_scan_that_finds_too_little_does_not_pass_the_gate(
-    runs: dict[str, Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(item_vectors, "SCANNED_FROM", 0)
-    monkeypatch.setattr(scanned_table, "_DEPTH", 0)
-    real = NestedTable.project
-    monkeypatch.setattr(
-        NestedTable, "project", lambda self, g, state, bias: real(self, g, g.Neg(state), bias)
-    )
+class Backwards(NestedTable):
+    """Its scan finds the items that are the least like the state."""
+
+    def project(self, g: GraphBuilder, state: ir.Value, bias: ir.Value) -> ir.Value:
+        return super().project(g, g.Neg(state), bias)
+
+
+def test_a_scan_that_finds_too_little_does_not_pass_the_gate(large_runs: dict[str, Run]) -> None:
+    builder = FileBuilder(large_runs["sasrec-string"])
+    vectors = builder.run.model.item_table().detach().numpy()
+    no_states = np.empty((0, 16), np.float32)
+    table = Backwards(item_vectors.quantize(vectors, no_states, 16, between=NESTED_CODES))
     with pytest.raises(ParityFailure) as failure:
-        export(runs["sasrec-string"], tmp_path / "model.onnx", "int4+4", limits=LOOSE)
+        gate(builder.with_table("int4+4", table), None)
     (fault,) = failure.value.report.faults
     assert "of their 10 best items, below the limit 0.99" in fault.what
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_run_gives_the_same_bytes(
@@ -326,31 +334,28 @@ def test_every_profile_refuses_the_same_calls(
 
 
 def test_a_cost_above_the_limit_writes_nothing_and_keeps_the_older_file(
-    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large_runs: dict[str, Run], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(item_vectors, "codes_of", lambda bits: (-2, 2))  # 5 levels
     target = tmp_path / "model.onnx"
     target.write_bytes(b"\x08\x0a\x12\x07attnrec, an older file")
     with pytest.raises(
-        QuantizationCostTooHigh, match=r"overlap@10 is 0\.\d+, below the limit 0\.98"
+        QuantizationCostTooHigh, match=r"overlap@10 is 0\.\d+, below the limit 0\.9,"
     ) as error:
-        export(runs["sasrec-string"], target, "int8")
-    assert error.value.cost.overlap_10 < 0.98
+        export(large_runs["sasrec-string"], target, "int4")
+    assert error.value.cost.overlap_10 < 0.9
     assert list(tmp_path.iterdir()) == [target]
     assert target.read_bytes().endswith(b"an older file")
 
 
+@pytest.mark.parametrize("form", ROUNDED)
 def test_codes_that_are_not_those_of_the_table_do_not_pass_the_gate(
-    runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, forms: dict[str, dict[str, Run]]
 ) -> None:
-    real = Codes.values
-    for form, scanned_from in FORMS.items():
-        monkeypatch.setattr(item_vectors, "SCANNED_FROM", scanned_from)
-        # The file gets codes whose scales are off by a hundredth from those that the gate gets.
-        monkeypatch.setattr(Codes, "values", lambda self: real(self) * np.float32(1.01))
-        with pytest.raises(ParityFailure):
-            export(runs["sasrec-string"], tmp_path / f"{form}.onnx", "int8", limits=LOOSE)
-    assert list(tmp_path.iterdir()) == []
+    builder = FileBuilder(forms[form]["sasrec-string"])
+    table = item_vectors.rounded_table(builder.run, "int8")
+    table.values = table.values * np.float32(1.01)  # what the gate gets; the file gets the codes
+    with pytest.raises(ParityFailure):
+        gate(builder.with_table("int8", table), None)
 
 
 COST = QuantizationCost(1000, 0.99, 0.99, 0.5, ndcg_change=-0.01, ndcg_interval=(-0.02, -0.001))

@@ -14,10 +14,11 @@ import torch
 from attnrec.runtime.errors import RunError
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
 from attnrec.train.data.split import divide
-from attnrec.train.fitting import checkpoint
+from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import MODELS
+from attnrec.train.runs.train import fit_model, new_model
 
 SMALL = TrainConfig(
     "sasrec",
@@ -74,12 +75,6 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint after every step."""
-    monkeypatch.setattr(checkpoint, "SECONDS_APART", 0)
-
-
 def kept(out: Path) -> list[Path]:
     return sorted(out.with_name("run.unfinished").iterdir())
 
@@ -107,16 +102,27 @@ def test_a_resumed_training_repeats_no_epoch_that_is_kept(
     assert sorted({epoch for epoch, _ in watcher.steps}) == list(range(first, 4))
 
 
+@pytest.mark.parametrize("name", ["sasrec", "user-item-attention", "neumf"])
 def test_inside_an_epoch_no_step_that_is_kept_is_repeated(
-    shop_log: pd.DataFrame, out: Path, unbroken: Run, often: None
+    name: str, out: Path, unbroken: Run
 ) -> None:
-    interrupt(shop_log, out, 1, 3)
-    interrupt(shop_log, out, 1, 5, resume=True)
+    config = replace(SMALL, model=name, settings={"hidden_dim": 16}, epochs=2)
+    split = divide(unbroken.split.interactions, "leave-one-out")
+
+    def fit(watcher: Watcher | None, checkpoints: Checkpoints | None) -> dict[str, torch.Tensor]:
+        model = new_model(config, config.model_config(**split.sizes()))
+        fit_model(model, split, config, None, watcher, checkpoints)
+        return model.state_dict()
+
+    for step in (3, 5):
+        with pytest.raises(KeyboardInterrupt):
+            fit(Watcher(1, step), Checkpoints(out, {}, seconds_apart=0))
     assert [path.stem[-3:] for path in kept(out)] == ["004", "005"]
     watcher = Watcher()
-    resumed = train(shop_log, SMALL, out=out, progress=watcher, resume=True)
+    resumed = fit(watcher, Checkpoints(out, {}, seconds_apart=0))
     assert watcher.steps[0] == (1, 6)
-    assert result(resumed) == result(unbroken)
+    for name, weight in fit(None, None).items():
+        assert torch.equal(resumed[name], weight)
 
 
 def test_an_interruption_says_how_to_go_on(shop_log: pd.DataFrame, out: Path) -> None:

@@ -25,25 +25,34 @@ NEVER = (0, 0)
 
 # The real command, with callbacks that may kill it or fill the disk.
 COMMAND = """
-import os, resource, signal, sys
+import os, resource, signal, sys, time
 from attnrec.cli import train as command, training
 from attnrec.cli.console import run_command
-from attnrec.train.fitting import checkpoint
 
 sys.stderr = open(messages, "w", buffering=1)
-checkpoint.SECONDS_APART = 0 if often_until > (1, 0) else 300
+
+# Up to `often_until` every step takes an hour, after which a checkpoint is due.
+monotonic, hours = time.monotonic, 0
+time.monotonic = lambda: monotonic() + 3600 * hours
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 class Watched(training.TrainingProgress):
+    def take_an_hour(self, moment):
+        global hours
+        hours += moment < often_until
+
+    def on_start(self, n_epochs):
+        self.take_an_hour((1, 0))
+
     def on_step(self, epoch, step, n_steps, loss):
-        if (epoch, step) == often_until:
-            checkpoint.SECONDS_APART = 300
+        self.take_an_hour((epoch, step))
         if (epoch, step) == die_at:
             die()
 
     def on_epoch(self, record):
+        self.take_an_hour((record.epoch + 1, 0))
         if record.epoch == disk_full_after:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 

@@ -21,7 +21,6 @@ from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
-from attnrec.train.fitting import checkpoint
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.layers.losses import pair_cross_entropy
 from attnrec.train.models.neumf import NeuMF, NeuMFConfig
@@ -308,7 +307,7 @@ def test_a_run_learns_which_user_takes_what_and_is_kept(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_resumed_training_and_a_final_one_come_out_bit_for_bit(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path
 ) -> None:
     class Stop:
         def on_start(self, n_epochs: int) -> None:
@@ -324,7 +323,6 @@ def test_a_resumed_training_and_a_final_one_come_out_bit_for_bit(
     def weights(run: Run) -> bytes:
         return (run.directory / "weights.safetensors").read_bytes()
 
-    monkeypatch.setattr(checkpoint, "SECONDS_APART", 0)
     whole = make(name, "string", tmp_path / "whole", tags=True, epochs=2)
     with pytest.raises(KeyboardInterrupt):
         make(name, "string", tmp_path / "run", tags=True, epochs=2, progress=Stop())

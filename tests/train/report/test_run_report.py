@@ -223,18 +223,17 @@ def test_a_run_is_not_compared_with_itself(
     assert names == [name for name in BASELINES if name != left]
 
 
-def test_where_ease_is_too_large_its_row_says_so(
-    shop_log: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(made, "_MOST_GB", 1e-6)
-    run = train(shop_log, TrainConfig("popularity"), out=tmp_path / "run", reporting=quietly)
+def test_where_ease_is_too_large_its_row_says_so(tmp_path: Path) -> None:
+    events = np.arange(10_000)  # a hundred users, each with a hundred items of his own
+    log = pd.DataFrame({"user_id": events // 100, "item_id": events, "timestamp": events})
+    run = train(log, TrainConfig("popularity"), out=tmp_path / "run", reporting=quietly)
     models = run.metrics.report["traditional"]
     (entry,) = [model for model in models if model["model"] == "ease-decayed"]
     assert entry.keys() == {"model", "reason"}
     row = Reader((tmp_path / "run" / "report.html").read_text(encoding="utf-8")).row(
         "ease-decayed"
     )
-    assert "not fitted: ease needs 3 matrices of 40 x 40" in row[1]
+    assert "not fitted: ease needs 3 matrices of 9,800 x 9,800" in row[1]
     assert "attnrec-train --model ease --set history_decay=none" in row[1]
 
 
