@@ -88,8 +88,7 @@ def serve(
 ) -> None:
     """Answer recommendations over HTTP until SIGTERM or Ctrl-C.
 
-        curl -H 'Content-Type: application/json' http://127.0.0.1:8000/v1/recommend
-            -d '{"history": ["85116", "22375"], "k": 5}'
+        curl --json '{"history": ["85116"]}' http://127.0.0.1:8000/v1/recommend
 
     A page to look and click at is at /, the interface at /openapi.json, figures at /metrics.
     SIGHUP loads FILE again, and changes to it only if it is intact and reproduces its golden

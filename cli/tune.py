@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from attnrec.cli.console import Json, command
-from attnrec.cli.options import Report, Resume, Shared, with_training_options
+from attnrec.cli.options import Report, Shared, with_training_options
 from attnrec.train.runs.target import check_target
 
 
@@ -19,7 +19,14 @@ def tune(
         float, typer.Option(help="How long to search, beside reading the log and the report.")
     ],
     out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("attnrec-run"),
-    resume: Resume = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the trials of this command if it was interrupted; the minutes that "
+            "were used count.",
+        ),
+    ] = False,
     report: Report = True,
     as_json: Json = False,
 ) -> None:

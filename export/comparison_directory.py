@@ -28,7 +28,8 @@ def check_comparison_directory(directory: Path, *, resume: bool) -> None:
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError(
-            "models are compared in one process: start it without torchrun, or train one `model`"
+            "models are compared in one process: start it without torchrun, or train "
+            "a single model"
         )
     if directory.is_dir():
         for name in COMPARED_MODELS:

@@ -46,7 +46,8 @@ def check_place(path: str | Path, profiles: Sequence[str]) -> None:
     _check_is_ours(Path(path))
     for profile in profiles:
         if profile not in PROFILES:
-            raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}")
+            remedy = ", and `export_smallest` tries them" if profile == "auto" else ""
+            raise ValueError(f"no profile {profile!r}; there are: {', '.join(PROFILES)}{remedy}")
 
 
 def _check_is_ours(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Made-up files of 100,000 products, one a profile: python examples/browser/make_large.py DIR
+"""Synthetic files of 100,000 products, one a profile: python examples/browser/make_large.py DIR
 
 Those of benchmarks/scale.py: an untrained `sasrec` of width 128, for times, not for taste.
 """

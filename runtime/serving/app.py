@@ -87,7 +87,7 @@ class Service:
                 status, n_out = 200, len(answer)
                 await _reply(send, status, answer, JSON, begun)
             else:
-                status, n_out, route = await self._routed(scope, receive, send)
+                status, n_in, n_out, route = await self._routed(scope, receive, send)
         except ClientGone:
             status = _CLIENT_GONE
         except HTTPException as error:
@@ -167,19 +167,27 @@ class Service:
         if self.access_log is not None:
             self.access_log.write("-", "other", status, 0.0, (0, n_out), self.served.version)
 
-    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, int, str]:
-        """Let Starlette answer; returns status, size and route for the log."""
+    async def _routed(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[int, int, int, str]:
+        """Let Starlette answer; returns status, bytes in, bytes out and route for the log."""
         assert self.endpoints is not None
-        status, size = 500, 0
+        status, n_in, n_out = 500, 0, 0
+
+        async def received() -> MutableMapping[str, Any]:
+            nonlocal n_in
+            message = await receive()
+            n_in += len(message.get("body", b""))
+            return message
 
         async def count(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, size
+            nonlocal status, n_out
             status = message.get("status", status)
-            size += len(message.get("body", b""))
+            n_out += len(message.get("body", b""))
             await send(message)
 
-        await self.endpoints(scope, receive, count)
-        return status, size, getattr(scope.get("route"), "path", "other")
+        await self.endpoints(scope, received, count)
+        return status, n_in, n_out, getattr(scope.get("route"), "path", "other")
 
 
 def refusal(error: HTTPException) -> tuple[int, bytes, dict[str, str]]:

@@ -117,13 +117,23 @@ class Endpoints(Collector):
             ("attnrec_ready", "The file passed its self-test.", served.fault is None),
             ("attnrec_requests_waiting", "Taken, not answered.", service.workers.waiting),
             ("attnrec_queue_limit", "How many may wait.", service.limits.queue),
-            ("attnrec_unread_bytes", "Of answers.", service.connections.unread),
-            ("attnrec_unavailable_items", "Never returned.", n_gone),
-            ("attnrec_unavailable_ids_unknown", "Of the list.", n_listed - n_gone),
+            (
+                "attnrec_unread_bytes",
+                "Bytes of answers that clients have not read yet.",
+                service.connections.unread,
+            ),
+            ("attnrec_unavailable_items", "Items that the list takes out.", n_gone),
+            (
+                "attnrec_unavailable_ids_unknown",
+                "Ids of the list that the file does not know.",
+                n_listed - n_gone,
+            ),
         ):
             yield GaugeMetricFamily(name, help_, float(value))
         dropped = 0 if log is None else log.dropped
-        yield CounterMetricFamily("attnrec_log_lines_dropped", "Unread.", float(dropped))
+        yield CounterMetricFamily(
+            "attnrec_log_lines_dropped", "Log lines that no reader took in time.", float(dropped)
+        )
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document."""

@@ -88,6 +88,8 @@ def test_an_unknown_profile_and_a_missing_folder_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="no profile 'int3'; there are: fp32"):
         export(runs["popularity-string"], tmp_path / "model.onnx", profile="int3")
+    with pytest.raises(ValueError, match=r"no profile 'auto'; .*`export_smallest` tries them"):
+        export(runs["popularity-string"], tmp_path / "model.onnx", profile="auto")
     with pytest.raises(ValueError, match="missing is no folder; make it"):
         export(runs["popularity-string"], tmp_path / "missing" / "model.onnx")
     assert list(tmp_path.iterdir()) == []

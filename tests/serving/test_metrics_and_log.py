@@ -132,6 +132,15 @@ def test_a_line_describes_a_request_without_any_of_its_content(start, tmp_path) 
     assert lines[0]["method"] == "POST" and lines[0]["bytes_out"] > 100
 
 
+def test_a_line_has_the_bytes_of_a_body_that_the_inference_protocol_takes(start, tmp_path) -> None:
+    log, body = tmp_path / "access.log", b'{"inputs": []}'
+    server = start("tiny-string", "--access-log", log)
+    server.post(body, "/v2/models/attnrec/infer")
+    server.process.terminate()
+    server.process.wait(timeout=30)
+    assert json.loads(log.read_text().splitlines()[-1])["bytes_in"] == len(body)
+
+
 def test_a_log_that_was_moved_away_is_begun_anew(start, tmp_path) -> None:
     log, old = tmp_path / "access.log", tmp_path / "access.log.1"
     server = start("tiny-string", "--access-log", log)

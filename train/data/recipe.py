@@ -59,7 +59,7 @@ class DataRecipe:
     repeats: bool = False
     """Keep repeated events of a user and an item; otherwise the first by time stays."""
     min_rating: float | None = None
-    """Lowest rating that counts as an event; None: every row counts."""
+    """Lowest rating that counts as an event. None: every row counts."""
     events: tuple[str, ...] = ()
     """Event types that count; empty: all."""
     event_weights: Mapping[str, float] = field(default_factory=dict)

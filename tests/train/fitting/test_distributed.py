@@ -307,7 +307,9 @@ def test_what_cannot_be_is_refused_before_the_log_is_read(
 def test_a_comparison_of_models_is_refused(shop: Shop) -> None:
     arguments = [str(shop.log), "--out", str(shop.folder / "all")]
     assert start(command, shop.folder, arguments, -1, "")[0] == 2
-    assert shop.printed(0)[1].startswith("error: models are compared in one process")
+    error = shop.printed(0)[1]
+    assert error.startswith("error: models are compared in one process")
+    assert "`" not in error, "names of Python are no options"
     assert not (shop.folder / "all").exists()
 
 
