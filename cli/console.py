@@ -235,7 +235,7 @@ def given_options(context: typer.Context) -> dict[str, str]:
 
 
 def refuse_idle(context: typer.Context, needs: Mapping[str, tuple[bool, str]]) -> None:
-    """`ValueError` for a parameter on the command line that changes nothing beside the others.
+    """`ValueError` for a parameter on the command line that has no effect with the others.
 
     needs: for parameters, whether they are read here, and what they are read with.
     """

@@ -91,7 +91,7 @@ def _answer_history(
 
 
 def _side_inputs(recommender: Recommender, request: Request) -> dict[str, Any]:
-    """The caller's inputs beside the history, as far as they are given."""
+    """The side inputs that are given."""
     found: dict[str, Any] = {}
     if request.user is not None:
         is_number = recommender.info.user_id_type == "int64"

@@ -16,7 +16,7 @@ def tune(
     context: typer.Context,
     shared: Shared,
     minutes: Annotated[
-        float, typer.Option(help="How long to search, beside reading the log and the report.")
+        float, typer.Option(help="How long to search, without reading the log and the report.")
     ],
     out: Annotated[Path, typer.Option(help="Run directory to write.")] = Path("attnrec-run"),
     resume: Annotated[

@@ -90,8 +90,8 @@ def export_smallest(
 ) -> tuple[ParityReport, list[ProfileCost]]:
     """Write the smallest of `profiles` that keeps the limits; returns also the cost of each.
 
-    profiles: None for all that the run can have. All are measured, and fp32 beside them. The costs
-    are kept beside the file, as `NAME.profiles.json`. max_mb: megabytes of the file; stage: called
+    profiles: None for all that the run can have. All are measured, fp32 as well. The costs
+    are written next to the file, as `NAME.profiles.json`. max_mb: megabytes of the file; stage: called
     with the name of each step.
     Raises `NoProfile` where every profile exceeds a limit, and what `export` raises.
     """
@@ -253,7 +253,7 @@ def _costs(made: dict[str, UnprovedFile]) -> list[ProfileCost]:
 
 
 def _keep(costs: Sequence[ProfileCost], chosen: str, path: Path) -> None:
-    """Write the costs beside the file."""
+    """Write the costs next to the file."""
     figures = {"chosen": chosen, "profiles": [cost.to_json() for cost in costs]}
     with replace_file(profiles_file(path)) as temporary:
         temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -42,7 +42,7 @@ def assemble(
     """The self-contained graph around `body`, which is used up, and so is `added`.
 
     table: the item vectors of a table model in the form of the profile, None for a score model.
-    declared: the model's inputs beside the history, looked up in `users`. added: what the model
+    declared: the model's side inputs, looked up in `users`. added: what the model
     adds to the scores of its table, if anything.
     """
     g = GraphBuilder()

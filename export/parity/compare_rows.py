@@ -1,4 +1,4 @@
-"""One row of an answer beside the expected one: the clauses of the contract."""
+"""Compare one row of an answer with the expected one, clause by clause of the contract."""
 
 from dataclasses import dataclass
 

@@ -121,7 +121,7 @@ def check_parity(
     for start in range(0, len(order), _BATCH):
         batch = order[start : start + _BATCH]
         call = _call_of_users(f"test users from {start}", held_out, batch, run)
-        # Every 16th batch also one by one: an answer may not depend on the rows beside it.
+        # Every 16th batch also one by one: an answer may not depend on the other rows of the batch.
         gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0, found=True)
         gate.report.n_test_users += len(batch)
         if is_scanned:  # a scan keeps fewer candidates for a smaller k
@@ -154,7 +154,7 @@ def _call_of_users(name: str, held_out: HeldOut, users: Sequence[int], run: Run)
 
 
 class _Gate:
-    """A file beside the torch model, given the same calls."""
+    """Compares a file with the torch model on the same calls."""
 
     def __init__(
         self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_scanned: bool
