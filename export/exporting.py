@@ -90,8 +90,8 @@ def export_smallest(
 ) -> tuple[ParityReport, list[ProfileCost]]:
     """Write the smallest of `profiles` that keeps the limits; returns also the cost of each.
 
-    profiles: None for all that the run can have. All are measured, fp32 as well. The costs
-    are written next to the file, as `NAME.profiles.json`. max_mb: megabytes of the file; stage: called
+    profiles: None for all that the run can have. All are measured, fp32 as well. The costs are
+    written next to the file, as `NAME.profiles.json`. max_mb: megabytes of the file; stage: called
     with the name of each step.
     Raises `NoProfile` where every profile exceeds a limit, and what `export` raises.
     """

@@ -172,7 +172,7 @@ def cold_starts(
     Milliseconds: python_numpy_ms (interpreter and import), onnxruntime_ms, attnrec_ms (imports),
     load_ms, first_answer_ms, total_ms; load_check_ms: reading and checking the file, once more.
     Resident megabytes: imports_mb, load_mb, answer_mb; None where the system has none.
-    pages_mb, where it has them: what of answer_mb was read from files since the imports, the model
+    pages_mb, where it has them: the part of answer_mb read from files since the imports, the model
     or parts of libraries, and can be dropped and read again.
     """
     found: list[list[Figures]] = [[] for _ in files]

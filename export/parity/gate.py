@@ -121,7 +121,7 @@ def check_parity(
     for start in range(0, len(order), _BATCH):
         batch = order[start : start + _BATCH]
         call = _call_of_users(f"test users from {start}", held_out, batch, run)
-        # Every 16th batch also one by one: an answer may not depend on the other rows of the batch.
+        # Every 16th batch also one by one: an answer may not depend on its batch.
         gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0, found=True)
         gate.report.n_test_users += len(batch)
         if is_scanned:  # a scan keeps fewer candidates for a smaller k
