@@ -218,3 +218,34 @@ def test_a_killed_compared_goes_on_where_it_was(compared: Path, log: Path, tmp_p
         own = [file for file in kept if file.startswith(f"{name}/")]
         assert own and all(after[file] == kept[file] for file in own)
     assert figures(out) == figures(compared)
+
+
+def test_ctrl_c_ends_it_with_130_and_names_resume(log: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("attnrec")
+    process = subprocess.Popen(
+        [
+            program,
+            "compare",
+            log,
+            "--epochs",
+            "100000",
+            "--threads",
+            "1",
+            "--out",
+            tmp_path / "all",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background, their children would ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith("epoch   1"):
+            break
+    process.send_signal(signal.SIGINT)
+    message = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 130
+    assert "interrupted" in message and "--resume" in message
+    assert "Traceback" not in message
