@@ -61,7 +61,7 @@ def load_interactions(
     """
     check_kind("recipe", recipe, DataRecipe, "write DataRecipe(item_col=NAME, ...)")
     source, items, users = _tables(source, items, users, recipe)
-    raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col))
+    raw = read_table(source, _wanted(recipe), (recipe.user_col, recipe.item_col), recipe.sep)
     if raw.n_rows == 0:
         raise DataError(f"{raw.name}: there is a header but no row")
     typed = keep_event_types(raw, recipe, may_lack_types=of_run is not None)
