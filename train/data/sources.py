@@ -83,7 +83,7 @@ def table_files(source: Path) -> list[TableFile]:
     elif n_fixed >= 0:
         matches = sorted(glob.glob(str(source), recursive=True))
         found = [path for match in matches for path in _inside(Path(match))]
-        problem = "the pattern matches no file"
+        problem = "there is no such file, and as a pattern it matches none"
     else:
         raise DataError(f"{source}: there is no such file")
     found = [path for path in dict.fromkeys(found) if _is_visible(path.parts[n_fixed:])]
