@@ -205,16 +205,20 @@ def _before(
     log: Interactions, users: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> dict[str, Any]:
     """The fields of `HeldOut` for users of these numbers, whose histories end before `stop`."""
-    ids, first = log.item_ids[log.item_index], log.offsets[users]
+    first = log.offsets[users]
     newest = np.maximum(first, stop - LONGEST)
     before = np.maximum(first, newest - LONGEST)
     bounds = [*zip(newest, stop, strict=True)]
+
+    def ids(start: int, stop: int) -> IdArray:
+        return log.item_ids[log.item_index[start:stop]]
+
     return {
-        "histories": [ids[a:b] for a, b in bounds],
+        "histories": [ids(a, b) for a, b in bounds],
         "timestamps": [log.timestamps[a:b] for a, b in bounds],
         "users": log.user_ids[users],
         "user_tags": None if log.user_tags is None else log.user_tags[users].tolist(),
-        "older": {int(n): ids[before[n] : newest[n]] for n in np.flatnonzero(newest > first)},
+        "older": {int(n): ids(before[n], newest[n]) for n in np.flatnonzero(newest > first)},
     }
 
 

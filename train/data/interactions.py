@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -232,3 +232,15 @@ def grouped_rows(
     # One entry a column: scipy then sorts by counting, in one pass.
     by_row = sparse.csc_array((np.ones(n, np.bool_), codes, ends), shape=(n_codes, n)).tocsr()
     return by_row.indptr, by_row.indices
+
+
+def blocks(until: NDArray[np.integer], most: int) -> Iterator[tuple[int, int]]:
+    """Runs of rows, from the first to before the last, that hold at most `most`; or one row.
+
+    until: what all rows before each hold, and the total (n_rows + 1,).
+    """
+    first = 0
+    while first < len(until) - 1:
+        last = int(np.searchsorted(until, until[first] + most, side="right")) - 1
+        yield first, max(first + 1, last)
+        first = max(first + 1, last)

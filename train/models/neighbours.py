@@ -126,15 +126,3 @@ def products_of_rows(
         source, target = product.row.astype(np.int64) + start, product.col
         differ = source != target
         yield source[differ] + 1, target[differ] + 1, product.data[differ]
-
-
-def blocks(until: NDArray[np.integer], most: int) -> Iterator[tuple[int, int]]:
-    """Runs of rows, from the first to before the last, that hold at most `most`; or one row.
-
-    until: what all rows before each hold, and the total (n_rows + 1,).
-    """
-    first = 0
-    while first < len(until) - 1:
-        last = int(np.searchsorted(until, until[first] + most, side="right")) - 1
-        yield first, max(first + 1, last)
-        first = max(first + 1, last)
