@@ -251,7 +251,10 @@ def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
     ("source", "problem"),
     [
         ("empty", "the folder holds no file; names with _ or . at the start are passed over"),
-        ("empty/*.csv", "there is no such file, and as a pattern it matches none; names with _ or ."),
+        (
+            "empty/*.csv",
+            "there is no such file, and as a pattern it matches none; names with _ or .",
+        ),
         ("nothing.csv", "there is no such file"),
     ],
 )
