@@ -71,18 +71,19 @@ class Steps:
     """Prints what each step took."""
 
     def __init__(self) -> None:
-        self._began = time.perf_counter()
+        self._began, self._worked = time.perf_counter(), time.process_time()
 
     def __call__(self, name: str) -> None:
-        now, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        now, worked = time.perf_counter(), time.process_time()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         megabytes = peak / (2**20 if sys.platform == "darwin" else 2**10)
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
         print(
-            f"{name:24} {now - self._began:8.1f} s   peak {megabytes:8,.0f} MB   "
-            f"now {resident:8,.0f} MB",
+            f"{name:24} {now - self._began:8.1f} s {worked - self._worked:8.1f} s of CPU   "
+            f"peak {megabytes:8,.0f} MB   now {resident:8,.0f} MB",
             flush=True,
         )
-        self._began = time.perf_counter()
+        self._began, self._worked = time.perf_counter(), time.process_time()
 
 
 def read(source: Path, *, repeats: bool, count: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import IdArray
@@ -65,7 +66,10 @@ def load_interactions(
     check_kind("recipe", recipe, DataRecipe, "write DataRecipe(item_col=NAME, ...)")
     source, items, users = _tables(source, items, users, recipe)
     rows = _read_rows(source, recipe, of_run)
+    memory = pa.default_memory_pool()
+    memory.release_unused()  # else Arrow keeps gigabytes that nothing needs any more
     data, dropped = _prepare(rows, recipe)
+    memory.release_unused()
     if items is not None:
         data = with_items(data, items, recipe)
     if users is not None:
