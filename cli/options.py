@@ -212,8 +212,7 @@ def _training_options(context: typer.Context, given: Mapping[str, Any]) -> Train
             "items": (options.data is not None, "DATA (the embedded log has its own titles)"),
         },
     )  # fmt: skip
-    separated = not options.check_files().isdisjoint({"csv", "tsv"})
-    refuse_idle(context, {"sep": (separated, "a table in CSV files")})
+    refuse_idle(context, {"sep": ("csv" in options.check_files(), "a table in CSV files")})
     return options
 
 

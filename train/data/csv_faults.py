@@ -13,11 +13,12 @@ import zlib
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from attnrec.runtime.errors import counted
+from attnrec.train.data.sources import TableFile
 
 # Of a field, for the exact reader, which refuses 128 KiB otherwise: a description may be longer.
 _LONGEST_FIELD = 2**31 - 1
@@ -27,14 +28,7 @@ _A_YEAR = 4  # characters
 _DATA = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z|\d{4}-\d\d-\d\d")
 
 
-class CsvFile(NamedTuple):
-    """A file and the one character that stands between its fields."""
-
-    path: Path
-    sep: str = ","
-
-
-def csv_header(file: CsvFile) -> list[str]:
+def csv_header(file: TableFile) -> list[str]:
     """The column names: the first line that is not empty; [] in an empty file.
 
     Raises ``OSError`` or ``EOFError`` where the file cannot be read.
@@ -42,7 +36,7 @@ def csv_header(file: CsvFile) -> list[str]:
     return next((fields for _, fields in _records(file)), [])
 
 
-def line_of_row(file: CsvFile, row: int) -> int | None:
+def line_of_row(file: TableFile, row: int) -> int | None:
     """The line on which data row `row` (0-based, without the header) starts; None if not found."""
     try:
         for index, (line, _) in enumerate(_records(file)):
@@ -53,7 +47,7 @@ def line_of_row(file: CsvFile, row: int) -> int | None:
     return None
 
 
-def find_csv_fault(file: CsvFile) -> str | None:
+def find_csv_fault(file: TableFile) -> str | None:
     """The first place where a file is not what a CSV file has to be; None if there is none."""
     try:
         return _not_utf8(file.path) or find_quote_fault(file) or _ragged_row(file)
@@ -61,7 +55,7 @@ def find_csv_fault(file: CsvFile) -> str | None:
         return f"the file cannot be read to its end ({error}); copy or compress it again"
 
 
-def find_quote_fault(file: CsvFile) -> str | None:
+def find_quote_fault(file: TableFile) -> str | None:
     """The first quoted field that never ends, or with text behind its end; None: there is none."""
     try:
         for _ in _records(file, strict=True):
@@ -88,7 +82,7 @@ def _not_utf8(path: Path) -> str | None:
     return None
 
 
-def _ragged_row(file: CsvFile) -> str | None:
+def _ragged_row(file: TableFile) -> str | None:
     expected = 0
     for line, fields in _records(file):
         expected = expected or len(fields)
@@ -103,7 +97,7 @@ def _ragged_row(file: CsvFile) -> str | None:
     return None
 
 
-def _records(file: CsvFile, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+def _records(file: TableFile, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line on which it starts; empty lines are no records.
 
     strict: raise `_QuoteFault` where a quoted field does not end as it has to.

@@ -4,9 +4,8 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,7 +17,6 @@ import pyarrow.parquet
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.data.csv_faults import (
-    CsvFile,
     QuoteWatch,
     csv_header,
     find_csv_fault,
@@ -32,34 +30,27 @@ _BLOCK_BYTES = 4 << 20
 _ROWS = 1 << 20  # of Parquet, read at once
 
 
-def csv_file(file: TableFile, sep: str) -> CsvFile:
-    """How the fields of a CSV file are separated; sep: as the recipe says, or empty."""
-    return CsvFile(file.path, sep or ("\t" if file.kind == "tsv" else ","))
+def line_in(file: TableFile, row: int) -> int | None:
+    """The line of a row (0-based); None for a kind of file without lines."""
+    if file.kind == "csv":
+        return line_of_row(file, row)
+    return _json_line_of_row(file, row) if file.kind == "json" else None
 
 
-def line_finder(file: TableFile, sep: str) -> Callable[[int], int | None] | None:
-    """Gives the line of a row (0-based); None for a kind of file without lines."""
-    if file.kind in ("csv", "tsv"):
-        return partial(line_of_row, csv_file(file, sep))
-    return partial(_json_line_of_row, file) if file.kind == "json" else None
-
-
-def file_schema(file: TableFile, wanted: Collection[str], sep: str) -> pa.Schema | None:
+def file_schema(file: TableFile, wanted: Collection[str]) -> pa.Schema | None:
     """The columns of a file and their types, without its rows; None where only these tell.
 
     wanted: the columns that will be read. Raises `DataError`.
     """
     with _naming(file):
-        if file.kind in ("csv", "tsv"):
-            return pa.schema([(name, pa.string()) for name in _csv_header(file, wanted, sep)])
+        if file.kind == "csv":
+            return pa.schema([(name, pa.string()) for name in _csv_header(file, wanted)])
         if file.kind == "parquet":
             return pyarrow.parquet.read_schema(file.path)
         return _open_arrow(file).schema if file.kind == "arrow" else None
 
 
-def read_file(
-    file: TableFile, wanted: Collection[str], coded: set[str], sep: str
-) -> Iterator[pa.Table]:
+def read_file(file: TableFile, wanted: Collection[str], coded: set[str]) -> Iterator[pa.Table]:
     """The columns `wanted` in parts of many rows, texts of `coded` ones as dictionaries.
 
     Raises `DataError`; of JSON lines a column that no line has is missing in the result.
@@ -72,7 +63,7 @@ def read_file(
         elif file.kind == "json":
             yield _read_json(file, wanted)
         else:
-            yield _read_csv(file, wanted, coded, sep)
+            yield _read_csv(file, wanted, coded)
 
 
 @contextmanager
@@ -100,16 +91,9 @@ def _read_parquet(file: TableFile, wanted: Collection[str], coded: set[str]) -> 
     with pyarrow.parquet.ParquetFile(
         file.path, read_dictionary=texts, coerce_int96_timestamp_unit="us"
     ) as parquet:
-        groups: list[int] = []
-        n_rows = 0
-        for group in range(parquet.num_row_groups):
-            groups.append(group)
-            n_rows += parquet.metadata.row_group(group).num_rows
-            if n_rows >= _ROWS:
-                yield parquet.read_row_groups(groups, columns=[*wanted])
-                groups, n_rows = [], 0
-        if groups or not parquet.num_row_groups:
-            yield parquet.read_row_groups(groups, columns=[*wanted])
+        yield parquet.schema_arrow.empty_table().select([*wanted])
+        for batch in parquet.iter_batches(_ROWS, columns=[*wanted]):
+            yield pa.Table.from_batches([batch])
 
 
 def _is_text(kind: Any) -> bool:
@@ -150,31 +134,29 @@ def _check_magic(file: TableFile) -> None:
         raise DataError(f"{file.label}: the content is Parquet; name the file .parquet")
 
 
-def _csv_header(file: TableFile, wanted: Collection[str], sep: str) -> list[str]:
-    table = csv_file(file, sep)
+def _csv_header(file: TableFile, wanted: Collection[str]) -> list[str]:
     _check_magic(file)
-    header = csv_header(table)
+    header = csv_header(file)
     if not header:
         raise DataError(f"{file.label}: the file is empty")
     own = [name for name in wanted if name not in file.keys]
     if "\ufffd" in "".join(header) and not set(own) <= set(header):
-        raise DataError(f"{file.label}, {find_csv_fault(table)}")
-    if fault := find_header_fault(header, own, table.sep):
+        raise DataError(f"{file.label}, {find_csv_fault(file)}")
+    if fault := find_header_fault(header, own, file.sep):
         raise DataError(f"{file.label}: {fault}")
     return header
 
 
-def _read_csv(file: TableFile, wanted: Collection[str], coded: set[str], sep: str) -> pa.Table:
-    table, text = csv_file(file, sep), pa.string()
-    codes = pa.dictionary(pa.int32(), text)
+def _read_csv(file: TableFile, wanted: Collection[str], coded: set[str]) -> pa.Table:
+    text, codes = pa.string(), pa.dictionary(pa.int32(), pa.string())
     try:
         with _stream(file) as stream:
-            watched = QuoteWatch(stream, table.sep)
+            watched = QuoteWatch(stream, file.sep)
             found = pyarrow.csv.read_csv(
                 watched,
                 read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES),
                 parse_options=pyarrow.csv.ParseOptions(
-                    delimiter=table.sep, newlines_in_values=True
+                    delimiter=file.sep, newlines_in_values=True
                 ),
                 convert_options=pyarrow.csv.ConvertOptions(
                     include_columns=[*wanted],
@@ -183,12 +165,12 @@ def _read_csv(file: TableFile, wanted: Collection[str], coded: set[str], sep: st
                 ),
             )
     except (pa.ArrowException, OSError) as error:
-        problem = find_csv_fault(table) or f"the file cannot be read: {error}"
+        problem = find_csv_fault(file) or f"the file cannot be read: {error}"
         raise DataError(f"{file.label}, {problem}") from error
     # Arrow takes an open quote in the last column for a field that holds the rest of the file,
     # and text behind a closing quote for a part of its field. A harmless inch mark looks alike,
     # hence the exact look.
-    if watched.doubtful and (fault := find_quote_fault(table)):
+    if watched.doubtful and (fault := find_quote_fault(file)):
         raise DataError(f"{file.label}, {fault}")
     return found
 

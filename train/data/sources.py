@@ -39,10 +39,10 @@ _EDITIONS = [
 ]
 _MOST_BYTES = 2 << 30
 _KINDS = {
-    ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json",
+    ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json",
     ".json": "json", ".feather": "arrow", ".arrow": "arrow",
 }  # fmt: skip
-_ZIPPED = {"csv", "tsv", "json"}
+_TEXTS = ("csv", "json")
 _SUFFIXES = ", ".join(_KINDS) + "; texts also with .gz"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -56,7 +56,9 @@ class TableFile(NamedTuple):
     label: str
     """What messages call it: its name, in a folder or of a pattern its path."""
     kind: str
-    """csv, tsv, json, parquet or arrow."""
+    """csv, json, parquet or arrow."""
+    sep: str
+    """What separates the fields of CSV."""
     keys: Mapping[str, str | None]
     """Columns that folders named column=value give all of its rows; None: no value."""
 
@@ -66,14 +68,15 @@ class TableFile(NamedTuple):
         return self.path.suffix.lower() == ".gz"
 
 
-def table_files(source: Path) -> list[TableFile]:
+def table_files(source: Path, sep: str = "") -> list[TableFile]:
     """The files of a table: a file, all in a folder, or all that a pattern such as *.csv matches.
 
-    Sorted by path. What begins with "_" or "." and checksums (.crc) are passed over, as Spark
-    writes them. `DataError` where there is none, or where they are of several kinds.
+    Sorted by path. sep: between the fields of CSV; empty: by the name of each file. What begins
+    with "_" or "." and checksums (.crc) are passed over, as Spark writes them. `DataError` where
+    there is no file, or where they are of several kinds.
     """
     if source.is_file():
-        return [_table_file(source, source.name, ())]
+        return [_table_file(source, source.name, (), sep)]
     n_fixed = next((n for n, part in enumerate(source.parts) if glob.has_magic(part)), -1)
     if source.is_dir():
         n_fixed, problem = len(source.parts), "the folder holds no file"
@@ -89,7 +92,7 @@ def table_files(source: Path) -> list[TableFile]:
     found = [path for path in dict.fromkeys(found) if _is_visible(path.parts[n_fixed:])]
     if not found:
         raise DataError(f"{source}: {problem}; names with _ or . at the start are passed over")
-    files = [_table_file(path, str(path), path.parts[n_fixed:-1]) for path in found]
+    files = [_table_file(path, str(path), path.parts[n_fixed:-1], sep) for path in found]
     for file in files:
         if file.kind != files[0].kind:
             raise DataError(
@@ -113,17 +116,18 @@ def _is_visible(names: Iterable[str]) -> bool:
     return not any(hidden) and not any(name.endswith(".crc") for name in names)
 
 
-def _table_file(path: Path, label: str, folders: Iterable[str]) -> TableFile:
+def _table_file(path: Path, label: str, folders: Iterable[str], sep: str) -> TableFile:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
-    kind = _KINDS.get("".join(suffixes[:-1][-1:] if zipped else suffixes[-1:]), "")
-    if not kind or (zipped and kind not in _ZIPPED):
+    suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
+    kind = _KINDS.get(suffix, "")
+    if not kind or (zipped and kind not in _TEXTS):
         raise DataError(f"{label}: unknown kind of file; the name must end in {_SUFFIXES}")
     if path.stat().st_size == 0:
         raise DataError(f"{label}: the file is empty")
     pairs = (name.split("=", 1) for name in folders if "=" in name)
     keys = {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
-    return TableFile(path, label, kind, keys)
+    return TableFile(path, label, kind, sep or ("\t" if suffix == ".tsv" else ","), keys)
 
 
 def check_files(log: Path | None, items: Path | None, users: Path | None) -> set[str]:

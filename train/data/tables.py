@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,22 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.readers import file_schema, line_finder, read_file, usual_type
+from attnrec.train.data.readers import file_schema, line_in, read_file, usual_type
 from attnrec.train.data.sources import TableFile, table_files
 
 # Entries of dictionaries that wait until they are made one.
 _LEAST_PENDING = 1 << 20
 _CHUNK_ROWS = 1 << 16
-
-
-class FileRows(NamedTuple):
-    """Where the rows of a file begin in a table of several."""
-
-    start: int
-    label: str
-    """What messages call the file."""
-    line_of: Callable[[int], int | None] | None
-    """Gives the line of a row in the file (0-based); None: it has no lines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +29,8 @@ class RawTable:
     """What messages call the source: the file's name, or "DataFrame"."""
     columns: pa.Table
     """The wanted columns, under their own names."""
-    files: tuple[FileRows, ...] = ()
-    """The files, in their order; none of a DataFrame."""
+    files: tuple[tuple[int, TableFile], ...] = ()
+    """The files, each with its first row, in their order; none of a DataFrame."""
     rows: NDArray[np.unsignedinteger] | None = None
     """Row of the source behind each row of `columns`; None: the same."""
 
@@ -71,10 +61,10 @@ class RawTable:
         source_row = row if self.rows is None else int(self.rows[row])
         name, line = self.name, None
         if self.files:
-            place = bisect_right(self.files, source_row, key=lambda file: file.start) - 1
-            start, name, line_of = self.files[place]
+            place = bisect_right(self.files, source_row, key=lambda part: part[0]) - 1
+            start, file = self.files[place]
             source_row -= start
-            line = line_of(source_row) if line_of is not None else None
+            name, line = file.label, line_in(file, source_row)
         at = f"row {source_row + 1}" if line is None else f"line {line}"
         return DataError(f"{name}, {at}, column {column!r}: {problem}", remedy)
 
@@ -127,16 +117,16 @@ def _from_memory(source: Any, wanted: Mapping[str, str]) -> RawTable:
 
 def _from_files(path: Path, wanted: Mapping[str, str], coded: set[str], sep: str) -> RawTable:
     """Every file is looked at before the first one is read."""
-    files = table_files(path)
-    _check_schemas(files, wanted, sep)
+    files = table_files(path, sep)
+    _check_schemas(files, wanted)
     name = path.name or path.absolute().name
     columns = {column: _Column(column in coded) for column in wanted}
-    starts: list[FileRows] = []
+    starts = []
     n_rows = 0
     for file in files:
-        starts.append(FileRows(n_rows, file.label, line_finder(file, sep)))
+        starts.append((n_rows, file))
         own = [column for column in wanted if column not in file.keys]
-        for table in read_file(file, own, coded, sep):
+        for table in read_file(file, own, coded):
             part = RawTable(file.label, _with_keys(table, file, wanted))
             check_columns(part.name, part.columns.column_names, wanted)
             _add(part, columns)
@@ -144,11 +134,11 @@ def _from_files(path: Path, wanted: Mapping[str, str], coded: set[str], sep: str
     return RawTable(name, _joined(name, columns), tuple(starts))
 
 
-def _check_schemas(files: list[TableFile], wanted: Mapping[str, str], sep: str) -> None:
+def _check_schemas(files: list[TableFile], wanted: Mapping[str, str]) -> None:
     """`DataError` where a file lacks a column, or has it in another type than those before."""
     common = pa.schema([])
     for file in files:
-        schema = file_schema(file, wanted, sep)
+        schema = file_schema(file, wanted)
         if schema is None:
             continue
         inside = [field for field in schema if field.name not in file.keys]
