@@ -197,13 +197,8 @@ class _Column:
             return
         coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
         part = coded.unify_dictionaries().combine_chunks()
-        texts = part.dictionary
-        # Of one type in all files, so that their dictionaries can become one.
-        if pa.types.is_signed_integer(texts.type) or pa.types.is_large_string(texts.type):
-            texts = texts.cast(pa.int64() if pa.types.is_integer(texts.type) else pa.string())
-        indices = part.indices.cast(pa.int32())
-        self._parts.append(pa.DictionaryArray.from_arrays(indices, texts))
-        self._n_pending += len(texts)
+        self._parts.append(part)
+        self._n_pending += len(part.dictionary)
         # The dictionaries of all files together may be as long as the log.
         if self._n_pending > max(_LEAST_PENDING, self._n_distinct):
             self._parts = [self.joined().combine_chunks()]

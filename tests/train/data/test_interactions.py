@@ -61,6 +61,17 @@ def test_more_events_than_are_sorted_at_once_are_ordered_as_one(kind: str, repea
     assert np.array_equal(data.timestamps, time[order])
 
 
+def test_nanoseconds_of_many_users_are_ordered() -> None:
+    # User and time together would be beyond int64.
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 900, 9000), rng.integers(0, 50, 9000)
+    time = 10**18 + rng.integers(0, 10**17, 9000)
+    log = pa.table({"user_id": user, "item_id": item, "timestamp": time})
+    data, _ = load_interactions(log, DataRecipe(repeats=True))
+    order = np.lexsort((time, data.user_ids.argsort()[user]))
+    assert np.array_equal(data.item_ids[data.item_index], item[order])
+
+
 def test_every_format_of_a_log_gives_the_same_fingerprint(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {name: rng.integers(0, 9, 200) for name in ("user_id", "item_id", "timestamp")}

@@ -171,7 +171,7 @@ def test_a_separator_is_minded_where_faults_are_looked_for(tmp_path: Path) -> No
     assert "line 6: 4 fields where the header has 3; put a field that holds a semic" in refused(
         path, recipe
     )
-    path.write_text(f'{rows}a;"d"e;4\n')
+    path.write_text(f'{rows}"a",d;e;4\n')
     assert "line 6: there is text after the closing quote" in refused(path, recipe)
 
 
@@ -229,11 +229,20 @@ def test_columns_that_are_not_read_may_differ(tmp_path: Path) -> None:
 
 
 def test_numbers_of_different_width_are_one_column(tmp_path: Path) -> None:
-    numbers = LOG.assign(user_id=[row % 7 for row in range(60)])
+    numbers = LOG.assign(user_id=[row % 7 for row in range(60)], item_id=LOG["item_id"] + "a")
     logs = in_parts(tmp_path / "logs", frame=numbers)
-    narrow = numbers[20:40].astype({"user_id": "int16", "timestamp": "int32"})
+    kinds = {"user_id": "int16", "timestamp": "int32", "item_id": pd.ArrowDtype(pa.large_string())}
+    narrow = numbers[20:40].astype(kinds)
     write(narrow, logs / "part-00001.parquet")
     assert report(logs).fingerprint == load_interactions(numbers, RECIPE)[1].fingerprint
+
+
+def test_files_without_rows_are_no_fault_among_others(tmp_path: Path) -> None:
+    for kind in ("parquet", "csv", "feather"):
+        logs = in_parts(tmp_path / kind, kind)
+        write(LOG[:0], logs / f"part-00009.{kind}")
+        assert report(logs).fingerprint == EXPECTED
+        assert refused(logs / f"part-00009.{kind}").endswith("there is a header but no row")
 
 
 def test_files_of_several_kinds_are_refused(tmp_path: Path) -> None:
