@@ -171,8 +171,8 @@ def test_a_separator_is_minded_where_faults_are_looked_for(tmp_path: Path) -> No
     assert "line 6: 4 fields where the header has 3; put a field that holds a semic" in refused(
         path, recipe
     )
-    path.write_text(f'{rows}"a",d;e;4\n')
-    assert "line 6: there is text after the closing quote" in refused(path, recipe)
+    path.write_text('user_id;item_id;timestamp\n"a",d;e;4\n')
+    assert "line 2: there is text after the closing quote" in refused(path, recipe)
 
 
 @pytest.mark.parametrize("sep", [";;", '"', "\n", "ü", 3])
