@@ -95,8 +95,8 @@ class TrainingOptions:
             return True
         return bool(recognise(self.data)[1])
 
-    def check_files(self) -> None:
-        """Refuse missing files, and tables and columns that do not belong together."""
+    def check_files(self) -> set[str]:
+        """The kinds of the tables; refused are missing ones, and columns of tables not given."""
         data = None if self.is_download else self.data
         if not self.is_download:
             with_known_columns(data, self.recipe).check_tables(
@@ -104,7 +104,7 @@ class TrainingOptions:
                 users=self.users is not None,
                 movielens_users=len(recognise(data)[1]) > 2,
             )
-        check_files(data, self.items, self.users)
+        return check_files(data, self.items, self.users)
 
 
 Shared = Callable[[], TrainingOptions]
@@ -134,7 +134,8 @@ def with_training_options(*, one_model: bool) -> Callable[[Command], Command]:
 
 
 def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
-    log = "Log: CSV, CSV.gz, Parquet; a folder or archive of MovieLens; or movielens-100k, -1m, "
+    log = "Log: CSV, Parquet, JSON lines or Feather; a folder of such files, or a pattern such as "
+    log += "'logs/*.parquet'; a folder or archive of MovieLens; or movielens-100k, -1m, "
     log += "-latest-small, to be downloaded. Default: the embedded Online Retail log."
     yield keyword("data", Path | None, None, typer.Argument(help=log))
     if one_model:
@@ -211,7 +212,7 @@ def _training_options(context: typer.Context, given: Mapping[str, Any]) -> Train
             "items": (options.data is not None, "DATA (the embedded log has its own titles)"),
         },
     )  # fmt: skip
-    options.check_files()
+    refuse_idle(context, {"sep": ("csv" in options.check_files(), "a table in CSV files")})
     return options
 
 
@@ -235,6 +236,7 @@ def _recipe(given: Mapping[str, Any]) -> DataRecipe:
     for name, kind in kinds.items():
         if get_origin(kind) is tuple:
             values[name] = tuple(part for part in given[name].split(",") if part)
+    values["sep"] = values["sep"].replace("\\t", "\t")  # as people write a tab in a shell
     return DataRecipe(**values | {"event_weights": _weights(given["event_weights"])})
 
 

@@ -54,9 +54,10 @@ def print_run(run: "Run") -> None:
     if metrics.tuning is not None and not run.split.final:
         _print_search(metrics.tuning)
     whose = "before the held-out events were added" if run.split.final else "validation"
+    sample = f", a sample of {valid['sample_of']:,}" if "sample_of" in valid else ""
     print(
         f"{run.config.model}: NDCG@10 {valid['ndcg@10']:.4f}, HitRate@10 "
-        f"{valid['hit_rate@10']:.4f} ({whose}, {counted(valid['n_users'], 'user')})"
+        f"{valid['hit_rate@10']:.4f} ({whose}, {counted(valid['n_users'], 'user')}{sample})"
     )
     if metrics.report is not None:
         _print_best_baseline(metrics.report["traditional"])

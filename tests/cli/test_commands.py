@@ -8,10 +8,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from attnrec.cli.results import print_run
 from attnrec.runtime import Recommender
 from attnrec.train import Run
 
@@ -44,6 +46,15 @@ def test_train_prints_what_it_read_unless_it_shall_be_quiet(run, log, tmp_path) 
     quiet = run(*words, "-q")
     assert quiet.err == "" and quiet.out == outcome.out and "NDCG@10" in quiet.out
     assert "missing.csv" in run("train", "missing.csv", "-q").err
+
+
+def test_a_validation_of_a_sample_is_called_one(trained, capsys) -> None:
+    run = Run.load(trained)
+    print_run(run)
+    assert "sample" not in capsys.readouterr().out
+    valid = {**run.metrics.valid, "sample_of": 5000}
+    print_run(replace(run, metrics=replace(run.metrics, valid=valid)))
+    assert "users, a sample of 5,000)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

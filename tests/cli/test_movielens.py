@@ -75,4 +75,4 @@ def test_a_failed_download_is_one_message_and_no_run(run, shelf, tmp_path) -> No
 def test_a_folder_of_that_name_is_read_and_nothing_is_downloaded(run, shelf, tmp_path) -> None:
     (tmp_path / "movielens-100k").mkdir()
     outcome = run("train", "movielens-100k", *COUNTS)
-    assert outcome.code == 2 and "movielens-100k is a directory" in outcome.err
+    assert outcome.code == 2 and "movielens-100k: the folder holds no file" in outcome.err

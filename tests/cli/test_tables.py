@@ -71,3 +71,30 @@ def test_wrong_weights_are_refused(run, shop, tmp_path, text, problem) -> None:
 def test_final_takes_tables_and_weights_from_its_run(run, shop, tmp_path) -> None:
     outcome = run("train", "--final", tmp_path, "--event-weights", "cart=2")
     assert outcome.code == 2 and "--event-weights cannot be given with it" in outcome.err
+
+
+def test_tables_in_several_files_are_read_by_every_command(run, shop, tmp_path) -> None:
+    for name in ("log", "items"):
+        table = pd.read_csv(shop / f"{name}.csv")
+        (tmp_path / name).mkdir()
+        for part, start in enumerate(range(0, len(table), 7)):
+            path = tmp_path / name / f"part-{part:05}.csv.gz"
+            table[start : start + 7].to_csv(path, sep="\t", index=False)
+    logs, out = tmp_path / "log" / "*.csv.gz", tmp_path / "run"
+    tables = [logs, "--items", tmp_path / "items", "--sep", "\\t"]
+    options = ["--model", "popularity", "--repeats"]
+    outcome = run("train", *tables, *options, "--out", out)
+    assert outcome.code == 0 and "9 with a title" in outcome.err, outcome.err
+    assert Run.load(out).recipe.sep == "\t"
+    plain = run("train", shop / "log.csv", *options, "--out", tmp_path / "plain", "--json")
+    assert Run.load(out).data["fingerprint"] == Run.load(tmp_path / "plain").data["fingerprint"]
+    assert plain.code == 0 and run("export", out).code == 0
+    outcome = run("evaluate", out / "model.onnx", "--data", tmp_path / "log", "--json")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_separator_without_csv_files_is_refused(run, shop, tmp_path) -> None:
+    pd.read_csv(shop / "log.csv").to_parquet(tmp_path / "log.parquet")
+    outcome = run("train", tmp_path / "log.parquet", "--sep", ";")
+    assert outcome.code == 2
+    assert "--sep is read only with a table in CSV files" in outcome.err

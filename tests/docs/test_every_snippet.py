@@ -19,6 +19,7 @@ A_COMMAND = re.compile(
 TESTS = {
     "docs/attention.md": "docs/test_attention_page.py",
     "docs/inference-protocol.md": "serving/open_inference/test_inference_protocol.py",
+    "docs/scale.md": "docs/test_scale_page.py",
     "docs/scenarios.md": "docs/test_scenarios.py",
     "docs/training.md": "docs/test_training_page.py",
     "docs/your-own-model.md": "docs/test_your_own_model.py",

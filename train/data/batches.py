@@ -99,14 +99,9 @@ class SequenceBatches:
         """batch_events: positions of a batch, padding included; constant work per step."""
         self._max_len = max_len
         self._batch_events = max(batch_events, max_len)
-        self._offsets = sequences.offsets
-        self._targets = sequences.rows.astype(np.int64)  # (n_events,)
-        self._inputs = np.roll(self._targets, 1)  # the event before each target
-        self._inputs[sequences.offsets[:-1][np.diff(sequences.offsets) > 0]] = 0  # start token
-        self._weights = sequences.weights
-        self._times = sequences.timestamps
+        # Nothing is held for every event beyond the sequences themselves.
+        self._sequences = sequences
         n_users = len(sequences.offsets) - 1
-        self._user = np.repeat(np.arange(1, n_users + 1), np.diff(sequences.offsets))
         self._tag_rows = np.zeros((n_users + 1, 0), np.int64) if users is None else users.tag_rows
 
     def epoch(self, rng: np.random.Generator) -> Epoch:
@@ -121,16 +116,15 @@ class SequenceBatches:
 
     def _windows(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Cut each user's events into windows; long histories at a new random place each epoch."""
-        n_events = np.diff(self._offsets)
-        shift = np.where(
-            n_events > self._max_len, rng.integers(0, self._max_len, len(n_events)), 0
-        )
-        place = np.arange(len(self._targets)) - np.repeat(self._offsets[:-1] - shift, n_events)
-        user = np.repeat(np.arange(len(n_events)), n_events)
-        is_start = np.ones(len(place), dtype=bool)
-        is_start[1:] = (user[1:] != user[:-1]) | (place[1:] % self._max_len == 0)
-        starts = np.flatnonzero(is_start)
-        return starts, np.append(starts[1:], len(place))
+        offsets, longest = self._sequences.offsets, self._max_len
+        n_events = np.diff(offsets)
+        shift = np.where(n_events > longest, rng.integers(0, longest, len(n_events)), 0)
+        n_windows = -(-(shift + n_events) // longest)
+        until = np.cumsum(n_windows)
+        place = np.arange(until[-1]) - np.repeat(until - n_windows, n_windows)
+        begin = np.maximum(place * longest - np.repeat(shift, n_windows), 0)
+        starts = np.repeat(offsets[:-1], n_windows) + begin
+        return starts, np.append(starts[1:], offsets[-1])
 
     def _cut(
         self, order: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -146,22 +140,24 @@ class SequenceBatches:
                 start = stop
 
     def _gather(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Batch:
+        rows, offsets = self._sequences.rows, self._sequences.offsets
+        times, weights = self._sequences.timestamps, self._sequences.weights
+        user = np.searchsorted(offsets, starts, side="right")  # (B,), from 1
         width = int((stops - starts).max())
         at = stops[:, None] + np.arange(-width, 0)  # (B, T)
         inside = at >= starts[:, None]
         at = np.maximum(at, 0)
-        inputs = np.where(inside, self._inputs[at], 0)
-        targets = np.where(inside, self._targets[at], 0)
-        user = self._user[starts]
+        begun = inside & (at > offsets[user - 1, None])  # else the start token, or padding
+        inputs = np.where(begun, rows[at - 1], 0).astype(np.int64)
+        targets = np.where(inside, rows[at], 0).astype(np.int64)
         timed: dict[str, torch.Tensor] = {}
-        if self._times is not None:
-            before = np.where(inputs > 0, self._times[at - 1], -1)
-            timed["timestamps"] = torch.from_numpy(before)
-            timed["request_time"] = torch.from_numpy(self._times[stops - 1])
+        if times is not None:
+            timed["timestamps"] = torch.from_numpy(np.where(begun, times[at - 1], -1))
+            timed["request_time"] = torch.from_numpy(times[stops - 1])
         return Batch(
             history_index=torch.from_numpy(inputs),
             targets=torch.from_numpy(targets),
-            weights=None if self._weights is None else torch.from_numpy(self._weights[at]),
+            weights=None if weights is None else torch.from_numpy(weights[at]),
             user=torch.from_numpy(user),
             user_tags=torch.from_numpy(self._tag_rows[user]),
             **timed,

@@ -18,26 +18,28 @@ from typing import Any
 import numpy as np
 
 from attnrec.runtime.errors import counted
+from attnrec.train.data.sources import TableFile
 
 # Of a field, for the exact reader, which refuses 128 KiB otherwise: a description may be longer.
 _LONGEST_FIELD = 2**31 - 1
 _TWICE = "a quote inside a field is written twice"
+_NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 _A_YEAR = 4  # characters
 _DATA = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?\Z|\d{4}-\d\d-\d\d")
 
 
-def csv_header(path: Path) -> list[str]:
+def csv_header(file: TableFile) -> list[str]:
     """The column names: the first line that is not empty; [] in an empty file.
 
     Raises ``OSError`` or ``EOFError`` where the file cannot be read.
     """
-    return next((fields for _, fields in _records(path)), [])
+    return next((fields for _, fields in _records(file)), [])
 
 
-def line_of_row(path: Path, row: int) -> int | None:
+def line_of_row(file: TableFile, row: int) -> int | None:
     """The line on which data row `row` (0-based, without the header) starts; None if not found."""
     try:
-        for index, (line, _) in enumerate(_records(path)):
+        for index, (line, _) in enumerate(_records(file)):
             if index == row + 1:
                 return line
     except (OSError, EOFError, zlib.error, csv.Error):
@@ -45,18 +47,18 @@ def line_of_row(path: Path, row: int) -> int | None:
     return None
 
 
-def find_csv_fault(path: Path) -> str | None:
+def find_csv_fault(file: TableFile) -> str | None:
     """The first place where a file is not what a CSV file has to be; None if there is none."""
     try:
-        return _not_utf8(path) or find_quote_fault(path) or _ragged_row(path)
+        return _not_utf8(file.path) or find_quote_fault(file) or _ragged_row(file)
     except (OSError, EOFError, zlib.error) as error:
         return f"the file cannot be read to its end ({error}); copy or compress it again"
 
 
-def find_quote_fault(path: Path) -> str | None:
+def find_quote_fault(file: TableFile) -> str | None:
     """The first quoted field that never ends, or with text behind its end; None: there is none."""
     try:
-        for _ in _records(path, strict=True):
+        for _ in _records(file, strict=True):
             pass
     except _QuoteFault as fault:
         return str(fault)
@@ -80,37 +82,37 @@ def _not_utf8(path: Path) -> str | None:
     return None
 
 
-def _ragged_row(path: Path) -> str | None:
+def _ragged_row(file: TableFile) -> str | None:
     expected = 0
-    for line, fields in _records(path):
+    for line, fields in _records(file):
         expected = expected or len(fields)
         if len(fields) != expected:
             remedy = (
                 f"{_TWICE}{escaped}"
-                if (escaped := _escaped(path, line))
-                else "put a field that holds a comma or a line break in double quotes"
+                if (escaped := _escaped(file.path, line))
+                else f"put a field that holds {_named(file.sep)} or a line break in double quotes"
             )
             n_fields = counted(len(fields), "field")
             return f"line {line}: {n_fields} where the header has {expected}; {remedy}"
     return None
 
 
-def _records(path: Path, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+def _records(file: TableFile, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Each record with the line on which it starts; empty lines are no records.
 
     strict: raise `_QuoteFault` where a quoted field does not end as it has to.
     """
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
-        with _open_text(path) as text:
-            reader = csv.reader(text, strict=strict)
+        with _open_text(file.path) as text:
+            reader = csv.reader(text, delimiter=file.sep, strict=strict)
             start = 1
             for fields in reader:
                 if fields:
                     yield start, fields
                 start = reader.line_num + 1
     except csv.Error as error:
-        escaped = _escaped(path, start)
+        escaped = _escaped(file.path, start)
         # The reader tells the two apart by its words alone.
         if "end of data" in str(error):
             remedy = f"; {_TWICE}{escaped}" if escaped else ""
@@ -152,10 +154,10 @@ class QuoteWatch(io.RawIOBase):
     its end; of two in a row inside a field the first closes it and the second opens it again.
     """
 
-    _BESIDE = np.isin(np.arange(256), list(b',\r\n"'))  # what may stand outside of a quote
-
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, sep: str) -> None:
         self._stream = stream
+        # What may stand outside of a quote.
+        self._beside = np.isin(np.arange(256), list(f'{sep}\r\n"'.encode()))
         self._misplaced = False
         self._quotes = 0
         # The last byte that was looked at, and one that was not: its right neighbour was missing.
@@ -188,14 +190,14 @@ class QuoteWatch(io.RawIOBase):
         n_quotes, closed = len(beside), self._quotes % 2
         beside[closed::2] -= 1  # before those that open a field
         beside[1 - closed :: 2] += 1  # after those that close one
-        self._misplaced |= not self._BESIDE[values[beside]].all()
+        self._misplaced |= not self._beside[values[beside]].all()
         self._quotes += n_quotes
 
 
-def find_header_fault(header: list[str], wanted: Collection[str]) -> str | None:
+def find_header_fault(header: list[str], wanted: Collection[str], sep: str) -> str | None:
     """What the first line of a file is if it is not the names of its columns; None: it is."""
     found = set(wanted) & set(header)
-    if len(found) < len(wanted) and (fault := _separator_fault(header)):
+    if len(found) < len(wanted) and (fault := _separator_fault(header, sep)):
         return fault
     data = [name for name in header if _DATA.match(name)]
     numbered = [[str(place + first) for place in range(len(data))] for first in (0, 1)]
@@ -214,17 +216,24 @@ def find_header_fault(header: list[str], wanted: Collection[str]) -> str | None:
     )
 
 
-def _separator_fault(header: list[str]) -> str | None:
+def _separator_fault(header: list[str], sep: str) -> str | None:
     first = header[0]
     if first.lower().startswith("sep="):
-        problem = f"the first line {','.join(header)!r} is meant for Excel alone; delete it"
-        commas = first[4:] in ("", ",")
-        return problem if commas else f"{problem}, and separate the fields by commas"
+        problem = f"the first line {sep.join(header)!r} is meant for Excel alone; delete it"
+        named = first[4:] in ("", sep)
+        return problem if named else f"{problem}, and name the separator with `sep`"
     if first.startswith("#"):
         return (
             f"the first line begins with {first[:30]!r}, a comment; the first line must "
             "hold the names of the columns: delete the comments, or the # before the names"
         )
-    if len(header) == 1 and any(mark in first for mark in ";\t|"):
-        return f"the first line is {first[:80]!r}; fields must be separated by commas"
+    if len(header) == 1 and any(mark in first for mark in ",;\t|"):
+        return (
+            f"the first line is {first[:80]!r}; fields must be separated by {_named(sep)}, or by "
+            "what `sep` says"
+        )
     return None
+
+
+def _named(sep: str) -> str:
+    return _NAMES.get(sep, repr(sep))

@@ -41,6 +41,8 @@ class HeldOut:
     """Events before those of `histories`, by number of the user, at most LONGEST: seen as well."""
     n_left_out: int = 0
     """Users without a target here, because the model has seen theirs."""
+    sample_of: int | None = None
+    """Users that these were drawn from; None: these are all."""
 
     def between(self, start: int, stop: int) -> "HeldOut":
         """The same of the users from `start` to before `stop`."""
@@ -142,9 +144,11 @@ def held_out_targets(
     else:
         start, stop = cuts.test, log.offsets[cuts.users + 1]
     fresh = np.ones(len(start), bool) if unseen is None else start >= unseen.start[cuts.users]
+    n_fresh = int(np.count_nonzero(fresh))
     chosen = _sample(np.flatnonzero(fresh), most_users)
     targets = _targets(log, name, cuts.users[chosen], start[chosen], stop[chosen])
-    return replace(targets, n_left_out=int(np.count_nonzero(~fresh)))
+    sample_of = n_fresh if len(chosen) < n_fresh else None
+    return replace(targets, n_left_out=len(fresh) - n_fresh, sample_of=sample_of)
 
 
 def last_training_targets(log: Interactions, name: SplitName, most_users: int) -> HeldOut:
@@ -205,16 +209,20 @@ def _before(
     log: Interactions, users: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> dict[str, Any]:
     """The fields of `HeldOut` for users of these numbers, whose histories end before `stop`."""
-    ids, first = log.item_ids[log.item_index], log.offsets[users]
+    first = log.offsets[users]
     newest = np.maximum(first, stop - LONGEST)
     before = np.maximum(first, newest - LONGEST)
     bounds = [*zip(newest, stop, strict=True)]
+
+    def ids(start: int, stop: int) -> IdArray:
+        return log.item_ids[log.item_index[start:stop]]
+
     return {
-        "histories": [ids[a:b] for a, b in bounds],
+        "histories": [ids(a, b) for a, b in bounds],
         "timestamps": [log.timestamps[a:b] for a, b in bounds],
         "users": log.user_ids[users],
         "user_tags": None if log.user_tags is None else log.user_tags[users].tolist(),
-        "older": {int(n): ids[before[n] : newest[n]] for n in np.flatnonzero(newest > first)},
+        "older": {int(n): ids(before[n], newest[n]) for n in np.flatnonzero(newest > first)},
     }
 
 
@@ -277,6 +285,7 @@ def basket_note(metrics: Mapping[str, Any]) -> str | None:
         f"{share:.0%} of the held-out events have the time of the event before: here the task is "
         "to complete a basket"
     )
-    if metrics.get("last_session_users", 0) < metrics["valid"]["n_users"] / 4:
+    valid = metrics["valid"]
+    if metrics.get("last_session_users", 0) < valid.get("sample_of", valid["n_users"]) / 4:
         return note
     return f"{note}; --split last-session predicts the next one"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
+from scipy import sparse
 
 from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import RunError
@@ -217,3 +218,29 @@ def number_by_first_row(
     """
     numbered = pa.array(codes).dictionary_encode()
     return numbered.indices.to_numpy(), values.take(numbered.dictionary)
+
+
+def grouped_rows(
+    codes: NDArray[np.int32], n_codes: int
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Where the rows of each code begin, and the end (n_codes + 1,), and all rows by code (n,).
+
+    Rows of the same code keep their order. `codes` (n,) are from 0 to n_codes - 1.
+    """
+    n = len(codes)
+    ends = np.arange(n + 1, dtype=np.int32 if n < 2**31 else np.int64)
+    # One entry a column: scipy then sorts by counting, in one pass.
+    by_row = sparse.csc_array((np.ones(n, np.bool_), codes, ends), shape=(n_codes, n)).tocsr()
+    return by_row.indptr, by_row.indices
+
+
+def blocks(until: NDArray[np.integer], most: int) -> Iterator[tuple[int, int]]:
+    """Runs of rows, from the first to before the last, that hold at most `most`; or one row.
+
+    until: what all rows before each hold, and the total (n_rows + 1,).
+    """
+    first = 0
+    while first < len(until) - 1:
+        last = int(np.searchsorted(until, until[first] + most, side="right")) - 1
+        yield first, max(first + 1, last)
+        first = max(first + 1, last)

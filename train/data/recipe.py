@@ -52,6 +52,8 @@ class DataRecipe:
     is not the colour."""
     tag_cols: tuple[str, ...] = ()
     """Columns of the users table that describe a user, likewise."""
+    sep: str = ""
+    """Character between the fields of CSV files, such as ";". Empty: a comma, a tab in .tsv."""
     id_type: IdType = "auto"
     """int64 or string ids; "auto": int64 where every id is a plain decimal, judged per column."""
     time_unit: TimeUnit = "auto"
@@ -91,9 +93,17 @@ class DataRecipe:
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(map(_is_name, values)):
                 raise ValueError(f"`{name}` must be a tuple of names, not {values!r}")
+        self._check_sep()
         self._check_weights()
         for name in ("min_item_events", "min_user_events"):
             check_whole(name, getattr(self, name))
+
+    def _check_sep(self) -> None:
+        sep: object = self.sep
+        if not isinstance(sep, str) or len(sep.encode()) > 1 or sep in ('"', "\r", "\n"):
+            raise ValueError(
+                f"`sep` must be one ASCII character, no quote and no line end, not {sep!r}"
+            )
 
     def _check_weights(self) -> None:
         weights = self.event_weights

@@ -28,7 +28,7 @@ def with_items(log: Interactions, table: TableSource, recipe: DataRecipe) -> Int
     if recipe.title_col:
         no_titles = ", or leave titles out with `title_col=''`"
         wanted |= {recipe.title_col: naming("title_col") + no_titles}
-    raw, place = _rows_of(table, recipe.item_col, log.item_ids, "item", wanted)
+    raw, place = _rows_of(table, recipe, log.item_ids, "item", wanted)
     if recipe.title_col:
         titles = _texts(raw, recipe.title_col, place, "titles").to_numpy(zero_copy_only=False)
         log = log.with_titles(titles)
@@ -40,7 +40,7 @@ def with_items(log: Interactions, table: TableSource, recipe: DataRecipe) -> Int
 def with_users(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:
     """The log with the tags of a users table, at most `MAX_USER_TAGS` each. `DataError`."""
     wanted = dict.fromkeys(recipe.tag_cols, naming("tag_cols"))
-    raw, place = _rows_of(table, recipe.user_col, log.user_ids, "user", wanted)
+    raw, place = _rows_of(table, recipe, log.user_ids, "user", wanted)
     tags = _descriptions(raw, recipe.tag_cols, place)
     counts = np.fromiter(map(len, tags), np.int64, len(tags))
     worst = int(counts.argmax())
@@ -55,13 +55,14 @@ def with_users(log: Interactions, table: TableSource, recipe: DataRecipe) -> Int
 
 
 def _rows_of(
-    table: TableSource, id_col: str, ids: IdArray, kind: str, wanted: Mapping[str, str]
+    table: TableSource, recipe: DataRecipe, ids: IdArray, kind: str, wanted: Mapping[str, str]
 ) -> tuple[RawTable, pa.Array]:
     """The table, and for each of `ids` the first of its rows there (null: none)."""
+    id_col: str = getattr(recipe, f"{kind}_col")
     remedy = (
         f"the column of the {kind} ids must be called {id_col!r} here as in the log: rename it"
     )
-    raw = read_table(table, {id_col: remedy, **wanted}, ())
+    raw = read_table(table, {id_col: remedy, **wanted}, (), recipe.sep)
     known = pa.array(ids).cast(pa.string())
     texts = id_texts(raw, id_col)
     place = pc.index_in(known, value_set=texts)

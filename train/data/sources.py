@@ -1,10 +1,13 @@
 """What a log may be, and what can be checked before it is read. Needs no torch, reads no table."""
 
+import glob
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from attnrec.runtime.errors import DataError
 from attnrec.runtime.files import address_note
@@ -35,32 +38,102 @@ _EDITIONS = [
     {"ratings.csv": _EVENT, "movies.csv": _FILM},
 ]
 _MOST_BYTES = 2 << 30
-_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+_KINDS = {
+    ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json",
+    ".json": "json", ".feather": "arrow", ".arrow": "arrow",
+}  # fmt: skip
+_TEXTS = ("csv", "json")
+_SUFFIXES = ", ".join(_KINDS) + "; texts also with .gz"
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 Files = dict[str, Callable[[], bytes]]
 
 
-def checked_suffix(path: Path) -> str:
-    """How the name of a table ends; `DataError` where there is no file of such a kind."""
-    if path.is_dir():
-        raise DataError(f"{path} is a directory; name one file ({', '.join(_SUFFIXES)})")
-    if not path.exists():
-        raise DataError(address_note(path) or f"{path}: there is no such file")
-    for suffix in _SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            if path.stat().st_size == 0:
-                raise DataError(f"{path.name}: the file is empty")
-            return suffix
-    raise DataError(
-        f"{path.name}: unknown kind of file; the name must end in {', '.join(_SUFFIXES)}"
-    )
+class TableFile(NamedTuple):
+    """One file of a table."""
+
+    path: Path
+    label: str
+    """What messages call it: its name, in a folder or of a pattern its path."""
+    kind: str
+    """csv, json, parquet or arrow."""
+    sep: str
+    """What separates the fields of CSV."""
+    keys: Mapping[str, str | None]
+    """Columns that folders named column=value give all of its rows; None: no value."""
+
+    @property
+    def zipped(self) -> bool:
+        """Whether its name says that it is compressed by gzip."""
+        return self.path.suffix.lower() == ".gz"
 
 
-def check_files(log: Path | None, items: Path | None, users: Path | None) -> None:
-    """`DataError` for a file that does not exist or is of no known kind."""
-    for table in (None if recognise(log)[1] else log, items, users):
-        if table is not None:
-            checked_suffix(table)
+def table_files(source: Path, sep: str = "") -> list[TableFile]:
+    """The files of a table: a file, all in a folder, or all that a pattern such as *.csv matches.
+
+    Sorted by path. sep: between the fields of CSV; empty: by the name of each file. What begins
+    with "_" or "." and checksums (.crc) are passed over, as Spark writes them. `DataError` where
+    there is no file, or where they are of several kinds.
+    """
+    if source.is_file():
+        return [_table_file(source, source.name, (), sep)]
+    n_fixed = next((n for n, part in enumerate(source.parts) if glob.has_magic(part)), -1)
+    if source.is_dir():
+        n_fixed, problem = len(source.parts), "the folder holds no file"
+        found = _inside(source)
+    elif address := address_note(source):
+        raise DataError(address)
+    elif n_fixed >= 0:
+        matches = sorted(glob.glob(str(source), recursive=True))
+        found = [path for match in matches for path in _inside(Path(match))]
+        problem = "there is no such file, and as a pattern it matches none"
+    else:
+        raise DataError(f"{source}: there is no such file")
+    found = [path for path in dict.fromkeys(found) if _is_visible(path.parts[n_fixed:])]
+    if not found:
+        raise DataError(f"{source}: {problem}; names with _ or . at the start are passed over")
+    files = [_table_file(path, str(path), path.parts[n_fixed:-1], sep) for path in found]
+    for file in files:
+        if file.kind != files[0].kind:
+            raise DataError(
+                f"{file.label}: the files of a table must be of one kind, and {files[0].label} is "
+                f"{files[0].kind}; name those that count with a pattern, such as '*.parquet'"
+            )
+    return files
+
+
+def _inside(path: Path) -> list[Path]:
+    """The file itself, or the files below a folder."""
+    if path.is_file():
+        return [path]
+    if (path / "_delta_log").is_dir():
+        raise DataError(f"{path}: a Delta table keeps files that no longer count; export it first")
+    return sorted(inside for inside in path.rglob("*") if inside.is_file())
+
+
+def _is_visible(names: Iterable[str]) -> bool:
+    hidden = (name for name in names if name.startswith(("_", ".")) and "=" not in name)
+    return not any(hidden) and not any(name.endswith(".crc") for name in names)
+
+
+def _table_file(path: Path, label: str, folders: Iterable[str], sep: str) -> TableFile:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
+    kind = _KINDS.get(suffix, "")
+    if not kind or (zipped and kind not in _TEXTS):
+        raise DataError(f"{label}: unknown kind of file; the name must end in {_SUFFIXES}")
+    if path.stat().st_size == 0:
+        raise DataError(f"{label}: the file is empty")
+    pairs = (name.split("=", 1) for name in folders if "=" in name)
+    keys = {name: None if value == _NO_VALUE else unquote(value) for name, value in pairs}
+    return TableFile(path, label, kind, sep or ("\t" if suffix == ".tsv" else ","), keys)
+
+
+def check_files(log: Path | None, items: Path | None, users: Path | None) -> set[str]:
+    """The kinds of these tables; `DataError` for one that is missing or of no known kind."""
+    tables = None if recognise(log)[1] else log, items, users
+    return {table_files(table)[0].kind for table in tables if table is not None}
 
 
 def with_known_columns(source: object, recipe: DataRecipe) -> DataRecipe:

@@ -158,9 +158,9 @@ def all_events(log: Interactions) -> Split:
 
 def _split(log: Interactions, n_train: NDArray[np.int64], name: SplitName | None) -> Split:
     """Train on the first `n_train` events of each user (n_users,)."""
-    lengths = np.diff(log.offsets)
-    place = np.arange(log.n_events) - np.repeat(log.offsets[:-1], lengths)
-    trained = place < np.repeat(n_train, lengths)
+    n_others = np.diff(log.offsets) - n_train
+    runs = np.column_stack([n_train, n_others]).ravel()  # events of a user: trained on, then not
+    trained = np.repeat(np.resize([True, False], len(runs)), runs)
     items = log.item_index[trained]
     counts = np.bincount(items, minlength=len(log.item_ids))
     # Most frequent first, equal counts by id: the order does not depend on the order of the

@@ -1,33 +1,23 @@
-"""Tables as Arrow columns: CSV, CSV.gz, Parquet or a DataFrame, ids as text where it is text."""
+"""Tables as Arrow columns: files or a DataFrame, ids as text where it is text."""
 
-import csv
 import os
-import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.csv_faults import (
-    QuoteWatch,
-    csv_header,
-    find_csv_fault,
-    find_header_fault,
-    find_quote_fault,
-    line_of_row,
-)
-from attnrec.train.data.sources import checked_suffix
+from attnrec.train.data.readers import file_schema, line_in, read_file, usual_type
+from attnrec.train.data.sources import TableFile, table_files
 
-_CSV_BLOCK_BYTES = 4 << 20
+# Entries of dictionaries that wait until they are made one.
+_LEAST_PENDING = 1 << 20
 _CHUNK_ROWS = 1 << 16
 
 
@@ -39,9 +29,9 @@ class RawTable:
     """What messages call the source: the file's name, or "DataFrame"."""
     columns: pa.Table
     """The wanted columns, under their own names."""
-    csv_path: Path | None = None
-    """The CSV file, for line numbers; None for Parquet and DataFrame."""
-    rows: NDArray[np.int64] | None = None
+    files: tuple[tuple[int, TableFile], ...] = ()
+    """The files, each with its first row, in their order; none of a DataFrame."""
+    rows: NDArray[np.unsignedinteger] | None = None
     """Row of the source behind each row of `columns`; None: the same."""
 
     @property
@@ -62,18 +52,21 @@ class RawTable:
 
     def keep(self, mask: NDArray[np.bool_]) -> "RawTable":
         """The rows where `mask` (n_rows,) is true; they still know their place in the source."""
-        kept = np.flatnonzero(mask)
+        kept = np.flatnonzero(mask).astype(np.min_scalar_type(len(mask)))
         rows = kept if self.rows is None else self.rows[kept]
-        return RawTable(self.name, self.columns.filter(pa.array(mask)), self.csv_path, rows)
+        return replace(self, columns=self.columns.filter(pa.array(mask)), rows=rows)
 
     def error(self, column: str, row: int, problem: str, remedy: str = "") -> DataError:
         """A `DataError` that names the source, the column and the place of `row` (0-based)."""
         source_row = row if self.rows is None else int(self.rows[row])
-        place = f"row {source_row + 1}"
-        if self.csv_path is not None:
-            line = line_of_row(self.csv_path, source_row)
-            place = place if line is None else f"line {line}"
-        return DataError(f"{self.name}, {place}, column {column!r}: {problem}", remedy)
+        name, line = self.name, None
+        if self.files:
+            place = bisect_right(self.files, source_row, key=lambda part: part[0]) - 1
+            start, file = self.files[place]
+            source_row -= start
+            name, line = file.label, line_in(file, source_row)
+        at = f"row {source_row + 1}" if line is None else f"line {line}"
+        return DataError(f"{name}, {at}, column {column!r}: {problem}", remedy)
 
     def column_error(self, column: str, problem: str, remedy: str = "") -> DataError:
         """A `DataError` about a whole column."""
@@ -90,116 +83,132 @@ class ArrowTable(Protocol):
 TableSource = str | Path | pd.DataFrame | ArrowTable | RawTable
 
 
-def read_table(source: TableSource, wanted: Mapping[str, str], coded: Iterable[str]) -> RawTable:
+def read_table(
+    source: TableSource, wanted: Mapping[str, str], coded: Iterable[str], sep: str = ""
+) -> RawTable:
     """Read the columns `wanted` (column name -> what to do where it is missing) of a table.
 
-    The columns `coded` come dictionary-encoded where that saves memory. CSV fields stay text,
-    byte for byte: nothing is stripped and no word means "missing". Raises `DataError` where the
-    source is missing, unreadable or without a wanted column, `ValueError` for what is no source.
+    The columns `coded` come as codes into one dictionary. CSV fields stay text, byte for byte:
+    nothing is stripped and no word means "missing". sep: between the fields of CSV files; empty:
+    a comma, or a tab in .tsv. Raises `DataError` where the source is missing, unreadable or
+    without a wanted column, `ValueError` for what is no source.
     """
-    raw = _read(source, wanted, set(coded))
-    columns = {name: _usual_type(raw.columns[name]) for name in raw.columns.column_names}
-    for name, values in columns.items():
-        try:
-            values.validate(full=True)  # Arrow takes any bytes for text
-        except pa.ArrowInvalid as error:
-            raise raw.column_error(name, f"the values are not intact ({error})") from error
-    return RawTable(raw.name, pa.table(columns), raw.csv_path)
+    if isinstance(source, str | os.PathLike):
+        return _from_files(Path(source), wanted, set(coded), sep)
+    raw = _from_memory(source, wanted)
+    columns = {name: _Column(name in coded) for name in wanted}
+    _add(raw, columns)
+    return RawTable(raw.name, _joined(raw.name, columns))
 
 
-def _read(source: TableSource, wanted: Mapping[str, str], coded: set[str]) -> RawTable:
+def _from_memory(source: Any, wanted: Mapping[str, str]) -> RawTable:
     if isinstance(source, pd.DataFrame):
         return _from_dataframe(source, wanted)
     if isinstance(source, RawTable):
         return _selected(source.name, source.columns, wanted)
     if hasattr(source, "__arrow_c_stream__"):
         return _from_arrow(source, wanted)
-    if not isinstance(source, str | os.PathLike):
-        raise ValueError(
-            "a table is the path of a file, a pandas DataFrame or an Arrow table, not "
-            f"{'None' if source is None else 'a ' + type(source).__name__}; pandas.DataFrame(...) "
-            "makes one"
-        )
-    path = Path(source)
-    suffix = checked_suffix(path)
-    try:
-        if suffix == ".parquet":
-            return RawTable(path.name, _read_parquet(path, wanted, coded))
-        return RawTable(path.name, _read_csv(path, wanted, coded), csv_path=path)
-    except UnicodeEncodeError as error:
-        # Arrow opens files by names in UTF-8, and the name has to fit into the report.
-        raise DataError(
-            f"{path.name!a}: the file's name is not valid Unicode; rename it"
-        ) from error
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
-        raise DataError(f"{path.name}: the file cannot be read: {error}") from error
+    raise ValueError(
+        "a table is the path of a file, a pandas DataFrame or an Arrow table, not "
+        f"{'None' if source is None else 'a ' + type(source).__name__}; pandas.DataFrame(...) "
+        "makes one"
+    )
 
 
-def _read_csv(path: Path, wanted: Mapping[str, str], coded: set[str]) -> pa.Table:
-    _check_magic(path)
-    header = csv_header(path)
-    if not header:
-        raise DataError(f"{path.name}: the file is empty")
-    if "\ufffd" in "".join(header) and not set(wanted) <= set(header):
-        raise DataError(f"{path.name}, {find_csv_fault(path)}")
-    if fault := find_header_fault(header, wanted):
-        raise DataError(f"{path.name}: {fault}")
-    check_columns(path.name, header, wanted)
-    text, codes = pa.string(), pa.dictionary(pa.int32(), pa.string())
-    types = {column: codes if column in coded else text for column in wanted}
-    compression = "gzip" if path.suffix.lower() == ".gz" else None
-    try:
-        with pa.input_stream(path, compression=compression) as stream:
-            watched = QuoteWatch(stream)
-            table = pyarrow.csv.read_csv(
-                watched,
-                read_options=pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    include_columns=list(wanted), column_types=types, strings_can_be_null=False
-                ),
-            )
-    except (pa.ArrowException, OSError) as error:
-        problem = find_csv_fault(path) or f"the file cannot be read: {error}"
-        raise DataError(f"{path.name}, {problem}") from error
-    # Arrow takes an open quote in the last column for a field that holds the rest of the file,
-    # and text behind a closing quote for a part of its field. A harmless inch mark looks alike,
-    # hence the exact look.
-    if watched.doubtful and (fault := find_quote_fault(path)):
-        raise DataError(f"{path.name}, {fault}")
+def _from_files(path: Path, wanted: Mapping[str, str], coded: set[str], sep: str) -> RawTable:
+    """Every file is looked at before the first one is read."""
+    files = table_files(path, sep)
+    _check_schemas(files, wanted)
+    name = path.name or path.absolute().name
+    columns = {column: _Column(column in coded) for column in wanted}
+    starts = []
+    n_rows = 0
+    for file in files:
+        starts.append((n_rows, file))
+        own = [column for column in wanted if column not in file.keys]
+        for table in read_file(file, own, coded):
+            part = RawTable(file.label, _with_keys(table, file, wanted))
+            check_columns(part.name, part.columns.column_names, wanted)
+            _add(part, columns)
+            n_rows += part.n_rows
+    return RawTable(name, _joined(name, columns), tuple(starts))
+
+
+def _check_schemas(files: list[TableFile], wanted: Mapping[str, str]) -> None:
+    """`DataError` where a file lacks a column, or has it in another type than those before."""
+    common = pa.schema([])
+    for file in files:
+        schema = file_schema(file, wanted)
+        if schema is None:
+            continue
+        inside = [field for field in schema if field.name not in file.keys]
+        check_columns(file.label, [*(field.name for field in inside), *file.keys], wanted)
+        kinds = {field.name: field.type for field in inside if field.name in wanted}
+        coded = pa.types.is_dictionary
+        own = pa.schema({n: k.value_type if coded(k) else k for n, k in kinds.items()})
+        try:
+            common = pa.unify_schemas([common, own], promote_options="permissive")
+        except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+            raise DataError(
+                f"{file.label}: a column is of another type than in {files[0].label} ({error})"
+            ) from error
+
+
+def _with_keys(table: pa.Table, file: TableFile, wanted: Mapping[str, str]) -> pa.Table:
+    """The columns of a file, and those of `wanted` that the names of its folders give."""
+    for name in (name for name in file.keys if name in wanted):
+        value = pa.array([file.keys[name]], pa.string()).dictionary_encode()
+        table = table.append_column(name, value.take(pa.array(np.zeros(len(table), np.int8))))
     return table
 
 
-def _check_magic(path: Path) -> None:
-    """Refuse a file whose first bytes contradict its name: the usual slip when renaming."""
-    with open(path, "rb") as file:
-        start = file.read(4)
-    zipped = start.startswith(b"\x1f\x8b")
-    if path.suffix.lower() == ".gz" and not zipped:
-        raise DataError(f"{path.name}: the content is not gzip; name it .csv if it is plain text")
-    if path.suffix.lower() == ".csv" and zipped:
-        raise DataError(f"{path.name}: the content is gzip; name the file .csv.gz")
-    if start == b"PAR1":
-        raise DataError(f"{path.name}: the content is Parquet; name the file .parquet")
+def _add(raw: RawTable, columns: Mapping[str, "_Column"]) -> None:
+    for name, column in columns.items():
+        values = usual_type(raw.columns[name])
+        try:
+            values.validate(full=True)  # Arrow takes any bytes for text
+        except pa.ArrowInvalid as error:
+            raise raw.column_error(name, f"the values are not intact ({error})") from error
+        column.add(values)
 
 
-def _read_parquet(path: Path, wanted: Mapping[str, str], coded: set[str]) -> pa.Table:
+def _joined(name: str, columns: Mapping[str, "_Column"]) -> pa.Table:
     try:
-        schema = pyarrow.parquet.read_schema(path)
-        check_columns(path.name, list(schema.names), wanted)
-        # Only text has a dictionary to read; numbers come as they are.
-        texts = [column for column in coded if _is_text(schema.field(column).type)]
-        # Nanoseconds, which is how INT96 is read otherwise, wrap around after the year 2262.
-        with pyarrow.parquet.ParquetFile(
-            path, read_dictionary=texts, coerce_int96_timestamp_unit="us"
-        ) as file:
-            return file.read(columns=list(wanted))
-    except pa.ArrowException as error:
-        raise DataError(f"{path.name}: not an intact Parquet file ({error})") from error
+        return pa.table({column: parts.joined() for column, parts in columns.items()})
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"{name}: the types of a column differ from file to file ({error})"
+        ) from error
 
 
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+class _Column:
+    """A column that arrives in parts. Of a coded one only codes and distinct values are kept."""
+
+    def __init__(self, coded: bool) -> None:
+        self._coded = coded
+        self._parts: list[Any] = []
+        self._n_pending = self._n_distinct = 0
+
+    def add(self, values: Any) -> None:
+        """More rows, a chunked array."""
+        self._coded = self._coded and not pa.types.is_nested(values.type)
+        if not self._coded:
+            self._parts.append(values)
+            return
+        coded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
+        part = coded.unify_dictionaries().combine_chunks()
+        self._parts.append(part)
+        self._n_pending += len(part.dictionary)
+        # The dictionaries of all files together may be as long as the log.
+        if self._n_pending > max(_LEAST_PENDING, self._n_distinct):
+            self._parts = [self.joined().combine_chunks()]
+            self._n_pending, self._n_distinct = 0, len(self._parts[0].dictionary)
+
+    def joined(self) -> Any:
+        """All rows so far, as a chunked array; of a coded column with one dictionary."""
+        tables = [pa.table({"": part}) for part in self._parts]
+        values = pa.concat_tables(tables, promote_options="permissive")[""]
+        return values.unify_dictionaries() if self._coded else values
 
 
 def _from_dataframe(frame: pd.DataFrame, wanted: Mapping[str, str]) -> RawTable:
@@ -222,32 +231,14 @@ def _from_dataframe(frame: pd.DataFrame, wanted: Mapping[str, str]) -> RawTable:
 def _from_arrow(source: Any, wanted: Mapping[str, str]) -> RawTable:
     name = type(source).__name__
     try:
-        table = pa.table(source)
+        return _selected(name, pa.table(source), wanted)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise DataError(f"{name}: not a table of named columns ({error})") from error
-    return _selected(name, table, wanted)
 
 
 def _selected(name: str, table: pa.Table, wanted: Mapping[str, str]) -> RawTable:
     check_columns(name, table.column_names, wanted)
     return RawTable(name, table.select(list(wanted)))
-
-
-def _usual_type(values: Any) -> Any:
-    """A column in a type that all of Arrow's functions know; UUIDs as their text."""
-    kind = values.type
-    if isinstance(kind, pa.UuidType):
-        texts = [None if value is None else str(value) for value in values.to_pylist()]
-        return pa.chunked_array([pa.array(texts, pa.string())])
-    if isinstance(kind, pa.BaseExtensionType):
-        return _usual_type(values.cast(kind.storage_type))
-    if pa.types.is_string_view(kind):
-        return values.cast(pa.large_string())
-    if pa.types.is_binary_view(kind):
-        return values.cast(pa.large_binary())
-    if pa.types.is_run_end_encoded(kind):
-        return _usual_type(pc.run_end_decode(values))
-    return values
 
 
 def naming(setting: str) -> str:

@@ -24,6 +24,8 @@ _TICKS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Unix seconds of 1973-03-03 and of 2100-01-01: between them a number is taken for a time.
 _EARLIEST, _LATEST = 10**8, 4_102_444_800
 
+_ENOUGH = 1000  # numbers that show that a column does not hold dates
+
 # Up to here float32 holds every whole number.
 _FLOAT32_WHOLE = 2**24
 
@@ -160,8 +162,14 @@ def _numeric_times(where: _Column, numbers: _Numbers, unit: TimeUnit) -> EventTi
         _hint_at_dates(where, numbers, chosen)
     else:
         _hint_at_unit(where, numbers, chosen)
-    seconds = whole // _TICKS_PER_SECOND.get(chosen, 1)
+    ticks = _TICKS_PER_SECOND.get(chosen, 1)
+    seconds = whole if ticks == 1 else whole // ticks
     return EventTimes(numbers, seconds, chosen, guessed=unit == "auto")
+
+
+def _sizes(numbers: _Numbers) -> _Numbers:
+    """Absolute values, without a copy where none is negative. -2^63 has none in int64."""
+    return numbers if numbers.min() >= 0 else np.abs(numbers.astype(np.float64))
 
 
 def _whole_numbers(where: _Column, numbers: _Numbers) -> NDArray[np.int64]:
@@ -175,7 +183,7 @@ def _whole_numbers(where: _Column, numbers: _Numbers) -> NDArray[np.int64]:
 
 
 def _guess_unit(where: _Column, numbers: _Numbers) -> str:
-    sizes = np.abs(numbers.astype(np.float64))
+    sizes = _sizes(numbers)
     low, high = int(np.argmin(sizes)), int(np.argmax(sizes))
     unit_low, unit_high = _unit_of(sizes[low]), _unit_of(sizes[high])
     if unit_high is None:
@@ -207,6 +215,8 @@ def _look_like_dates(numbers: _Numbers) -> bool:
     n_digits = len(f"{numbers[0]:.0f}")
     if n_digits not in (8, 10, 12, 14):
         return False
+    if len(numbers) > _ENOUGH and not _look_like_dates(numbers[:_ENOUGH]):
+        return False
     rest = numbers.astype(np.float64)  # 14 digits are exact
     bounds = [(0, 59)] * ((n_digits - 10) // 2) + [(0, 23)] * (n_digits > 8) + [(1, 31), (1, 12)]
     for low, high in bounds:
@@ -218,7 +228,7 @@ def _look_like_dates(numbers: _Numbers) -> bool:
 
 def _hint_at_unit(where: _Column, numbers: _Numbers, given: str) -> None:
     """Say so where the unit that was given makes no likely year, and another one does."""
-    sizes = np.abs(numbers.astype(np.float64))
+    sizes = _sizes(numbers)
     likely = _unit_of(sizes.min())
     if likely not in _TICKS_PER_SECOND or likely != _unit_of(sizes.max()):
         return

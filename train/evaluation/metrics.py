@@ -50,6 +50,8 @@ class Metrics:
     """Share of targets without a training event, which no list can hold."""
     n_left_out: int = 0
     """Users left out, because the model has seen their targets."""
+    sample_of: int | None = None
+    """Users that `n_users` were drawn from, always the same ones; None: these are all."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, figures rounded to 6 places."""
@@ -62,6 +64,7 @@ class Metrics:
             "n_users": self.n_users,
             "missing_targets": round(self.missing_targets, 6),
             "n_left_out": self.n_left_out,
+            **({} if self.sample_of is None else {"sample_of": self.sample_of}),
         }
 
 
@@ -171,6 +174,7 @@ def metrics_of(
         n_users=len(held_out.histories),
         missing_targets=sum(target not in known for target in targets) / len(targets),
         n_left_out=held_out.n_left_out,
+        sample_of=held_out.sample_of,
     )
 
 

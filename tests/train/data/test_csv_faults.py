@@ -104,7 +104,7 @@ def test_a_missing_column_is_named_with_its_setting_and_what_is_there(
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
 def test_another_separator_is_recognised(log: Path, mark: str) -> None:
-    assert "separated by commas" in refused(write(log, GOOD.replace(",", mark)))
+    assert "separated by a comma" in refused(write(log, GOOD.replace(",", mark)))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_counted_columns_and_one_short_number_are_no_event(log: Path, header: st
     ("first", "problem"),
     [
         ("sep=,", "the first line 'sep=,' is meant for Excel alone; delete it"),
-        ("sep=;", "the first line 'sep=;' is meant for Excel alone; delete it, and separate"),
+        ("sep=;", "the first line 'sep=;' is meant for Excel alone; delete it, and name the"),
         ("# exported on Monday", "begins with '# exported on Monday', a comment"),
         ("#user_id,item_id,timestamp", "delete the comments, or the # before the names"),
     ],

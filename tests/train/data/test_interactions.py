@@ -47,6 +47,31 @@ def test_the_packaged_log_reads_as_its_page_says() -> None:
     assert repeated.n_users_evaluable == 4_211
 
 
+@pytest.mark.parametrize(("kind", "repeats"), [("int64", False), ("float64", True)])
+def test_more_events_than_are_sorted_at_once_are_ordered_as_one(kind: str, repeats: bool) -> None:
+    # Four million are sorted together; few times, so that many events share one.
+    rng, n_events = np.random.default_rng(0), 4_300_000
+    user, item, time = (rng.integers(0, n, n_events) for n in (500, 30_000, 9000))
+    columns = {"user_id": user, "item_id": item, "timestamp": time.astype(kind)}
+    data, _ = load_interactions(pa.table(columns), DataRecipe(repeats=repeats))
+    order = np.lexsort((time, data.user_ids.argsort()[user]))
+    if not repeats:
+        order = order[~pd.Series(user[order] * 30_000 + item[order]).duplicated().to_numpy()]
+    assert np.array_equal(data.item_ids[data.item_index], item[order])
+    assert np.array_equal(data.timestamps, time[order])
+
+
+def test_nanoseconds_of_many_users_are_ordered() -> None:
+    # User and time together would be beyond int64.
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 900, 9000), rng.integers(0, 50, 9000)
+    time = 10**18 + rng.integers(0, 10**17, 9000)
+    log = pa.table({"user_id": user, "item_id": item, "timestamp": time})
+    data, _ = load_interactions(log, DataRecipe(repeats=True))
+    order = np.lexsort((time, data.user_ids.argsort()[user]))
+    assert np.array_equal(data.item_ids[data.item_index], item[order])
+
+
 def test_every_format_of_a_log_gives_the_same_fingerprint(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     columns = {name: rng.integers(0, 9, 200) for name in ("user_id", "item_id", "timestamp")}

@@ -148,9 +148,9 @@ def test_the_name_of_a_model_in_place_of_a_config_is_named_with_the_remedy(tmp_p
 # --- files
 
 
-def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "log.csv")
-    assert "is a directory" in refused(tmp_path)
+    assert "the folder holds no file" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
@@ -160,10 +160,11 @@ def test_a_name_that_is_no_unicode_is_refused(suffix: str, tmp_path: Path) -> No
     assert "name is not valid Unicode; rename it" in refused(path)
 
 
-@pytest.mark.parametrize("name", ["log.tsv", "log.json", "log", "log.parquet.gz", "log.csv.zip"])
+@pytest.mark.parametrize("name", ["log.txt", "log", "log.gz", "log.parquet.gz", "log.csv.zip"])
 def test_an_unknown_suffix_is_refused_with_the_known_ones(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(CSV)
-    assert refused(tmp_path / name).endswith("must end in .csv, .csv.gz, .parquet")
+    known = ".csv, .tsv, .parquet, .jsonl, .ndjson, .json, .feather, .arrow; texts also with .gz"
+    assert refused(tmp_path / name).endswith(f"must end in {known}")
 
 
 def test_a_file_whose_content_contradicts_its_name_is_recognised(tmp_path: Path) -> None:

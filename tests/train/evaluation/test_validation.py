@@ -1,11 +1,13 @@
 """The validation of a model during its training."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from attnrec.train import DataRecipe
+from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.split import divide
 from attnrec.train.evaluation.validation import Validation
@@ -61,3 +63,26 @@ def test_the_second_last_event_is_the_target_and_repeats_are_a_matter_of_the_log
     assert validation.choosing_ndcg(validation_of.model) == pytest.approx(gains(*ranks))
     figures = validation.metrics(validation.ranking(validation_of.model))
     assert figures.values["ndcg@10"] == pytest.approx(gains(*ranks))
+
+
+def test_of_very_many_users_a_sample_validates_and_says_so(tmp_path: Path) -> None:
+    n_users = 20_500
+    users = np.repeat(np.arange(n_users), 3)
+    items = (users * 7 + np.tile([0, 1, 5], n_users)) % 50
+    rows = {"user_id": users, "item_id": items, "timestamp": np.tile([1, 2, 3], n_users)}
+    run = train(pd.DataFrame(rows), TrainConfig("popularity"), out=tmp_path / "run")
+    valid = run.metrics.valid
+    assert (valid["n_users"], valid["sample_of"]) == (20_000, n_users)
+    again = Validation(run.split, repeats=False).held_out
+    once_more = Validation(run.split, repeats=False).held_out
+    assert again.users.tolist() == once_more.users.tolist() and len(set(again.users)) == 20_000
+    assert not np.array_equal(again.users, np.arange(20_000))  # from all, not from the first
+    for part in ("valid", "test"):
+        whole = run.split.held_out(part)  # what attnrec evaluate measures on
+        assert len(whole.users) == n_users and whole.sample_of is None
+
+
+def test_a_validation_of_all_users_is_no_sample(validation_of: ValidationOf) -> None:
+    validation = validation_of(repeats=False)
+    figures = validation.metrics(validation.ranking(validation_of.model)).to_json()
+    assert figures["n_users"] == len(validation.held_out.users) and "sample_of" not in figures

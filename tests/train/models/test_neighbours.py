@@ -115,6 +115,34 @@ def test_item_knn_by_bm25_weighs_users_like_words(
     assert kept(model) == pytest.approx(without_diagonal(a @ a.T), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_transitions_counted_in_blocks_are_those_of_the_whole_log(weighted: bool) -> None:
+    # More events than are counted together, of all items and of the most frequent one alone.
+    rng, n_events, n_items, window = np.random.default_rng(0), 700_000, 40, 10
+    rows = np.where(rng.random(n_events) < 0.5, 1, rng.integers(1, n_items + 1, n_events))
+    weights = rng.choice([1, 2, 4], n_events).astype(np.float32) if weighted else None
+    offsets = np.array([0, 5, 5, 250_000, 250_001, n_events])
+    sequences = Sequences(offsets, rows.astype(np.int32), weights)
+    log = Interactions(np.arange(5), np.arange(40), offsets, sequences.rows - 1, rows, None)
+    counts = np.bincount(rows, minlength=n_items + 1)
+    split = Split(log, Catalogue(np.arange(1, 41), counts[1:], None), sequences, None)
+    model = MarkovChain(MarkovChainConfig(n_items, window=window))
+    model.fit(split)
+    user = np.repeat(np.arange(5), np.diff(offsets))
+    expected = np.zeros((n_items + 1, n_items + 1))
+    for distance in range(1, window + 1):
+        same = user[distance:] == user[:-distance]
+        pairs = rows[:-distance][same] * (n_items + 1) + rows[distance:][same]
+        counted = None if weights is None else weights[distance:][same]
+        found = np.bincount(pairs, counted, expected.size).reshape(expected.shape)
+        expected += model.config.distance_decay ** (distance - 1) * found
+    expected /= np.sqrt(counts + 1.0)[:, None]
+    expected *= (counts + 1.0) ** -model.config.popularity_discount
+    w = np.zeros_like(expected)
+    np.put_along_axis(w, model.neighbour.numpy().astype(int), model.weight.numpy(), axis=1)
+    assert w[1:, 1:] == pytest.approx(expected[1:, 1:], rel=1e-5)
+
+
 @given(logs(), st.sampled_from([0.5, 10.0, 300.0]))
 @few
 def test_ease_solves_its_equation(histories: Log, strength: float) -> None:

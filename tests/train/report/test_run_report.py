@@ -152,6 +152,12 @@ def test_items_without_titles_are_shown_by_their_ids(
     assert "is counted, not trained: it has no epochs" in page
 
 
+def test_a_sample_of_the_users_is_called_one(run: Run, page: str) -> None:
+    sampled = page_of(run, valid={**run.metrics.valid, "sample_of": 123_456})
+    assert "users, a sample of 123,456, whose" in sampled
+    assert "users, whose" in page
+
+
 def test_the_same_run_gives_the_same_page(run: Run, page: str, tmp_path: Path) -> None:
     assert page_of(run) == page
     assert report_page(Run.load(run.directory)) == page
