@@ -17,7 +17,7 @@ from attnrec.cli.console import EVERYWHERE, run_command
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
 from attnrec.cli.options import Shared, TrainingOptions, with_training_options
-from attnrec.cli.recommend import recommend
+from attnrec.cli.recommend.command import recommend
 from attnrec.cli.train import train
 from attnrec.cli.tune import tune
 from attnrec.runtime import Recommender

@@ -67,7 +67,7 @@ def recommend(
     _refuse_idle(given, history=history, similar=similar, why=why)
     file = check_model_file(file)
     # Only here: it needs onnxruntime.
-    from attnrec.cli.recommend_run import Request, answer
+    from attnrec.cli.recommend.run import Request, answer
 
     request = Request(history, k, exclude, candidates, **side_inputs, why=why, similar=similar)
     answer(file, request, as_json=as_json)
