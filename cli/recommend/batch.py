@@ -1,13 +1,13 @@
 """`attnrec recommend --batch`: everybody in a file, a folder or a log, on all cores."""
 
 import json
-import os
 import pickle
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,33 +19,28 @@ from rich.progress import Progress
 
 from attnrec.cli.console import err, fail, say
 from attnrec.cli.file_ids import FileIds
-from attnrec.runtime import Recommender
-from attnrec.runtime.errors import DataError, RunError, counted
+from attnrec.runtime import ModelInfo, Recommender
+from attnrec.runtime.errors import DataError, RunError
 from attnrec.runtime.files import replace_file
-from attnrec.runtime.model_file.format import HISTORY
-from attnrec.train.run_files import training_alone, unfinished_directory
-from attnrec.train.scoring import (
-    answer_schema,
-    argument_columns,
-    histories_of_log,
-    recommend_table,
-)
+from attnrec.runtime.model_file.format import CALLER_INPUTS, HISTORY
+from attnrec.train.run_files import training_alone
+from attnrec.train.scoring import read_histories, recommend_table, tables_of
 
-_ROWS = 8192  # of one call: histories of like length stand together, and take 6 MB
+_ROWS = 8192  # of one call: histories of like length stand together, and take some MB
 _KEY = b"attnrec"  # in the metadata of answers: what they depend on
 _MINUTE = 60
 
 
 class _Part(NamedTuple):
-    """What is answered as a whole or not at all: a file of a folder, a row group of a file."""
+    """A file of answers, which is written as a whole or not at all."""
 
-    name: str
-    source: Path
-    groups: list[int] | None
-    columns: Sequence[str]
+    path: Path
+    table: Path
+    """What is answered."""
+    rows: Callable[[], Iterable[Any]]
     n_rows: int
     schema: Any
-    """Of its answers, with what they depend on."""
+    """Of the answers."""
 
 
 def recommend_to_everybody(
@@ -53,7 +48,7 @@ def recommend_to_everybody(
 ) -> None:
     """Answer every row of the source, or every user of it where it is a log; print a summary.
 
-    options: k, exclude, candidates and request_time as they are given, and processes.
+    options: of `recommend_table`, as they are given; and processes.
     """
 
     def end(*_: object) -> None:
@@ -61,183 +56,161 @@ def recommend_to_everybody(
 
     signal.signal(signal.SIGTERM, end)
     try:
-        summary = _Job(file, source, out, options).run()
+        with training_alone(out):  # its lock holds off any other command that writes there
+            summary = _recommend(file, source, out, options)
     except (KeyboardInterrupt, SystemExit) as error:
         code = 130 if isinstance(error, KeyboardInterrupt) else 143
-        fail(f"stopped; what is done is kept, and the same command goes on: {out}", code=code)
+        fail(f"stopped; whole files in {out} are kept, the same command goes on", code=code)
+    except BrokenExecutor:
+        fail("a process was killed, perhaps for lack of memory: try again with fewer --processes")
     print(json.dumps(summary) if as_json else f"{summary['users']:,} users answered: {out}")
 
 
-class _Job:
-    def __init__(self, file: Path, source: Path, out: Path, options: dict[str, Any]) -> None:
-        self._file, self._source, self._out, self._options = file, source, out, options
-        self._recommender, self._is_folder = Recommender.load(file), source.is_dir()
-        self._processes = options.pop("processes") or cpu_count()
-        for name in ("exclude", "candidates"):
-            if options[name] is not None:
-                options[name] = FileIds(self._recommender).listed(options[name])
-        options["id_col"] = self._recommender.info.data["recipe"]["user_col"]
-        if out.is_file() and not _stored(out):
-            raise ValueError(f"{out} holds no answers of attnrec; name another file with --out")
-
-    def run(self) -> dict[str, Any]:
-        """Do what is not done, and say what was."""
-        started = time.monotonic()
-        with training_alone(self._out):  # a lock asks not for what it is held
-            work = self._out if self._out.is_dir() else unfinished_directory(self._out)
-            for left_by_kill in work.glob(".????????.*"):
-                left_by_kill.unlink()
-            parts = self._parts(work)
-            todo = _not_done(parts, work)
-            n_users, n_todo = sum(one.n_rows for one in parts), sum(one.n_rows for one in todo)
-            self._check_room(work, n_todo)
-            if n_todo < n_users:
-                say(f"going on: {n_users - n_todo:,} of {n_users:,} users are answered already")
-            n_null = self._answer(todo, work, n_users - n_todo, n_users)
-            self._finish(parts, work)
-        seconds = round(time.monotonic() - started, 1)
-        if n_null:
-            say(f"{counted(n_null, 'history')} missing (null): answered like empty ones")
-        return {
-            "out": str(self._out), "users": n_users, "answered": n_todo,
-            "kept": n_users - n_todo, "null_histories": n_null, "seconds": seconds,
-        }  # fmt: skip
-
-    def _parts(self, work: Path) -> list[_Part]:
-        if not self._is_folder:
-            return self._parts_of(self._histories(work), self._source)
-        files = [path for path in self._source.iterdir() if path.name[0] not in "._"]
-        if other := [path.name for path in files if path.suffix != ".parquet"]:
-            raise DataError(f"{self._source} holds {other[0]!r}, which is no .parquet file")
-        if not files:
-            raise DataError(f"{self._source} holds no .parquet file")
-        return [part for path in sorted(files) for part in self._parts_of(path, path)]
-
-    def _histories(self, work: Path) -> Path:
-        """The source, or what is in it where it is a log."""
-        is_parquet = self._source.name.lower().endswith(".parquet")
-        if is_parquet and HISTORY in _opened(self._source).schema_arrow.names:
-            return self._source
-        table, self._options["request_time"] = histories_of_log(
-            self._file, self._recommender.info, self._source, self._options["request_time"]
+def _recommend(file: Path, source: Path, out: Path, options: dict[str, Any]) -> dict[str, Any]:
+    started, recommender = time.monotonic(), Recommender.load(file)
+    ids, n_processes = FileIds(recommender), options.pop("processes") or cpu_count()
+    for name in ("exclude", "candidates"):
+        options[name] = None if options[name] is None else ids.listed(options[name])
+    options["id_col"] = recommender.info.data["recipe"]["user_col"]
+    parts = _parts(file, recommender, source, out, options)
+    todo = _not_done(parts, out)
+    n_users, n_todo = (sum(part.n_rows for part in some) for some in (parts, todo))
+    if n_todo < n_users:
+        say(f"{n_users - n_todo:,} of {n_users:,} users were answered before")
+    needed = 12 * n_todo * min(options["k"], recommender.info.n_items)  # bytes
+    if (free := shutil.disk_usage(out.absolute().parent).free) < needed:
+        raise RunError(
+            f"the answers may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free at "
+            f"{out}: make room there, or name another --out"
         )
-        say(f"{self._source} is a log, with events of {table.num_rows:,} users")
-        path = work / ".histories.parquet"
-        pq.write_table(table, path, row_group_size=16 * _ROWS)
-        return path
+    if source.is_dir():
+        out.mkdir(exist_ok=True)
+    n_null = _answer(recommender, todo, options, min(n_processes, -(-n_todo // _ROWS) or 1))
+    if n_null:
+        say(f"{n_null:,} histories are missing (null): answered like empty ones")
+    return {
+        "out": str(out), "users": n_users, "answered": n_todo, "null_histories": n_null,
+        "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
 
-    def _parts_of(self, path: Path, given: Path) -> list[_Part]:
-        """given: what the answers depend on."""
-        info, stamp = self._recommender.info, given.stat()
-        file, id_col = _opened(path), self._options["id_col"]
-        schema, metadata = file.schema_arrow, file.metadata
-        times = self._options["request_time"]
-        columns = {id_col, *argument_columns(info, given.name, schema, id_col, times).values()}
-        of = {"model": info.sha256, "input": [stamp.st_size, stamp.st_mtime_ns], **self._options}
-        answers = answer_schema(info, schema.field(id_col)).with_metadata({_KEY: json.dumps(of)})
-        if self._is_folder or not metadata.num_row_groups:
-            return [_Part(given.name, path, None, columns, metadata.num_rows, answers)]
-        return [
-            _Part(
-                f"part-{i:05}.parquet", path, [i], columns, metadata.row_group(i).num_rows, answers
-            )
-            for i in range(metadata.num_row_groups)
-        ]
 
-    def _check_room(self, work: Path, n_users: int) -> None:
-        n_items = n_users * min(self._options["k"], self._recommender.info.n_items)
-        needed = 12 * n_items * (1 if self._is_folder else 2)  # bytes; a file: parts, and all
-        if (free := shutil.disk_usage(work).free) < needed:
-            raise RunError(
-                f"the answers may take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in "
-                f"{work.parent}: make room there, or name another --out"
+def _parts(
+    file: Path, recommender: Recommender, source: Path, out: Path, options: Mapping[str, Any]
+) -> list[_Part]:
+    """What there is to answer; `DataError` for a table that cannot be, before any is."""
+    tables = [source]
+    if is_folder := source.is_dir():
+        tables = sorted(path for path in source.iterdir() if path.name[0] not in "._")
+        other = [path.name for path in tables if path.suffix != ".parquet"]
+        if other or not tables:
+            raise DataError(f"{source} must hold .parquet files alone, not {other[:1] or 'none'}")
+    parts = []
+    for table in tables:
+        rows, n_rows, schema = _read(table, file, recommender.info, is_log=not is_folder)
+        try:
+            answers = recommend_table(recommender, schema.empty_table(), **options).schema
+        except (ValueError, DataError) as error:
+            raise DataError(f"{table}: {error}") from error
+        stamp = table.stat()
+        of = {"model": recommender.info.sha256, "input": [stamp.st_size, stamp.st_mtime_ns]}
+        schema = answers.with_metadata({_KEY: json.dumps({**of, **options})})
+        parts.append(_Part(out / table.name if is_folder else out, table, rows, n_rows, schema))
+    return parts
+
+
+def _read(
+    table: Path, file: Path, info: ModelInfo, *, is_log: bool
+) -> tuple[Callable[[], Iterable[Any]], int, Any]:
+    """How to go through the rows, their number, their schema; is_log: without `history`."""
+    if table.suffix.lower() == ".parquet":
+        try:
+            schema, n_rows = pq.read_schema(table), pq.read_metadata(table).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{table}: not an intact Parquet file ({error})") from error
+        if HISTORY in schema.names or not is_log:
+            used = {info.data["recipe"]["user_col"], HISTORY, *CALLER_INPUTS}.intersection(
+                schema.names
             )
 
-    def _answer(self, todo: Sequence[_Part], work: Path, done: int, n_users: int) -> int:
-        """Answer the parts into files of `work`; returns how many histories are null."""
-        n_null, spoke = 0, time.monotonic()
-        pickled = pickle.dumps(self._recommender)
-        calls = (
-            delayed(_answer_rows)(place, pickled, part.source.name, first, rows, self._options)
-            for place, part in enumerate(todo)
-            for first, rows in _rows_of(part)
-        )
-        n = min(self._processes, -(-sum(part.n_rows for part in todo) // _ROWS) or 1)
-        found = Parallel(n, return_as="generator", batch_size=1, pre_dispatch="3*n_jobs")(calls)
-        with Progress(console=err, transient=True, disable=err.quiet) as bar:
-            task = bar.add_task("answering", completed=done, total=n_users)
-            for place, answers in groupby(found, lambda one: one[0]):
-                with (
-                    replace_file(work / todo[place].name) as temporary,
-                    pq.ParquetWriter(temporary, todo[place].schema) as writer,
-                ):
-                    for _, n_missing, answer in answers:
-                        writer.write_table(answer)
-                        n_null, done = n_null + n_missing, done + answer.num_rows
-                        bar.update(task, completed=done)
-                        if not err.is_terminal and time.monotonic() - spoke > _MINUTE:
-                            spoke = time.monotonic()
-                            say(f"{done:,} of {n_users:,} users")
-        return n_null
+            def batches() -> Iterator[Any]:
+                with pq.ParquetFile(table) as opened:
+                    yield from opened.iter_batches(_ROWS, columns=[*used])
 
-    def _finish(self, parts: Sequence[_Part], work: Path) -> None:
-        """A folder gets its name; the parts of a file become that file."""
-        if self._is_folder:
-            os.replace(work, self._out)  # perhaps by itself
-            return
-        with replace_file(self._out) as whole, pq.ParquetWriter(whole, parts[0].schema) as writer:
-            for part in parts:
-                writer.write_table(pq.ParquetFile(work / part.name).read())
-        shutil.rmtree(work)
+            return (batches if n_rows else lambda: [schema.empty_table()]), n_rows, schema
+    say(f"{table} has no column {HISTORY!r}: it is read as a log of events")
+    found = read_histories(file, info, table)
+    rows = partial(tables_of, found, info, _ROWS)
+    return rows, len(found.users), next(rows()).schema
 
 
-def _opened(path: Path) -> Any:
-    try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not an intact Parquet file ({error})") from error
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    """What the answers in a file depend on; empty for files of others."""
-    try:
-        found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[_KEY])
-    except (pa.ArrowException, OSError, KeyError, TypeError):
-        return {}
+def _stored(schema: Any) -> dict[str, Any]:
+    """What answers depend on; empty for a table of others."""
+    found: dict[str, Any] = json.loads((schema.metadata or {}).get(_KEY, "{}"))
     return found
 
 
-def _not_done(parts: Sequence[_Part], work: Path) -> list[_Part]:
-    """`RunError` where `work` holds anything but answers of these parts."""
-    wanted = {part.name: json.loads(part.schema.metadata[_KEY]) for part in parts}
-    there = [path for path in work.iterdir() if not path.name.startswith(".")]
-    for path in there:
-        stored, of = _stored(path), wanted.get(path.name, {"input": None})
-        if other := [name for name, value in of.items() if stored.get(name) != value]:
+def _not_done(parts: Sequence[_Part], out: Path) -> list[_Part]:
+    """`RunError` where there is anything but answers that this command may have written."""
+    wanted, done = {part.path: _stored(part.schema) for part in parts}, set()
+    for path in out.iterdir() if out.is_dir() else [out] * out.exists():
+        if path.name[0] == ".":
+            if out / path.name[10:] in wanted:
+                path.unlink()  # by a command that was killed
+            continue
+        try:
+            stored = _stored(pq.read_schema(path))
+        except (pa.ArrowException, OSError):
+            stored = {}
+        of = wanted.get(path, {"input": None})
+        other = [name for name, value in of.items() if stored.get(name) != value]
+        if not other:
+            done.add(path)
+        elif out.is_dir() or not stored:  # a file of answers is replaced
             what = f"answers of another {' and '.join(other)}" if stored else "something else"
-            raise RunError(f"{path} holds {what}: move {work} away, or name another --out")
-    return [part for part in parts if work / part.name not in there]
+            raise RunError(f"{path} holds {what}: move it away, or name another --out")
+    return [part for part in parts if part.path not in done]
+
+
+def _answer(
+    recommender: Recommender, todo: Sequence[_Part], options: Mapping[str, Any], n: int
+) -> int:
+    """Answer the parts in n processes; returns how many histories are null."""
+    pickled, n_null, spoke = pickle.dumps(recommender), 0, time.monotonic()
+    calls = (
+        delayed(_answer_rows)(pickled, place, part.table.name, rows, options)
+        for place, part in enumerate(todo)
+        for rows in part.rows()
+    )
+    found = Parallel(n, return_as="generator", batch_size=1, pre_dispatch="3*n_jobs")(calls)
+    with Progress(console=err, transient=True, disable=err.quiet) as bar:
+        n_users, done = sum(part.n_rows for part in todo), 0
+        task = bar.add_task("answering", total=n_users)
+        for place, answers in groupby(found, lambda one: one[0]):
+            part = todo[place]
+            with (
+                replace_file(part.path) as temporary,
+                pq.ParquetWriter(temporary, part.schema) as writer,
+            ):
+                for _, n_missing, answer in answers:
+                    writer.write_table(answer)
+                    n_null, done = n_null + n_missing, done + answer.num_rows
+                    bar.update(task, completed=done)
+                    if not err.is_terminal and time.monotonic() - spoke > _MINUTE:
+                        spoke = time.monotonic()
+                        say(f"{done:,} of {n_users:,} users")
+    return n_null
 
 
 _loaded = lru_cache(1)(pickle.loads)  # once in a process
 
 
-def _rows_of(part: _Part) -> Iterator[tuple[int, Any]]:
-    """The rows of a part, with the number of the first."""
-    file, first = _opened(part.source), 0
-    if not part.n_rows:
-        yield 0, pa.RecordBatch.from_pylist([], file.schema_arrow)
-    for rows in file.iter_batches(_ROWS, row_groups=part.groups, columns=list(part.columns)):
-        yield first, rows
-        first += rows.num_rows
-
-
 def _answer_rows(
-    place: int, pickled: bytes, name: str, first: int, rows: Any, options: Mapping[str, Any]
+    pickled: bytes, place: int, name: str, rows: Any, options: Mapping[str, Any]
 ) -> tuple[int, int, Any]:
     """In a process of its own: the place of the part, its null histories, the answers."""
     try:
         answers = recommend_table(_loaded(pickled), rows, **options)
     except ValueError as error:
-        raise ValueError(f"{name}, from row {first + 1} on: {error}") from error
+        first, last = (rows[options["id_col"]][row].as_py() for row in (0, -1))
+        raise ValueError(f"{name}, users {first!r} to {last!r}: {error}") from error
     return place, rows[HISTORY].null_count, answers
