@@ -1,20 +1,23 @@
 """`attnrec recommend --batch`: everybody in a file, a folder or a log, on all cores."""
 
 import json
-import pickle
+import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
-from functools import lru_cache, partial
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import partial
 from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from joblib import Parallel, cpu_count, delayed  # comes with scikit-learn
 from rich.progress import Progress
 
 from attnrec.cli.console import err, fail, say
@@ -22,13 +25,14 @@ from attnrec.cli.file_ids import FileIds
 from attnrec.runtime import ModelInfo, Recommender
 from attnrec.runtime.errors import DataError, RunError
 from attnrec.runtime.files import replace_file
-from attnrec.runtime.model_file.format import CALLER_INPUTS, HISTORY
+from attnrec.runtime.model_file.format import CALLER_INPUTS, HISTORY, TIMESTAMPS
 from attnrec.train.run_files import training_alone
 from attnrec.train.scoring import read_histories, recommend_table, tables_of
 
 _ROWS = 8192  # of one call: histories of like length stand together, and take some MB
 _KEY = b"attnrec"  # in the metadata of answers: what they depend on
 _MINUTE = 60
+_Call = tuple[int, str, Any]  # place of a part, name of its table, some of its rows
 
 
 class _Part(NamedTuple):
@@ -61,14 +65,14 @@ def recommend_to_everybody(
     except (KeyboardInterrupt, SystemExit) as error:
         code = 130 if isinstance(error, KeyboardInterrupt) else 143
         fail(f"stopped; whole files in {out} are kept, the same command goes on", code=code)
-    except BrokenExecutor:
-        fail("a process was killed, perhaps for lack of memory: try again with fewer --processes")
     print(json.dumps(summary) if as_json else f"{summary['users']:,} users answered: {out}")
 
 
 def _recommend(file: Path, source: Path, out: Path, options: dict[str, Any]) -> dict[str, Any]:
     started, recommender = time.monotonic(), Recommender.load(file)
-    ids, n_processes = FileIds(recommender), options.pop("processes") or cpu_count()
+    affinity = getattr(os, "sched_getaffinity", None)  # neither on macOS nor on Windows
+    n_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    ids, n_processes = FileIds(recommender), options.pop("processes") or n_cores
     for name in ("exclude", "candidates"):
         options[name] = None if options[name] is None else ids.listed(options[name])
     options["id_col"] = recommender.info.data["recipe"]["user_col"]
@@ -104,18 +108,30 @@ def _parts(
         other = [path.name for path in tables if path.suffix != ".parquet"]
         if other or not tables:
             raise DataError(f"{source} must hold .parquet files alone, not {other[:1] or 'none'}")
-    parts = []
+    parts, notes = [], dict[str, None]()
     for table in tables:
         rows, n_rows, schema = _read(table, file, recommender.info, is_log=not is_folder)
         try:
             answers = recommend_table(recommender, schema.empty_table(), **options).schema
         except (ValueError, DataError) as error:
             raise DataError(f"{table}: {error}") from error
+        notes |= dict.fromkeys(_notes(recommender.info.inputs, schema.names))
         stamp = table.stat()
         of = {"model": recommender.info.sha256, "input": [stamp.st_size, stamp.st_mtime_ns]}
         schema = answers.with_metadata({_KEY: json.dumps({**of, **options})})
         parts.append(_Part(out / table.name if is_folder else out, table, rows, n_rows, schema))
+    for note in notes:
+        say(note)
     return parts
+
+
+def _notes(inputs: Sequence[str], present: Sequence[str]) -> Iterator[str]:
+    """Which columns make no difference, and which would make one."""
+    for name in CALLER_INPUTS:
+        if name in present and name not in inputs:
+            yield f"column {name!r} is not read: the model file has no such input"
+    if TIMESTAMPS in inputs and TIMESTAMPS not in present:
+        yield f"no column {TIMESTAMPS!r}: the answers are those of the model without time bias"
 
 
 def _read(
@@ -161,7 +177,7 @@ def _not_done(parts: Sequence[_Part], out: Path) -> list[_Part]:
             stored = _stored(pq.read_schema(path))
         except (pa.ArrowException, OSError):
             stored = {}
-        of = wanted.get(path, {"input": None})
+        of = wanted.get(path, {"input": "none"})
         other = [name for name, value in of.items() if stored.get(name) != value]
         if not other:
             done.add(path)
@@ -175,14 +191,16 @@ def _answer(
     recommender: Recommender, todo: Sequence[_Part], options: Mapping[str, Any], n: int
 ) -> int:
     """Answer the parts in n processes; returns how many histories are null."""
-    pickled, n_null, spoke = pickle.dumps(recommender), 0, time.monotonic()
+    n_null, spoke = 0, time.monotonic()
+    answer = partial(_answer_rows, recommender, options)
     calls = (
-        delayed(_answer_rows)(pickled, place, part.table.name, rows, options)
-        for place, part in enumerate(todo)
-        for rows in part.rows()
+        (place, part.table.name, rows) for place, part in enumerate(todo) for rows in part.rows()
     )
-    found = Parallel(n, return_as="generator", batch_size=1, pre_dispatch="3*n_jobs")(calls)
-    with Progress(console=err, transient=True, disable=err.quiet) as bar:
+    is_silent = err.quiet or not err.is_terminal
+    with (
+        Progress(console=err, transient=True, disable=is_silent) as bar,
+        closing(_in_processes(n, answer, calls)) as found,
+    ):
         n_users, done = sum(part.n_rows for part in todo), 0
         task = bar.add_task("answering", total=n_users)
         for place, answers in groupby(found, lambda one: one[0]):
@@ -201,16 +219,76 @@ def _answer(
     return n_null
 
 
-_loaded = lru_cache(1)(pickle.loads)  # once in a process
-
-
 def _answer_rows(
-    pickled: bytes, place: int, name: str, rows: Any, options: Mapping[str, Any]
+    recommender: Recommender, options: Mapping[str, Any], call: _Call
 ) -> tuple[int, int, Any]:
-    """In a process of its own: the place of the part, its null histories, the answers."""
+    """The place of the part, its null histories, the answers."""
+    place, name, rows = call
     try:
-        answers = recommend_table(_loaded(pickled), rows, **options)
+        answers = recommend_table(recommender, rows, **options)
     except ValueError as error:
         first, last = (rows[options["id_col"]][row].as_py() for row in (0, -1))
         raise ValueError(f"{name}, users {first!r} to {last!r}: {error}") from error
     return place, rows[HISTORY].null_count, answers
+
+
+def _in_processes(
+    n: int, answer: Callable[[_Call], Any], calls: Iterable[_Call]
+) -> Generator[Any, None, None]:
+    """The answers in the order of the calls. Threads are no faster than one: Python's lock.
+
+    Each process has a pipe of its own. In the pools of Python all share queues, and a process that
+    is killed while it holds one stops the others for ever.
+    """
+    if n == 1:
+        yield from map(answer, calls)
+        return
+    context, idle, started = get_context("spawn"), SimpleQueue[Any](), []
+    for _ in range(n):
+        here, there = context.Pipe()
+        started.append(context.Process(target=_work, args=(there, answer), daemon=True))
+        started[-1].start()
+        there.close()
+        idle.put(here)
+
+    def ask(call: _Call) -> Any:
+        pipe = idle.get()
+        try:
+            pipe.send(call)
+            found = pipe.recv()
+        except (EOFError, OSError) as error:
+            remedy = "perhaps for lack of memory: try again with fewer --processes"
+            raise RunError(f"a process was killed, {remedy}") from error
+        finally:
+            idle.put(pipe)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    waiting: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(n) as threads:
+        try:
+            for call in calls:
+                waiting.append(threads.submit(ask, call))
+                if len(waiting) > 2 * n:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for process in started:
+                process.kill()
+
+
+def _work(pipe: Any, answer: Callable[[_Call], Any]) -> None:
+    """In a process of its own, until the first one ends; that one gets the signals."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(EOFError, OSError):
+        while True:
+            call = pipe.recv()
+            try:
+                found = answer(call)
+            except Exception as error:
+                found = error
+            pipe.send(found)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,8 +96,11 @@ def recommend(
         of_one = {"history": history, "similar": similar, "why": why or None, **columns}
         target = _check_batch(batch, out, [name for name in of_one if of_one[name] is not None])
         file = check_model_file(file)
-        # Only here: it needs pyarrow.
-        from attnrec.cli.recommend.batch import recommend_to_everybody
+        try:  # only here: it needs pyarrow
+            from attnrec.cli.recommend.batch import recommend_to_everybody
+        except ModuleNotFoundError as error:
+            install = "which is not installed: pip install 'attnrec[train]'"
+            raise ValueError(f"--batch needs {error.name}, {install}") from error
 
         options = {name: given[name] for name in ("exclude", "candidates", "request_time")}
         options |= {"k": k, "processes": processes}
@@ -143,9 +145,4 @@ def _check_batch(batch: Path, out: Path | None, of_one: Sequence[str]) -> Path:
         raise ValueError(f"--batch is a folder, and --out {out} a file; name a folder")
     if not (batch.is_dir() and out.is_dir()):
         check_replaceable(out, "--out")
-    for needed in ("pyarrow", "pandas", "joblib"):
-        if find_spec(needed) is None:
-            raise ValueError(
-                f"--batch needs {needed}, which is not installed: pip install 'attnrec[train]'"
-            )
     return out
