@@ -61,6 +61,10 @@ ASKING: dict[str, tuple[Path, list[str]]] = {
     "--request-time": (TIMES, ["--request-time", "5000000"]),
     "--why": (STRING, ["--why"]),
     "--similar": (STRING, ["--similar", "sku-2"]),
+    # What these change, and what goes with them: test_recommend_batch.
+    "--batch": (STRING, ["--batch", str(FORMAT_1)]),
+    "--out": (STRING, ["--out", "answers.parquet"]),
+    "--processes": (STRING, ["--processes", "2"]),
 }
 # These choose the way itself; lines on standard input are what is left without them.
 CHOOSING = {("--history", "lines"), ("--similar", "lines")}
