@@ -64,7 +64,7 @@ def recommend_to_everybody(
             summary = _recommend(file, source, out, options)
     except (KeyboardInterrupt, SystemExit) as error:
         code = 130 if isinstance(error, KeyboardInterrupt) else 143
-        fail(f"stopped; whole files in {out} are kept, the same command goes on", code=code)
+        fail(f"stopped; whole files of {out} are kept, the same command does the rest", code=code)
     print(json.dumps(summary) if as_json else f"{summary['users']:,} users answered: {out}")
 
 
@@ -235,11 +235,7 @@ def _answer_rows(
 def _in_processes(
     n: int, answer: Callable[[_Call], Any], calls: Iterable[_Call]
 ) -> Generator[Any, None, None]:
-    """The answers in the order of the calls. Threads are no faster than one: Python's lock.
-
-    Each process has a pipe of its own. In the pools of Python all share queues, and a process that
-    is killed while it holds one stops the others for ever.
-    """
+    """The answers in the order of the calls. Threads are no faster than one: Python's lock."""
     if n == 1:
         yield from map(answer, calls)
         return
@@ -250,26 +246,11 @@ def _in_processes(
         started[-1].start()
         there.close()
         idle.put(here)
-
-    def ask(call: _Call) -> Any:
-        pipe = idle.get()
-        try:
-            pipe.send(call)
-            found = pipe.recv()
-        except (EOFError, OSError) as error:
-            remedy = "perhaps for lack of memory: try again with fewer --processes"
-            raise RunError(f"a process was killed, {remedy}") from error
-        finally:
-            idle.put(pipe)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
     waiting: deque[Future[Any]] = deque()
-    with ThreadPoolExecutor(n) as threads:
+    with ThreadPoolExecutor(n) as threads:  # one for each pipe
         try:
             for call in calls:
-                waiting.append(threads.submit(ask, call))
+                waiting.append(threads.submit(_ask, idle, call))
                 if len(waiting) > 2 * n:
                     yield waiting.popleft().result()
             while waiting:
@@ -278,6 +259,26 @@ def _in_processes(
             threads.shutdown(wait=False, cancel_futures=True)
             for process in started:
                 process.kill()
+
+
+def _ask(idle: SimpleQueue[Any], call: _Call) -> Any:
+    """The answer of a process that has nothing to do.
+
+    Each has a pipe of its own. In the pools of Python all share queues, and a process that is
+    killed while it holds one stops the others for ever.
+    """
+    pipe = idle.get()
+    try:
+        pipe.send(call)
+        found = pipe.recv()
+    except (EOFError, OSError) as error:
+        remedy = "perhaps for lack of memory: try again with fewer --processes"
+        raise RunError(f"a process was killed, {remedy}") from error
+    finally:
+        idle.put(pipe)
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _work(pipe: Any, answer: Callable[[_Call], Any]) -> None:

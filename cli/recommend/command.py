@@ -1,4 +1,4 @@
-"""`attnrec recommend`: ask a model file. Runs on a device: needs no training stack."""
+"""`attnrec recommend`: ask a model file. Runs on a device: needs no training stack but for --batch."""
 
 import os
 from collections.abc import Sequence

@@ -296,16 +296,8 @@ def test_a_file_of_answers_is_replaced_by_those_of_another_night(
     assert rows_of(out) == expected(SMALL, ["d"], [["NA"]])
 
 
-# Each signal, and how the process ends.
-SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-@pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize(("number", "code"), SIGNALS, ids=["INT", "TERM"])
-def test_a_signal_stops_it_and_whole_files_are_kept(
-    number: int, code: int, processes: int, folder: Path, tmp_path: Path
-) -> None:
+def start_long(folder: Path, tmp_path: Path, *, processes: int) -> tuple[Any, Path]:
+    """A command that has answered the small tables and has begun with a large one."""
     asked, out = questions("int64"), tmp_path / "out"
     write(folder / "z.parquet", user_id=[*range(200 * 500)], history=asked * 500)
     command = [
@@ -317,14 +309,44 @@ def test_a_signal_stops_it_and_whole_files_are_kept(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     while not list(out.glob(".*.z.parquet")):
-        assert started.poll() is None, started.stderr.read()  # type: ignore[union-attr]
+        assert started.poll() is None, started.communicate()
         time.sleep(0.02)
+    return started, out
+
+
+# Each signal, and how the process ends.
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("number", "code"), SIGNALS, ids=["INT", "TERM"])
+def test_a_signal_stops_it_and_whole_files_are_kept(
+    number: int, code: int, processes: int, folder: Path, tmp_path: Path
+) -> None:
+    started, out = start_long(folder, tmp_path, processes=processes)
     os.killpg(started.pid, number)  # as a terminal and systemd do, to all processes
     _, told = started.communicate(timeout=60)
     assert started.returncode == code, told
-    assert told == f"error: stopped; whole files in {out} are kept, the same command goes on\n"
+    assert (
+        told == f"error: stopped; whole files of {out} are kept, the same command does the rest\n"
+    )
     assert sorted(os.listdir(out)) == [f"part-{i}.parquet" for i in range(4)]
     assert not Path(f"{out}.unfinished").exists()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds a process in /proc")
+def test_a_process_that_is_killed_ends_the_command_with_a_remedy(
+    folder: Path, tmp_path: Path
+) -> None:
+    started, out = start_long(folder, tmp_path, processes=2)
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    names = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    os.kill(next(pid for pid, name in names.items() if "spawn_main" in name), signal.SIGKILL)
+    _, told = started.communicate(timeout=60)
+    assert started.returncode == 2
+    assert "a process was killed" in told and "try again with fewer --processes" in told
+    assert sorted(os.listdir(out)) == [f"part-{i}.parquet" for i in range(4)]
 
 
 # What is refused, before the work.
