@@ -1,4 +1,4 @@
-"""`attnrec recommend`: ask a model file. Runs on a device: needs no training stack but for --batch."""
+"""`attnrec recommend`: ask a model file. Only --batch needs the training stack."""
 
 import os
 from collections.abc import Sequence
