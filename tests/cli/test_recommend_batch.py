@@ -162,7 +162,7 @@ def test_of_a_log_every_user_is_answered_after_the_whole_history(
         {
             "user_id": [5, 9, 5, 5, 9, 5, 7],
             "item_id": ["NA", "sku-1", "sku-2", "sku-3", "sku-4", "NA", "new"],
-            "timestamp": [1_000_000_000 + s for s in (300, 100, 100, 100, 0, 400, 500)],
+            "timestamp": [1_000_000_000 + s for s in (300, 100, 100, 100, 0, 400, 9_000_000)],
         }
     )
     log, out = tmp_path / f"log{suffix}", tmp_path / "answers.parquet"
@@ -172,8 +172,8 @@ def test_of_a_log_every_user_is_answered_after_the_whole_history(
     assert outcome.code == 0, outcome.err
     assert "it is read as a log of events" in outcome.err
     histories = [["sku-2", "sku-3", "NA"], ["sku-4", "sku-1"], ["new"]]
-    times = [[1000000100, 1000000100, 1000000300], [1000000000, 1000000100], [1000000500]]
-    sides = {"timestamps": times, "request_times": [1000000500] * 3}
+    times = [[1000000100, 1000000100, 1000000300], [1000000000, 1000000100], [1009000000]]
+    sides = {"timestamps": times, "request_times": [1009000000] * 3}
     assert rows_of(out) == expected(TIMES, [5, 9, 7], histories, **sides)
     assert sorted(os.listdir(tmp_path)) == ["answers.parquet", log.name]
 
