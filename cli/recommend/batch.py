@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from rich.progress import Progress
 
 from attnrec.cli.console import err, fail, say
-from attnrec.cli.file_ids import FileIds
+from attnrec.cli.file_ids import FileIds, counts
 from attnrec.runtime import ModelInfo, Recommender
 from attnrec.runtime.errors import DataError, RunError
 from attnrec.runtime.files import replace_file
@@ -73,8 +73,11 @@ def _recommend(file: Path, source: Path, out: Path, options: dict[str, Any]) -> 
     affinity = getattr(os, "sched_getaffinity", None)  # neither on macOS nor on Windows
     n_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     ids, n_processes = FileIds(recommender), options.pop("processes") or n_cores
-    for name in ("exclude", "candidates"):
-        options[name] = None if options[name] is None else ids.listed(options[name])
+    texts = {name: options[name] for name in ("exclude", "candidates")}
+    lists = {name: ids.listed(text) for name, text in texts.items() if text is not None}
+    for line in counts(lists, ids.unknown(lists) if lists else {}):
+        say(f"--{line}")
+    options |= lists
     options["id_col"] = recommender.info.data["recipe"]["user_col"]
     parts = _parts(file, recommender, source, out, options)
     todo = _not_done(parts, out)

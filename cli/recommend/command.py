@@ -43,7 +43,7 @@ def recommend(
         ),
     ] = None,
     request_time: Annotated[
-        int | None, typer.Option(help="Unix seconds of now, together with --timestamps.")
+        int | None, typer.Option(help="Unix seconds of now, with --timestamps or --batch.")
     ] = None,
     why: Annotated[
         bool, typer.Option("--why", help="Name the events that speak most for each item.")

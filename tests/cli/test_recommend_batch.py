@@ -105,7 +105,8 @@ def test_processes_answer_several_calls_in_the_order_of_the_input(run, tmp_path:
 def test_options_hold_for_every_row(run, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.parquet"
     options = ["-k", 3, "--exclude", "sku-1, sku-2", "--candidates", "sku-1,sku-3,sku-4,sku-5"]
-    assert run("recommend", SMALL, "--batch", small, "--out", out, *options).code == 0
+    outcome = run("recommend", SMALL, "--batch", small, "--out", out, *options)
+    assert outcome.code == 0 and "--exclude: the file knows 2 of 2 ids" in outcome.err
     table = pq.read_table(small).to_pydict()
     lists = {"exclude": ["sku-1", "sku-2"], "candidates": ["sku-1", "sku-3", "sku-4", "sku-5"]}
     of_all = {name: [ids] * 3 for name, ids in lists.items()}
