@@ -4,9 +4,10 @@
     python benchmarks/ray_batch.py tests/data/apps/int64-int8.onnx --users 200000 --turns 3
 
 The histories are made up: lengths are those of customers of the embedded log, items are drawn from
-its events. Each turn runs examples/ray_batch.py with one worker and with two, and without Ray the
-same reading, answering and writing in one process and in two at once, which is what the machine
-can do. Adds a line to benchmarks/ray_batch.jsonl unless told otherwise.
+its events. Each turn runs examples/ray_batch.py with one worker and with two, without Ray the same
+reading, answering and writing in one process and in two at once, which is what the machine can do,
+and `attnrec recommend --batch` with one process and with two. `--ways plain,command` leaves Ray
+out. Adds a line to benchmarks/ray_batch.jsonl unless told otherwise.
 """
 
 import argparse
@@ -31,6 +32,24 @@ from attnrec.train.data.online_retail import online_retail
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 N_PARTS = 100
+WAYS = ("ray", "plain", "command")
+COMMAND = """
+import threading, time
+from pathlib import Path
+import pyarrow.parquet as pq
+from attnrec.cli.recommend.command import recommend
+from attnrec.cli.console import run_command
+def tell():
+    seen = set()
+    while len(seen) < {n_parts}:
+        for path in {{*Path({target!r}).glob("[!.]*.parquet")}} - seen:
+            print(f"{{path.name}}: {{pq.read_metadata(path).num_rows}} users", flush=True)
+            seen.add(path)
+        time.sleep(0.05)
+threading.Thread(target=tell).start()
+options = ["--batch", {histories!r}, "--out", {target!r}, "--processes", "{step}", "--json"]
+run_command(recommend, [{model!r}, *options])
+"""
 PLAIN = """
 import sys
 from pathlib import Path
@@ -81,7 +100,10 @@ class Snapshot(NamedTuple):
             for one in [process, *children]:
                 used, times = one.memory_full_info(), one.cpu_times()
                 worked[one.pid] = times.user + times.system
-                if one.name().startswith("ray::MapWorker") or not children:
+                is_worker = one.name().startswith("ray::MapWorker") or "spawn_main" in str(
+                    one.cmdline()
+                )
+                if is_worker or not children:
                     threads[one.pid] = schedule(one.pid)
                     memory["worker_rss"] = max(used.rss / 1e6, memory["worker_rss"])
                     memory["worker_pss"] = max(used.pss / 1e6, memory["worker_pss"])
@@ -169,21 +191,24 @@ def busy() -> float:
     return float(times.user + times.nice + times.system)
 
 
-def turn(model: Path, histories: Path, n_users: int) -> dict[str, dict[str, float]]:
+def turn(
+    model: Path, histories: Path, n_users: int, ways: list[str]
+) -> dict[str, dict[str, float]]:
     """Every way once, each into a new folder."""
     found = {}
     for n in (1, 2):
-        for way in ("ray", "plain"):
+        for way in ways:
             with tempfile.TemporaryDirectory() as target:
                 script = str(EXAMPLES / "ray_batch.py")
                 places = [str(model), str(histories), target]
                 commands = [[sys.executable, script, *places, "--workers", str(n)]]
-                if way == "plain":
+                if way != "ray":
                     names = dict(zip(("model", "histories", "target"), places, strict=True))
-                    names["examples"] = str(EXAMPLES)
+                    names |= {"examples": str(EXAMPLES), "n_parts": str(N_PARTS)}
+                    script, n_started = (PLAIN, n) if way == "plain" else (COMMAND, 1)
                     commands = [
-                        [sys.executable, "-c", PLAIN.format(**names, first=first, step=n)]
-                        for first in range(n)
+                        [sys.executable, "-c", script.format(**names, first=first, step=n)]
+                        for first in range(n_started)
                     ]
                 found[f"{way}-{n}"] = measure(commands, n_users)
                 written = sum(path.stat().st_size for path in Path(target).iterdir())
@@ -206,14 +231,16 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         n_events = make_histories(Path(folder), args.users)
         read_mb = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
         model, histories = args.model.absolute(), Path(folder)
-        turns = [turn(model, histories, args.users) for _ in range(args.turns)]
-    scaling = {way: scaling_of(way, turns) for way in ("ray", "plain")}
+        ways = args.ways.split(",")
+        turns = [turn(model, histories, args.users, ways) for _ in range(args.turns)]
+    scaling = {way: scaling_of(way, turns) for way in ways}
     result = {
         "model": args.model.name,
         "users": args.users,

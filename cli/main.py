@@ -40,7 +40,7 @@ _COMMANDS = {
     "evaluate": _Command(
         "Measure model files on events that were held out.", "train", "pandas", "evaluate"
     ),
-    "recommend": _Command("Ask a model file.", "cli", "typer", "recommend"),
+    "recommend": _Command("Ask a model file.", "cli", "typer", "recommend.command"),
     "serve": _Command("Answer over HTTP.", "serve", "uvicorn", "serve"),
     "bench": _Command(
         "Measure speed, memory and size of model files.", "cli", "typer", "bench.command"

@@ -1,10 +1,11 @@
-"""Recommendations for everybody in a folder of Parquet files, with Ray Data.
+"""Recommendations for everybody in a folder of Parquet files, on several machines with Ray Data.
 
     python examples/ray_batch.py model.onnx histories/ answers/ --workers 2
 
-A file of histories/ has the columns user_id and history (a list of raw item ids, oldest first); of
-each comes the file of the same name in answers/, with user_id, item_ids and scores (best first).
-After an interruption run it again: what is done is not done again.
+On one machine `attnrec recommend --batch` does this without Ray. A file of histories/ has the
+columns user_id and history (a list of raw item ids, oldest first); of each comes the file of the
+same name in answers/, with user_id, item_id and score (lists, best first). After an interruption
+run it again: what is done is not done again.
 """
 
 import argparse
@@ -19,10 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from attnrec.runtime import ModelFileError, Recommender
+from attnrec.runtime import AttnrecError, ModelFileError, Recommender
+from attnrec.train.scoring import recommend_table
 
 K = 10
-ROWS = 1024  # users of one call: more are not answered faster
+ROWS = 8192  # users of one call: histories of like length stand together
 
 
 class Answer:
@@ -37,21 +39,17 @@ class Answer:
     def try_to_answer(self, path: Path) -> str:
         try:
             return f"{path.name}: {self.answer(path)} users"
-        except (ValueError, KeyError, OSError) as error:  # the other files are answered still
+        except (ValueError, AttnrecError, OSError) as error:  # the other files are answered still
             return f"{path.name} FAILED: {error}"
 
     def answer(self, path: Path) -> int:
         """Answer a whole file, a few rows at a time; it gets its name when it is complete."""
         source, unfinished = pq.ParquetFile(path), self.target / f".{secrets.token_hex(4)}.part"
-        ids = pa.string() if self.recommender.info.id_type == "string" else pa.int64()
-        answer = [("item_ids", pa.list_(ids)), ("scores", pa.list_(pa.float32()))]
-        schema = pa.schema([source.schema_arrow.field("user_id"), *answer], {"of": self.of(path)})
+        none = recommend_table(self.recommender, source.schema_arrow.empty_table(), K)
+        schema = none.schema.with_metadata({"of": self.of(path)})
         with pq.ParquetWriter(unfinished, schema) as writer:
             for rows in source.iter_batches(ROWS, columns=["user_id", "history"]):
-                histories = [ids or [] for ids in rows["history"].to_pylist()]  # null: a newcomer
-                found = self.recommender.recommend_batch(histories, K)
-                columns = [rows["user_id"], [a.item_ids for a in found], [a.scores for a in found]]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
+                writer.write_table(recommend_table(self.recommender, rows, K))
         os.replace(unfinished, self.target / path.name)
         return source.metadata.num_rows
 

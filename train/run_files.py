@@ -70,7 +70,7 @@ def lock_of(run_directory: Path) -> int | None:
     except BlockingIOError as error:
         os.close(lock)
         raise RunError(
-            f"{run_directory} is being written by another training: wait for it, or name another "
+            f"{run_directory} is being written by another command: wait for it, or name another "
             "`out`"
         ) from error
     except OSError:

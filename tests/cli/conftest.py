@@ -13,7 +13,7 @@ from attnrec.cli.compare import compare
 from attnrec.cli.console import run_command
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
-from attnrec.cli.recommend import recommend
+from attnrec.cli.recommend.command import recommend
 from attnrec.cli.serve import serve
 from attnrec.cli.train import train
 from attnrec.cli.tune import tune

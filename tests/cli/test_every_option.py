@@ -17,7 +17,7 @@ from attnrec.cli.console import EVERYWHERE, run_command
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
 from attnrec.cli.options import Shared, TrainingOptions, with_training_options
-from attnrec.cli.recommend import recommend
+from attnrec.cli.recommend.command import recommend
 from attnrec.cli.train import train
 from attnrec.cli.tune import tune
 from attnrec.runtime import Recommender
@@ -61,6 +61,10 @@ ASKING: dict[str, tuple[Path, list[str]]] = {
     "--request-time": (TIMES, ["--request-time", "5000000"]),
     "--why": (STRING, ["--why"]),
     "--similar": (STRING, ["--similar", "sku-2"]),
+    # What these change, and what goes with them: test_recommend_batch.
+    "--batch": (STRING, ["--batch", str(FORMAT_1)]),
+    "--out": (STRING, ["--out", "answers.parquet"]),
+    "--processes": (STRING, ["--processes", "2"]),
 }
 # These choose the way itself; lines on standard input are what is left without them.
 CHOOSING = {("--history", "lines"), ("--similar", "lines")}

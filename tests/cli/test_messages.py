@@ -22,7 +22,7 @@ from attnrec.cli.bench.command import bench
 from attnrec.cli.compare import compare
 from attnrec.cli.evaluate import evaluate
 from attnrec.cli.export import export
-from attnrec.cli.recommend import recommend
+from attnrec.cli.recommend.command import recommend
 from attnrec.cli.serve import serve
 from attnrec.cli.train import train
 from attnrec.cli.tune import tune

@@ -3,8 +3,11 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from documents import BLOCK, ROOT, blocks, run_shell
 
@@ -43,10 +46,12 @@ SNIPPETS = {
     ("docs/file-format.md", "head -c"): "docs/test_documents.py",
     ("docs/operations.md", "python3 -m venv"): "installs a service as root",
     ("docs/operations.md", "install -m"): "installs a service as root",
+    ("docs/operations.md", "attnrec recommend"): "here",
+    ("docs/operations.md", "import pyarrow"): "here",
     ("docs/serving.md", "attnrec-serve"): "docs/test_documents.py",
     ("docs/serving.md", "curl"): "docs/test_documents.py",
     ("examples/README.md", "pip install attnrec\n"): "examples/test_multiprocessing.py",
-    ("examples/README.md", "pip install attnrec 'ray"): "examples/test_ray.py",
+    ("examples/README.md", "pip install 'attnrec[train]' 'ray"): "examples/test_ray.py",
     ("examples/node/README.md", "npm ci"): "examples/test_node.py",
     ("examples/node/README.md", "import { load"): "here",
 }
@@ -75,6 +80,16 @@ def test_the_kit_is_written(shop: Path) -> None:
 def test_the_command_says_why(shop: Path) -> None:
     (line,) = blocks("docs/explanations.md", "", "attnrec-recommend")
     assert "because of" in run_shell(line, shop)
+
+
+def test_everybody_is_answered_as_the_page_says(shop: Path) -> None:
+    users = {"user_id": [1, 2], "history": [["22375", "22492"], []]}
+    pq.write_table(pa.table(users), shop / "users.parquet")
+    (line,) = blocks("docs/operations.md", "", "--batch")
+    assert run_shell(line, shop) == "2 users answered: answers.parquet\n"
+    (code,) = blocks("docs/operations.md", "python", "recommend_table")
+    same = "assert answers == pq.read_table('answers.parquet'), answers"
+    subprocess.run([sys.executable, "-c", f"{code}\n{same}"], cwd=shop, check=True)
 
 
 def test_node_answers_as_its_page_says(shop: Path, tmp_path: Path) -> None:

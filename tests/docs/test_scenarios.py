@@ -15,7 +15,7 @@ import torch
 
 from attnrec.cli.console import run_command
 from attnrec.cli.export import export
-from attnrec.cli.recommend import recommend
+from attnrec.cli.recommend.command import recommend
 from attnrec.cli.train import train
 from attnrec.train import Run
 

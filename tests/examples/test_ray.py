@@ -55,7 +55,7 @@ def answers_of(model: Path, histories: list[Any]) -> Answers:
 
 def answers_in(path: Path) -> Answers:
     columns = pq.read_table(path).to_pydict()
-    return list(zip(columns["item_ids"], columns["scores"], strict=True))
+    return list(zip(columns["item_id"], columns["score"], strict=True))
 
 
 @pytest.fixture
@@ -178,12 +178,12 @@ def test_a_worker_writes_what_recommend_batch_answers(
 ) -> None:
     model, asked = APPS / f"{file}.onnx", questions(file.partition("-")[0])
     # A newcomer, null for one, and more rows than one call takes.
-    asked = [[], None, *asked * 6]
+    asked = [[], None, *asked * 41]
     users = [f"user {i}" for i in range(len(asked))]
     write(tmp_path / "histories/a.parquet", users, asked)
     assert len(asked) > example.ROWS
     found = example.Answer(model, tmp_path)({"path": [str(tmp_path / "histories/a.parquet")]})
-    assert found == {"result": ["a.parquet: 1202 users"]}
+    assert found == {"result": ["a.parquet: 8202 users"]}
     assert pq.read_table(tmp_path / "a.parquet")["user_id"].to_pylist() == users
     histories = [history or [] for history in asked]
     assert_same(answers_in(tmp_path / "a.parquet"), answers_of(model, histories))
@@ -228,8 +228,8 @@ def test_files_that_cannot_be_answered_are_named_and_the_others_answered(tmp_pat
     assert columns.startswith("columns.parquet FAILED:") and "user_id" in columns
     assert good == "good.parquet: 1 users"
     assert strings == (
-        "strings.parquet FAILED: histories[0][0] is '85116'; item ids of this file are whole "
-        "numbers (int64); convert it first"
+        "strings.parquet FAILED: column 'history' holds lists of string, the input 'history' of "
+        "this file lists of int64; convert the column first"
     )
     assert text.startswith("text.parquet FAILED:")
     assert os.listdir(answers) == ["good.parquet"]

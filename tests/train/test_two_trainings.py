@@ -15,7 +15,7 @@ from attnrec.train.tuning.study import Trial
 SMALL = TrainConfig(
     "sasrec", settings={"hidden_dim": 16, "max_len": 10}, epochs=1, batch_events=100, threads=1
 )
-BUSY = r"run is being written by another training: wait for it, or name another `out`"
+BUSY = r"run is being written by another command: wait for it, or name another `out`"
 
 HOLDER = """
 import sys, time

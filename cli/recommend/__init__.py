@@ -1,0 +1,1 @@
+"""`attnrec recommend`: ask a model file, for one person or for everybody."""
