@@ -61,7 +61,8 @@ def fit_by_gradient(
         progress.on_start(n_epochs)
     descend = descent(state, config.seed)
     while not _is_over(state.records, config, n_epochs):
-        train_epoch(state, batches, config, descend, progress, checkpoints)
+        with state.optimizer.catching_up(model):
+            train_epoch(state, batches, config, descend, progress, checkpoints)
         model.eval()
         valid = None if validate is None else validate().to_json()
         seen = None if seen_ndcg is None else seen_ndcg()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import random_states, set_random_states
+from attnrec.train.fitting.row_adamw import RowAdamW
 from attnrec.train.models.base import LearnedModel
 
 _TABLES_OF_AGE = {"recency", "of_pair", "of_event"}
@@ -48,7 +49,7 @@ class TrainingState:
         self.model = model
         self.device = model.device
         # Fused: one pass over weights and moments instead of a dozen, 3 % of a step.
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = RowAdamW(
             _groups(model, config.weight_decay), lr=config.learning_rate, fused=True
         )
         self.records: list[EpochRecord] = []
@@ -67,7 +68,7 @@ class TrainingState:
         settings = self.optimizer.state_dict()
         self.device = device
         self.model.to(device)
-        self.optimizer = torch.optim.AdamW(_groups(self.model, 0.0))
+        self.optimizer = RowAdamW(_groups(self.model, 0.0))
         self.optimizer.load_state_dict(settings)  # with the moments, which follow the weights
 
     def record(self, valid: dict[str, Any] | None, seen_ndcg: float | None) -> EpochRecord:
