@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 _CHUNK_ROWS = 1 << 16
+_MEAN_TERM = 10  # steps that count among those left out: 1 / (1 - r)
 
 
 class RowAdamW(torch.optim.AdamW):
@@ -47,10 +48,10 @@ class RowAdamW(torch.optim.AdamW):
         # What another process has read, this one has not.
         self.catch_up(table, rows[state["last"][rows] < state["step"]])
         state["step"] += 1
-        m = state["exp_avg"][rows].lerp_(g, 1 - beta1)
-        v = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        w = table[rows].mul_(1 - group["lr"] * group["weight_decay"])
-        w -= _direction(m, v, float(state["step"]), group).mul_(group["lr"])
+        m = state["exp_avg"].index_select(0, rows).lerp_(g, 1 - beta1)
+        v = state["exp_avg_sq"].index_select(0, rows).mul_(beta2).addcmul_(g, g, value=1 - beta2)
+        w = table.index_select(0, rows).mul_(1 - group["lr"] * group["weight_decay"])
+        w -= _direction(m, v, state["step"], group).mul_(group["lr"])
         _write(table, state, rows, w, m, v)
 
     @torch.no_grad()
@@ -60,17 +61,19 @@ class RowAdamW(torch.optim.AdamW):
         if "last" not in state:
             return
         if rows is None:
-            for part in torch.arange(len(table), device=table.device).split(_CHUNK_ROWS):
-                self.catch_up(table, part)
+            for start in range(0, len(table), _CHUNK_ROWS):
+                stop = min(start + _CHUNK_ROWS, len(table))
+                self.catch_up(table, torch.arange(start, stop, device=table.device))
             return
         group = next(g for g in self.param_groups if any(p is table for p in g["params"]))
         beta1, beta2 = group["betas"]
         missed = (state["step"] - state["last"][rows]).unsqueeze(1)  # (R, 1)
-        m, v = state["exp_avg"][rows], state["exp_avg_sq"][rows]
+        m, v = state["exp_avg"].index_select(0, rows), state["exp_avg_sq"].index_select(0, rows)
         ratio = beta1 / math.sqrt(beta2)
         drift = (ratio - ratio ** (missed + 1)) / (1 - ratio)  # r + r^2 + ... + r^d
-        w = table[rows].mul_((1 - group["lr"] * group["weight_decay"]) ** missed)
-        w -= _direction(m, v, float(state["step"]), group).mul_(group["lr"] * drift)
+        w = table.index_select(0, rows).mul_((1 - group["lr"] * group["weight_decay"]) ** missed)
+        among = state["step"] - missed + missed.clamp(max=_MEAN_TERM) / 2  # (R, 1)
+        w -= _direction(m, v, among, group).mul_(group["lr"] * drift)
         _write(table, state, rows, w, m.mul_(beta1**missed), v.mul_(beta2**missed))
 
     def _row_state(self, table: Tensor) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class RowAdamW(torch.optim.AdamW):
 
         def before_read(embedding: nn.Module, inputs: tuple[Tensor]) -> None:
             if embedding.training:
-                self.catch_up(embedding.weight, inputs[0].unique())
+                self.catch_up(embedding.get_parameter("weight"), torch.unique(inputs[0]))
 
         hooks = [
             module.register_forward_pre_hook(before_read)
@@ -109,15 +112,16 @@ class RowAdamW(torch.optim.AdamW):
                 self.catch_up(table)
 
 
-def _direction(m: Tensor, v: Tensor, step: float, group: dict[str, Any]) -> Tensor:
-    """Moments without their bias, m / (sqrt(v) + eps): (R, D)."""
-    beta1, beta2 = group["betas"]
-    spread = v.sqrt().div_(math.sqrt(1 - beta2**step)).add_(group["eps"])
-    return m.div(spread).div_(1 - beta1**step)
+def _direction(m: Tensor, v: Tensor, step: Tensor, group: dict[str, Any]) -> Tensor:
+    """Moments without their bias, m / (sqrt(v) + eps): (R, D); step: a scalar or (R, 1)."""
+    bias1, bias2 = ((1 - beta ** step.double()).to(m.dtype) for beta in group["betas"])
+    spread = v.sqrt().div_(bias2.sqrt()).add_(group["eps"])
+    return m.div(spread).div_(bias1)
 
 
 def _write(
     table: Tensor, state: dict[str, Any], rows: Tensor, w: Tensor, m: Tensor, v: Tensor
 ) -> None:
-    table[rows], state["exp_avg"][rows], state["exp_avg_sq"][rows] = w, m, v
-    state["last"][rows] = state["step"].to(table.device)
+    for into, values in ((table, w), (state["exp_avg"], m), (state["exp_avg_sq"], v)):
+        into.index_copy_(0, rows, values)
+    state["last"].index_fill_(0, rows, float(state["step"]))

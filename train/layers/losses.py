@@ -49,10 +49,10 @@ def draw_distinct(n: int, k: int, device: torch.device) -> Tensor:
     """At most `k` different numbers below `n`, all sets equally likely, in time that k decides."""
     if n < 4 * k:
         return torch.randperm(n, device=device)[:k]
-    drawn = torch.randint(n, (k,), device=device).unique()
+    drawn = torch.empty(0, dtype=torch.int64, device=device)
     while len(drawn) < k:
         again = torch.randint(n, (k - len(drawn),), device=device)
-        drawn = torch.cat([drawn, again]).unique()
+        drawn = torch.unique(torch.cat([drawn, again]))
     return drawn
 
 

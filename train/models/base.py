@@ -177,7 +177,7 @@ class TableModel(LearnedModel):
         n_items, history = self.config.n_items, batch.history_index
         negatives = 1 + draw_distinct(n_items, config.n_negatives, targets.device)  # (K,)
         read = torch.cat([history.flatten(), targets, negatives])
-        rows, place = read.unique(return_inverse=True)
+        rows, place = torch.unique(read, return_inverse=True)
         vectors = self.item_vectors(rows)  # (R, D)
         sizes = [history.numel(), len(targets), len(negatives)]
         at_history, at_targets, at_negatives = place.split(sizes)

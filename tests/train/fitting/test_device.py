@@ -21,7 +21,7 @@ from attnrec.train.fitting.device import (
 )
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.layers.loss_config import Loss, LossConfig
-from attnrec.train.layers.losses import loss_of
+from attnrec.train.layers.losses import catalogue_softmax, draw_distinct, sampled_loss
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
 
@@ -98,7 +98,12 @@ def test_a_loss_and_its_negatives_are_where_the_states_are(loss: Loss) -> None:
         states = torch.ones(5, 8, device=device, requires_grad=True)
         table = torch.ones(N, 8, device=device)
         targets = torch.ones(5, dtype=torch.int64, device=device)
-        value = loss_of(config, states, table, targets, torch.ones(5, device=device))
+        weights = torch.ones(5, device=device)
+        if config.samples_items:
+            negatives = draw_distinct(N, config.n_negatives, device)
+            value = sampled_loss(config, states, table, targets, negatives, N, weights)
+        else:
+            value = catalogue_softmax(states, table, targets, weights)
         value.backward()
         assert value.device == device
 
