@@ -61,7 +61,8 @@ _HELP = {
     f"{SASRecConfig.hidden_dim}",
     "n_blocks": f"Transformer blocks. Default of the attention models: {SASRecConfig.n_blocks}",
     "epochs": f"Most passes over the log. {_BY_THE_LOG}: {Schedule().epochs}",
-    "max_minutes": "A training stops after the epoch that passes this time. Default: no limit.",
+    "max_minutes": "A training ends within this time, its last validation included; the learning "
+    "rate falls over it. Default: no limit.",
     "items": "Table with item ids and titles.",
     "users": "Table with user ids and tags.",
     "threads": "Threads of a process. Default: all cores.",

@@ -1,5 +1,7 @@
 """Validation of a model during its training. The test events are not used."""
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,7 @@ from attnrec.train.models.base import RecommenderModel
 # Users of the measurement on trained events, after every epoch: 2 % of the time of training sasrec
 # on the embedded log. Small logs have short epochs.
 _MOST_SEEN, _LEAST_SEEN, _EVENTS_PER_SEEN = 1000, 100, 250
+_TIMED = 256  # users whose answers tell how long all take
 _MOST_CHOOSING = 5000  # users for the choice of a setting, which validates dozens of times
 
 
@@ -34,6 +37,23 @@ class Validation:
         n_seen = max(_LEAST_SEEN, len(split.sequences.rows) // _EVENTS_PER_SEEN)
         self._seen = split.seen(min(_MOST_SEEN, n_seen))
         self._choosing = split.held_out("valid", _MOST_CHOOSING)
+
+    def expected_seconds(self, model: RecommenderModel) -> tuple[float, float]:
+        """About how long the checks of an epoch take, and what follows the last one.
+
+        By the answers to some users; `model` is in eval mode.
+        """
+        sample = self.split.held_out("valid", _TIMED)
+        seconds = []
+        with model.choosing():
+            for _ in range(2):  # the second as all further choices
+                began = time.monotonic()
+                self.ranking(model, sample)
+                seconds.append((time.monotonic() - began) / max(1, len(sample.histories)))
+        first, again = seconds
+        n_valid, n_choosing = len(self.held_out.histories), len(self._choosing.histories)
+        choices = (first + again * model.n_choices) * n_choosing if model.n_choices else 0.0
+        return first * (n_valid + len(self._seen.histories)), first * n_valid + choices
 
     def ranking(self, model: RecommenderModel, held_out: HeldOut | None = None) -> Ranking:
         """Ranks of the validation targets, or of other `held_out`, by the model as it is now."""

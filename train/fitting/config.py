@@ -48,7 +48,8 @@ class TrainConfig:
     """Epochs without a better validation NDCG@10 before training stops. None: chosen by the recipe
     of the model, else 3."""
     max_minutes: float | None = None
-    """Training stops after the epoch that passes this time; None: no limit."""
+    """Training ends within this time, its last validation and the choice of weights included, also
+    within an epoch; the learning rate falls over it. None: no limit."""
     seed: int = 0
     """Seed of the first weights, of dropout and of the order of the data."""
     threads: int | None = None

@@ -20,6 +20,7 @@ arguments:
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -52,6 +53,15 @@ class RecommenderModel(nn.Module):
     """What both shapes have."""
 
     config: HistoryConfig
+
+    @property
+    def n_choices(self) -> int:
+        """How often `tune` will validate at most; `max_minutes` leaves time for it."""
+        return 0
+
+    def choosing(self) -> AbstractContextManager[None]:
+        """For a block that only validates: what no choice changes may be computed once."""
+        return nullcontext()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -206,6 +216,16 @@ class CountModel(ScoreModel):
     @abstractmethod
     def fit(self, split: Split) -> None:
         """Set the buffers from the training events."""
+
+
+def learned_tensors(model: LearnedModel) -> dict[str, Tensor]:
+    """Weights and buffers by name, without those of count models in it, which `prepare` sets."""
+    counted = [name for name, part in model.named_modules() if isinstance(part, CountModel)]
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if not any(name.startswith(f"{part}.") for part in counted)
+    }
 
 
 def fit_by_counting(model: CountModel, split: Split, validate: Callable[[], float] | None) -> None:
