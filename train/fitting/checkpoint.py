@@ -7,12 +7,15 @@ sha256 (hex) of all that: a damaged one is found and deleted, and the one before
 import hashlib
 import json
 import logging
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -78,7 +81,8 @@ class Checkpoints:
         began = time.monotonic()
         with replace_file(path) as temporary:
             # From where the tensors are: a copy would be as large as the training.
-            safetensors.torch.save_file(state.tensors(), temporary, facts)
+            with _system_errors(path):
+                safetensors.torch.save_file(state.tensors(), temporary, facts)
             with open(temporary, "r+b") as file:
                 seal = hashlib.file_digest(file, "sha256").hexdigest()
                 file.write(seal.encode())
@@ -102,6 +106,18 @@ class Checkpoints:
             logger.warning("going on from %s", path.name)
             return safetensors.torch.load(content), json.loads(facts["state"])
         return None
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """`OSError` where safetensors reports one of the system, such as a full disk."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def check_identity(
