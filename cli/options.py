@@ -50,7 +50,7 @@ Report = Annotated[
 
 _MODEL, _READ, _FILTER = "Model", "Reading the log", "Which events count"
 _SETTINGS = ("max_len", "hidden_dim", "n_blocks")  # settings of models with an option of their own
-_SCHEDULE = ("epochs", "max_minutes", "seed", "threads")
+_SCHEDULE = ("epochs", "max_minutes", "seed", "threads", "precision")
 _BY_THE_LOG = "Default: chosen from the log; without a recipe"
 # Where the docstring of the field is longer, or shorter, than help for the option should be.
 _HELP = {

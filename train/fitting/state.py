@@ -49,7 +49,7 @@ class TrainingState:
     def __init__(self, model: LearnedModel, config: TrainConfig) -> None:
         """Before the first step."""
         self.model = model
-        self.device = model.device
+        self.device, self.precision = model.device, config.precision
         # Fused: one pass over weights and moments instead of a dozen, 3 % of a step.
         self.optimizer = RowAdamW(
             _groups(model, config.weight_decay), lr=config.learning_rate, fused=True

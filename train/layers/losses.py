@@ -9,6 +9,7 @@
 The whole batch shares the K negatives, so that their logits are one matrix product.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -120,6 +121,7 @@ def catalogue_softmax(
     table. Apart from the gradients it needs memory for 2 MB of logits (on a GPU 256 MB), or for
     those of 64 states if that is more.
     """
+    states = states.to(table.dtype)  # where matrix products are computed in fewer digits
     if weights is None:
         weights = states.new_ones(len(states))
     shares = weights / weights.sum()  # (M,)
@@ -201,7 +203,11 @@ def _candidate_logits(
     # One look-up, because each has a gradient as large as the table.
     vectors = F.embedding(torch.cat([targets, negatives]), table)  # (M + K, D)
     true_logit = (states * vectors[: len(targets)]).sum(dim=1)  # (M,)
-    logits = states @ vectors[len(targets) :].T  # (M, K)
+    kind = states.device.type
+    has_autocast = torch.amp.is_autocast_available(kind)
+    # Whatever the precision of the model is, logits need all their digits.
+    with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
+        logits = states.to(vectors.dtype) @ vectors[len(targets) :].T  # (M, K)
     return true_logit, logits, targets.unsqueeze(1) == negatives
 
 
