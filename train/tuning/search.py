@@ -229,8 +229,10 @@ class _Search:
         model = new_model(config, config.model_config(**self._split.sizes()))
         records = fit_model(model, self._split, limited, self._validation, watcher, None)
         last = records[-1]
+        is_shorter = config.max_minutes is None or left_minutes < config.max_minutes
         is_patient = last.epoch - best_epoch(records) < config.schedule.patience
-        is_cut = is_patient and last.epoch - 1 + last.share < config.schedule.epochs
+        is_whole = last.epoch - 1 + last.share >= config.schedule.epochs
+        is_cut = is_shorter and is_patient and not is_whole
         ranking = self._validation.ranking(model)
         held_out = self._validation.held_out
         facts = {
