@@ -218,7 +218,7 @@ def fit_model(
         def pace_now() -> Pace:
             if pace is not None or validation is None or config.max_minutes is None:
                 return pace or Pace(config)
-            return Pace(config, expected=validation.expected_seconds(model.eval()))
+            return Pace(config, expected=validation.plan(model.eval(), config.max_minutes))
 
         records = fit_by_gradient(
             model, split, config, validate, progress, pace_now, checkpoints, seen_ndcg
