@@ -197,7 +197,8 @@ def clean_errors() -> Iterator[None]:
         remedy = "make room there, or name another place; " if error.errno in FULL else ""
         fail(_with_notes(f"{what}; {remedy}earlier files are as they were", error))
     except KeyboardInterrupt as error:
-        fail(_with_notes("interrupted; earlier files are as they were", error), code=130)
+        code = 128 + getattr(error, "number", 2)  # of the signal, by default that of Ctrl-C
+        fail(_with_notes("interrupted; earlier files are as they were", error), code=code)
 
 
 def _with_notes(message: str, error: BaseException) -> str:

@@ -50,7 +50,7 @@ Report = Annotated[
 
 _MODEL, _READ, _FILTER = "Model", "Reading the log", "Which events count"
 _SETTINGS = ("max_len", "hidden_dim", "n_blocks")  # settings of models with an option of their own
-_SCHEDULE = ("epochs", "max_minutes", "seed", "threads")
+_SCHEDULE = ("epochs", "max_minutes", "seed", "threads", "precision")
 _BY_THE_LOG = "Default: chosen from the log; without a recipe"
 # Where the docstring of the field is longer, or shorter, than help for the option should be.
 _HELP = {
@@ -61,7 +61,8 @@ _HELP = {
     f"{SASRecConfig.hidden_dim}",
     "n_blocks": f"Transformer blocks. Default of the attention models: {SASRecConfig.n_blocks}",
     "epochs": f"Most passes over the log. {_BY_THE_LOG}: {Schedule().epochs}",
-    "max_minutes": "A training stops after the epoch that passes this time. Default: no limit.",
+    "max_minutes": "A training ends within this time, its last validation included; the learning "
+    "rate falls over it. Default: no limit.",
     "items": "Table with item ids and titles.",
     "users": "Table with user ids and tags.",
     "threads": "Threads of a process. Default: all cores.",

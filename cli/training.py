@@ -1,6 +1,7 @@
 """What `train`, `tune` and `compare` do once their options are checked. Needs torch."""
 
 import json
+import math
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,8 @@ def train_new_run(options: TrainingOptions, out: Path, *, resume: bool, report: 
     """A run on the log of the options."""
     _note_replaced(out)
     log = _read(options)
-    with TrainingProgress() as bars:
+    minutes = options.config.max_minutes
+    with TrainingProgress(math.inf if minutes is None else 60 * minutes) as bars:
         reporting = bars.on_report if report else None
         return train_log(
             *log, options.config, out=out, progress=bars, resume=resume, reporting=reporting

@@ -39,7 +39,7 @@ class TorchRecommender:
         item_table: NDArray[np.float32] | None = None,
         users: Users | None = None,
     ) -> None:
-        """`model` is used as it is: put it in eval mode first.
+        """`model` is used as it is now: put it in eval mode first.
 
         item_table: another table (N + 1, D) for it, such as a quantized one. users: needed where
         the model declares the user or tags of the user.
@@ -55,6 +55,8 @@ class TorchRecommender:
         self._item_table: torch.Tensor | None = None
         if item_table is not None:
             self._item_table = torch.from_numpy(item_table).to(self._device)
+        elif isinstance(model, TableModel):  # once, not for every batch
+            self._item_table = model.item_table().detach()
         self._max_len = model.config.max_len
         self._ids = catalogue.item_ids.tolist()
         self._titles = None if catalogue.titles is None else catalogue.titles.tolist()
@@ -128,10 +130,10 @@ class TorchRecommender:
         model = self._model
         if not isinstance(model, TableModel) or not model.has_attention:
             return None
-        table = model.item_table() if self._item_table is None else self._item_table
+        assert self._item_table is not None
         context = self._context(histories, side_inputs)
         with torch.inference_mode():
-            weights = last_attention(model, self._padded(histories), table, **context)
+            weights = last_attention(model, self._padded(histories), self._item_table, **context)
         found: NDArray[np.float32] = weights.cpu().numpy()
         return found
 

@@ -1,5 +1,7 @@
 """Validation of a model during its training. The test events are not used."""
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,8 @@ _MOST_SEEN, _LEAST_SEEN, _EVENTS_PER_SEEN = 1000, 100, 250
 # Users of a validation: the interval of NDCG@10 is then some 0.004 wide, and millions of users
 # would take longer than their training.
 _MOST_VALIDATED = 20_000
+_TIMED = 256  # users whose answers tell how long all take
+_MOST_OF_TIME, _LEAST_VALIDATED = 0.1, 200
 _MOST_CHOOSING = 5000  # users for the choice of a setting, which validates dozens of times
 
 
@@ -40,6 +44,37 @@ class Validation:
         n_seen = max(_LEAST_SEEN, len(split.sequences.rows) // _EVENTS_PER_SEEN)
         self._seen = split.seen(min(_MOST_SEEN, n_seen))
         self._choosing = split.held_out("valid", _MOST_CHOOSING)
+
+    def plan(self, model: RecommenderModel, minutes: float) -> tuple[float, float]:
+        """About how many seconds the checks of an epoch take, and what follows the last one.
+
+        By the answers of `model`, in eval mode, to some users. Where a validation or all choices
+        would take more than a tenth of the minutes, fewer users are asked from now on.
+        """
+        first, again = self._seconds_a_user(model)
+        most, n_choices = _MOST_OF_TIME * 60 * minutes, max(1, model.n_choices)
+        self.held_out = self._fewer(self.held_out, most / first)
+        self._choosing = self._fewer(self._choosing, most / (again * n_choices))
+        n_valid, n_choosing = len(self.held_out.histories), len(self._choosing.histories)
+        choices = (first + again * n_choices) * n_choosing if model.n_choices else 0.0
+        return first * (n_valid + len(self._seen.histories)), first * n_valid + choices
+
+    def _seconds_a_user(self, model: RecommenderModel) -> list[float]:
+        """Of an answer, and of one to somebody again, when only choices are made."""
+        sample = self.split.held_out("valid", _TIMED)
+        seconds = []
+        with model.choosing():
+            for _ in range(2):
+                began = time.monotonic()
+                self.ranking(model, sample)
+                seconds.append((time.monotonic() - began) / max(1, len(sample.histories)))
+        return seconds
+
+    def _fewer(self, held_out: HeldOut, n_users: float) -> HeldOut:
+        n_users = max(_LEAST_VALIDATED, int(n_users))
+        if n_users >= len(held_out.histories):
+            return held_out
+        return self.split.held_out("valid", n_users)
 
     def ranking(self, model: RecommenderModel, held_out: HeldOut | None = None) -> Ranking:
         """Ranks of the validation targets, or of other `held_out`, by the model as it is now."""

@@ -7,12 +7,15 @@ sha256 (hex) of all that: a damaged one is found and deleted, and the one before
 import hashlib
 import json
 import logging
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -30,6 +33,7 @@ from attnrec.train.run_files import (
 logger = logging.getLogger(__name__)
 
 _SEAL_BYTES = 64
+_MOST_SHARE, _CHEAP_SECONDS = 0.03, 1.0
 _DECIDE_ROUNDING = {"torch", "threads", "processes"}
 
 
@@ -42,7 +46,8 @@ class Checkpoints:
         """Find the newest that is intact.
 
         identity: values by name that must be equal when a training is resumed, else `RunError`.
-        seconds_apart: interval inside a long epoch; there is one at the end of every epoch.
+        seconds_apart: interval inside a long epoch; there is one at the end of every epoch, too,
+        unless it takes long.
         """
         self._seconds_apart = seconds_apart
         self.directory = unfinished_directory(run_directory)
@@ -50,7 +55,7 @@ class Checkpoints:
         for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.epoch-*{CHECKPOINT}"):
             half_written.unlink()  # by a killed process
         self._found = self._newest()
-        self._written = time.monotonic()
+        self._written, self._seconds_of_one = time.monotonic(), 0.0
 
     def take(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """What `TrainingState.restore` takes, of the checkpoint that was found; once."""
@@ -59,7 +64,13 @@ class Checkpoints:
 
     def is_due(self) -> bool:
         """Whether the interval since the last checkpoint is over."""
-        return time.monotonic() - self._written >= self._seconds_apart
+        is_over = time.monotonic() - self._written >= self._seconds_apart
+        return is_over and self.is_affordable()
+
+    def is_affordable(self) -> bool:
+        """Whether a checkpoint takes at most 3 % of the time since the last one, or a second."""
+        since = time.monotonic() - self._written
+        return self._seconds_of_one <= max(_CHEAP_SECONDS, _MOST_SHARE * since)
 
     def save(self, state: TrainingState) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -67,13 +78,18 @@ class Checkpoints:
         # The names sort as the training proceeds.
         path = self.directory / f"epoch-{state.epoch:06}-step-{state.step:09}{CHECKPOINT}"
         facts = {"identity": json.dumps(self._identity), "state": json.dumps(state.facts())}
-        content = safetensors.torch.save(state.tensors(), facts)
-        with replace_file(path) as temporary, open(temporary, "wb") as file:
-            file.write(content)
-            file.write(hashlib.sha256(content).hexdigest().encode())
+        began = time.monotonic()
+        with replace_file(path) as temporary:
+            # From where the tensors are: a copy would be as large as the training.
+            with _system_errors(path):
+                safetensors.torch.save_file(state.tensors(), temporary, facts)
+            with open(temporary, "r+b") as file:
+                seal = hashlib.file_digest(file, "sha256").hexdigest()
+                file.write(seal.encode())
         for older in checkpoint_files(self.directory)[:-2]:
             older.unlink(missing_ok=True)
         self._written = time.monotonic()
+        self._seconds_of_one = self._written - began
 
     def _newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         for path in reversed(checkpoint_files(self.directory)):
@@ -90,6 +106,18 @@ class Checkpoints:
             logger.warning("going on from %s", path.name)
             return safetensors.torch.load(content), json.loads(facts["state"])
         return None
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """`OSError` where safetensors reports one of the system, such as a full disk."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def check_identity(

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
-from attnrec.train.checks import check_number, check_size, check_whole
+from attnrec.train.checks import check_choice, check_number, check_size, check_whole
 from attnrec.train.data.recipe import PROTOCOLS, SplitName
 from attnrec.train.models import model_kind
 
 if TYPE_CHECKING:
     from attnrec.train.data.split import Split
     from attnrec.train.models.base import HistoryConfig
+
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class Schedule(NamedTuple):
@@ -48,11 +51,15 @@ class TrainConfig:
     """Epochs without a better validation NDCG@10 before training stops. None: chosen by the recipe
     of the model, else 3."""
     max_minutes: float | None = None
-    """Training stops after the epoch that passes this time; None: no limit."""
+    """Training ends within this time, its last validation and the choice of weights included, also
+    within an epoch; the learning rate falls over it. None: no limit."""
     seed: int = 0
     """Seed of the first weights, of dropout and of the order of the data."""
     threads: int | None = None
     """Threads of torch; None: as many as torch is set to."""
+    precision: Precision | None = None
+    """Of matrix products in training; weights, norms and losses stay float32. None: bfloat16 on a
+    GPU that computes with it, else float32."""
 
     def __post_init__(self) -> None:
         model_kind(self.model)
@@ -61,6 +68,8 @@ class TrainConfig:
         for name in (*Schedule._fields, "threads"):
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name))
+        if self.precision is not None:
+            check_choice("precision", self.precision, get_args(Precision))
         check_whole("seed", self.seed, 0, 2**63 - 1)
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("weight_decay", self.weight_decay, lowest=0)

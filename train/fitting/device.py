@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from attnrec.train.fitting.config import Precision
+
 _CPU = torch.device("cpu")
 
 
@@ -32,6 +34,13 @@ def choose_device(n_gpus: int, local_rank: int = 0, n_processes: int = 1) -> tor
             "(torchrun --nproc-per-node), or set CUDA_VISIBLE_DEVICES= to train on the processor"
         )
     return torch.device("cuda", local_rank)
+
+
+def autocast(precision: Precision | None, device: torch.device) -> torch.autocast:
+    """For the forward pass of a step: matrix products in the precision of the configuration."""
+    if precision is None and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        precision = "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def random_states() -> dict[str, Tensor]:

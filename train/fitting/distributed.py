@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from attnrec.train.data.batches import Batch
-from attnrec.train.fitting.device import seed_random_numbers, training_device
+from attnrec.train.fitting.device import autocast, seed_random_numbers, training_device
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.models.base import LearnedModel
 
@@ -150,7 +150,8 @@ def _descend(
     state: TrainingState, loss_of: Callable[[Batch], Tensor], batch: Batch, share: float = 1.0
 ) -> Tensor:
     """Set the gradients of a share of the loss; torch averages them over the processes."""
-    loss = loss_of(batch.to(state.device)) * share
+    with autocast(state.precision, state.device):
+        loss = loss_of(batch.to(state.device)) * share
     state.optimizer.zero_grad()
     (loss * n_processes()).backward()  # type: ignore[no-untyped-call]
     return loss.detach()

@@ -1,6 +1,7 @@
 """The training loop of models that learn by gradient."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -12,13 +13,12 @@ from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.distributed import Descend, descent, from_first
+from attnrec.train.fitting.interruption import Interruption, Stopped, interruption
+from attnrec.train.fitting.pace import Pace
 from attnrec.train.fitting.state import EpochRecord, TrainingState, best_epoch
 from attnrec.train.models.base import LearnedModel
 
 logger = logging.getLogger(__name__)
-
-_WARMUP = 0.04  # share of all steps
-_LAST_LEARNING_RATE = 0.02  # of the peak
 
 
 class Progress(Protocol):
@@ -40,7 +40,7 @@ def fit_by_gradient(
     config: TrainConfig,
     validate: Callable[[], Metrics] | None,
     progress: Progress | None = None,
-    stop_after: int | None = None,
+    pace: Callable[[], Pace] | None = None,
     checkpoints: Checkpoints | None = None,
     seen_ndcg: Callable[[], float | None] | None = None,
 ) -> list[EpochRecord]:
@@ -49,29 +49,39 @@ def fit_by_gradient(
     It stays on the device that it was trained on.
 
     validate: figures of the model as it is now; None for a final run, which keeps its last epoch.
-    stop_after: end after this epoch of a schedule made for all of them.
-    checkpoints: where the state is kept; training goes on from the one found there.
+    pace: where training ends, and how the learning rate falls; made when the model is prepared,
+    None: by the configuration alone.
+    checkpoints: where the state is kept; training goes on from the one found there, and SIGINT,
+    SIGTERM and SIGHUP leave one.
     seen_ndcg: NDCG@10 on trained events, for the record only.
     """
     model.prepare(split)
     batches = model.batches(split, config.schedule.batch_events)
     state = _begun(model, config, checkpoints)
-    n_epochs = stop_after or config.schedule.epochs
-    if progress is not None:
-        progress.on_start(n_epochs)
     descend = descent(state, config.seed)
-    while not _is_over(state.records, config, n_epochs):
-        train_epoch(state, batches, config, descend, progress, checkpoints)
-        model.eval()
-        valid = None if validate is None else validate().to_json()
-        seen = None if seen_ndcg is None else seen_ndcg()
-        state.end_epoch(from_first(state.record(valid, seen)))
-        if checkpoints is not None:
-            checkpoints.save(state)
-        if progress is not None:
-            progress.on_epoch(state.records[-1])
-    if state.best:
-        model.load_state_dict(state.best)
+    chosen = Pace(config) if pace is None else pace()
+    if progress is not None:
+        progress.on_start(math.ceil(chosen.stop_after))
+    with interruption() as signals:
+        try:
+            while not _is_over(state.records, config, chosen):
+                train_epoch(
+                    state, batches, config, descend, chosen, progress, checkpoints, signals
+                )
+                model.eval()
+                with chosen.checking():
+                    valid = None if validate is None else validate().to_json()
+                    seen = None if seen_ndcg is None else seen_ndcg()
+                state.end_epoch(from_first(state.record(valid, seen)))
+                if checkpoints is not None and checkpoints.is_affordable():
+                    checkpoints.save(state)
+                if progress is not None:
+                    progress.on_epoch(state.records[-1])
+        except Stopped:
+            if checkpoints is not None:
+                checkpoints.save(state)
+            raise
+    state.take_best()
     model.eval()
     return state.records
 
@@ -87,7 +97,7 @@ def _begun(
     return state
 
 
-def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int) -> bool:
+def _is_over(records: Sequence[EpochRecord], config: TrainConfig, pace: Pace) -> bool:
     """Whether training ends after the epochs so far."""
     if not records:
         return False
@@ -96,10 +106,14 @@ def _is_over(records: Sequence[EpochRecord], config: TrainConfig, n_epochs: int)
     if last.valid is not None and last.epoch - best_epoch(records) >= patience:
         logger.info("no better validation NDCG@10 for %d epochs: stopping", patience)
         return True
-    if config.max_minutes is not None and last.seconds > config.max_minutes * 60:
-        logger.info("stopping after %.1f minutes, the limit", last.seconds / 60)
+    if pace.is_out_of_time(last.seconds):
+        logger.warning(
+            "stopping after %.1f of %d epochs: the time is over, with what validation needs",
+            last.epoch - 1 + last.share,
+            config.schedule.epochs,
+        )
         return True
-    return last.epoch >= n_epochs
+    return last.epoch >= pace.stop_after
 
 
 def train_epoch(
@@ -107,33 +121,35 @@ def train_epoch(
     batches: Batches,
     config: TrainConfig,
     descend: Descend,
+    pace: Pace,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
+    signals: Interruption | None = None,
 ) -> None:
-    """One pass over the training events, or the rest of it where `state` is inside of one."""
-    model, optimizer = state.model, state.optimizer
-    model.train()
+    """One pass over the training events, or the rest of it where `state` is inside of one.
+
+    The pace may end it early, but never before its first step.
+    """
+    signals = signals or Interruption()
     epoch = batches.epoch(np.random.default_rng([config.seed, state.epoch]))
-    for step, batch in enumerate(epoch, start=1):
-        if step <= state.step:
-            continue
-        done = (state.epoch - 1 + (step - 1) / len(epoch)) / config.schedule.epochs
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(done)
-        loss = descend(batch)
-        optimizer.step()
-        n_targets = int((batch.targets > 0).sum())
-        state.step, state.n_targets = step, state.n_targets + n_targets
-        state.loss_sum += loss.item() * n_targets
-        if checkpoints is not None and checkpoints.is_due():
-            checkpoints.save(state)
-        if progress is not None:
-            mean = state.loss_sum / state.n_targets
-            progress.on_step(state.epoch, step, len(epoch), mean)
-
-
-def learning_rate_factor(done: float) -> float:
-    """Share of the peak learning rate when `done` (0 to 1) of training is over."""
-    if done < _WARMUP:
-        return max(done, 1e-3) / _WARMUP
-    return max(_LAST_LEARNING_RATE, (1 - done) / (1 - _WARMUP))
+    state.model.train()
+    with state.optimizer.catching_up(state.model), signals.stepping():
+        for step, batch in enumerate(epoch, start=1):
+            if step <= state.step:
+                continue
+            place = state.epoch - 1 + (step - 1) / len(epoch)
+            if state.step and pace.is_over(place, state.seconds()):
+                break
+            factor = pace.learning_rate_factor(place, state.seconds())
+            for group in state.optimizer.param_groups:
+                group["lr"] = config.learning_rate * factor
+            loss = descend(batch)
+            state.optimizer.step()
+            state.count_step(step / len(epoch), loss, int((batch.targets > 0).sum()))
+            if checkpoints is not None and checkpoints.is_due():
+                checkpoints.save(state)
+            if progress is not None:
+                mean = state.loss_sum / state.n_targets
+                progress.on_step(state.epoch, step, len(epoch), mean)
+            signals.check()
+    state.optimizer.catch_up_all()

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import random_states, set_random_states
-from attnrec.train.models.base import LearnedModel
+from attnrec.train.fitting.row_adamw import RowAdamW
+from attnrec.train.models.base import LearnedModel, learned_tensors
 
 _TABLES_OF_AGE = {"recency", "of_pair", "of_event"}
 
@@ -31,6 +32,8 @@ class EpochRecord:
     seen_ndcg: float | None = None
     """NDCG@10 on trained events, `Split.seen`; less that of validation it is the overfitting gap.
     None in a final run, and where no user has two such events."""
+    share: float = 1.0
+    """Of the steps of the epoch: below 1 where the time was over."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -46,15 +49,15 @@ class TrainingState:
     def __init__(self, model: LearnedModel, config: TrainConfig) -> None:
         """Before the first step."""
         self.model = model
-        self.device = model.device
+        self.device, self.precision = model.device, config.precision
         # Fused: one pass over weights and moments instead of a dozen, 3 % of a step.
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = RowAdamW(
             _groups(model, config.weight_decay), lr=config.learning_rate, fused=True
         )
         self.records: list[EpochRecord] = []
         self.best: dict[str, Tensor] = {}  # weights of the best epoch so far
-        # Of the epoch under way: steps done, sum of their losses, targets they had.
-        self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
+        # Of the epoch under way: steps done, their share, sum of their losses, targets they had.
+        self.step, self.share, self.loss_sum, self.n_targets = 0, 0.0, 0.0, 0
         self._started = time.monotonic()
 
     @property
@@ -67,25 +70,40 @@ class TrainingState:
         settings = self.optimizer.state_dict()
         self.device = device
         self.model.to(device)
-        self.optimizer = torch.optim.AdamW(_groups(self.model, 0.0))
+        self.optimizer = RowAdamW(_groups(self.model, 0.0))
         self.optimizer.load_state_dict(settings)  # with the moments, which follow the weights
+
+    def seconds(self) -> float:
+        """Spent on training so far, also before an interruption."""
+        return time.monotonic() - self._started
+
+    def count_step(self, share: float, loss: Tensor, n_targets: int) -> None:
+        """After a step: the share of its epoch that is done, its mean loss, its targets."""
+        self.step, self.share = self.step + 1, share
+        self.n_targets += n_targets
+        self.loss_sum += loss.item() * n_targets
 
     def record(self, valid: dict[str, Any] | None, seen_ndcg: float | None) -> EpochRecord:
         """The record of the epoch under way, at its end."""
-        seconds = round(time.monotonic() - self._started, 2)
-        return EpochRecord(self.epoch, self.loss_sum / self.n_targets, valid, seconds, seen_ndcg)
+        loss, seconds = self.loss_sum / self.n_targets, round(self.seconds(), 2)
+        return EpochRecord(self.epoch, loss, valid, seconds, seen_ndcg, round(self.share, 4))
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Keep the record, and the weights if they are the best so far."""
         self.records.append(record)
-        self.step, self.loss_sum, self.n_targets = 0, 0.0, 0
+        self.step, self.share, self.loss_sum, self.n_targets = 0, 0.0, 0.0, 0
         if best_epoch(self.records) == len(self.records):
-            weights = self.model.state_dict()
-            self.best = {name: value.to("cpu", copy=True) for name, value in weights.items()}
+            for name, value in learned_tensors(self.model).items():
+                kept = self.best.setdefault(name, torch.empty_like(value, device="cpu"))
+                kept.copy_(value)  # in place: no second table is made every epoch
+
+    def take_best(self) -> None:
+        """Give the model the weights of its best epoch, if there is one."""
+        self.model.load_state_dict(self.best, strict=False)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights, optimizer and random numbers, named "part/name"."""
-        parts = {"model": self.model.state_dict(), "best": self.best}
+        parts = {"model": learned_tensors(self.model), "best": self.best}
         parts["random"] = random_states()
         # By the number of the parameter.
         parts |= {str(number): m for number, m in self.optimizer.state_dict()["state"].items()}
@@ -95,8 +113,8 @@ class TrainingState:
         """The rest, for JSON, which stores floats exactly."""
         return {
             "records": [record.to_json() for record in self.records],
-            "epoch": [self.step, self.loss_sum, self.n_targets],
-            "seconds": time.monotonic() - self._started,
+            "epoch": [self.step, self.share, self.loss_sum, self.n_targets],
+            "seconds": self.seconds(),
         }
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -105,13 +123,13 @@ class TrainingState:
         for path, value in tensors.items():
             part, name = path.split("/", 1)
             parts[part][name] = value.clone()  # in aligned memory, as before
-        self.model.load_state_dict(parts.pop("model"))
+        self.model.load_state_dict(parts.pop("model"), strict=False)
         self.best = parts.pop("best", {})
         set_random_states(parts.pop("random"))
         moments = {int(number): part for number, part in parts.items()}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.records = [EpochRecord(**record) for record in facts["records"]]
-        self.step, self.loss_sum, self.n_targets = facts["epoch"]
+        self.step, self.share, self.loss_sum, self.n_targets = facts["epoch"]
         self._started = time.monotonic() - facts["seconds"]
 
 

@@ -21,6 +21,11 @@ class LossConfig:
     """Of gbce: 0 leaves the overconfidence that sampling causes, as plain binary cross-entropy
     does, 1 removes it."""
 
+    @property
+    def samples_items(self) -> bool:
+        """Whether a step reads only some items: then their table has sparse gradients."""
+        return self.loss != "softmax"
+
     def __post_init__(self) -> None:
         check_choice("loss", self.loss, get_args(Loss))
         check_size("n_negatives", self.n_negatives)

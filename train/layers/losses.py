@@ -1,14 +1,15 @@
 """Losses as pure functions of states, item table and targets.
 
-    loss_of                            the one that the settings name, with negatives drawn
     catalogue_softmax                  softmax over the whole catalogue
     sampled_softmax                    softmax over the true item and K negatives
     generalized_binary_cross_entropy   a binary decision on each of these items
+    sampled_loss                       one of these two, as the settings say
     pair_cross_entropy                 pairs of a user and an item, with negatives of each row
 
 The whole batch shares the K negatives, so that their logits are one matrix product.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,25 +23,38 @@ _CHUNK_LOGITS_OF_GPU = 1 << 26  # 256 MB: a GPU wants few and large products
 _CHUNK_ROWS = 64
 
 
-def loss_of(
+def sampled_loss(
     config: LossConfig,
     states: Tensor,
-    table: Tensor,
+    vectors: Tensor,
     targets: Tensor,
+    negatives: Tensor,
+    n_items: int,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """A scalar: states (M, D), vectors of the items (N, D), true rows (M,), weights (M,).
-
-    Negatives are distinct items, all equally likely, drawn from torch's random numbers.
-    """
-    if config.loss == "softmax":
-        return catalogue_softmax(states, table, targets, weights)
-    negatives = torch.randperm(len(table), device=table.device)[: config.n_negatives]  # (K,)
+    """`sampled-softmax` or `gbce`, as the settings say; arguments as of these two."""
     if config.loss == "sampled-softmax":
-        return sampled_softmax(states, table, targets, negatives, weights)
+        return sampled_softmax(states, vectors, targets, negatives, weights)
     return generalized_binary_cross_entropy(
-        states, table, targets, negatives, weights, calibration=config.calibration
+        states,
+        vectors,
+        targets,
+        negatives,
+        weights,
+        calibration=config.calibration,
+        n_items=n_items,
     )
+
+
+def draw_distinct(n: int, k: int, device: torch.device) -> Tensor:
+    """At most `k` different numbers below `n`, all sets equally likely, in time that k decides."""
+    if n < 4 * k:
+        return torch.randperm(n, device=device)[:k]
+    drawn = torch.empty(0, dtype=torch.int64, device=device)
+    while len(drawn) < k:
+        again = torch.randint(n, (k - len(drawn),), device=device)
+        drawn = torch.unique(torch.cat([drawn, again]))
+    return drawn
 
 
 def _chunk_rows(n_items: int) -> int:
@@ -107,6 +121,7 @@ def catalogue_softmax(
     table. Apart from the gradients it needs memory for 2 MB of logits (on a GPU 256 MB), or for
     those of 64 states if that is more.
     """
+    states = states.to(table.dtype)  # where matrix products are computed in fewer digits
     if weights is None:
         weights = states.new_ones(len(states))
     shares = weights / weights.sum()  # (M,)
@@ -123,7 +138,7 @@ def sampled_softmax(
 ) -> Tensor:
     """Mean cross-entropy of the softmax over the true item and K negatives, shared by all.
 
-    states: (M, D); table: item vectors (N, D); targets: row of the true item (M,); negatives:
+    states: (M, D); table: item vectors (R, D); targets: row of the true item (M,); negatives:
     rows (K,), of which a state's own true item does not count; weights: how much each state
     counts (M,), None: all alike. Returns a scalar; with every item a negative once, it is
     `catalogue_softmax`. Negatives that are drawn evenly need no correction of the logits.
@@ -143,13 +158,14 @@ def generalized_binary_cross_entropy(
     weights: Tensor | None = None,
     *,
     calibration: float,
+    n_items: int,
 ) -> Tensor:
     """Mean binary cross-entropy of the true item and of K negatives, shared by all: gBCE.
 
-    states: (M, D); table: item vectors (N, D), of which the negatives were drawn; targets: row of
-    the true item (M,); negatives: rows (K,), of which a state's own true item does not count;
-    weights: how much each state counts (M,), None: all alike. Returns a scalar. `ValueError` for
-    a calibration outside of 0 to 1.
+    states: (M, D); table: item vectors; targets: row of the true item (M,); negatives: rows (K,),
+    drawn from `n_items`, of which a state's own true item does not count; weights: how much each
+    state counts (M,), None: all alike. Returns a scalar. `ValueError` for a calibration outside
+    of 0 to 1.
 
     The probability of the true item is raised to beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
     of gSASRec (Petrov and Macdonald 2023, arXiv 2308.07192), where alpha = K / (N - 1) is the
@@ -159,7 +175,7 @@ def generalized_binary_cross_entropy(
     """
     if not 0 <= calibration <= 1:
         raise ValueError(f"calibration must be from 0 to 1, not {calibration!r}")
-    alpha = min(1.0, len(negatives) / max(1, len(table) - 1))
+    alpha = min(1.0, len(negatives) / max(1, n_items - 1))
     power = 1 - calibration * (1 - alpha)  # beta, without its division by alpha
     true_logit, logits, is_true = _candidate_logits(states, table, targets, negatives)
     # log(sigmoid(x) ** power) is a product, which no logit makes overflow.
@@ -187,7 +203,11 @@ def _candidate_logits(
     # One look-up, because each has a gradient as large as the table.
     vectors = F.embedding(torch.cat([targets, negatives]), table)  # (M + K, D)
     true_logit = (states * vectors[: len(targets)]).sum(dim=1)  # (M,)
-    logits = states @ vectors[len(targets) :].T  # (M, K)
+    kind = states.device.type
+    has_autocast = torch.amp.is_autocast_available(kind)
+    # Whatever the precision of the model is, logits need all their digits.
+    with torch.autocast(kind, enabled=False) if has_autocast else nullcontext():
+        logits = states.to(vectors.dtype) @ vectors[len(targets) :].T  # (M, K)
     return true_logit, logits, targets.unsqueeze(1) == negatives
 
 

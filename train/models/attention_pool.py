@@ -47,7 +47,7 @@ class AttentionPool(TableModel):
         self.config = config
         dim = config.hidden_dim
         n_heads = config.n_heads if config.attention == "multi-head" else 1
-        self.item_embedding = nn.Embedding(config.n_items + 1, dim)
+        self.item_embedding = nn.Embedding(config.n_items + 1, dim, sparse=config.samples_items)
         decay = -_DECAY * torch.arange(config.max_len)
         self.recency = nn.Parameter(decay.unsqueeze(1).repeat(1, n_heads))  # (max_len, H)
         if config.query == "learned":
@@ -70,8 +70,14 @@ class AttentionPool(TableModel):
 
     def item_table(self) -> Tensor:
         """Vectors of the start token (row 0) and of every item: (N + 1, D)."""
-        table = self.item_embedding.weight
-        return F.normalize(table, dim=-1) if self.config.logits == "cosine" else table
+        return self._scaled(self.item_embedding.weight)
+
+    def item_vectors(self, rows: Tensor) -> Tensor:
+        """Vectors of some rows of the table, (R,) -> (R, D)."""
+        return self._scaled(self.item_embedding(rows))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.config.logits == "cosine" else vectors
 
     def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after each event, (B, T, D); see `TableModel.states`.

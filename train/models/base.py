@@ -20,6 +20,7 @@ arguments:
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -30,7 +31,7 @@ from attnrec.runtime.model_file import format as names
 from attnrec.train.data.batches import Batch, Batches, SequenceBatches
 from attnrec.train.data.split import Split
 from attnrec.train.layers.loss_config import LossConfig
-from attnrec.train.layers.losses import catalogue_softmax, loss_of
+from attnrec.train.layers.losses import catalogue_softmax, draw_distinct, sampled_loss
 
 Context = Mapping[str, Tensor]
 """The declared inputs of a batch, by name."""
@@ -52,6 +53,15 @@ class RecommenderModel(nn.Module):
     """What both shapes have."""
 
     config: HistoryConfig
+
+    @property
+    def n_choices(self) -> int:
+        """How often `tune` will validate at most; `max_minutes` leaves time for it."""
+        return 0
+
+    def choosing(self) -> AbstractContextManager[None]:
+        """For a block that only validates: what no choice changes may be computed once."""
+        return nullcontext()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -152,21 +162,44 @@ class TableModel(LearnedModel):
         """Windows of histories: every event is a target after the events before it."""
         return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
 
+    def item_vectors(self, rows: Tensor) -> Tensor:
+        """Vectors of some rows of the table, (R,) -> (R, D). To override where that is less work.
+
+        With `nn.Embedding(..., sparse=True)` a step with sampled negatives then costs what the
+        rows of its batch cost, however large the catalogue is.
+        """
+        return F.embedding(rows, self.item_table())
+
     def training_loss(self, batch: Batch) -> Tensor:
         """The loss of the settings, mean of every position that has a target.
 
         Softmax over the catalogue where the settings are no `LossConfig`. Nothing beyond the
         state is computed for the positions without a target (padding).
         """
-        table = self.item_table()  # (N + 1, D)
-        vectors = F.embedding(batch.history_index, table)  # (B, T, D)
-        states = self.states(vectors, batch.history_index > 0, **batch.context(self.inputs))
         has_target = batch.targets > 0  # (B, T)
+        targets = batch.targets[has_target]  # (M,)
         weights = None if batch.weights is None else batch.weights[has_target]
-        compared = (states[has_target], table[1:], batch.targets[has_target] - 1, weights)
-        if isinstance(self.config, LossConfig):
-            return loss_of(self.config, *compared)
-        return catalogue_softmax(*compared)
+        config = self.config if isinstance(self.config, LossConfig) else LossConfig()
+        if not config.samples_items:
+            table = self.item_table()  # (N + 1, D)
+            states = self._states_after(batch.history_index, table, batch)
+            return catalogue_softmax(states[has_target], table[1:], targets - 1, weights)
+        n_items, history = self.config.n_items, batch.history_index
+        negatives = 1 + draw_distinct(n_items, config.n_negatives, targets.device)  # (K,)
+        read = torch.cat([history.flatten(), targets, negatives])
+        rows, place = torch.unique(read, return_inverse=True)
+        vectors = self.item_vectors(rows)  # (R, D)
+        sizes = [history.numel(), len(targets), len(negatives)]
+        at_history, at_targets, at_negatives = place.split(sizes)
+        states = self._states_after(at_history.view_as(history), vectors, batch)
+        return sampled_loss(
+            config, states[has_target], vectors, at_targets, at_negatives, n_items, weights
+        )
+
+    def _states_after(self, place: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+        """States (B, T, D) of a batch, whose history is at `place` (B, T) among the vectors."""
+        known = batch.history_index > 0
+        return self.states(F.embedding(place, vectors), known, **batch.context(self.inputs))
 
 
 class ScoreModel(RecommenderModel):
@@ -183,6 +216,16 @@ class CountModel(ScoreModel):
     @abstractmethod
     def fit(self, split: Split) -> None:
         """Set the buffers from the training events."""
+
+
+def learned_tensors(model: LearnedModel) -> dict[str, Tensor]:
+    """Weights and buffers by name, without those of count models in it, which `prepare` sets."""
+    counted = [name for name, part in model.named_modules() if isinstance(part, CountModel)]
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if not any(name.startswith(f"{part}.") for part in counted)
+    }
 
 
 def fit_by_counting(model: CountModel, split: Split, validate: Callable[[], float] | None) -> None:

@@ -19,7 +19,8 @@ transitions, then w and v.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -60,6 +61,16 @@ class Fusion(RecencySASRec):
         if self.ease is not None:
             self.ease.fit(split)
 
+    @property
+    def n_choices(self) -> int:
+        """What `tune` tries, which it does not if it was given."""
+        config = self.config
+        n_weights = 0 if config.count_weight is not None else len(_WEIGHTS)
+        n = n_weights + (0 if config.history_decay is not None else len(MarkovChain.decays))
+        if self.ease is not None and config.ease_weight is None:
+            n += len(_EASE_WEIGHTS) + n_weights
+        return n
+
     def added_scores(self, history_index: Tensor) -> Tensor:
         """The weighted logarithms of the shares of both counts: (B, T) -> (B, N + 1)."""
         weight, ease_weight = self.config.count_weight, self.config.ease_weight
@@ -98,9 +109,15 @@ class Fusion(RecencySASRec):
 
     def tune(self, validate: Callable[[], float]) -> None:
         """Choose the decay of the transitions, then both weights, unless they were given."""
+        with self.choosing():
+            self._choose_all(validate)
+
+    @contextmanager
+    def choosing(self) -> Iterator[None]:
+        """For a block that only validates: states are computed once for equal inputs."""
         self._tuned_states = {}
         try:
-            self._choose_all(validate)
+            yield
         finally:
             self._tuned_states = None
 

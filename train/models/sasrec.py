@@ -92,7 +92,9 @@ class SASRec(TableModel):
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.config = config
-        self.item_embedding = nn.Embedding(config.n_items + 1, config.hidden_dim)
+        self.item_embedding = nn.Embedding(
+            config.n_items + 1, config.hidden_dim, sparse=config.samples_items
+        )
         self.position_embedding = nn.Embedding(config.max_len, config.hidden_dim)
         self.blocks = nn.ModuleList(
             TransformerBlock(config.hidden_dim, config.n_heads, config.dropout)
@@ -109,8 +111,14 @@ class SASRec(TableModel):
 
     def item_table(self) -> Tensor:
         """Vectors of the start token (row 0) and of every item: (N + 1, D)."""
-        table = self.item_embedding.weight
-        return F.normalize(table, dim=-1) if self.config.logits == "cosine" else table
+        return self._scaled(self.item_embedding.weight)
+
+    def item_vectors(self, rows: Tensor) -> Tensor:
+        """Vectors of some rows of the table, (R,) -> (R, D)."""
+        return self._scaled(self.item_embedding(rows))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.config.logits == "cosine" else vectors
 
     def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """State after each event, (B, T, D); see `TableModel.states`."""

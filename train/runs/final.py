@@ -12,8 +12,10 @@ from attnrec.train.checks import check_kind
 from attnrec.train.data.split import all_events
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import checkpoints_until_saved
+from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.loop import Progress
+from attnrec.train.fitting.pace import Pace
 from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.models import model_kind
 from attnrec.train.report.figures import Reporting, report_figures
@@ -50,17 +52,31 @@ def train_final(
     settings = dict(vars(held_out_run.model.config))
     settings |= {name: n for name, n in split.sizes().items() if name in settings}
     model = new_model(config, model_kind(config.model).config(**settings))
-    epochs = held_out_run.metrics.best_epoch
     unlimited, recipe = replace(config, max_minutes=None), held_out_run.recipe
-    identity = training_identity(config, recipe, split, settings) | {"best_epoch": epochs}
+    best_epoch = held_out_run.metrics.best_epoch
+    identity = training_identity(config, recipe, split, settings) | {"best_epoch": best_epoch}
+    pace = _pace_again(unlimited, held_out_run.metrics)
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
-        records = fit_model(model, split, unlimited, None, progress, checkpoints, epochs)
+        records = fit_model(model, split, unlimited, None, progress, checkpoints, pace)
         metrics = replace(kept, epochs=records)
         if reporting is not None and is_first_process():
             metrics = replace(metrics, report=_report_of(held_out_run, reporting))
         run = Run(Path(out), config, recipe, held_out_run.data, split, model, metrics)
         run.save(report_page(run))
     return run
+
+
+def _pace_again(config: TrainConfig, metrics: RunMetrics) -> Pace:
+    """As many epochs as the best one had, with the learning rates that it had."""
+    if metrics.best_epoch is None:
+        return Pace(config)
+    best, last = metrics.epochs[metrics.best_epoch - 1], metrics.epochs[-1]
+    n_epochs = last.epoch - 1 + last.share
+    # Where the time was over, the learning rate fell over it, not over all epochs.
+    is_cut = last.epoch - best.epoch < config.schedule.patience
+    return Pace(
+        config, stop_after=best.epoch - 1 + best.share, length=n_epochs if is_cut else None
+    )
 
 
 def _kept_metrics(run: Run) -> RunMetrics:

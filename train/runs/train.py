@@ -26,6 +26,7 @@ from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.distributed import n_processes
 from attnrec.train.fitting.loop import Progress, fit_by_gradient
+from attnrec.train.fitting.pace import Pace
 from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.fitting.state import EpochRecord, best_epoch
 from attnrec.train.models import model_kind
@@ -205,7 +206,7 @@ def fit_model(
     validation: Validation | None,
     progress: Progress | None,
     checkpoints: Checkpoints | None,
-    stop_after: int | None = None,
+    pace: Pace | None = None,
 ) -> list[EpochRecord]:
     """Fit in place; models with a closed form have no epochs to record."""
     check_inputs(model, split)
@@ -213,8 +214,14 @@ def fit_model(
     if isinstance(model, LearnedModel):
         validate = None if validation is None else partial(validation.epoch_metrics, model)
         seen_ndcg = None if validation is None else partial(validation.seen_ndcg, model)
+
+        def pace_now() -> Pace:
+            if pace is not None or validation is None or config.max_minutes is None:
+                return pace or Pace(config)
+            return Pace(config, expected=validation.plan(model.eval(), config.max_minutes))
+
         records = fit_by_gradient(
-            model, split, config, validate, progress, stop_after, checkpoints, seen_ndcg
+            model, split, config, validate, progress, pace_now, checkpoints, seen_ndcg
         )
         if validation is not None:
             model.tune(partial(validation.choosing_ndcg, model))

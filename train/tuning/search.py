@@ -26,7 +26,7 @@ from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.run_metrics import RunMetrics
-from attnrec.train.fitting.state import EpochRecord
+from attnrec.train.fitting.state import EpochRecord, best_epoch
 from attnrec.train.models import model_kind
 from attnrec.train.models.base import RecommenderModel
 from attnrec.train.report.figures import Reporting, report_figures
@@ -229,7 +229,10 @@ class _Search:
         model = new_model(config, config.model_config(**self._split.sizes()))
         records = fit_model(model, self._split, limited, self._validation, watcher, None)
         last = records[-1]
-        is_cut = last.seconds > left_minutes * 60 and last.epoch < config.schedule.epochs
+        is_shorter = config.max_minutes is None or left_minutes < config.max_minutes
+        is_patient = last.epoch - best_epoch(records) < config.schedule.patience
+        is_whole = last.epoch - 1 + last.share >= config.schedule.epochs
+        is_cut = is_shorter and is_patient and not is_whole
         ranking = self._validation.ranking(model)
         held_out = self._validation.held_out
         facts = {

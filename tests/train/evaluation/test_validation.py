@@ -11,6 +11,8 @@ from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.split import divide
 from attnrec.train.evaluation.validation import Validation
+from attnrec.train.models.fusion import Fusion
+from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
 
 # Of the items "a" to "f" the first is the most popular; others took one of them twice.
@@ -86,3 +88,20 @@ def test_a_validation_of_all_users_is_no_sample(validation_of: ValidationOf) -> 
     validation = validation_of(repeats=False)
     figures = validation.metrics(validation.ranking(validation_of.model)).to_json()
     assert figures["n_users"] == len(validation.held_out.users) and "sample_of" not in figures
+
+
+def test_a_short_time_limit_is_met_by_asking_fewer_users() -> None:
+    rows = [(user, (user * 7 + n) % 40, n) for user in range(600) for n in range(4)]
+    log = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+    events, _ = load_interactions(log, DataRecipe(time_unit="order"))
+    split = divide(events, "leave-one-out")
+    model = Fusion(FusionConfig(split.catalogue.n_items, 4, 8)).eval()
+    model.prepare(split)
+    asked = {}
+    for minutes in (1000.0, 1e-6):
+        validation = Validation(split, repeats=False)
+        checks, after = validation.plan(model, minutes)
+        assert 0 < checks < after  # the choices follow the last check
+        asked[minutes] = len(validation.held_out.histories)
+        assert validation.metrics(validation.ranking(model)).n_users == asked[minutes]
+    assert asked == {1000.0: 600, 1e-6: 200}

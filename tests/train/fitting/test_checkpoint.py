@@ -16,6 +16,7 @@ from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
 from attnrec.train.data.split import divide
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.loop import fit_by_gradient
+from attnrec.train.fitting.pace import Pace
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import MODELS
 from attnrec.train.runs.train import fit_model, new_model
@@ -85,7 +86,8 @@ def test_checkpoints_change_nothing(unbroken: Run) -> None:
     model = MODELS["sasrec"].model(unbroken.model.config)
     best_epoch = unbroken.metrics.best_epoch
     assert best_epoch == 2  # so that the last weights are not the best, here and below
-    fit_by_gradient(model, split, SMALL, None, stop_after=best_epoch)
+    pace = Pace(SMALL, stop_after=best_epoch)
+    fit_by_gradient(model, split, SMALL, None, pace=lambda: pace)
     for name, weight in unbroken.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight)
 

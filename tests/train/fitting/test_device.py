@@ -11,19 +11,22 @@ import torch
 from torch import Tensor
 
 from attnrec.train.data.batches import Batch
-from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.fitting.config import Precision, TrainConfig
 from attnrec.train.fitting.device import (
+    autocast,
     choose_device,
     random_states,
     seed_random_numbers,
     set_random_states,
     training_device,
 )
+from attnrec.train.fitting.distributed import descent
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.layers.loss_config import Loss, LossConfig
-from attnrec.train.layers.losses import loss_of
+from attnrec.train.layers.losses import catalogue_softmax, draw_distinct, sampled_loss
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
+from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
 META = torch.device("meta")
 CPU = torch.device("cpu")
@@ -98,7 +101,12 @@ def test_a_loss_and_its_negatives_are_where_the_states_are(loss: Loss) -> None:
         states = torch.ones(5, 8, device=device, requires_grad=True)
         table = torch.ones(N, 8, device=device)
         targets = torch.ones(5, dtype=torch.int64, device=device)
-        value = loss_of(config, states, table, targets, torch.ones(5, device=device))
+        weights = torch.ones(5, device=device)
+        if config.samples_items:
+            negatives = draw_distinct(N, config.n_negatives, device)
+            value = sampled_loss(config, states, table, targets, negatives, N, weights)
+        else:
+            value = catalogue_softmax(states, table, targets, weights)
         value.backward()
         assert value.device == device
 
@@ -136,3 +144,31 @@ def test_a_batch_is_moved_and_cut_whole() -> None:
     assert moved.weights is None and moved.negatives is None
     part = batch.rows(slice(1, None, 2))
     assert part.user.tolist() == [1, 3] and part.targets.shape == (2, 6)
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_with_bfloat16_the_gradients_are_near_and_weights_stay_float32(loss: Loss) -> None:
+    torch.manual_seed(0)
+    model = SASRec(SASRecConfig(n_items=N, max_len=6, hidden_dim=32, dropout=0.0, loss=loss))
+    history, nobody = torch.randint(1, N, (8, 6)), torch.zeros(8, dtype=torch.int64)
+    batch = Batch(history, history.roll(-1, 1), None, nobody, nobody[:, None][:, :0])
+    gradients, products = [], []
+    for precision in get_args(Precision):
+        state = TrainingState(model, TrainConfig("sasrec", precision=precision))
+        torch.manual_seed(0)
+        model.blocks[0].query.register_forward_hook(lambda *call: products.append(call[2].dtype))
+        loss_value = descent(state, 0)(batch)
+        assert loss_value.dtype == torch.float32
+        gradients.append([p.grad.to_dense().clone() for p in model.parameters()])
+    state.optimizer.step()
+    assert products[0] == torch.float32
+    assert products[-1] == torch.bfloat16
+    for exact, rounded in zip(*gradients, strict=True):
+        assert rounded.dtype == torch.float32
+        assert (exact - rounded).norm() <= 0.1 * exact.norm() + 1e-6
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_without_a_choice_a_processor_computes_in_float32() -> None:
+    assert not autocast(None, CPU)._enabled
+    assert autocast("bfloat16", CPU)._enabled

@@ -7,6 +7,7 @@ shell would start.
 
 import json
 import multiprocessing
+import signal
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
@@ -50,9 +51,13 @@ class Watched(training.TrainingProgress):
         self.take_an_hour((epoch, step))
         if (epoch, step) == die_at:
             die()
+        if (epoch, step) == end_at:
+            os.kill(os.getpid(), ended_by)
 
     def on_epoch(self, record):
         self.take_an_hour((record.epoch + 1, 0))
+        if (record.epoch, 0) == end_at:
+            os.kill(os.getpid(), ended_by)
         if record.epoch == disk_full_after:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
@@ -107,7 +112,8 @@ class Shop:
         # torch's optimizers import the second one when they are first made: 4 s otherwise.
         context.set_forkserver_preload(["attnrec.cli.training", "torch._dynamo"])
         quiet = {
-            "often_until": NEVER, "die_at": NEVER, "disk_full_after": 0, "die_at_report_step": -1,
+            "often_until": NEVER, "die_at": NEVER, "end_at": NEVER, "ended_by": 0,
+            "disk_full_after": 0, "die_at_report_step": -1,
             "die_after_rename_to": "", "unprivileged": False,
             "messages": str(self.folder / "messages"),
             "arguments": [str(self.log), "--out", str(self.out), *self.options, *more],
@@ -202,6 +208,28 @@ def test_a_killed_training_of_the_default_model_is_resumed_bit_for_bit(
             assert shop.train(**watch) == -9
             assert shop.checkpoints() == checkpoints
             assert_resumes(shop, whole.result())
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [
+        ("SIGINT", (1, 1)),
+        ("SIGHUP", (1, 1)),
+        ("SIGTERM", (1, LAST_STEP)),
+        ("SIGTERM", (1, 0)),
+        ("SIGTERM", (2, 3)),
+    ],
+)
+def test_a_signal_leaves_a_checkpoint_of_its_step_and_says_how_to_go_on(
+    name: str, moment: tuple[int, int], shop: Shop, unbroken: tuple[bytes, Any]
+) -> None:
+    number = getattr(signal, name)
+    assert shop.train(end_at=moment, ended_by=number) == 128 + number, shop.messages
+    epoch, step = moment
+    epoch += step == 0  # then the next one has begun
+    assert shop.checkpoints()[-1] == f"epoch-{epoch:06}-step-{step:09}"
+    assert "the same command with --resume goes on" in shop.messages
+    assert_resumes(shop, unbroken)
 
 
 @pytest.mark.parametrize("often_until", [NEVER, (2, LAST_STEP)], ids=["epoch's end", "inside"])

@@ -12,7 +12,8 @@ from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.config import TrainConfig, parse_settings
-from attnrec.train.fitting.loop import fit_by_gradient, learning_rate_factor, train_epoch
+from attnrec.train.fitting.loop import fit_by_gradient, train_epoch
+from attnrec.train.fitting.pace import Pace, learning_rate_factor
 from attnrec.train.fitting.state import EpochRecord, TrainingState
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.base import TableModel
@@ -109,9 +110,30 @@ def test_another_seed_gives_another_model(split: Split) -> None:
     assert not same(first, fit(split, seed=1))  # other weights to begin with
 
 
-def test_training_stops_when_the_time_is_over(split: Split) -> None:
-    settings = config(epochs=50, max_minutes=1e-6)
-    assert len(fit_by_gradient(new_model(split), split, settings, None)) == 1
+def test_training_stops_within_an_epoch_when_the_time_is_over(split: Split) -> None:
+    settings, watcher = config(epochs=50, max_minutes=1e-6), Watcher()
+    (record,) = fit_by_gradient(new_model(split), split, settings, None, watcher)
+    ((_, step, n_steps, _),) = watcher.steps  # never before its first step
+    assert record.share == pytest.approx(step / n_steps, abs=1e-4)
+    assert 0 < record.share < 1
+
+
+def test_the_learning_rate_falls_over_the_time_where_that_is_shorter() -> None:
+    pace = Pace(config(epochs=50, max_minutes=2.0))
+    assert pace.learning_rate_factor(1, 60) == learning_rate_factor(0.5)
+    assert pace.learning_rate_factor(40, 6) == learning_rate_factor(0.8)
+    assert not pace.is_over(1, 119)
+    assert pace.is_over(1, 120)
+
+
+def test_what_follows_the_last_step_is_planned_in_and_measured_again() -> None:
+    settings = config(epochs=50, max_minutes=2.0)
+    pace = Pace(settings, expected=(10.0, 20.0))
+    assert not pace.is_out_of_time(85)
+    assert pace.is_out_of_time(86)  # 30 seconds are needed, and 15 % of them in case it is more
+    with pace.checking():
+        pass  # next to nothing was needed, so next to nothing will be
+    assert not pace.is_out_of_time(119)
 
 
 def test_a_shorter_training_follows_the_same_schedule(split: Split) -> None:
@@ -120,7 +142,7 @@ def test_a_shorter_training_follows_the_same_schedule(split: Split) -> None:
     judge = Judge(model, [0.1, 0.2, 0.3])
     fit_by_gradient(model, split, SMALL, judge)
     shorter = new_model(split)
-    records = fit_by_gradient(shorter, split, SMALL, None, stop_after=2)
+    records = fit_by_gradient(shorter, split, SMALL, None, pace=lambda: Pace(SMALL, stop_after=2))
     assert len(records) == 2
     assert same(weights(shorter), judge.seen[1])
 
@@ -174,7 +196,8 @@ def test_every_step_has_the_learning_rate_of_its_place_in_the_schedule(split: Sp
         rates.extend({group["lr"] for group in state.optimizer.param_groups})
         return torch.zeros(())
 
-    train_epoch(state, model.batches(split, settings.schedule.batch_events), settings, descend)
+    batches = model.batches(split, settings.schedule.batch_events)
+    train_epoch(state, batches, settings, descend, Pace(settings))
     places = [step / len(rates) / 2 for step in range(len(rates))]
     assert rates == [0.01 * learning_rate_factor(place) for place in places]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -16,10 +16,11 @@ from attnrec.train.data.batches import Batch
 from attnrec.train.layers.loss_config import Loss, LossConfig
 from attnrec.train.layers.losses import (
     catalogue_softmax,
+    draw_distinct,
     generalized_binary_cross_entropy,
-    loss_of,
     sampled_softmax,
 )
+from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 
 N_ITEMS = 7
@@ -57,10 +58,10 @@ def test_it_is_the_cross_entropy_where_a_weighted_target_counts_as_so_many(
     torch.testing.assert_close(gradients, expected_gradients)
 
 
-def small_sasrec() -> SASRec:
-    """A model of 5 items with the loss of its settings, softmax."""
+def small_sasrec(**loss: Any) -> SASRec:
+    """A model of 5 items, by default with softmax."""
     torch.manual_seed(0)
-    return SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8)).double().eval()
+    return SASRec(SASRecConfig(n_items=5, max_len=4, hidden_dim=8, **loss)).double().eval()
 
 
 def batch_of(inputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Batch:
@@ -137,7 +138,7 @@ def test_gbce_raises_the_probability_of_the_true_item_to_the_power_beta(
         for row, target in zip(p, targets, strict=True)
     ]
     loss = generalized_binary_cross_entropy(
-        states, table, targets, NEGATIVES, calibration=calibration
+        states, table, targets, NEGATIVES, calibration=calibration, n_items=N_ITEMS
     )
     torch.testing.assert_close(loss, torch.stack(expected).mean() / 5)
 
@@ -148,7 +149,7 @@ def test_gbce_is_exact_where_the_probability_rounds_to_0_or_1(logit: float) -> N
     true, negative = torch.tensor([0]), torch.tensor([1])
     for calibration, expected in ((0.0, 25), (1.0, 25 if logit > 0 else 2.5)):
         loss = generalized_binary_cross_entropy(
-            states, table, true, negative, calibration=calibration
+            states, table, true, negative, calibration=calibration, n_items=11
         )
         assert loss.item() == pytest.approx(expected)  # the logit is right for one of the two
 
@@ -159,10 +160,10 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "catalogue_softmax": catalogue_softmax,
     "sampled_softmax": partial(sampled_softmax, negatives=NEGATIVES),
     "binary cross-entropy": partial(
-        generalized_binary_cross_entropy, negatives=NEGATIVES, calibration=0.0
+        generalized_binary_cross_entropy, negatives=NEGATIVES, calibration=0.0, n_items=N_ITEMS
     ),
     "generalized_binary_cross_entropy": partial(
-        generalized_binary_cross_entropy, negatives=NEGATIVES, calibration=0.75
+        generalized_binary_cross_entropy, negatives=NEGATIVES, calibration=0.75, n_items=N_ITEMS
     ),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
@@ -222,27 +223,68 @@ def test_extreme_logits_give_no_nan(
 
 @pytest.mark.parametrize("loss", get_args(Loss))
 def test_every_setting_reaches_its_loss(loss: Loss) -> None:
-    config = LossConfig(loss=loss, n_negatives=6, calibration=0.3)
-    states, table, targets = problem(0, 5, 30)
-    weights = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0], dtype=torch.float64)
+    model = small_sasrec(loss=loss, n_negatives=4, calibration=0.3)
+    inputs, targets = torch.tensor([[0, 1, 2], [0, 0, 3]]), torch.tensor([[1, 2, 3], [0, 3, 4]])
+    weights = torch.tensor([[1.0, 2.0, 0.5], [0.0, 3.0, 1.0]], dtype=torch.float64)
     torch.manual_seed(0)
-    found = loss_of(config, states, table, targets, weights)
+    found = model.training_loss(batch_of(inputs, targets, weights))
 
     torch.manual_seed(0)
-    sampled = (states, table, targets, torch.randperm(30)[:6], weights)
+    negatives = torch.randperm(5)[:4]
+    table = model.item_table()
+    states = model.states(F.embedding(inputs, table), inputs > 0)[targets > 0]
+    question = (states, table[1:], targets[targets > 0] - 1)
+    counted = weights[targets > 0]
     expected = {
-        "softmax": lambda: catalogue_softmax(states, table, targets, weights),
-        "sampled-softmax": lambda: sampled_softmax(*sampled),
-        "gbce": lambda: generalized_binary_cross_entropy(*sampled, calibration=0.3),
+        "softmax": lambda: catalogue_softmax(*question, counted),
+        "sampled-softmax": lambda: sampled_softmax(*question, negatives, counted),
+        "gbce": lambda: generalized_binary_cross_entropy(
+            *question, negatives, counted, calibration=0.3, n_items=5
+        ),
     }
-    assert found == expected[loss]()
+    torch.testing.assert_close(found, expected[loss]())
 
 
-def test_by_default_it_is_the_softmax_and_a_sample_is_at_most_the_catalogue() -> None:
-    question = problem(0, 5, 30)
-    whole = LossConfig(loss="sampled-softmax", n_negatives=1000)
-    for config in (LossConfig(), whole):
-        torch.testing.assert_close(loss_of(config, *question), catalogue_softmax(*question))
+def test_a_sample_of_the_whole_catalogue_is_the_softmax() -> None:
+    inputs, targets = torch.tensor([[0, 1, 2]]), torch.tensor([[1, 2, 3]])
+    losses = [
+        small_sasrec(**settings).training_loss(batch_of(inputs, targets))
+        for settings in ({}, {"loss": "sampled-softmax", "n_negatives": 1000})
+    ]
+    torch.testing.assert_close(*losses)
+
+
+@given(seed=seeds, n=st.integers(1, 500), k=st.integers(1, 60))
+@settings(max_examples=50)
+def test_negatives_are_different_items_as_many_as_there_are(seed: int, n: int, k: int) -> None:
+    torch.manual_seed(seed)
+    drawn = draw_distinct(n, k, torch.device("cpu")).tolist()
+    assert len({*drawn}) == len(drawn) == min(n, k)
+    assert all(0 <= item < n for item in drawn)
+
+
+@pytest.mark.parametrize("n", [11, 60])  # by a permutation, and without one
+def test_every_item_is_a_negative_as_often_as_another(n: int) -> None:
+    torch.manual_seed(0)
+    drawn = torch.cat([draw_distinct(n, 5, torch.device("cpu")) for _ in range(6000)])
+    counts = torch.bincount(drawn, minlength=n).double()
+    expected = 6000 * 5 / n
+    assert ((counts - expected).square() / expected).sum() < n + 5 * (2 * n) ** 0.5  # chi squared
+
+
+@pytest.mark.parametrize("loss", ["sampled-softmax", "gbce"])
+@pytest.mark.parametrize("model", [SASRec, AttentionPool])
+def test_a_step_has_gradients_for_the_rows_that_it_reads_alone(model, loss) -> None:
+    config = {SASRec: SASRecConfig, AttentionPool: AttentionPoolConfig}[model]
+    torch.manual_seed(0)
+    learned = model(config(n_items=1000, max_len=4, hidden_dim=8, loss=loss, n_negatives=3))
+    inputs, targets = torch.tensor([[0, 7, 9]]), torch.tensor([[7, 9, 2]])
+    learned.training_loss(batch_of(inputs, targets)).backward()
+    gradient = learned.item_embedding.weight.grad
+    assert gradient.is_sparse
+    rows = gradient.coalesce().indices()[0].tolist()
+    assert {0, 2, 7, 9} <= {*rows}
+    assert len(rows) <= 7
 
 
 MODELS = [*((n, "sasrec") for n in get_args(Loss)), ("sampled-softmax", "attention-pool")]
@@ -270,5 +312,5 @@ def test_a_wrong_calibration_is_refused_by_the_loss_too() -> None:
     states, table, targets = problem(0, 2, N_ITEMS)
     with pytest.raises(ValueError, match="calibration must be from 0 to 1, not nan"):
         generalized_binary_cross_entropy(
-            states, table, targets, NEGATIVES, calibration=float("nan")
+            states, table, targets, NEGATIVES, calibration=float("nan"), n_items=N_ITEMS
         )

@@ -14,6 +14,8 @@ from attnrec.train.data.batches import left_pad
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.split import Catalogue, Sequences, Split
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
+from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.models import MODELS
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.base import TableModel, catalogue_scores
 from attnrec.train.models.configs import Attention, Query
@@ -318,3 +320,13 @@ def test_the_markov_chain_chooses_its_decay_by_validation_unless_it_is_given() -
     given = MarkovChain(MarkovChainConfig(N_ITEMS, history_decay=0.8))
     given.tune(lambda: 1.0)
     assert given.config.history_decay == 0.8
+
+
+@pytest.mark.parametrize("logits", ["cosine", "dot"])
+@pytest.mark.parametrize("name", [n for n in MODELS if issubclass(MODELS[n].model, TableModel)])
+def test_the_vectors_of_rows_are_those_of_the_table(name: str, logits: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name].model(TrainConfig(name, {"logits": logits}).model_config(30))
+    assert isinstance(model, TableModel)
+    rows = torch.tensor([4, 0, 30, 4])
+    torch.testing.assert_close(model.item_vectors(rows), model.item_table()[rows])
