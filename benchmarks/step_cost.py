@@ -22,6 +22,7 @@ import torch
 from attnrec.train.data.batches import SequenceBatches
 from attnrec.train.data.split import Sequences
 from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.fitting.device import freed_memory_is_kept
 from attnrec.train.fitting.distributed import descent
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.models.configs import RecencyConfig
@@ -50,7 +51,7 @@ def measure(n_items: int) -> None:
     descend = descent(state, 0)
     batches = SequenceBatches(generated(n_items), 50, 800).epoch(np.random.default_rng(0))
     seconds, user, kernel = [], [], []
-    with state.optimizer.catching_up(model):
+    with state.optimizer.catching_up(model), freed_memory_is_kept():
         for _, batch in zip(range(N_STEPS), batches, strict=False):
             before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
             descend(batch)

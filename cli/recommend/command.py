@@ -9,7 +9,7 @@ import typer
 
 from attnrec.cli.console import Json, command
 from attnrec.runtime.files import check_model_file, check_replaceable
-from attnrec.train.data.sources import checked_suffix
+from attnrec.train.data.sources import table_files
 
 
 @command
@@ -137,7 +137,7 @@ def _check_batch(batch: Path, out: Path | None, of_one: Sequence[str]) -> Path:
     if out is None:
         raise ValueError("--batch goes with --out answers.parquet, or for a folder with a folder")
     if not batch.is_dir():
-        checked_suffix(batch)
+        table_files(batch)
     source, target = (Path(os.path.realpath(path)) for path in (batch, out))
     if source in (target, *target.parents):
         raise ValueError(f"--out {out} is the input, or lies in it; name another place")

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from attnrec.train.fitting.config import Precision
 
 _CPU = torch.device("cpu")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt in malloc.h
-_KEPT_BYTES, _LARGEST_BLOCK, _USUAL_BYTES = 1 << 29, 1 << 25, 1 << 17
+_KEPT_BYTES, _LARGEST_BLOCK = 1 << 29, 1 << 25
 
 
 def training_device() -> torch.device:
@@ -49,22 +50,22 @@ def autocast(precision: Precision | None, device: torch.device) -> torch.autocas
 
 @contextmanager
 def freed_memory_is_kept() -> Iterator[None]:
-    """For a block of steps, which free and allocate the same sizes again and again.
+    """For a training, whose steps free and allocate the same sizes again and again.
 
-    By default glibc returns such memory to the system, and the kernel clears every page of it anew:
-    6 % of the time of a step. Elsewhere this does nothing.
+    By default glibc returns such memory to the system, and the kernel clears every page of it
+    anew: 6 % of the time of a step. Elsewhere this does nothing. After the block the limits are
+    those that glibc itself comes to in a program with large arrays.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(library, "mallopt"):
         yield
         return
-    library.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
     library.mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)
+    library.mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
     try:
         yield
     finally:
-        library.mallopt(_TRIM_THRESHOLD, _USUAL_BYTES)
-        library.mallopt(_MMAP_THRESHOLD, _USUAL_BYTES)
+        library.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)
         library.malloc_trim(0)
 
 

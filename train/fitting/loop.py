@@ -12,6 +12,7 @@ from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.config import TrainConfig
+from attnrec.train.fitting.device import freed_memory_is_kept
 from attnrec.train.fitting.distributed import Descend, descent, from_first
 from attnrec.train.fitting.interruption import Interruption, Stopped, interruption
 from attnrec.train.fitting.pace import Pace
@@ -62,7 +63,7 @@ def fit_by_gradient(
     chosen = Pace(config) if pace is None else pace()
     if progress is not None:
         progress.on_start(math.ceil(chosen.stop_after))
-    with interruption() as signals:
+    with interruption() as signals, freed_memory_is_kept():
         try:
             while not _is_over(state.records, config, chosen):
                 train_epoch(
