@@ -209,6 +209,7 @@ def shared_options(*, one_model: bool, found: list[TrainingOptions]) -> Callable
 
 # How an option is given, where that is not "--option 1".
 GIVEN: dict[str, list[str]] = {
+    "--precision": ["--precision", "bfloat16"],
     "--model": ["--model", "sasrec"],
     "--set": ["--set", "dropout=0.1"],
     "--hidden-dim": ["--hidden-dim", "16"],
