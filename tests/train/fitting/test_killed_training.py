@@ -130,10 +130,16 @@ class Shop:
         return process.exitcode
 
     def checkpoints(self) -> list[str]:
-        return sorted(path.stem for path in self.unfinished.glob("epoch-*"))
+        return sorted(path.stem for path in self.found("epoch-*"))
 
     def half_written(self) -> list[Path]:
-        return list(self.unfinished.glob(".*"))
+        return self.found(".*")
+
+    def found(self, pattern: str) -> list[Path]:
+        try:
+            return list(self.unfinished.glob(pattern))
+        except FileNotFoundError:  # a training that ends removes it meanwhile
+            return []
 
     def result(self) -> tuple[bytes, Any]:
         """Weights and figures of the run; the seconds are different every time."""
