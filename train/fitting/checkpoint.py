@@ -33,6 +33,8 @@ from attnrec.train.run_files import (
 logger = logging.getLogger(__name__)
 
 _SEAL_BYTES = 64
+_HALF_WRITTEN = f".{8 * '[0-9a-f]'}.epoch-*{CHECKPOINT}", f".tmp{6 * '[0-9A-Za-z]'}"
+"""Names of ours, and those under which safetensors writes."""
 _MOST_SHARE, _CHEAP_SECONDS = 0.03, 1.0
 _DECIDE_ROUNDING = {"torch", "threads", "processes"}
 
@@ -52,8 +54,9 @@ class Checkpoints:
         self._seconds_apart = seconds_apart
         self.directory = unfinished_directory(run_directory)
         self._identity: dict[str, Any] = json.loads(json.dumps(identity))
-        for half_written in self.directory.glob(f".{8 * '[0-9a-f]'}.epoch-*{CHECKPOINT}"):
-            half_written.unlink()  # by a killed process
+        for pattern in _HALF_WRITTEN:  # by a killed process
+            for path in self.directory.glob(pattern):
+                path.unlink()
         self._found = self._newest()
         self._written, self._seconds_of_one = time.monotonic(), 0.0
 
