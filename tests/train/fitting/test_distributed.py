@@ -195,6 +195,12 @@ EXACT = {"hidden_dim": 16, "max_len": 10, "dropout": 0.0}
 KINDS: dict[str, tuple[int, type[LearnedModel], TrainConfig]] = {
     "attention": (3, SASRec, TrainConfig("sasrec", {**EXACT, "decayed_history": True})),
     "attention and counts": (2, Fusion, TrainConfig("fusion", {**EXACT, "ease": True})),
+    # Every item is a negative, so that no draw decides.
+    "sparse gradients": (
+        3,
+        SASRec,
+        TrainConfig("sasrec", {**EXACT, "loss": "sampled-softmax", "n_negatives": 1000}),
+    ),
     "pairs": (3, NeuMF, TrainConfig("neumf", {"dropout": 0.0})),
     "a parameter that is not used": (2, Sparing, TrainConfig("sasrec", EXACT)),
 }
