@@ -138,6 +138,10 @@ def descent(state: TrainingState, seed: int) -> Descend:
     state.to(training_device())
     if not dist.is_initialized():
         return partial(_descend, state, state.model.training_loss)
+    if state.device.type == "cuda":  # nccl adds up dense gradients alone
+        for part in state.model.modules():
+            if isinstance(part, nn.Embedding):
+                part.sparse = False
     # A model may leave parameters unused. Looking for them also keeps the order of the sums from
     # changing after the first step, so that a resume repeats them. Buffers are large and constant.
     loss_of = DistributedDataParallel(
