@@ -33,6 +33,8 @@ from attnrec.train.models.base import LearnedModel
 _WAITING = timedelta(days=7)  # the others wait while the first makes its report
 _FIRST_PRINTS = 2.0  # seconds: an error of all processes is printed by the first until then
 
+_SUMS_END = 0.5  # seconds
+
 Value = TypeVar("Value")
 Descend = Callable[[Batch], Tensor]
 """Sets the gradients of a batch for the optimizer and returns its mean loss."""
@@ -57,6 +59,11 @@ def train_together(work: Callable[[], object]) -> None:
         _join(training_device())
         try:
             work()
+        except BaseException:
+            # Threads of gloo that drop their last sum need Python's lock, which the end of the
+            # group holds while it waits for them: without this they may wait for each other.
+            time.sleep(_SUMS_END)
+            raise
         finally:
             dist.destroy_process_group()
 
