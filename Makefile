@@ -11,7 +11,7 @@ LISTING := $(shell echo $(SOURCES) pyproject.toml constraints.txt | cksum | cut 
 
 help:
 	@echo "make demo      train on a real shop's log, export, prove, and recommend (SEED=1: other customers)"
-	@echo "make test      the tests of all that is in the package (under 8 minutes)"
+	@echo "make test      the tests of all that is in the package (about 9 minutes on 2 cores)"
 	@echo "make examples  the examples (Node, browser, C, web servers, ...), and every command of the documents"
 	@echo "make soak      the tests that take minutes"
 	@echo "make check     ruff, mypy, and the rules of imports"
