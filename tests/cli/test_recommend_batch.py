@@ -327,10 +327,11 @@ def test_a_signal_stops_it_and_whole_files_are_kept(
 ) -> None:
     started, out = start_long(folder, tmp_path, processes=processes)
     os.killpg(started.pid, number)  # as a terminal and systemd do, to all processes
-    _, told = started.communicate(timeout=60)
-    assert started.returncode == code, told
+    _, printed = started.communicate(timeout=60)
+    assert started.returncode == code, printed
     assert (
-        told == f"error: stopped; whole files of {out} are kept, the same command does the rest\n"
+        printed
+        == f"error: stopped; whole files of {out} are kept, the same command does the rest\n"
     )
     assert sorted(os.listdir(out)) == [f"part-{i}.parquet" for i in range(4)]
     assert not Path(f"{out}.unfinished").exists()
@@ -344,9 +345,9 @@ def test_a_process_that_is_killed_ends_the_command_with_a_remedy(
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
     names = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
     os.kill(next(pid for pid, name in names.items() if "spawn_main" in name), signal.SIGKILL)
-    _, told = started.communicate(timeout=60)
+    _, printed = started.communicate(timeout=60)
     assert started.returncode == 2
-    assert "a process was killed" in told and "try again with fewer --processes" in told
+    assert "a process was killed" in printed and "try again with fewer --processes" in printed
     assert sorted(os.listdir(out)) == [f"part-{i}.parquet" for i in range(4)]
 
 

@@ -9,7 +9,7 @@ and decays. Here a row makes up for the d steps since its last one when it is re
 
 So a step costs what its rows cost, and the weights are those of AdamW but for the learning rate
 and the correction of the bias, which hardly change while the sum has terms. Lazy moments, which
-leave all this out, move rare items less (docs/training.md).
+leave all this out, move rare items less.
 """
 
 import math
