@@ -5,8 +5,8 @@
 
 The histories are synthetic: lengths are those of customers of the embedded log, items are drawn
 from its events. Each turn runs examples/ray_batch.py with one worker and with two, without Ray the
-same reading, answering and writing in one process and in two at once, which is what the machine can
-do, and `attnrec recommend --batch` with one process and with two. `--ways plain,command` leaves
+same reading, answering and writing in one process and in two at once, which is what the machine
+can do, and `attnrec recommend --batch` with one process and with two. `--ways plain,command` leaves
 Ray out. Adds a line to benchmarks/ray_batch.jsonl, or to the file of `--out`.
 """
 
