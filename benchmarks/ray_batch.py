@@ -3,11 +3,12 @@
     python benchmarks/ray_batch.py tests/data/apps/int64-int8.onnx --users 1000000
     python benchmarks/ray_batch.py tests/data/apps/int64-int8.onnx --users 200000 --turns 3
 
-The histories are synthetic: lengths are those of customers of the embedded log, items are drawn
-from its events. Each turn runs examples/ray_batch.py with one worker and with two, without Ray the
-same reading, answering and writing in one process and in two at once, which is what the machine
-can do, and `attnrec recommend --batch` with one process and with two. `--ways plain,command` leaves
-Ray out. Adds a line to benchmarks/ray_batch.jsonl, or to the file of `--out`.
+The histories are synthetic: lengths are those of customers of the embedded log, items are
+drawn from its events. Each turn runs examples/ray_batch.py with one worker and with two,
+without Ray the same reading, answering and writing in one process and in two at once, which is
+what the machine can do, and `attnrec recommend --batch` with one process and with two. `--ways
+plain,command` leaves Ray out. Adds a line to benchmarks/ray_batch.jsonl, or to the file of
+`--out`.
 """
 
 import argparse
