@@ -24,7 +24,7 @@ from attnrec.cli.bench.timing import Subject, cold_starts, take_turns
 from attnrec.export.build import PROFILES, FileBuilder, profiles_of
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, train
-from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
 
 _HISTORY = 50
 _CLUSTERS = 200
@@ -59,8 +59,8 @@ def vectors(n_items: int, dim: int) -> np.ndarray:
 def of_size(run: Run, n_items: int, dim: int, id_type: str) -> Run:
     """The same run over a larger catalogue."""
     torch.manual_seed(0)
-    config = SASRecConfig(n_items, hidden_dim=dim, max_len=_HISTORY)
-    model = SASRec(config).eval()
+    config = RecencyConfig(n_items, hidden_dim=dim, max_len=_HISTORY)
+    model = RecencySASRec(config).eval()
     with torch.no_grad():
         model.item_embedding.weight.copy_(torch.from_numpy(vectors(n_items, dim)))
     ids = np.random.default_rng(2).permutation(10 * n_items)[:n_items].astype(np.int64)

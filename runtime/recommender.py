@@ -47,7 +47,8 @@ class Recommender:
         self._info = ModelInfo.from_metadata(metadata)
         check_onnxruntime(self._info)
         declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
-        self._has_side_inputs = not declared.isdisjoint(names.CALLER_INPUTS)
+        none = CheckedSideInputs(self._info, SideInputs(), [0])
+        self._no_side_inputs = none.inputs_of_one()
         check_inputs(declared, self._info)
         self._run = RunGraph(session, self._info.n_items)
         self._golden = metadata.get(names.GOLDEN_KEY, "[]")
@@ -267,11 +268,11 @@ class Recommender:
         self, history: IdArray, user: Any, user_tags: Any, timestamps: Any, request_time: Any
     ) -> dict[str, IdArray]:
         """The side inputs of one row, checked."""
-        if not self._has_side_inputs and user is user_tags is timestamps is request_time is None:
-            return {}
+        if user is user_tags is timestamps is request_time is None:
+            return self._no_side_inputs
         row = (user, user_tags, timestamps, request_time)
         given = SideInputs(*(None if value is None else [value] for value in row))
-        return CheckedSideInputs(self._info, given, [len(history)]).check_unit().inputs([0])
+        return CheckedSideInputs(self._info, given, [len(history)]).check_unit().inputs_of_one()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._run.origin is None:

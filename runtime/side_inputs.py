@@ -18,6 +18,7 @@ RequestTimes = Sequence[int | None] | np.ndarray[Any, Any]
 
 _LATEST = 4_102_444_800
 """Unix seconds of 2100-01-01: no clock shows more, so such a number is in another unit."""
+_FEW = 64
 _UNITS = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
@@ -65,6 +66,15 @@ class CheckedSideInputs:
             for times in self._timestamps:
                 check_seconds(self._info, names.TIMESTAMPS, times)
         return self
+
+    def inputs_of_one(self) -> dict[str, IdArray]:
+        """The inputs of the graph for the only history."""
+        arrays = dict(self._rows)
+        if self._tags is not None:
+            arrays[names.USER_TAGS] = self._tags[0][None]
+        if self._timestamps is not None:
+            arrays[names.TIMESTAMPS] = self._timestamps[0][None]
+        return arrays
 
     def inputs(self, rows: Sequence[int]) -> dict[str, IdArray]:
         """The inputs of the graph for some of the histories."""
@@ -129,7 +139,9 @@ def check_seconds(info: ModelInfo, name: str, times: IdArray) -> None:
     Training guesses the unit of a log, an answer cannot. A file of a log whose own times are no
     seconds, or are later, accepts any time.
     """
-    if not times.size or (latest := int(times.max())) < _LATEST or not _has_usual_times(info):
+    # Of few numbers, max of Python is faster than that of numpy.
+    latest = max(times.tolist(), default=0) if times.size < _FEW else int(times.max())
+    if latest < _LATEST or not _has_usual_times(info):
         return
     units = [unit for unit, ticks in _UNITS.items() if latest < _LATEST * ticks]
     looks = f"it looks like {units[0]}" if units else "it is no time"

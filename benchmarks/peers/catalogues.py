@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from attnrec.export.build import FileBuilder
+from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig
-from attnrec.train.models.neighbours import NeighbourModel
 from attnrec.train.models.sasrec_recency import RecencySASRec
 from attnrec.train.runs.run import Run
 
@@ -73,18 +73,20 @@ def fusion_run(run: Run) -> Run:
     config = FusionConfig(**shape, ease=shape["n_items"] <= MOST_EASE_ITEMS)
     torch.manual_seed(0)
     model = Fusion(config).eval()
-    for counts in (model.chain, model.ease):
-        if counts is not None:
-            make_up(counts)
+    make_up(model.counts)
     return replace(run, model=model, config=replace(run.config, model="fusion"))
 
 
-def make_up(counts: NeighbourModel) -> None:
-    """Neighbours without a log: any items, the nearest first."""
-    rows, kept = counts.neighbour.shape
-    counts.neighbour.copy_(torch.randint(1, rows, (rows, kept)))
-    counts.weight.copy_(1 / (1 + torch.arange(kept)))
-    counts.prior.copy_(1e-4 * torch.rand(rows))
+def make_up(counts: CountedExperts) -> None:
+    """Neighbours without a log, four chunks of 8 an item on average, as of a real one."""
+    n_rows, most = counts.chunks.shape
+    own = torch.empty(n_rows).geometric_(0.25).clamp(max=most)
+    used = torch.arange(most) < own[:, None]
+    used[0] = False
+    n_chunks = 1 + int(used.sum())
+    counts.chunks[used] = torch.arange(1, n_chunks, dtype=torch.int32)
+    counts.neighbour = torch.randint(1, n_rows, (n_chunks, 8), dtype=torch.int32)
+    counts.weight = torch.rand(len(counts.weight), n_chunks, 8)
 
 
 def prepare(run: Run, setting: Setting, folder: Path, files: Iterable[str]) -> bool:

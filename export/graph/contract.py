@@ -19,7 +19,7 @@ from attnrec.export.graph.side_inputs import (
     rows_of_caller,
     times_of_caller,
 )
-from attnrec.export.graph.top_k import CallRows, Part, Scored, best
+from attnrec.export.graph.top_k import CallRows, Part, Scored, best, scatter
 from attnrec.export.graph.trace import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
 from attnrec.runtime.model_file import format as names
 from attnrec.train.data.split import Catalogue
@@ -91,9 +91,10 @@ def _scored(
     vectors = table.gather(g, seq)  # (B, W, D)
     known = g.Greater(seq, 0)  # (B, W)
     state, *attention = g.inline(body, {ITEM_VECTORS: vectors, KNOWN: known} | given)
-    more = None
+    more: tuple[ir.Value, ir.Value] | None = None
     if added is not None:
-        (more,) = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, N + 1)
+        rows, values = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, K)
+        more = rows, values
     scored = score_table(g, state, table, no_item, more)
     return scored, attention[0] if attention else None
 
@@ -153,18 +154,27 @@ def score_table(
     state: ir.Value,
     table: ItemTable,
     no_item: ir.Value,
-    added: ir.Value | None = None,
+    added: tuple[ir.Value, ir.Value] | None = None,
 ) -> Scored:
-    """Scores of the table, and what is to be added to them (B, N + 1), if anything is."""
+    """Scores of the table; added: rows (B, K), and what is added to their scores, if anything."""
 
     def every_item(part: Part) -> ir.Value:
         scores = table.project(g, part(state), no_item)
-        return scores if added is None else g.Add(scores, part(added))
+        if added is None:
+            return scores
+        rows, values = map(part, added)
+        there = g.Add(g.GatherElements(scores, rows, axis=1), values)
+        sums: ir.Value = g.ScatterElements(scores, rows, there, axis=1)
+        return sums
 
     def of_rows(g: GraphBuilder, rows: ir.Value) -> ir.Value:
         vectors = table.gather(g, rows)  # (B, C, D)
         scores: ir.Value = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])
-        return scores if added is None else g.Add(scores, g.GatherElements(added, rows, axis=1))
+        if added is None:
+            return scores
+        every = scatter(g, *added, len(table.values), elsewhere=0.0)  # (B, N + 1)
+        sums: ir.Value = g.Add(scores, g.GatherElements(every, rows, axis=1))
+        return sums
 
     return Scored(every_item, of_rows, table.scan_depth)
 

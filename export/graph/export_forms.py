@@ -11,6 +11,7 @@ Linear layers see two dimensions, because then each becomes one Gemm with its bi
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from attnrec.train.layers.attention import (
     attention_weights,
     mask,
 )
-from attnrec.train.layers.time_bias import N_KNOTS, UNKNOWN, TimeBias, place_of
+from attnrec.train.layers.time_bias import INPUTS, N_KNOTS, UNKNOWN, TimeBias
 from attnrec.train.models.attention_pool import AttentionPool
 from attnrec.train.models.base import TableModel
 from attnrec.train.models.fusion import Fusion
@@ -133,7 +134,7 @@ class TransformerBlockForm(TransformerBlock):
         """The last position alone, (B, D), and how much of every other it took, (B, T).
 
         seen: bool (B, T), what it looks at; rows without any hold the same everywhere, so they
-        may look at all of it. bias: that of the last position alone, (B, H, 1, T).
+        may look at all of it. bias: (B, H, T).
 
         Keys and values of the others are not made: q . (W_k n) = (W_k^T q) . n, and the sum of
         W_v n is W_v of the sum. That takes D^2 multiplications instead of T D^2. The bias of the
@@ -148,7 +149,7 @@ class TransformerBlockForm(TransformerBlock):
         query_of_keys = (query * (of_head / math.sqrt(size))) @ to_key  # (B, H, D)
         scores = query_of_keys @ normed.mT  # (B, H, T)
         if bias is not None:
-            scores = scores + bias.squeeze(2)
+            scores = scores + bias
         scores = torch.where(seen.unsqueeze(1), scores, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1)
         found = (weights @ normed).view(-1, x.shape[-1])  # (B * H, D)
@@ -158,22 +159,30 @@ class TransformerBlockForm(TransformerBlock):
 
 
 class TimeBiasForm(TimeBias):
-    """By the steps of the tables from knot to knot: half as many nodes over (B, R, Q, T)."""
+    """Also for the last position alone."""
 
-    def on_events(self, requested_at: Tensor, timestamps: Tensor) -> Tensor:
-        reached = _knots_reached(place_of(requested_at, timestamps))  # (B, R, T)
-        return torch.matmul(reached.mT, _steps(self.of_event.mT).mT)
+    def last(self, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What is added to events, (B, T, D), and to scores of the last position, (B, H + 1, T).
 
-    def on_scores(self, requested_at: Tensor, timestamps: Tensor) -> Tensor:
-        place = place_of(requested_at.unsqueeze(2), timestamps.unsqueeze(1))  # (B, Q, T)
-        flat = torch.matmul(_steps(self.of_pair), _knots_reached(place).flatten(2))
-        return flat.view(place.shape[0], -1, *place.shape[1:])
-
-
-def _knots_reached(place: Tensor) -> Tensor:
-    """How far it is from the knot before to each knot, from 0 to 1: (B, ...) -> (B, R, ...)."""
-    start = torch.tensor([UNKNOWN - 1, UNKNOWN, *range(N_KNOTS - 1)])
-    return (place.unsqueeze(1) - start.view(-1, *[1] * (place.dim() - 1))).clamp(0, 1)
+        By the steps of the tables from knot to knot, for the gaps to the next event and to the
+        request side by side.
+        """
+        timestamps, request_time = (context[name] for name in INPUTS)
+        asked = request_time.unsqueeze(1)  # (B, 1)
+        is_asked = asked >= 0
+        known = (timestamps >= 0) & is_asked  # (B, T)
+        following = torch.cat([timestamps[:, 1:], asked], dim=1)
+        both_known = known & torch.cat([known[:, 1:], is_asked], dim=1)
+        seconds = torch.cat([following - timestamps, asked - timestamps], dim=1)  # (B, 2 T)
+        seconds = seconds.clamp(min=0, max=1 << 2 * (N_KNOTS - 2)).float()
+        place = torch.log1p(seconds) * (0.5 / math.log(2)) + seconds.clamp(max=1)
+        place = torch.where(torch.cat([both_known, known], dim=1), place, UNKNOWN)
+        start = torch.tensor([UNKNOWN - 1, UNKNOWN, *range(N_KNOTS - 1)])  # (R,)
+        # How far it is from the knot before to each knot, from 0 to 1.
+        reached = (place.unsqueeze(2) - start).clamp(0, 1)  # (B, 2 T, R)
+        length = timestamps.shape[1]
+        on_events = torch.matmul(reached[:, :length], _steps(self.of_event.mT).mT)
+        return on_events, torch.matmul(_steps(self.of_pair), reached[:, length:].mT)
 
 
 def _steps(table: Tensor) -> Tensor:
@@ -181,16 +190,27 @@ def _steps(table: Tensor) -> Tensor:
     return torch.cat([table[..., :1], table[..., 1:] - table[..., :-1]], dim=-1)
 
 
+def embed(
+    self: SASRec, item_vectors: Tensor, known: Tensor, added: Tensor | None = None
+) -> Tensor:
+    """What enters the first block, (B, T, D), from positions in the order of the history."""
+    newest_last = self.position_embedding.weight.flip(0)
+    places = newest_last[self.config.max_len - known.shape[1] :]  # (T, D)
+    added = places if added is None else places + added
+    scaled = item_vectors * math.sqrt(self.config.hidden_dim)
+    return scaled + added * known.to(added.dtype).unsqueeze(-1)
+
+
 class SASRecForm(SASRec):
     """The last block computes one position, not T."""
 
     to_state = to_state
+    embed = embed
 
     def state_and_attention(
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
     ) -> tuple[Tensor, Tensor]:
-        x = self.embed(item_vectors, known)
-        x, weights = through_blocks(self, x, known, [None] * len(self.blocks))
+        x, weights = through_blocks(self, self.embed(item_vectors, known), known)
         return self.to_state(self.final_norm(x)), weights * known
 
 
@@ -198,14 +218,15 @@ def recency_state_and_attention(
     self: RecencySASRec, item_vectors: Tensor, known: Tensor, **context: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The same with history decay and time bias, of the last position alone."""
-    on_events, on_blocks, on_sum = self.time_bias(context)
-    x = self.embed(item_vectors, known, on_events)
-    x, weights = through_blocks(self, x, known, on_blocks)
+    on_events = on_last = on_sum = None
+    if self.config.time_gaps:
+        on_events, on_scores = self.time_gaps.last(context)  # (B, T, D), (B, H + 1, T)
+        on_last, on_sum = on_scores.split([self.config.n_heads, 1], dim=1)
+    x, weights = through_blocks(self, self.embed(item_vectors, known, on_events), known, on_last)
     if not self.config.decayed_history:
         return self.to_state(self.final_norm(x)), weights * known
-    recency = self.recency[: known.shape[1]].flip(0)[None]  # (1, T)
-    on_last = None if on_sum is None else on_sum[:, -1:]
-    decay = attention_weights(recency, known.unsqueeze(1), on_last)
+    recency = self.recency.flip(0)[self.config.max_len - known.shape[1] :]  # (T,)
+    decay = attention_weights(recency[None], known.unsqueeze(1), on_sum)
     decayed = (decay @ item_vectors).squeeze(1)  # (B, 1, T) @ (B, T, D) -> (B, D)
     x = on_sphere(self.final_norm(x), 1) + self.sum_share * self.sum_map(decayed)
     return self.to_state(x), weights * known
@@ -215,31 +236,33 @@ class RecencySASRecForm(RecencySASRec):
     """The last block and the decayed sum are computed for one position, not T."""
 
     to_state = to_state
+    embed = embed
     state_and_attention = recency_state_and_attention
 
 
 class FusionForm(Fusion):
-    """The same; the counts are exported as they are."""
+    """The same; the counts are built in `counted_scores`."""
 
     to_state = to_state
+    embed = embed
     state_and_attention = recency_state_and_attention
 
 
 def through_blocks(
-    model: SASRec, x: Tensor, known: Tensor, biases: list[Tensor | None]
+    model: SASRec, x: Tensor, known: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The last position after all blocks, (B, D), and its attention in the last one, (B, T).
 
-    A file pads on the left, and nowhere else: what each position sees is then what is `known`, and
-    not newer. Row 0 may look at row 0, which is the same everywhere.
+    bias: of the scores of the last block, (B, H, T). A file pads on the left, and nowhere else:
+    what each position sees is then what is `known`, and not newer. Row 0 may look at row 0, which
+    is the same everywhere.
     """
+    *earlier, last = model.blocks
     visible = known[:, None, None, :] == known[:, None, :, None]  # (B, 1, T, T)
-    *earlier, last = zip(model.blocks, biases, strict=True)
-    for block, bias in earlier:
-        x = block(x, visible, bias, causal=True)  # (B, T, D)
-    block, bias = last
-    assert isinstance(block, TransformerBlockForm)
-    return block.last(x, known, None if bias is None else bias[:, :, -1:])
+    for block in earlier:
+        x = block(x, visible, causal=True)  # (B, T, D)
+    assert isinstance(last, TransformerBlockForm)
+    return last.last(x, known, bias)
 
 
 _FLAT = (AdditiveAttention, SelfAttention, MultiHeadAttention)

@@ -79,7 +79,7 @@ def best(
         scores = scored.of_rows(g, rows.candidates)
         if is_large:
             return _of_listed(g, scores, rows, no_item, top_k)
-        listed = _scatter(g, rows.candidates, scores, n_items + 1)
+        listed = scatter(g, rows.candidates, scores, n_items + 1)
         return plain(g, _ban(g, g.Add(listed, no_item), rows.exclude), top_k, n_items + 1)
 
     best_scores, best_rows = g.choose(is_catalogue, every_item, candidates)
@@ -93,10 +93,16 @@ def _ban(g: GraphBuilder, scores: ir.Value, exclude: ir.Value) -> ir.Value:
     return allowed
 
 
-def _scatter(g: GraphBuilder, rows: ir.Value, scores: ir.Value, n_rows: int) -> ir.Value:
-    """Scores (B, C) at their rows of (B, N + 1), -inf elsewhere."""
+def scatter(
+    g: GraphBuilder,
+    rows: ir.Value,
+    scores: ir.Value,
+    n_rows: int,
+    elsewhere: float = -np.inf,
+) -> ir.Value:
+    """Scores (B, C) at their rows of (B, N + 1), and the same number elsewhere."""
     batch = g.Shape(rows, start=0, end=1)
-    nothing = g.Expand(-np.inf, g.Concat(batch, [n_rows], axis=0))  # (B, N + 1)
+    nothing = g.Expand(elsewhere, g.Concat(batch, [n_rows], axis=0))  # (B, N + 1)
     scattered: ir.Value = g.ScatterElements(nothing, rows, scores, axis=1)
     return scattered
 

@@ -11,8 +11,10 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from attnrec.export.graph.counted_scores import counted_scores
 from attnrec.export.graph.export_forms import in_export_form
 from attnrec.train.models.base import RecommenderModel, ScoreModel, TableModel
+from attnrec.train.models.fusion import Fusion
 
 OPSET = 23
 """The first with `Attention` as one standard operator."""
@@ -40,14 +42,14 @@ class _StateBody(nn.Module):
 
 
 class _ScoreBody(nn.Module):
-    """history_index (B, T), declared inputs -> scores, or what is added to them, (B, N + 1)."""
+    """history_index (B, T), declared inputs -> scores (B, N + 1), or `added_scores`."""
 
-    def __init__(self, model: RecommenderModel, compute: Callable[..., Tensor]) -> None:
+    def __init__(self, model: RecommenderModel, compute: Callable[..., Any]) -> None:
         super().__init__()
         self.model = model
         self.compute = compute
 
-    def forward(self, history_index: Tensor, *declared: Tensor) -> Tensor:
+    def forward(self, history_index: Tensor, *declared: Tensor) -> Any:
         # Added scores are computed from the history alone, without the declared inputs.
         context = dict(zip(self.model.inputs, declared, strict=False))
         return self.compute(history_index, **context)
@@ -92,9 +94,11 @@ def export_body(model: RecommenderModel) -> ir.Model:
 
 
 def export_added(model: RecommenderModel) -> ir.Model | None:
-    """What a model adds to the scores of its table, from `history_index`; None: nothing."""
+    """Rows, and what a model adds to their scores, from `history_index`; None: nothing."""
     if not isinstance(model, TableModel) or not model.adds_scores:
         return None
+    if type(model) is Fusion:
+        return counted_scores(model.counts, HISTORY_INDEX, OPSET)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     history = torch.zeros(2, 2, dtype=torch.int64)
     return _exported(_ScoreBody(model, model.added_scores), (history,), [HISTORY_INDEX], (axes,))

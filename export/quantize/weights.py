@@ -32,13 +32,12 @@ def round_weights(
     less than `least_rows` rows.
     """
     rounded = copy.deepcopy(model)
-    weights = {
-        name: tensor.numpy() for name, tensor in rounded.state_dict().items() if tensor.ndim == 2
-    }
+    tensors = rounded.state_dict().items()
+    weights = {name: tensor.numpy() for name, tensor in tensors if tensor.ndim >= 2}
     for part in parts:
         for value, array in _stored(part):
             own = [name for name, weight in weights.items() if np.array_equal(weight, array)]
-            if not own or array.dtype != np.float32 or len(array) < least_rows:
+            if not own or array.dtype != np.float32 or array.shape[-2] < least_rows:
                 continue
             codes, scales = _rounded(array)
             _unfold(part, value, codes, scales)
@@ -71,9 +70,12 @@ def _stored(part: ir.Model) -> list[tuple[ir.Value, NDArray[Any]]]:
     return found
 
 
-def _rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Codes (R, C) and the scales of the rows (R, 1)."""
-    scales = scales_of(weights[:, None], *codes_of(8))[:, 0]
+def _rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.floating]]:
+    """Codes (..., R, C) and the scales of the rows (..., R, 1)."""
+    scales = scales_of(weights.reshape(-1, 1, weights.shape[-1]), *codes_of(8))
+    scales = scales.reshape(*weights.shape[:-1], 1)
+    if weights.ndim > 2:  # short rows, of counts: half the bytes of a scale
+        scales = np.nextafter(scales.astype(np.float16), np.float16(np.inf))
     return np.rint(weights / scales).astype(np.int8), scales
 
 
@@ -81,14 +83,15 @@ def _unfold(
     part: ir.Model,
     value: ir.Value,
     codes: NDArray[Any],
-    scales: NDArray[np.float32] | None = None,
+    scales: NDArray[np.floating] | None = None,
 ) -> None:
     """Replace a stored tensor by its codes and the nodes that make it of them."""
     name = str(value.name)
     g = GraphBuilder(prefix=f"{name}.")
     unfolded = g.Cast(g.initializer(f"{name}.codes", codes), to=value.dtype)
     if scales is not None:
-        unfolded = g.Mul(unfolded, g.initializer(f"{name}.scales", scales))
+        stored = g.initializer(f"{name}.scales", scales)
+        unfolded = g.Mul(unfolded, g.Cast(stored, to=value.dtype))
     unfolded.shape, unfolded.type = value.shape, value.type
     value.replace_all_uses_with(unfolded)
     graph = part.graph

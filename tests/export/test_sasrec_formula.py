@@ -77,7 +77,8 @@ def plain_block(
         heads = []
         for h, d in enumerate(torch.arange(c.hidden_dim).chunk(c.n_heads)):
             scores = [queries[t][d] @ key[s][d] / math.sqrt(len(d)) for s in seen[t]]
-            prior = [gaps.of_pair(number * c.n_heads + h, t, s) for s in seen[t]]
+            is_last = number == c.n_blocks - 1
+            prior = [gaps.of_pair(h, t, s) if is_last else 0.0 for s in seen[t]]
             weights = (torch.stack(scores) + torch.tensor(prior)).softmax(dim=0)
             heads.append(sum(a * value[s][d] for a, s in zip(weights, seen[t], strict=True)))
         news = linear(w, f"{b}.attention_output", torch.cat(heads))

@@ -29,31 +29,24 @@ class TimeBias(nn.Module):
     interpolated.
     """
 
-    def __init__(self, hidden_dim: int, n_blocks: int, n_heads: int) -> None:
+    def __init__(self, hidden_dim: int, n_heads: int) -> None:
         """All of it is 0 at first: a model starts with the order alone."""
         super().__init__()
         rows = N_KNOTS + 1  # R, with that for the unknown
-        self.of_pair = nn.Parameter(torch.zeros(n_blocks * n_heads + 1, rows))
+        self.of_pair = nn.Parameter(torch.zeros(n_heads + 1, rows))
         self.of_event = nn.Parameter(torch.zeros(rows, hidden_dim))
 
     def forward(self, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What is added to events, (B, T, D), and to scores, (B, X, T, T).
+        """What is added to events, (B, T, D), and to scores, (B, H + 1, T, T).
 
-        X: the heads of every block in turn, then one for the decayed sum.
+        H heads of attention, then the decayed sum.
         """
         requested_at, timestamps = moments(context)
-        return self.on_events(requested_at, timestamps), self.on_scores(requested_at, timestamps)
-
-    def on_events(self, requested_at: Tensor, timestamps: Tensor) -> Tensor:
-        """What is added to the vectors of events: (B, T), (B, T) -> (B, T, D)."""
-        shares = shares_of_rows(place_of(requested_at, timestamps))  # (B, R, T)
-        return torch.matmul(shares.mT, self.of_event)
-
-    def on_scores(self, requested_at: Tensor, timestamps: Tensor) -> Tensor:
-        """What is added to the scores of every key: (B, Q), (B, T) -> (B, X, Q, T)."""
-        place = place_of(requested_at.unsqueeze(2), timestamps.unsqueeze(1))  # (B, Q, T)
-        flat = torch.matmul(self.of_pair, shares_of_rows(place).flatten(2))  # (B, X, Q * T)
-        return flat.view(place.shape[0], -1, *place.shape[1:])
+        of_event = shares_of_rows(place_of(requested_at, timestamps))  # (B, R, T)
+        of_pair = place_of(requested_at.unsqueeze(2), timestamps.unsqueeze(1))  # (B, T, T)
+        flat = torch.matmul(self.of_pair, shares_of_rows(of_pair).flatten(2))  # (B, H + 1, T * T)
+        on_scores = flat.view(of_pair.shape[0], -1, *of_pair.shape[1:])
+        return torch.matmul(of_event.mT, self.of_event), on_scores
 
 
 def place_of(requested_at: Tensor, timestamps: Tensor) -> Tensor:

@@ -154,8 +154,11 @@ class TableModel(LearnedModel):
         """`state`, and the weight of each event in it, (B, T), 0 where not `known`."""
         raise NotImplementedError
 
-    def added_scores(self, history_index: Tensor) -> Tensor:
-        """What is added to the scores of the table, (B, N + 1), after a history (B, T)."""
+    def added_scores(self, history_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (B, K), and what is added to their scores of the table, after a history (B, T).
+
+        Where a row is listed several times, the numbers are equal.
+        """
         raise NotImplementedError
 
     def batches(self, split: Split, batch_events: int) -> Batches:
@@ -256,7 +259,12 @@ def catalogue_scores(
     table = model.item_table() if item_table is None else item_table  # (N + 1, D)
     vectors = F.embedding(history_index, table)  # (B, T, D)
     scores = model.states(vectors, history_index > 0, **context)[:, -1] @ table.T
-    return scores + model.added_scores(history_index) if model.adds_scores else scores
+    return add_at(scores, *model.added_scores(history_index)) if model.adds_scores else scores
+
+
+def add_at(scores: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+    """Scores (B, N + 1), with values (B, K) added at rows (B, K); equal rows have equal values."""
+    return scores.scatter(1, rows, scores.gather(1, rows) + values)
 
 
 def last_attention(

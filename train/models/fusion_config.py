@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attnrec.train.checks import check_number
+from attnrec.train.checks import LARGEST, check_number, check_size
 from attnrec.train.models.configs import (
     EaseConfig,
     MarkovChainConfig,
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from attnrec.train.data.split import Split
 
 MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
-UNTUNED_DECAY = 0.7
-"""Of the history, for the counts of `fusion`, while validation has not chosen."""
+UNTUNED_DECAY, UNTUNED_WEIGHT, UNTUNED_EASE = 0.7, 1.0, 0.5
+"""Of the counts of `fusion`, while validation has not chosen."""
 
+_MORE_NEIGHBOURS = 32
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
+_DENSE = 150  # events an item
 _FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an order are below
 
 
@@ -50,14 +52,15 @@ class FusionConfig(RecencyConfig):
     """Weight of EASE against attention, v; None: chosen by validation, which may choose 0."""
     ease_regularization: float = 300.0
     """Lambda of EASE."""
-    n_neighbours: int = 100
-    """Strongest transitions, and strongest entries of EASE, kept for each item, M; the size of the
-    file grows with N * M."""
+    n_neighbours: int = 32
+    """Neighbours kept for an item on average, M, of transitions and EASE together, the strongest
+    of the catalogue; the size of the file grows with N * M."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_optional("count_weight", self.count_weight, lowest=0)
         check_number("count_floor", self.count_floor, above=0)
+        check_size("n_neighbours", self.n_neighbours)
         self.chain()
         check_switch("ease", self.ease)
         if self.ease and self.n_items > MOST_EASE_ITEMS:
@@ -71,12 +74,18 @@ class FusionConfig(RecencyConfig):
     def chain(self) -> MarkovChainConfig:
         """The settings of its transitions."""
         decay = UNTUNED_DECAY if self.history_decay is None else self.history_decay
-        return MarkovChainConfig(self.n_items, history_decay=decay, n_neighbours=self.n_neighbours)
+        kept = self.most_neighbours
+        return MarkovChainConfig(self.n_items, history_decay=decay, n_neighbours=kept)
 
     def solved(self) -> EaseConfig:
         """The settings of its EASE."""
-        strength, kept = self.ease_regularization, self.n_neighbours
+        strength, kept = self.ease_regularization, self.most_neighbours
         return EaseConfig(self.n_items, regularization=strength, n_neighbours=kept)
+
+    @property
+    def most_neighbours(self) -> int:
+        """Kept for one item at most, and of each expert the number that is chosen from."""
+        return min(self.n_neighbours + _MORE_NEIGHBOURS, LARGEST["n_neighbours"])
 
 
 def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, str]]:
@@ -93,6 +102,7 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
     return {
         "max_len": (max_len, f"80 % of the events have at most {reach} events before them"),
         "hidden_dim": sized.pop("hidden_dim"),
+        "n_blocks": sized.pop("n_blocks"),
         "time_gaps": (
             has_times,
             "the log has times, and the time since an event helps to predict the next one"
@@ -106,13 +116,23 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
 def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str | bool, str]]:
     """What follows from the number of items and of training events."""
     is_small, is_wide = n_events < 400_000, n_items > 5000
+    is_narrow = is_small and not is_wide
     batch_events = int(np.clip(n_events // 100, 50, 800))
     epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
     return {
         "hidden_dim": (
-            64 if is_small and not is_wide else 128,
+            64 if is_narrow else 128,
             f"{n_items:,} items and {n_events:,} events: 128 above 5,000 items or from 400,000 "
             "events, else 64",
+        ),
+        "n_blocks": (
+            1 if is_narrow else 2,
+            f"{n_items:,} items and {n_events:,} events: 2 above 5,000 items or from 400,000 "
+            "events, else 1, which is as accurate and faster",
+        ),
+        "n_neighbours": (
+            128 if n_events >= _DENSE * n_items else 32,
+            f"{n_events / max(1, n_items):,.0f} events an item: 128 from {_DENSE} on, else 32",
         ),
         "ease": (
             n_items <= MOST_EASE_ITEMS,

@@ -32,10 +32,11 @@ def test_times_lie_on_a_logarithmic_scale_and_unknown_ones_apart() -> None:
 
 
 def test_a_second_more_hardly_moves_what_a_time_adds() -> None:
-    module = TimeBias(4, 1, 2)
+    module = TimeBias(4, 2)
     torch.nn.init.normal_(module.of_event)
     seconds = torch.tensor([10**n + step for n in range(1, 9) for step in (-1, 0, 1)])
-    added = module.on_events((NOW + seconds).unsqueeze(0), torch.tensor([[NOW]]))  # (1, 24, 4)
+    events = torch.full((24, 1), NOW)
+    added, _ = module({"timestamps": events, "request_time": NOW + seconds})  # (24, 1, 4)
     added = added.detach().view(8, 3, 4)
     assert float(added.diff(dim=1).abs().amax()) < 0.5
     assert float(added[2:].diff(dim=1).abs().amax()) < 0.005

@@ -4,6 +4,7 @@ import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.split import divide
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import catalogue_scores
+from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig
@@ -27,10 +29,16 @@ def counted_fusion(shop_events, **settings) -> Fusion:
     return model
 
 
+def dense(model: Fusion, history: torch.Tensor) -> torch.Tensor:
+    """What the counts add to every score, (B, N + 1)."""
+    return model.counts.scores(history)
+
+
 def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_counts(
     shop_events,
 ) -> None:
-    model = counted_fusion(shop_events, count_weight=0.4, history_decay=0.6, count_floor=0.01)
+    settings = {"count_weight": 0.4, "history_decay": 0.6, "count_floor": 0.01}
+    model = counted_fusion(shop_events, **settings, n_neighbours=1000)
     history = torch.tensor([[0, 3, 7], [1, 2, 3]])
     with torch.no_grad():
         together = catalogue_scores(model, history)
@@ -38,28 +46,68 @@ def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_co
         attended = states @ model.item_table().T
     chain = MarkovChain(model.config.chain())
     chain.fit(divide(shop_events, "leave-one-out"))
+    chain.prior.zero_()
     counts = chain.scores(history)
     for row in range(2):
         total = float(counts[row].sum())
         for item in range(1, counts.shape[1]):
             expected = float(attended[row, item])
-            expected += 0.4 * math.log(float(counts[row, item]) / total + 0.01)
+            expected += 0.4 * math.log(1 + float(counts[row, item]) / total / 0.01)
             assert float(together[row, item]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_ease_adds_the_logarithm_of_the_share_of_its_positive_scores(shop_events) -> None:
+def test_ease_adds_the_logarithm_of_the_share_of_its_positive_weights(shop_events) -> None:
     settings = {"count_weight": 0.4, "history_decay": 0.6, "count_floor": 0.01}
-    settings["ease_regularization"] = 3.0
+    settings |= {"ease_regularization": 3.0, "n_neighbours": 1000}
     alone = counted_fusion(shop_events, **settings)
     both = counted_fusion(shop_events, **settings, ease=True, ease_weight=0.7)
     history = torch.tensor([[0, 3, 7], [1, 2, 3]])
     ease = Ease(both.config.solved())
     ease.fit(divide(shop_events, "leave-one-out"))
-    positive = ease.scores(history).clamp(min=0)
-    assert (ease.scores(history) < 0).any()  # which do not count
+    assert (ease.weight < 0).any()  # which do not count
+    ease.weight.clamp_(min=0)
+    ease.prior.zero_()
+    positive = ease.scores(history)
     share = positive / positive.sum(1, keepdim=True)
-    expected = alone.added_scores(history) + 0.7 * (share + 0.01).log()
-    torch.testing.assert_close(both.added_scores(history), expected)
+    expected = dense(alone, history) + 0.7 * (1 + share / 0.01).log()
+    torch.testing.assert_close(dense(both, history)[:, 1:], expected[:, 1:])
+
+
+def test_of_all_neighbours_those_are_kept_that_move_the_most_people(shop_events) -> None:
+    split = divide(shop_events, "leave-one-out")
+    few, all_of_them = (
+        counted_fusion(shop_events, n_neighbours=n, ease=True).counts for n in (3, 1000)
+    )
+    n_kept = int((few.neighbour > 0).sum())
+    assert 0.5 * 3 * split.catalogue.n_items < n_kept <= 3 * split.catalogue.n_items
+    events = torch.from_numpy(np.bincount(split.sequences.rows, minlength=len(few.chunks)))
+
+    def sizes(counts: CountedExperts) -> tuple[set[float], ...]:
+        """W sqrt(events) of every pair, for each expert."""
+        own = torch.zeros(len(counts.neighbour))
+        own[counts.chunks.flatten().long()] = (
+            events.float().sqrt().repeat_interleave(counts.chunks.shape[1])
+        )
+        size = counts.weight * own[:, None]
+        return tuple({round(x, 5) for x in one[one > 0].tolist()} for one in size)
+
+    assert all(kept <= every for kept, every in zip(sizes(few), sizes(all_of_them), strict=True))
+    assert max(sizes(few)[1]) == max(sizes(all_of_them)[1])
+    assert min(sizes(few)[1]) > min(sizes(all_of_them)[1])
+
+
+def test_an_item_without_neighbours_and_an_empty_history_leave_attention_alone(
+    shop_events,
+) -> None:
+    model = counted_fusion(shop_events, ease=True)
+    assert not dense(model, torch.tensor([[0, 0]])).any()
+    model.counts.chunks[5] = 0
+    rows, values = model.added_scores(torch.tensor([[0, 5]]))
+    assert not rows.any() and not values.any()
+    torch.testing.assert_close(
+        dense(model, torch.tensor([[5, 7]]))[:, 1:],
+        dense(model, torch.tensor([[0, 7]]))[:, 1:],
+    )
 
 
 def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_them(
@@ -75,12 +123,15 @@ def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_th
     def added(model: Fusion, history: list[str]) -> list[float]:
         """Counted scores, of raw ids cut at `max_len`, as validation and the gate compute them."""
         reference = TorchRecommender(model, catalogue)
-        alone = copy.copy(model)
-        alone.config = replace(model.config, count_weight=0.0, ease_weight=0.0)
+        alone = copy.deepcopy(model)
+        alone.config = alone.counts.config = replace(
+            model.config, count_weight=0.0, ease_weight=0.0
+        )
         together, attention = reference.scores([history]), TorchRecommender(alone, catalogue)
         return (together - attention.scores([history]))[0].tolist()
 
     for model in (by_transitions, by_both):
+        assert any(added(model, newest))
         assert added(model, [*extra, *newest]) == added(model, newest)
     other = [extra[0], *newest[1:]]  # the 30th newest, which the transitions do not see
     assert added(by_transitions, other) == pytest.approx(added(by_transitions, newest), abs=1e-4)
@@ -89,15 +140,15 @@ def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_th
 
 def test_without_weight_the_counts_add_nothing(shop_events) -> None:
     model = counted_fusion(shop_events, count_weight=0.0)
-    assert not model.added_scores(torch.tensor([[1, 2], [0, 0]])).any()
+    assert not dense(model, torch.tensor([[1, 2], [0, 0]])).any()
 
 
 def test_counts_look_at_the_newest_events_alone(shop_events) -> None:
     model = counted_fusion(shop_events, max_len=22)
-    n_looked_at = model.chain.config.max_len
+    n_looked_at = model.config.chain().max_len
     newest = torch.arange(1, n_looked_at + 1).unsqueeze(0)
     older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)
-    assert torch.equal(model.added_scores(older), model.added_scores(newest))
+    torch.testing.assert_close(dense(model, older), dense(model, newest))
 
 
 class Quality:
@@ -115,7 +166,7 @@ class Quality:
 def test_validation_chooses_the_decay_and_the_weight(shop_events) -> None:
     model = counted_fusion(shop_events)
     model.tune(Quality(model, history_decay=0.8))
-    assert model.config.history_decay == model.chain.config.history_decay == 0.8
+    assert model.config.history_decay == model.counts.config.history_decay == 0.8
     model = counted_fusion(shop_events, history_decay=0.6)
     model.tune(Quality(model, count_weight=0.3))
     assert (model.config.count_weight, model.config.history_decay) == (0.3, 0.6)
@@ -129,9 +180,8 @@ def test_validation_chooses_the_weight_of_ease_or_leaves_it_out(shop_events) -> 
     model = counted_fusion(shop_events, ease=True, history_decay=0.6, count_weight=1.0)
     model.tune(Quality(model, ease_weight=0.0))
     assert not model.config.ease
-    assert not [name for name in model.state_dict() if name.startswith("ease")]
     without = counted_fusion(shop_events, history_decay=0.6, count_weight=1.0)
-    assert torch.equal(model.added_scores(history), without.added_scores(history))
+    assert torch.equal(dense(model, history), dense(without, history))
 
 
 def test_while_it_is_tuned_attention_is_computed_once_for_each_batch_and_alike(
@@ -148,7 +198,7 @@ def test_while_it_is_tuned_attention_is_computed_once_for_each_batch_and_alike(
             untuned.load_state_dict(model.state_dict(), strict=False)
             for history in batches:
                 expected = untuned.states(table[history], history > 0)[:, -1] @ table.T
-                expected += model.added_scores(history)
+                expected += dense(model, history)
                 differ.append((catalogue_scores(model, history) - expected).abs().max())
         return float(len(differ))
 
@@ -215,7 +265,8 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     assert run.config.epochs == 1
     assert run.model.config.max_len == 20  # the longest history has 25 events
     assert set(run.metrics["recipe"]) == {
-        "max_len", "time_gaps", "ease", "loss", "n_negatives", "batch_events", "patience",
+        "max_len", "n_blocks", "time_gaps", "ease", "n_neighbours", "loss", "n_negatives",
+        "batch_events", "patience",
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")

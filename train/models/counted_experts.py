@@ -1,0 +1,175 @@
+"""What `fusion` counts: neighbours of every item, stored once, with a weight from each expert.
+
+    r_e(j)   = sum over the events i of a history  d_e(age of i) W_e[i, j]
+    added(j) = sum over the experts e  w_e log(1 + r_e(j) / (floor sum(r_e)))
+
+The experts are the transitions of `markov-chain`, d^age for the newest 20 events, and what is
+above 0 of `ease`, which sees all events alike. An item that no event reaches gets 0. So the work
+follows the K neighbours of a history, however large the catalogue is, and an expert more costs a
+weight for each of them.
+
+Items that many people took have more neighbours worth keeping: kept are the largest W sqrt(events
+of i) of the whole catalogue, M an item on average. They lie in chunks of 8, those of an item one
+after the other, the largest first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnrec.train.data.split import Split
+from attnrec.train.models.base import CountModel, add_at
+from attnrec.train.models.ease import Ease
+from attnrec.train.models.fusion_config import UNTUNED_EASE, UNTUNED_WEIGHT, FusionConfig
+from attnrec.train.models.markov_chain import MarkovChain
+from attnrec.train.models.neighbours import NeighbourModel
+
+_CHUNK = 8
+_OF_TRANSITIONS = 0.25  # of the neighbours, beside EASE
+_ROWS = 4096  # compared at once
+
+
+class CountedExperts(CountModel):
+    """The neighbours that are worth keeping, and the weights of every expert."""
+
+    config: FusionConfig
+    least_sum = 1e-9
+    """Of the weights of a history, below any count: no NaN where no event has neighbours."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        n_chunks = -(-min(config.most_neighbours, config.n_items) // _CHUNK)
+        self.chunks: Tensor  # (N + 1, C) rows of the chunks of an item, 0 for none
+        self.neighbour: Tensor  # (R, 8) row of the neighbour, 0 for none
+        self.weight: Tensor  # (E, R, 8) how strongly an event speaks for the neighbour
+        chunks = torch.zeros(config.n_items + 1, n_chunks, dtype=torch.int32)
+        self.register_buffer("chunks", chunks)
+        self.register_buffer("neighbour", torch.zeros(1, _CHUNK, dtype=torch.int32))
+        self.register_buffer("weight", torch.zeros(1 + config.ease, 1, _CHUNK))
+        self._transitions: list[MarkovChain] = []  # in a list it is no part of a run
+        self._events = torch.zeros(0)  # of every row, (N + 1,)
+
+    def fit(self, split: Split) -> None:
+        """Count the transitions, solve EASE, keep the neighbours that add most."""
+        events = np.bincount(split.sequences.rows, minlength=self.config.n_items + 1)
+        self._events = torch.from_numpy(events).float()
+        self._transitions = [MarkovChain(self.config.chain())]
+        experts: list[NeighbourModel] = [*self._transitions]
+        if self.config.ease:
+            experts.append(Ease(self.config.solved()))
+        for expert in experts:
+            expert.fit(split)
+        self._keep_strongest(experts)
+
+    def leave_out_ease(self) -> None:
+        """Keep the transitions alone, after `fit`."""
+        self.config = replace(self.config, ease=False, ease_weight=None)
+        self._keep_strongest([*self._transitions])
+
+    def _keep_strongest(self, experts: list[NeighbourModel]) -> None:
+        """Of every expert its share of the N M neighbours; of an item at most 8 C of all."""
+        shares = [_OF_TRANSITIONS, 1 - _OF_TRANSITIONS] if len(experts) > 1 else [1.0]
+        pairs = zip(experts, shares, strict=True)
+        least = torch.tensor([self._least_kept(e, share) for e, share in pairs])
+        neighbours = [torch.zeros(1, _CHUNK, dtype=torch.int32)]
+        weights = [torch.zeros(len(experts), 1, _CHUNK)]
+        n_chunks = 1
+        for start in range(0, len(self.chunks), _ROWS):
+            rows = slice(start, start + _ROWS)
+            neighbour, weight = _merged(experts, rows)  # (R, M'), (E, R, M')
+            size = weight * self._events[rows].sqrt().unsqueeze(1) / least[:, None, None]
+            size, place = size.amax(dim=0).sort(dim=1, descending=True, stable=True)
+            width = self.chunks.shape[1] * _CHUNK
+            kept = [part.gather(1, place) * (size >= 1) for part in (neighbour, *weight)]
+            kept = [F.pad(part[:, :width], (0, max(0, width - part.shape[1]))) for part in kept]
+            in_chunks = [part.view(len(part), -1, _CHUNK) for part in kept]  # (R, C, 8)
+            used = in_chunks[0].any(dim=2)  # (R, C)
+            own = torch.arange(n_chunks, n_chunks + int(used.sum()), dtype=torch.int32)
+            self.chunks[rows] = 0
+            self.chunks[rows][used] = own
+            neighbours.append(in_chunks[0][used].int())
+            weights.append(torch.stack([part[used] for part in in_chunks[1:]]))
+            n_chunks += len(own)
+        self.neighbour, self.weight = torch.cat(neighbours), torch.cat(weights, dim=1)
+
+    def _least_kept(self, expert: NeighbourModel, share: float) -> float:
+        """W sqrt(events) of the last neighbour within a share of N M."""
+        size = expert.weight * self._events.sqrt().unsqueeze(1)
+        size = size[size > 0].numpy()
+        n_kept = int(share * self.config.n_neighbours * self.config.n_items)
+        if len(size) <= n_kept:
+            return float(size.min(initial=1.0))
+        return float(np.partition(size, -n_kept)[-n_kept])
+
+    def _load_from_state_dict(self, stored: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """How many chunks there are follows from the log."""
+        for name in ("neighbour", "weight"):
+            if (found := stored.get(f"{prefix}{name}")) is not None:
+                own = getattr(self, name)
+                setattr(self, name, own.new_empty(own.shape[:-2] + found.shape[-2:]))
+        super()._load_from_state_dict(stored, prefix, *rest)
+
+    def added_scores(self, history_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of what the events speak for, (B, K), and what is added to their scores.
+
+        A row may be listed several times, with equal numbers.
+        """
+        batch, length = history_index.shape
+        n_experts, n_items = len(self.weight), len(self.chunks)
+        chunks = self.chunks.index_select(0, history_index.flatten()).flatten()  # (B * T * C,)
+        rows = self.neighbour.index_select(0, chunks).long().view(batch, -1)  # (B, K)
+        weight = self.weight.index_select(1, chunks).view(n_experts, batch, length, -1)
+        weight = (weight * self.by_age(length)[:, None, :, None]).flatten(2)  # (E, B, K)
+        place = rows.expand(n_experts, -1, -1)  # (E, B, K)
+        totals = weight.new_zeros(n_experts, batch, n_items).scatter_add(2, place, weight)
+        in_all = weight.sum(dim=-1, keepdim=True).clamp(min=self.least_sum)  # (E, B, 1)
+        share = totals.gather(2, place) / (self.config.count_floor * in_all)  # (E, B, K)
+        return rows, (torch.log1p(share) * self.chosen()[:, None, None]).sum(dim=0)
+
+    def chosen(self) -> Tensor:
+        """Weight of every expert against attention, (E,)."""
+        given = self.config.count_weight, self.config.ease_weight
+        untuned = UNTUNED_WEIGHT, UNTUNED_EASE
+        weights = [u if g is None else g for g, u in zip(given, untuned, strict=True)]
+        return torch.tensor(weights[: len(self.weight)], device=self.weight.device)
+
+    def by_age(self, length: int) -> Tensor:
+        """Weight of each event for each expert, oldest first: (E, T)."""
+        chain = self.config.chain()
+        assert chain.history_decay is not None
+        age = torch.arange(self.config.max_len - 1, -1, -1, device=self.weight.device)  # (L,)
+        decay = torch.full_like(age, chain.history_decay, dtype=torch.float32) ** age
+        by_age = torch.stack([decay * (age < chain.max_len), torch.ones_like(decay)])
+        return by_age[: len(self.weight), self.config.max_len - length :]
+
+    def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
+        """The counts alone: (B, T) -> (B, N + 1)."""
+        nothing = self.weight.new_zeros(len(history_index), len(self.chunks))
+        return add_at(nothing, *self.added_scores(history_index))
+
+
+def _merged(experts: Sequence[NeighbourModel], rows: slice) -> tuple[Tensor, Tensor]:
+    """Neighbours of some items by one or both experts, (R, M'), and all weights, (E, R, M').
+
+    A neighbour of both is listed once; its second place has row 0 and weight 0.
+    """
+    parts = [expert.weight[rows].clamp(min=0) for expert in experts]
+    neighbour = torch.cat([expert.neighbour[rows] for expert in experts], dim=1).long()
+    neighbour *= torch.cat(parts, dim=1) > 0
+    neighbour, place = neighbour.sort(dim=1, stable=True)
+    widths, width = [part.shape[1] for part in parts], neighbour.shape[1]
+    weight = torch.zeros(len(parts), *neighbour.shape)
+    for i, part in enumerate(parts):
+        before = sum(widths[:i])
+        weight[i] = F.pad(part, (before, width - before - widths[i])).gather(1, place)
+    is_second = (neighbour[:, 1:] == neighbour[:, :-1]) & (neighbour[:, 1:] > 0)
+    weight[..., :-1] += weight[..., 1:] * is_second
+    weight[..., 1:] *= ~is_second
+    neighbour[:, 1:] *= ~is_second
+    return neighbour, weight
