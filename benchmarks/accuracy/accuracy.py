@@ -82,7 +82,7 @@ def parts_alone(run: Run) -> dict[str, dict[str, float]]:
     figures = {}
     for name, weights in parts.items():
         model = copy.deepcopy(run.model)
-        model.config = replace(given, **weights)
+        model.config = model.counts.config = replace(given, **weights)
         reference = TorchRecommender(model, run.split.catalogue, users=run.split.users)
         figures[name] = test_figures(reference, run)
     return figures

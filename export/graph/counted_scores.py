@@ -34,9 +34,9 @@ def counted_scores(counts: CountedExperts, history_index: str, opset: int) -> ir
     # Said, so that onnxruntime sees that the next step can work in place.
     nothing.type = ir.TensorType(ir.DataType.FLOAT)
     nothing.shape = ir.Shape([n_experts, "B", n_rows])
-    totals = g.ScatterElements(nothing, place, each, axis=2, reduction="add")
+    totals = g.Relu(g.ScatterElements(nothing, place, each, axis=2, reduction="add"))
     reached = g.GatherElements(totals, place, axis=2)  # (E, B, K)
-    in_all = g.Max(g.ReduceSum(each, [2], keepdims=1), counts.least_sum)  # (E, B, 1)
+    in_all = g.Max(g.ReduceSum(totals, [2], keepdims=1), counts.least_sum)  # (E, B, 1)
     share = g.Div(reached, g.Mul(in_all, counts.config.count_floor))
     chosen = g.constant(counts.chosen().numpy()[:, None, None])  # (E, 1, 1)
     added = g.ReduceSum(g.Mul(g.Log(g.Add(share, 1.0)), chosen), [0], keepdims=0)  # (B, K)
@@ -57,5 +57,5 @@ def _chunks(g: GraphBuilder, counts: CountedExperts) -> ir.Value:
     first = g.initializer("first_chunk", (1 + before).astype(np.int32))
     end = g.Add(first, g.initializer("n_chunks", n_own.astype(np.int32)))
     every = g.Add(first, g.constant(np.arange(counts.chunks.shape[1], dtype=np.int32)))
-    chunks: ir.Value = g.Where(g.Less(every, end), every, g.constant(np.int32(0)))
+    chunks: ir.Value = g.Where(g.Less(every, end), every, g.constant(np.zeros((), dtype=np.int32)))
     return chunks

@@ -220,8 +220,9 @@ def recency_state_and_attention(
     """The same with history decay and time bias, of the last position alone."""
     on_events = on_last = on_sum = None
     if self.config.time_gaps:
+        assert isinstance(self.time_gaps, TimeBiasForm)
         on_events, on_scores = self.time_gaps.last(context)  # (B, T, D), (B, H + 1, T)
-        on_last, on_sum = on_scores.split([self.config.n_heads, 1], dim=1)
+        on_last, on_sum = torch.split(on_scores, [self.config.n_heads, 1], dim=1)
     x, weights = through_blocks(self, self.embed(item_vectors, known, on_events), known, on_last)
     if not self.config.decayed_history:
         return self.to_state(self.final_norm(x)), weights * known

@@ -1,14 +1,13 @@
 """What `fusion` counts: neighbours of every item, stored once, with a weight from each expert.
 
-    r_e(j)   = sum over the events i of a history  d_e(age of i) W_e[i, j]
+    r_e(j)   = max(0, sum over the events i of a history  d_e(age of i) W_e[i, j])
     added(j) = sum over the experts e  w_e log(1 + r_e(j) / (floor sum(r_e)))
 
-The experts are the transitions of `markov-chain`, d^age for the newest 20 events, and what is
-above 0 of `ease`, which sees all events alike. An item that no event reaches gets 0. So the work
-follows the K neighbours of a history, however large the catalogue is, and an expert more costs a
-weight for each of them.
+The experts are the transitions of `markov-chain`, d^age for the newest 20 events, and `ease`,
+which sees all events alike. An item that no event reaches gets 0. So the work follows the K
+neighbours of a history, not the catalogue, and an expert more costs a weight for each of them.
 
-Items that many people took have more neighbours worth keeping: kept are the largest W sqrt(events
+Items that many people took have more neighbours worth keeping: kept are the largest |W| sqrt(events
 of i) of the whole catalogue, M an item on average. They lie in chunks of 8, those of an item one
 after the other, the largest first.
 """
@@ -47,7 +46,7 @@ class CountedExperts(CountModel):
         n_chunks = -(-min(config.most_neighbours, config.n_items) // _CHUNK)
         self.chunks: Tensor  # (N + 1, C) rows of the chunks of an item, 0 for none
         self.neighbour: Tensor  # (R, 8) row of the neighbour, 0 for none
-        self.weight: Tensor  # (E, R, 8) how strongly an event speaks for the neighbour
+        self.weight: Tensor  # (E, R, 8) how an event speaks for the neighbour, or against it
         chunks = torch.zeros(config.n_items + 1, n_chunks, dtype=torch.int32)
         self.register_buffer("chunks", chunks)
         self.register_buffer("neighbour", torch.zeros(1, _CHUNK, dtype=torch.int32))
@@ -83,7 +82,7 @@ class CountedExperts(CountModel):
         for start in range(0, len(self.chunks), _ROWS):
             rows = slice(start, start + _ROWS)
             neighbour, weight = _merged(experts, rows)  # (R, M'), (E, R, M')
-            size = weight * self._events[rows].sqrt().unsqueeze(1) / least[:, None, None]
+            size = weight.abs() * self._events[rows].sqrt().unsqueeze(1) / least[:, None, None]
             size, place = size.amax(dim=0).sort(dim=1, descending=True, stable=True)
             width = self.chunks.shape[1] * _CHUNK
             kept = [part.gather(1, place) * (size >= 1) for part in (neighbour, *weight)]
@@ -99,9 +98,9 @@ class CountedExperts(CountModel):
         self.neighbour, self.weight = torch.cat(neighbours), torch.cat(weights, dim=1)
 
     def _least_kept(self, expert: NeighbourModel, share: float) -> float:
-        """W sqrt(events) of the last neighbour within a share of N M."""
-        size = expert.weight * self._events.sqrt().unsqueeze(1)
-        size = size[size > 0].numpy()
+        """|W| sqrt(events) of the last neighbour within a share of N M."""
+        size = (expert.weight.abs() * self._events.sqrt().unsqueeze(1)).flatten().numpy()
+        size = size[size > 0]
         n_kept = int(share * self.config.n_neighbours * self.config.n_items)
         if len(size) <= n_kept:
             return float(size.min(initial=1.0))
@@ -128,7 +127,8 @@ class CountedExperts(CountModel):
         weight = (weight * self.by_age(length)[:, None, :, None]).flatten(2)  # (E, B, K)
         place = rows.expand(n_experts, -1, -1)  # (E, B, K)
         totals = weight.new_zeros(n_experts, batch, n_items).scatter_add(2, place, weight)
-        in_all = weight.sum(dim=-1, keepdim=True).clamp(min=self.least_sum)  # (E, B, 1)
+        totals = totals.relu()
+        in_all = totals.sum(dim=-1, keepdim=True).clamp(min=self.least_sum)  # (E, B, 1)
         share = totals.gather(2, place) / (self.config.count_floor * in_all)  # (E, B, K)
         return rows, (torch.log1p(share) * self.chosen()[:, None, None]).sum(dim=0)
 
@@ -159,9 +159,8 @@ def _merged(experts: Sequence[NeighbourModel], rows: slice) -> tuple[Tensor, Ten
 
     A neighbour of both is listed once; its second place has row 0 and weight 0.
     """
-    parts = [expert.weight[rows].clamp(min=0) for expert in experts]
+    parts = [expert.weight[rows] for expert in experts]
     neighbour = torch.cat([expert.neighbour[rows] for expert in experts], dim=1).long()
-    neighbour *= torch.cat(parts, dim=1) > 0
     neighbour, place = neighbour.sort(dim=1, stable=True)
     widths, width = [part.shape[1] for part in parts], neighbour.shape[1]
     weight = torch.zeros(len(parts), *neighbour.shape)

@@ -29,7 +29,7 @@ UNTUNED_DECAY, UNTUNED_WEIGHT, UNTUNED_EASE = 0.7, 1.0, 0.5
 _MORE_NEIGHBOURS = 32
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
-_DENSE = 150  # events an item
+_NEIGHBOURS = ((150, 128), (40, 48), (0, 32))  # from so many events an item on
 _FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an order are below
 
 
@@ -131,8 +131,9 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
             "events, else 1, which is as accurate and faster",
         ),
         "n_neighbours": (
-            128 if n_events >= _DENSE * n_items else 32,
-            f"{n_events / max(1, n_items):,.0f} events an item: 128 from {_DENSE} on, else 32",
+            next(n for least, n in _NEIGHBOURS if n_events >= least * n_items),
+            f"{n_events / max(1, n_items):,.0f} events an item: 32; from 40 on 48, from 150 on "
+            "128",
         ),
         "ease": (
             n_items <= MOST_EASE_ITEMS,
