@@ -112,7 +112,7 @@ def options_of_line() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     own = [own_row(f"sasrec-{profile}") for profile in options.profiles]
-    rows = {row.name: row for row in (*PEERS, *own, own_row("fusion-int8"))}
+    rows = {row.name: row for row in (own_row("fusion-int8"), *PEERS, *own)}
     if unknown := set(options.only or ()) - set(rows):
         parser.error(f"no such row: {', '.join(unknown)}; there are {', '.join(rows)}")
     options.rows = [rows[name] for name in rows if options.only is None or name in options.only]

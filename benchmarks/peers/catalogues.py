@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from scale import of_size
 
 N_HISTORIES, HISTORY = 256, 50
+_NARROW = 5000
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,14 @@ def sasrec_run(small: Run, setting: Setting) -> Run:
 
 
 def fusion_run(run: Run) -> Run:
-    """The default model, which counts neighbours and looks at the clock, in the shape of a run."""
+    """The default model, which counts neighbours and looks at the clock, in the shape of a run.
+
+    Blocks and neighbours are those that it takes for such a log: a narrow one has one block.
+    """
     shape = asdict(run.model.config)
     shape |= {"decayed_history": True, "time_gaps": True}
+    if shape["n_items"] <= _NARROW:
+        shape |= {"n_blocks": 1, "n_neighbours": 48}
     config = FusionConfig(**shape, ease=shape["n_items"] <= MOST_EASE_ITEMS)
     torch.manual_seed(0)
     model = Fusion(config).eval()
@@ -78,9 +84,10 @@ def fusion_run(run: Run) -> Run:
 
 
 def make_up(counts: CountedExperts) -> None:
-    """Neighbours without a log, four chunks of 8 an item on average, as of a real one."""
+    """Neighbours without a log, in as many chunks as those of a real one would take."""
     n_rows, most = counts.chunks.shape
-    own = torch.empty(n_rows).geometric_(0.25).clamp(max=most)
+    of_item = counts.config.n_neighbours / counts.neighbour.shape[1]
+    own = torch.empty(n_rows).geometric_(1 / of_item).clamp(max=most)
     used = torch.arange(most) < own[:, None]
     used[0] = False
     n_chunks = 1 + int(used.sum())

@@ -33,7 +33,8 @@ _HEAD = """# Compared with the alternatives
 What an answer costs with attnrec, and with what people would use instead. A request is a history
 of 50 raw ids and is answered by the 10 best raw ids that are not in it. Every row has a process,
 on one core and one thread; all take turns in short blocks, so that what disturbs the machine meets
-all alike. Models have the same width, depth (2 blocks of 2 heads), length and catalogue.
+all alike. Models have the same width, depth (2 blocks of 2 heads), length and catalogue; but see
+`fusion` below.
 **Weights are random: only time and memory are compared here**; quality is in [models](models.md).
 Ratios are to onnxruntime on the file that RePlay exports, with id map, padding, mask and top-k in
 numpy, as an expert writes them. They repeat; milliseconds belong to the machine ({processor}).
@@ -50,8 +51,8 @@ core, which on a busy machine makes long calls longer than short ones. Users a s
 batches of 256, by processor time. Cold start: from nothing to the first answer. Memory: highest
 resident by then. RePlay keeps no compiled model: every process exports and compiles its checkpoint
 anew. The feed-forward networks of attnrec are four times as wide as those of RePlay and RecTools.
-`fusion` counts two kinds of neighbours (one, above 20,000 items) as well, and is asked without
-times."""
+`fusion` has one block up to 5,000 items, as it takes for a small log of so few, counts two kinds of
+neighbours (one, above 20,000 items) as well, and is asked without times."""
 _STEPS = ("load", "first_answer")
 _INSTALLS = """Of the first catalogue. Megabytes without compiled bytecode, pip and setuptools, of
 packages as pip knows them. torch eager is of the environment for development."""

@@ -7,9 +7,9 @@ The experts are the transitions of `markov-chain`, d^age for the newest 20 event
 which sees all events alike. An item that no event reaches gets 0. So the work follows the K
 neighbours of a history, not the catalogue, and an expert more costs a weight for each of them.
 
-Items that many people took have more neighbours worth keeping: kept are the largest |W| sqrt(events
-of i) of the whole catalogue, M an item on average. They lie in chunks of 8, those of an item one
-after the other, the largest first.
+Items that many people took have more neighbours worth keeping: kept are the largest |W| sqrt(n_i)
+of the whole catalogue, for n_i events of i, and M an item on average. They lie in chunks of 8,
+those of an item one after the other, the largest first.
 """
 
 from collections.abc import Sequence

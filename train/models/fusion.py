@@ -1,6 +1,6 @@
 """Fusion: attention and counts in one model, because they are right about different things.
 
-    score(j) = table @ state + w log(r_j / sum(r) + floor) + v log(e_j / sum(e) + floor)
+    score(j) = table @ state + w log(1 + r_j / (floor sum(r))) + v log(1 + e_j / (floor sum(e)))
 
 Its parts:
 
@@ -10,12 +10,12 @@ Its parts:
     transitions, r    those of `markov-chain`, from the newest 20 events
     EASE, e           what is above 0 of `ease`, from the newest `max_len` events without order
 
-Older events for EASE as well changed validation NDCG@10 by -2, 0 and +1 % on three logs
-(benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply probabilities, a product of
-experts (Hinton 2002, "Training products of experts by minimizing contrastive divergence", equation
-1): an item needs a good score from all, and below the floor the counts decide nothing. Attention
-is trained by itself, the others are counted; validation chooses the history decay of the
-transitions, then w and v.
+Both counts are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
+-2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply
+probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
+contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
+the counts decide nothing. Attention is trained by itself, the others are counted; validation
+chooses the history decay of the transitions, then w and v.
 """
 
 import hashlib

@@ -56,7 +56,7 @@ def test_its_score_is_that_of_attention_and_the_logarithm_of_the_share_of_the_co
             assert float(together[row, item]) == pytest.approx(expected, abs=1e-4)
 
 
-def test_ease_adds_the_logarithm_of_the_share_of_its_positive_weights(shop_events) -> None:
+def test_ease_adds_the_logarithm_of_the_share_of_its_positive_scores(shop_events) -> None:
     settings = {"count_weight": 0.4, "history_decay": 0.6, "count_floor": 0.01}
     settings |= {"ease_regularization": 3.0, "n_neighbours": 1000}
     alone = counted_fusion(shop_events, **settings)
@@ -64,10 +64,9 @@ def test_ease_adds_the_logarithm_of_the_share_of_its_positive_weights(shop_event
     history = torch.tensor([[0, 3, 7], [1, 2, 3]])
     ease = Ease(both.config.solved())
     ease.fit(divide(shop_events, "leave-one-out"))
-    assert (ease.weight < 0).any()  # which do not count
-    ease.weight.clamp_(min=0)
     ease.prior.zero_()
-    positive = ease.scores(history)
+    positive = ease.scores(history).clamp(min=0)
+    assert (ease.scores(history) < 0).any()  # which do not count
     share = positive / positive.sum(1, keepdim=True)
     expected = dense(alone, history) + 0.7 * (1 + share / 0.01).log()
     torch.testing.assert_close(dense(both, history)[:, 1:], expected[:, 1:])
@@ -83,12 +82,12 @@ def test_of_all_neighbours_those_are_kept_that_move_the_most_people(shop_events)
     events = torch.from_numpy(np.bincount(split.sequences.rows, minlength=len(few.chunks)))
 
     def sizes(counts: CountedExperts) -> tuple[set[float], ...]:
-        """W sqrt(events) of every pair, for each expert."""
+        """|W| sqrt(events) of every pair, for each expert."""
         own = torch.zeros(len(counts.neighbour))
         own[counts.chunks.flatten().long()] = (
             events.float().sqrt().repeat_interleave(counts.chunks.shape[1])
         )
-        size = counts.weight * own[:, None]
+        size = counts.weight.abs() * own[:, None]
         return tuple({round(x, 5) for x in one[one > 0].tolist()} for one in size)
 
     assert all(kept <= every for kept, every in zip(sizes(few), sizes(all_of_them), strict=True))
