@@ -4,8 +4,8 @@
 
 Weights are random, as are neighbours: only time and memory are measured, int8, one thread. Calls
 of `Recommender.recommend` take turns in short blocks, with the time of every event and without;
-the 10th percentile of each counts. Then batches of 256, fresh processes, and the sizes of the files.
-Ratios repeat, microseconds belong to the machine.
+the 10th percentile of each counts. Then batches of 256, fresh processes, and the sizes of the
+files. Ratios repeat, microseconds belong to the machine.
 """
 
 import argparse
