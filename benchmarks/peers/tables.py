@@ -51,8 +51,8 @@ core, which on a busy machine makes long calls longer than short ones. Users a s
 batches of 256, by processor time. Cold start: from nothing to the first answer. Memory: highest
 resident by then. RePlay keeps no compiled model: every process exports and compiles its checkpoint
 anew. The feed-forward networks of attnrec are four times as wide as those of RePlay and RecTools.
-`fusion` has one block up to 5,000 items, as it takes for a small log of so few. It counts two kinds
-of neighbours (one, above 20,000 items) as well, and is asked without times."""
+`fusion` has one block up to 5,000 items, as it takes for a small log of so few. It counts two
+kinds of neighbours (one, above 20,000 items) as well, and is asked without times."""
 _STEPS = ("load", "first_answer")
 _INSTALLS = """Of the first catalogue. Megabytes without compiled bytecode, pip and setuptools, of
 packages as pip knows them. torch eager is of the environment for development."""
