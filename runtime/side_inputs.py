@@ -140,7 +140,7 @@ def check_seconds(info: ModelInfo, name: str, times: IdArray) -> None:
     seconds, or are later, accepts any time.
     """
     # Of few numbers, max of Python is faster than that of numpy.
-    latest = max(times.tolist(), default=0) if times.size < _FEW else int(times.max())
+    latest = max(times.ravel().tolist(), default=0) if times.size < _FEW else int(times.max())
     if latest < _LATEST or not _has_usual_times(info):
         return
     units = [unit for unit, ticks in _UNITS.items() if latest < _LATEST * ticks]

@@ -190,12 +190,18 @@ def _steps(table: Tensor) -> Tensor:
     return torch.cat([table[..., :1], table[..., 1:] - table[..., :-1]], dim=-1)
 
 
+def newest_last(by_age: Tensor, length: int) -> Tensor:
+    """What belongs to the ages of a history, oldest first: (L, ...) -> (T, ...)."""
+    if by_age.shape[0] == 1:  # the exporter looks at two events
+        by_age = by_age.repeat(2, *[1] * (by_age.dim() - 1))
+    return by_age.flip(0)[by_age.shape[0] - length :]
+
+
 def embed(
     self: SASRec, item_vectors: Tensor, known: Tensor, added: Tensor | None = None
 ) -> Tensor:
     """What enters the first block, (B, T, D), from positions in the order of the history."""
-    newest_last = self.position_embedding.weight.flip(0)
-    places = newest_last[self.config.max_len - known.shape[1] :]  # (T, D)
+    places = newest_last(self.position_embedding.weight, known.shape[1])  # (T, D)
     added = places if added is None else places + added
     scaled = item_vectors * math.sqrt(self.config.hidden_dim)
     return scaled + added * known.to(added.dtype).unsqueeze(-1)
@@ -226,7 +232,7 @@ def recency_state_and_attention(
     x, weights = through_blocks(self, self.embed(item_vectors, known, on_events), known, on_last)
     if not self.config.decayed_history:
         return self.to_state(self.final_norm(x)), weights * known
-    recency = self.recency.flip(0)[self.config.max_len - known.shape[1] :]  # (T,)
+    recency = newest_last(self.recency, known.shape[1])  # (T,)
     decay = attention_weights(recency[None], known.unsqueeze(1), on_sum)
     decayed = (decay @ item_vectors).squeeze(1)  # (B, 1, T) @ (B, T, D) -> (B, D)
     x = on_sphere(self.final_norm(x), 1) + self.sum_share * self.sum_map(decayed)
