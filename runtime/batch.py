@@ -12,8 +12,9 @@ from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.side_inputs import CheckedSideInputs
 
-BATCH = 64
-"""Histories of one call of the graph: more is not faster and costs memory."""
+BATCH = 16
+"""Histories of one call of the graph. With more, their scores leave the caches: 64 take 1.1 times
+as long for 3,652 items, 1.3 to 1.5 times for 12,000 and more."""
 
 _TOGETHER = 16
 """Calls of the graph whose arrays are in memory at once."""

@@ -221,7 +221,7 @@ class Recommender:
     ) -> Explanation:
         """How much each event of `history` adds to the score of `item_id`.
 
-        Every event that counts is left out once and the item scored again, 64 at a time.
+        Every event that counts is left out once and the item scored again, some at a time.
         `ValueError` for an item that the file does not know, or that is unavailable.
         """
         seen = id_row(names.HISTORY, history, self._info.id_type)

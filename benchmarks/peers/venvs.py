@@ -27,7 +27,7 @@ _NEEDS = {
     "faiss": ("faiss-cpu==1.15.1", "numpy==2.4.6"),
     "attnrec": _DEVICE,
 }
-_SOURCES = ("runtime", "train", "export", "cli")
+_SOURCES = ("runtime", "train", "export", "cli", "package")
 
 
 def python_of(name: str, venvs: Path = VENVS) -> str:

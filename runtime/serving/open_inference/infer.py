@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
+from attnrec.runtime.batch import BATCH
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.recommender import Recommender
@@ -32,7 +33,6 @@ from attnrec.runtime.version import __version__
 NAME = "attnrec"
 """Name of the only model."""
 LENGTH_HEADER = "Inference-Header-Content-Length"
-_BATCH = 64  # rows of one call of the graph: more is not faster and costs memory
 
 
 class RequestedOutput(Struct):
@@ -207,8 +207,8 @@ def _run(recommender: Recommender, arrays: dict[str, NDArray[Any]]) -> list[NDAr
     """The outputs of the graph, computed in parts of a size that memory has room for."""
     k = int(arrays.pop(names.K)[0])
     parts = []
-    for start in range(0, len(arrays[names.HISTORY]), _BATCH):
-        rows = {name: array[start : start + _BATCH] for name, array in arrays.items()}
+    for start in range(0, len(arrays[names.HISTORY]), BATCH):
+        rows = {name: array[start : start + BATCH] for name, array in arrays.items()}
         history, exclude, candidates = map(rows.pop, names.REQUIRED_INPUTS[:3])
         parts.append(recommender._run(history, exclude, candidates, k, rows))
     return [np.concatenate(output) for output in zip(*parts, strict=True)]
