@@ -19,10 +19,8 @@ def counted_scores(counts: CountedExperts, history_index: str, opset: int) -> ir
     history = ir.Value(
         name=history_index, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["B", "T"])
     )
-    n_experts, n_rows = len(counts.weight), len(counts.chunks)
-    batch = g.Shape(history, start=0, end=1)
     events, n_looked_at = history, counts.config.max_len
-    if n_experts == 1:  # transitions alone look at fewer events
+    if len(counts.weight) == 1:  # transitions alone look at fewer events
         n_looked_at = min(n_looked_at, counts.config.chain().max_len)
         events = g.Slice(history, [-n_looked_at], [_END], [1])
     chunks = _chunks(g, counts)  # (N + 1, C)
@@ -33,6 +31,22 @@ def counted_scores(counts: CountedExperts, history_index: str, opset: int) -> ir
     by_age = g.constant(counts.by_age(n_looked_at).numpy()[:, None, :, None, None])
     newest = g.Slice(by_age, g.Neg(g.Shape(events, start=1, end=2)), [_END], [2])
     each = g.Reshape(g.Mul(g.Gather(weight, own, axis=1), newest), [0, 0, -1])  # (E, B, K)
+    added = _added(g, counts, rows, each, g.Shape(history, start=0, end=1))
+    graph = ir.Graph(
+        [history],
+        [rows, added],
+        nodes=g.nodes,
+        initializers=list(g.initializers.values()),
+        opset_imports={"": opset},
+    )
+    return ir.Model(graph, ir_version=10)
+
+
+def _added(
+    g: GraphBuilder, counts: CountedExperts, rows: ir.Value, each: ir.Value, batch: ir.Value
+) -> ir.Value:
+    """From rows (B, K) and their weights (E, B, K) to what is added to their scores (B, K)."""
+    n_experts, n_rows = len(counts.weight), len(counts.chunks)
     place = g.Expand(rows, g.Shape(each))  # (E, B, K)
     nothing = g.Expand(0.0, g.Concat([n_experts], batch, [n_rows], axis=0))  # (E, B, N + 1)
     # Said, so that onnxruntime sees that the next step can work in place.
@@ -46,15 +60,10 @@ def counted_scores(counts: CountedExperts, history_index: str, opset: int) -> ir
     in_all = g.Max(g.ReduceSum(summed, [2], keepdims=1), counts.least_sum)  # (E, B, 1)
     share = g.Div(reached, g.Mul(in_all, counts.config.count_floor))
     chosen = g.constant(counts.chosen().numpy()[:, None, None])  # (E, 1, 1)
-    added = g.ReduceSum(g.Mul(g.Log(g.Add(share, 1.0)), chosen), [0], keepdims=0)  # (B, K)
-    graph = ir.Graph(
-        [history],
-        [rows, added],
-        nodes=g.nodes,
-        initializers=list(g.initializers.values()),
-        opset_imports={"": opset},
-    )
-    return ir.Model(graph, ir_version=10)
+    added: ir.Value = g.ReduceSum(
+        g.Mul(g.Log(g.Add(share, 1.0)), chosen), [0], keepdims=0
+    )  # (B, K)
+    return added
 
 
 def _chunks(g: GraphBuilder, counts: CountedExperts) -> ir.Value:
