@@ -37,7 +37,7 @@ _ASKED, _BATCH, _NOW = 64, 256, 1_700_000_000
 
 
 def calls_of(name: str, asked: Recommender, length: int) -> dict[str, Any]:
-    """Calls for histories of that length, one after the other, by what is told of times."""
+    """Calls for histories of that length, without times and, where the file takes them, with."""
     ids = np.array([*asked.items()])
     rng = np.random.default_rng(length)
     histories = [rng.choice(ids, length).tolist() for _ in range(_ASKED)]
