@@ -9,6 +9,7 @@ a line of Markdown for each length. The test events are not looked at.
 """
 
 import argparse
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting.config import parse_settings
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
+from attnrec.train.models.markov_chain import MarkovChain
 
 _LENGTHS = (100, 200, 400, None)
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
@@ -55,21 +57,23 @@ def parts(run: Run) -> tuple[NDArray[Any], NDArray[Any], dict[int | None, NDArra
     assert isinstance(model, Fusion)
     questions = split.held_out("valid")
     floor, said = model.config.count_floor, SideInputs(None, None, *_times(run, questions))
-    alone = Fusion(replace(model.config, count_weight=0.0, ease=False))
-    weights = model.state_dict()
-    alone.load_state_dict({name: weights[name] for name in alone.state_dict()})
-    reference = TorchRecommender(alone.eval(), split.catalogue)
+    alone = copy.deepcopy(model)
+    without = replace(model.config, count_weight=0.0, ease_weight=0.0)
+    alone.config = alone.counts.config = without
+    reference = TorchRecommender(alone, split.catalogue)
     n_users = len(questions.histories)
     attended = np.concatenate([
         reference.scores(questions.histories[a : a + 64], said.of(range(a, min(a + 64, n_users))))
         for a in range(0, n_users, 64)
     ])  # fmt: skip
     rows = [reference.rows(history) for history in questions.histories]
+    chain = MarkovChain(model.config.chain())
+    chain.fit(split)
     with torch.inference_mode():
-        newest = torch.zeros(n_users, model.chain.config.max_len, dtype=torch.int64)
+        newest = torch.zeros(n_users, chain.config.max_len, dtype=torch.int64)
         for target, own in zip(newest, rows, strict=True):
             target[len(target) - min(len(own), len(target)) :] = torch.from_numpy(own[-20:])
-        counted = np.concatenate([model.chain.scores(part).numpy() for part in newest.split(64)])
+        counted = np.concatenate([chain.scores(part).numpy() for part in newest.split(64)])
     ease = Ease(model.config.solved())
     ease.fit(split)
     by_length = {
