@@ -53,6 +53,15 @@ class GraphBuilder:
             raise AttributeError(op_type)
         return lambda *inputs, **keywords: self.op(op_type, *inputs, **keywords)
 
+    @staticmethod
+    def sized(value: ir.Value, *shape: str | int) -> ir.Value:
+        """Says the shape of float32 numbers: only then onnxruntime sees that a step fits in place.
+
+        Without, every scatter into the scores of a catalogue copies them.
+        """
+        value.type, value.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(shape)
+        return value
+
     def initializer(self, name: str, array: Constant) -> ir.Value:
         """A named tensor of the file: a table, ids, titles. Text is given as object arrays."""
         tensor: ir.TensorProtocol

@@ -159,7 +159,7 @@ def score_table(
     """Scores of the table; added: rows (B, K), and what is added to their scores, if anything."""
 
     def every_item(part: Part) -> ir.Value:
-        scores = table.project(g, part(state), no_item)
+        scores = g.sized(table.project(g, part(state), no_item), "kept", len(table.values))
         if added is None:
             return scores
         rows, values = map(part, added)

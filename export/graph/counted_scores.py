@@ -49,9 +49,7 @@ def _added(
     n_experts, n_rows = len(counts.weight), len(counts.chunks)
     place = g.Expand(rows, g.Shape(each))  # (E, B, K)
     nothing = g.Expand(0.0, g.Concat([n_experts], batch, [n_rows], axis=0))  # (E, B, N + 1)
-    # Said, so that onnxruntime sees that the next step can work in place.
-    nothing.type = ir.TensorType(ir.DataType.FLOAT)
-    nothing.shape = ir.Shape([n_experts, "B", n_rows])
+    g.sized(nothing, n_experts, "B", n_rows)
     totals = g.ScatterElements(nothing, place, each, axis=2, reduction="add")
     summed = each  # transitions are never below 0
     if n_experts > 1:

@@ -103,6 +103,7 @@ def scatter(
     """Scores (B, C) at their rows of (B, N + 1), and the same number elsewhere."""
     batch = g.Shape(rows, start=0, end=1)
     nothing = g.Expand(elsewhere, g.Concat(batch, [n_rows], axis=0))  # (B, N + 1)
+    g.sized(nothing, "B", n_rows)
     scattered: ir.Value = g.ScatterElements(nothing, rows, scores, axis=1)
     return scattered
 

@@ -36,17 +36,17 @@ def round_weights(
     weights = {name: tensor.numpy() for name, tensor in tensors if tensor.ndim >= 2}
     for part in parts:
         for value, array in _stored(part):
-            own = [name for name, weight in weights.items() if np.array_equal(weight, array)]
+            own = {name: order for name, w in weights.items() if (order := _order(w, array))}
             if not own or array.dtype != np.float32 or array.shape[-2] < least_rows:
                 continue
             codes, scales = _rounded(array)
             _unfold(part, value, codes, scales)
-            for name in own:
-                weights[name] = codes.astype(np.float32) * scales
+            for name, order in own.items():
+                weights[name] = (codes.astype(np.float32) * scales)[::order]
     with torch.no_grad():
         for name, tensor in rounded.state_dict().items():
             if name in weights:
-                tensor.copy_(torch.from_numpy(weights[name]))
+                tensor.copy_(torch.from_numpy(weights[name].copy()))
     return rounded
 
 
@@ -66,8 +66,13 @@ def _stored(part: ir.Model) -> list[tuple[ir.Value, NDArray[Any]]]:
     for value in part.graph.initializers.values():
         assert value.const_value is not None
         if value.const_value.size >= _LEAST_VALUES:
-            found.append((value, value.const_value.numpy()))
+            found.append((value, np.ascontiguousarray(value.const_value.numpy())))
     return found
+
+
+def _order(weight: NDArray[Any], stored: NDArray[Any]) -> int | None:
+    """1: equal; -1: equal where the last row comes first, as positions are stored; None: no."""
+    return next((order for order in (1, -1) if np.array_equal(weight[::order], stored)), None)
 
 
 def _rounded(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.floating]]:

@@ -23,7 +23,7 @@ LOOSE = Limits(min_overlap=0, max_ndcg_loss=1)
 
 def small_fusion() -> Fusion:
     torch.manual_seed(0)
-    model = Fusion(FusionConfig(60, hidden_dim=16, max_len=8, n_neighbours=8, ease=True)).eval()
+    model = Fusion(FusionConfig(60, hidden_dim=16, max_len=64, n_neighbours=8, ease=True)).eval()
     counts = model.counts
     counts.chunks[1:] = torch.arange(1, 301).view(60, 5)
     counts.neighbour = torch.randint(1, 61, (301, 8), dtype=torch.int32)
@@ -73,6 +73,7 @@ def test_rounding_moves_a_weight_by_half_a_step_of_its_row_and_not_the_given_mod
             step = weight.abs().amax(dim=1, keepdim=True) / 127
             assert (moved <= step * 0.501).all()
     assert "blocks.0.expand.weight" in changed
+    assert "position_embedding.weight" in changed  # stored the newest last
     assert "item_embedding.weight" not in changed  # its codes are made by the table
 
 
