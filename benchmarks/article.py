@@ -23,14 +23,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from attnrec.train.data.batches import PairBatches
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import Sequences, Split, all_events, divide
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.pair_model import PairConfig
 from attnrec.train.models.user_item_attention import UserItemAttention
 from attnrec.train.runs.train import read_log
+from attnrec.train.splits.batches import PairBatches
+from attnrec.train.splits.split import Sequences, Split, all_events, divide
 
 _PAIRS, _EPOCHS, _DIM, _LEARNING_RATE = 32, 10, 50, 0.001
 _VALIDATION = 0.2

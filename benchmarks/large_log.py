@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from attnrec.train import TrainConfig
-from attnrec.train.data.batches import SequenceBatches
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import divide
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models.base import fit_by_counting
 from attnrec.train.runs.train import new_model
+from attnrec.train.splits.batches import SequenceBatches
+from attnrec.train.splits.split import divide
 
 _TASTES = 64
 

@@ -29,10 +29,10 @@ from attnrec.cli.bench.timing import Subject, take_turns
 from attnrec.export.build import FileBuilder
 from attnrec.export.quantize.cost import quantization_cost
 from attnrec.train import Run
-from attnrec.train.data.batches import left_pad
 from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.layers.losses import catalogue_softmax
 from attnrec.train.models.sasrec import SASRec, TransformerBlock
+from attnrec.train.splits.batches import left_pad
 
 _ANEW = "one block, trained anew"
 _SETTINGS = ("nothing", "heads", "ffn", "layers", "heads,ffn,layers", _ANEW)

@@ -19,14 +19,14 @@ import time
 import numpy as np
 import torch
 
-from attnrec.train.data.batches import SequenceBatches
-from attnrec.train.data.split import Sequences
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import freed_memory_is_kept
 from attnrec.train.fitting.distributed import descent
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.models.configs import RecencyConfig
 from attnrec.train.models.sasrec_recency import RecencySASRec
+from attnrec.train.splits.batches import SequenceBatches
+from attnrec.train.splits.split import Sequences
 
 N_USERS, LONGEST, WIDTH, N_STEPS, WARM_UP = 3000, 60, 128, 60, 5
 

@@ -28,9 +28,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from attnrec.runtime.answers import Recommendations
-from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.metrics import target_ranks, user_gains
 from attnrec.train.runs.train import read_log
+from attnrec.train.splits.split import Split, divide
 
 PEERS = Path(__file__).parent / "training_speed_peers"
 _BATCH_SIZE = {"ml-100k": 32, "ml-1m": 64}  # of the peer

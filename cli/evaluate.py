@@ -9,8 +9,8 @@ from rich.progress import Progress
 
 from attnrec.cli.console import Json, check_picture, command, err
 from attnrec.runtime.files import check_model_file
-from attnrec.train.data.recipe import Part, SplitName
 from attnrec.train.data.sources import check_files
+from attnrec.train.splits.config import Part, SplitName
 
 if TYPE_CHECKING:
     from attnrec.train.evaluation.comparison import Comparison  # imports pandas

@@ -31,6 +31,7 @@ from attnrec.train.data.sources import MOVIELENS, check_files, recognise, with_k
 from attnrec.train.fitting.config import Schedule, TrainConfig, parse_settings
 from attnrec.train.models import MODELS
 from attnrec.train.models.configs import SASRecConfig
+from attnrec.train.splits.config import SplitName, TimeSplit
 
 Resume = Annotated[
     bool,
@@ -66,8 +67,8 @@ _HELP = {
     "items": "Table with item ids and titles.",
     "users": "Table with user ids and tags.",
     "threads": "Threads of a process. Default: all cores.",
-    "split": "What is held back: the last two events of each user, or the last two sessions, "
-    "events of one time, for baskets.",
+    "split": "What is held back: the last two events of each user; the last two sessions, events "
+    "of one time, for baskets; or, with time, all that comes after a cut in time.",
     "event_weights": "Weight of event types in training, such as cart=2,purchase=4. Others: 1.",
 }
 
@@ -159,7 +160,9 @@ def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
     for field in fields(DataRecipe):
         if field.name == "repeats":  # the filters follow
             panel = _FILTER
-            yield _of_field(TrainConfig, "split", panel)
+            yield keyword("split", SplitName, "leave-one-out", _option("split", panel))
+            for part in fields(TimeSplit):
+                yield _of_field(TimeSplit, part.name, panel)
         yield _of_field(DataRecipe, field.name, panel)
 
 
@@ -211,6 +214,7 @@ def _training_options(context: typer.Context, given: Mapping[str, Any]) -> Train
             "rating_col": (recipe.min_rating is not None, "--min-rating"),
             "title_col": (options.has_titles, "--items"),
             "items": (options.data is not None, "DATA (the embedded log has its own titles)"),
+            **{f.name: (given["split"] == "time", "--split time") for f in fields(TimeSplit)},
         },
     )  # fmt: skip
     refuse_idle(context, {"sep": ("csv" in options.check_files(), "a table in CSV files")})
@@ -220,6 +224,8 @@ def _training_options(context: typer.Context, given: Mapping[str, Any]) -> Train
 def _config(given: Mapping[str, Any]) -> TrainConfig:
     """How to train; without a model of its own, what the compared models share."""
     loop = {name: given[name] for name in (*_SCHEDULE, "split")}
+    if given["split"] == "time":
+        loop["split"] = TimeSplit(**{f.name: given[f.name] for f in fields(TimeSplit)})
     if "model" not in given:
         return TrainConfig(**loop)
     settings = parse_settings(given["model"], given["assignments"] or ())

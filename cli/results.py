@@ -11,11 +11,11 @@ from rich.text import Text
 
 from attnrec.cli.console import out, say
 from attnrec.runtime.errors import counted
-from attnrec.train.data.held_out import basket_note
 from attnrec.train.evaluation.comparison import Comparison, FileFigures
 from attnrec.train.fitting.config import value_text
 from attnrec.train.report.verdicts import changes, ended, ranked
 from attnrec.train.run_files import REPORT_FILE
+from attnrec.train.splits.baskets import basket_note
 
 if TYPE_CHECKING:
     from attnrec.train.runs.run import Run  # with torch
@@ -39,7 +39,7 @@ def run_as_json(run: "Run") -> dict[str, Any]:
         "model": run.config.model,
         "final": run.split.final,
         "best_epoch": metrics.best_epoch,
-        "split": run.config.split,
+        "split": metrics.split,
         "part": "valid",
         **({"of": metrics.of} if run.split.final else {}),
         **metrics.valid,

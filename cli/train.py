@@ -33,7 +33,8 @@ def train(
 
     Without DATA it trains on a year of purchases at a gift shop, which comes with attnrec. Per
     user the last event is kept for attnrec-evaluate and never looked at, the second last
-    validates; with --split last-session, the last and the second last session. Then:
+    validates; with --split last-session, the last and the second last session; with --split time
+    all events of the last seven days, and of the seven before. Then:
     attnrec-export, attnrec-evaluate, attnrec-recommend. To choose a model for a log: attnrec
     compare DATA; to search for settings: attnrec tune DATA --minutes 60.
 

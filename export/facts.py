@@ -11,9 +11,9 @@ from attnrec.export.graph.trace import OPSET
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.version import __version__
-from attnrec.train.data.split import Catalogue
 from attnrec.train.models.base import TableModel
 from attnrec.train.runs.run import Run
+from attnrec.train.splits.split import Catalogue
 
 LOWEST_ONNXRUNTIME = "1.23.2"
 """The lowest onnxruntime that the tests run with."""

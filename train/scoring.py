@@ -14,9 +14,9 @@ import pyarrow as pa
 from attnrec.runtime import ModelInfo, Recommender
 from attnrec.runtime.errors import DataError
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.held_out import HeldOut, every_history
 from attnrec.train.data.tables import check_columns
 from attnrec.train.evaluation.files import log_to_evaluate
+from attnrec.train.splits.held_out import HeldOut, every_history
 
 
 def recommend_table(

@@ -25,11 +25,11 @@ import numpy as np
 from attnrec.export import export
 from attnrec.runtime import Recommender
 from attnrec.train import Run, TrainConfig, evaluate_answers, train, train_final
-from attnrec.train.data.held_out import held_out_targets
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import divide
 from attnrec.train.evaluation.comparison import compare
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
+from attnrec.train.splits.held_out import held_out_targets
+from attnrec.train.splits.split import divide
 
 _LOGS = {
     "online-retail": (None, 3),

@@ -22,8 +22,8 @@ from attnrec.export.graph.side_inputs import (
 from attnrec.export.graph.top_k import CallRows, Part, Scored, best, scatter
 from attnrec.export.graph.trace import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
+from attnrec.train.splits.split import Catalogue
 
 _OPSETS = {"": OPSET, ML: 4, CONTRIB: 1}
 _IR_VERSION = 10

@@ -21,10 +21,10 @@ from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.session import make_session
 from attnrec.runtime.side_inputs import CheckedSideInputs
-from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import Tick
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.runs.run import Run
+from attnrec.train.splits.held_out import HeldOut
 
 _BATCH = 64
 _TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10

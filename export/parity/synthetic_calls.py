@@ -10,9 +10,9 @@ import numpy as np
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.runtime.side_inputs import SideInputs
-from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
 from attnrec.train.runs.run import Run
+from attnrec.train.splits.split import Catalogue
 
 ItemId = int | str
 _FEW = 10  # unknown ids and padding, at most so many in a history

@@ -8,7 +8,6 @@ import numpy as np
 
 from attnrec.export.refusals import Limits
 from attnrec.runtime.answers import Recommendations
-from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import (
     Answers,
     ask,
@@ -17,6 +16,7 @@ from attnrec.train.evaluation.metrics import (
     user_gains,
 )
 from attnrec.train.runs.run import Run
+from attnrec.train.splits.held_out import HeldOut
 
 _K = 10
 

@@ -36,11 +36,11 @@ from attnrec.export.quantize.item_vectors import rounded_table
 from attnrec.runtime import Recommender
 from attnrec.runtime.session import make_session
 from attnrec.train import Metrics, Run, evaluate
-from attnrec.train.data.recipe import Part
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models import COMPARED_MODELS, MODELS
 from attnrec.train.models.base import TableModel
+from attnrec.train.splits.config import Part
 
 pytestmark = pytest.mark.usefixtures("equal_weights_are_traced_once")
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from attnrec.export import export
 from attnrec.runtime import Recommender
 from attnrec.train import DataRecipe, Run, TrainConfig, evaluate, train
-from attnrec.train.data.batches import left_pad
 from attnrec.train.evaluation.metrics import ask
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models import MODELS, ModelKind
 from attnrec.train.models.base import TableModel, catalogue_scores
+from attnrec.train.splits.batches import left_pad
 
 PARTS = {"user": ("user",), "user_tags": ("user_tags",), "times": ("timestamps", "request_time")}
 COMBINATIONS = [

@@ -15,7 +15,7 @@ from attnrec.export import ParityReport, export
 from attnrec.runtime import Recommender, RunError
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train import Run, TrainConfig, train, train_final
-from attnrec.train.data.split import Catalogue
+from attnrec.train.splits.split import Catalogue
 
 
 def catalogue_of(ids: list[Any]) -> Catalogue:

@@ -1,1 +1,1 @@
-"""From a file of events to `Interactions`, to a `Split`, to batches."""
+"""From a file of events to `Interactions`."""

@@ -1,4 +1,4 @@
-"""How a log is read (`DataRecipe`) and divided, and what was read from it (`DataReport`)."""
+"""How a log is read (`DataRecipe`), and what was read from it (`DataReport`)."""
 
 import math
 from collections.abc import Mapping
@@ -6,18 +6,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from attnrec.train.checks import check_choice, check_number, check_whole
-
-Part = Literal["valid", "test"]
-SplitName = Literal["leave-one-out", "last-session"]
-
-_RANKING = "the rest is trained on; whole catalogue ranked; ties count against the model"
-PROTOCOLS: dict[SplitName, str] = {
-    "leave-one-out": "leave-one-out: per user the last event is the test target, the second last "
-    f"the validation target, {_RANKING}",
-    "last-session": "last-session: per user all events of the last timestamp are the test "
-    f"targets, those of the second last the validation targets, {_RANKING}",
-}
-"""What each split means, as reports and model files say it."""
 
 IdType = Literal["auto", "int64", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "order"]

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from attnrec.runtime import Recommender
 from attnrec.runtime.files import exported_file
-from attnrec.train.data.held_out import HeldOut
-from attnrec.train.data.recipe import Part, SplitName
-from attnrec.train.data.split import Split
 from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.files import (
     catalogue_ids,
@@ -30,6 +27,9 @@ from attnrec.train.evaluation.metrics import (
     user_gains,
 )
 from attnrec.train.evaluation.slices import Masks, slice_figures, slice_masks
+from attnrec.train.splits.config import Part, SplitName
+from attnrec.train.splits.held_out import HeldOut
+from attnrec.train.splits.split import Split
 
 
 @dataclass(frozen=True)

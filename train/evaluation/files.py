@@ -10,14 +10,15 @@ import numpy as np
 from attnrec.runtime import DataError, ModelInfo, Recommender, RunError
 from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import kind_of_ids
-from attnrec.train.data.held_out import HeldOut, Unseen, after_sequences, after_time
 from attnrec.train.data.ids import spelled_as
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import IdTypes, load_interactions
-from attnrec.train.data.recipe import PROTOCOLS, DataRecipe, IdType, Part, SplitName
-from attnrec.train.data.split import Split, all_events, divide
+from attnrec.train.data.recipe import DataRecipe, IdType
 from attnrec.train.data.tables import TableSource
 from attnrec.train.run_files import EVENTS_FILE
+from attnrec.train.splits.config import PROTOCOLS, Part, SplitName
+from attnrec.train.splits.held_out import HeldOut, Unseen, after_sequences, after_time
+from attnrec.train.splits.split import Split, all_events, divide
 
 logger = logging.getLogger(__name__)
 

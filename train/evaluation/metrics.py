@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.held_out import HeldOut
+from attnrec.train.splits.held_out import HeldOut
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Metrics:
     """Users left out, because the model has seen their targets."""
     sample_of: int | None = None
     """Users that `n_users` were drawn from, always the same ones; None: these are all."""
+    n_cold_users: int | None = None
+    """Users who have their first event in the window that is asked for; None: no such window."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, figures rounded to 6 places."""
@@ -64,7 +66,7 @@ class Metrics:
             "n_users": self.n_users,
             "missing_targets": round(self.missing_targets, 6),
             "n_left_out": self.n_left_out,
-            **({} if self.sample_of is None else {"sample_of": self.sample_of}),
+            **{n: v for n in ("sample_of", "n_cold_users") if (v := getattr(self, n)) is not None},
         }
 
 
@@ -175,6 +177,7 @@ def metrics_of(
         missing_targets=sum(target not in known for target in targets) / len(targets),
         n_left_out=held_out.n_left_out,
         sample_of=held_out.sample_of,
+        n_cold_users=held_out.n_cold_users,
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of slices: targets with a short or long history, of frequent or rare items."""
+"""Figures of slices: by the history before the target, and by the target."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.train.data.held_out import HeldOut
-from attnrec.train.data.split import Catalogue
 from attnrec.train.evaluation.metrics import bootstrap_intervals, user_gains
+from attnrec.train.splits.held_out import HeldOut
+from attnrec.train.splits.split import Catalogue
 
 _LENGTHS = ((1, 5), (6, 20), (21, 50), (51, None))
 
@@ -28,6 +28,13 @@ def slice_masks(held_out: HeldOut, catalogue: Catalogue) -> Masks:
     head = set(catalogue.item_ids[:n_head].tolist())
     masks["target_head"] = np.array([target in head for target in held_out.targets.tolist()])
     masks["target_tail"] = ~masks["target_head"]
+    known = np.isin(held_out.targets, catalogue.item_ids)
+    # Where a request is made at the time of the last event, a page or a basket goes on.
+    last = [times[-1] if len(times) else -1 for times in held_out.timestamps]
+    later = np.repeat(held_out.request_times > last, held_out.n_targets())
+    for name, mask in (("target_known", known), ("target_later", later)):
+        if mask.any() and not mask.all():
+            masks[name] = mask
     return masks
 
 
@@ -38,7 +45,9 @@ def slice_figures(
 
     By events before the target: "history_1-5", "history_6-20", "history_21-50", "history_51+"; by
     popularity: "target_head", the most frequent items that make up half of the events trained
-    on, and "target_tail", the others. Slices without a target are left out.
+    on, and "target_tail", the others; "target_known", those with a training event; "target_later",
+    asked for at a later time than that of the event before. Slices without a target, and the last
+    two where all targets are in them, are left out.
     """
     n_targets = held_out.n_targets()
     user = np.repeat(np.arange(len(n_targets)), n_targets)

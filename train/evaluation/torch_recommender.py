@@ -14,8 +14,6 @@ from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.arguments import Ids
 from attnrec.runtime.model_file.format import NO_TIME
 from attnrec.runtime.side_inputs import RequestTimes, SideInputs, Tags, Times, UserIds
-from attnrec.train.data.batches import left_pad
-from attnrec.train.data.split import Catalogue
 from attnrec.train.data.users import Users
 from attnrec.train.models.base import (
     RecommenderModel,
@@ -23,6 +21,8 @@ from attnrec.train.models.base import (
     catalogue_scores,
     last_attention,
 )
+from attnrec.train.splits.batches import left_pad
+from attnrec.train.splits.split import Catalogue
 
 # Histories of one forward pass; their (64, N) scores stay small for any catalogue.
 _BATCH = 64

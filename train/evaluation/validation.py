@@ -5,8 +5,6 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.train.data.held_out import HeldOut
-from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import (
     Intervals,
     Metrics,
@@ -18,6 +16,8 @@ from attnrec.train.evaluation.metrics import (
 )
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import RecommenderModel
+from attnrec.train.splits.held_out import HeldOut
+from attnrec.train.splits.split import Split
 
 # Users of the measurement on trained events, after every epoch: 2 % of the time of training sasrec
 # on the embedded log. Small logs have short epochs.

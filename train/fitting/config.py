@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from attnrec.train.checks import check_choice, check_number, check_size, check_whole
-from attnrec.train.data.recipe import PROTOCOLS, SplitName
 from attnrec.train.models import model_kind
+from attnrec.train.splits.config import SplitBy, SplitName, TimeSplit
 
 if TYPE_CHECKING:
-    from attnrec.train.data.split import Split
     from attnrec.train.models.base import HistoryConfig
+    from attnrec.train.splits.split import Split
 
 
 Precision = Literal["float32", "bfloat16"]
@@ -35,8 +35,8 @@ class TrainConfig:
     """Name in the registry, or package.module:Class."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model that differ from its defaults, such as {"max_len": 100}."""
-    split: SplitName = "leave-one-out"
-    """What is held out for validation and test."""
+    split: SplitBy = "leave-one-out"
+    """What is held out for validation and test; "time" is `TimeSplit()`."""
     epochs: int | None = None
     """Most passes over the training events; the learning rate falls over them. None: chosen from
     the log by the recipe of the model, else 10."""
@@ -63,8 +63,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         model_kind(self.model)
-        if self.split not in PROTOCOLS:
-            raise ValueError(f"no split {self.split!r}; there are: {', '.join(PROTOCOLS)}")
+        if self.split == "time":
+            object.__setattr__(self, "split", TimeSplit())
+        known = get_args(SplitName)
+        if not isinstance(self.split, TimeSplit) and self.split not in known:
+            raise ValueError(f"no split {self.split!r}; there are: {', '.join(known)}")
         for name in (*Schedule._fields, "threads"):
             if getattr(self, name) is not None:
                 check_size(name, getattr(self, name))
@@ -125,6 +128,8 @@ class TrainConfig:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """The configuration that `to_json` described."""
+        if isinstance(split := values["split"], Mapping):
+            values = {**values, "split": TimeSplit(**split)}
         return cls(**values)
 
 

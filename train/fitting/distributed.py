@@ -25,10 +25,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from attnrec.train.data.batches import Batch
 from attnrec.train.fitting.device import autocast, seed_random_numbers, training_device
 from attnrec.train.fitting.state import TrainingState
 from attnrec.train.models.base import LearnedModel
+from attnrec.train.splits.batches import Batch
 
 _WAITING = timedelta(days=7)  # the others wait while the first makes its report
 _FIRST_PRINTS = 2.0  # seconds: an error of all processes is printed by the first until then

@@ -7,8 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from attnrec.train.data.batches import Batches
-from attnrec.train.data.split import Split
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.config import TrainConfig
@@ -18,6 +16,8 @@ from attnrec.train.fitting.interruption import Interruption, Stopped, interrupti
 from attnrec.train.fitting.pace import Pace
 from attnrec.train.fitting.state import EpochRecord, TrainingState, best_epoch
 from attnrec.train.models.base import LearnedModel
+from attnrec.train.splits.batches import Batches
+from attnrec.train.splits.split import Split
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from attnrec.train.data.recipe import SplitName
 from attnrec.train.fitting.state import EpochRecord
+from attnrec.train.splits.config import SplitName
 
 Figures = Mapping[str, Any]
 
@@ -18,6 +18,12 @@ class RunMetrics:
     """How the held-out events were chosen, in words."""
     split: SplitName
     """The same as a setting."""
+    time_split: Figures | None = None
+    """Of a cut in time: the settings of `TimeSplit`, and when each window begins, in `cuts`."""
+    targets_before_training: float | None = None
+    """Share of the test targets that are older than a training event of somebody else."""
+    later_training_events: float | None = None
+    """Share of the training events that are newer than a test target, on average."""
     same_time_targets: float | None = None
     """Share of the held-out events that have the time of the event before."""
     last_session_users: int | None = None

@@ -23,8 +23,8 @@ from attnrec.train.models.configs import (
 from attnrec.train.models.fusion_config import FusionConfig, fusion_recipe
 
 if TYPE_CHECKING:
-    from attnrec.train.data.split import Split
     from attnrec.train.models.base import RecommenderModel
+    from attnrec.train.splits.split import Split
 
 Recipe = Callable[["Split"], Mapping[str, tuple[Any, str]]]
 """Value and reason by name of the setting."""

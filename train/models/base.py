@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.batches import Batch, Batches, SequenceBatches
-from attnrec.train.data.split import Split
 from attnrec.train.layers.loss_config import LossConfig
 from attnrec.train.layers.losses import catalogue_softmax, draw_distinct, sampled_loss
+from attnrec.train.splits.batches import Batch, Batches, SequenceBatches
+from attnrec.train.splits.split import Split
 
 Context = Mapping[str, Tensor]
 """The declared inputs of a batch, by name."""

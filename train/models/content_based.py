@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.split import Catalogue, Split
 from attnrec.train.models.configs import ContentBasedConfig
 from attnrec.train.models.neighbours import NeighbourModel, products_of_rows
+from attnrec.train.splits.split import Catalogue, Split
 
 _WORD = re.compile(r"\w\w+")
 

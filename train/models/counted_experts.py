@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnrec.train.data.split import Split
 from attnrec.train.models.base import CountModel, add_at
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion_config import UNTUNED_EASE, UNTUNED_WEIGHT, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.neighbours import NeighbourModel
+from attnrec.train.splits.split import Split
 
 _CHUNK = 8
 _OF_TRANSITIONS = 0.25  # of the neighbours, beside EASE

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.split import Split
 from attnrec.train.models.configs import EaseConfig
 from attnrec.train.models.neighbours import NeighbourModel, events_matrix
+from attnrec.train.splits.split import Split
 
 _LAMBDAS = (30.0, 100.0, 300.0, 1000.0)
 _MATRICES = 3  # X^T X, P and one to work in; in float32, which ranks like float64

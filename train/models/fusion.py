@@ -26,11 +26,11 @@ from typing import Any
 
 from torch import Tensor
 
-from attnrec.train.data.split import Split
 from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.sasrec_recency import RecencySASRec
+from attnrec.train.splits.split import Split
 
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)

@@ -20,7 +20,7 @@ from attnrec.train.models.configs import (
 )
 
 if TYPE_CHECKING:
-    from attnrec.train.data.split import Split
+    from attnrec.train.splits.split import Split
 
 MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
 UNTUNED_DECAY, UNTUNED_WEIGHT, UNTUNED_EASE = 0.7, 1.0, 0.5

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from attnrec.train.data.split import Split
 from attnrec.train.models.configs import ItemKNNConfig
 from attnrec.train.models.neighbours import NeighbourModel, events_matrix, products_of_rows
+from attnrec.train.splits.split import Split
 
 
 class ItemKNN(NeighbourModel):

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from attnrec.train.data.interactions import blocks, grouped_rows
-from attnrec.train.data.split import Sequences, Split
 from attnrec.train.models.configs import MarkovChainConfig
 from attnrec.train.models.neighbours import NeighbourModel
+from attnrec.train.splits.split import Sequences, Split
 
 _LARGEST_STEP = 1 << 21  # pairs counted together: 200 MB with what merges them
 # Step of the decays. Sums of its multiples are exact in any order: equal counts stay equal.

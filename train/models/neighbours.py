@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from attnrec.train.data.split import Split
 from attnrec.train.models.base import CountModel
 from attnrec.train.models.configs import NeighbourConfig
+from attnrec.train.splits.split import Split
 
 _LARGEST_STEP = 1 << 23  # entries of W in memory at once: 200 MB with what sorts them
 

@@ -8,11 +8,11 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from attnrec.train.data.batches import Batch, Batches, PairBatches
-from attnrec.train.data.split import Split
 from attnrec.train.layers.losses import pair_cross_entropy
 from attnrec.train.models.base import LearnedModel, ScoreModel
 from attnrec.train.models.configs import PairConfig
+from attnrec.train.splits.batches import Batch, Batches, PairBatches
+from attnrec.train.splits.split import Split
 
 INITIAL_SPREAD = 0.05
 """Standard deviation of a new vector: short, so that popularity is learned first, then taste."""

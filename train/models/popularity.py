@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attnrec.train.data.split import Split
 from attnrec.train.models.base import CountModel
 from attnrec.train.models.configs import PersonalFrequencyConfig, PopularityConfig
+from attnrec.train.splits.split import Split
 
 
 class Popularity(CountModel):

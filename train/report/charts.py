@@ -179,7 +179,8 @@ def _importance_chart(importance: Mapping[str, float]) -> Chart:
 def slice_label(name: str) -> str:
     """The name of a slice in words."""
     kind, value = name.split("_")
-    return f"history of {value}" if kind == "history" else f"{value} item next"
+    words = {"known": "item with training events next", "later": "not at the time of the last"}
+    return f"history of {value}" if kind == "history" else words.get(value, f"{value} item next")
 
 
 def _bar(axes: Axes, place: float, figures: Figures, colour: str, height: float) -> Any:

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.side_inputs import SideInputs
-from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.torch_recommender import TorchRecommender, top_rows
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models.base import RecommenderModel
+from attnrec.train.splits.held_out import HeldOut
 
 _N_USERS = 6
 _N_EVENTS = 6

@@ -8,7 +8,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from attnrec.runtime.version import __version__
-from attnrec.train.data.held_out import basket_note
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.fitting.config import TrainConfig, value_text
 from attnrec.train.fitting.run_metrics import RunMetrics
@@ -32,6 +31,7 @@ from attnrec.train.report.verdicts import (
     signed,
     verdict,
 )
+from attnrec.train.splits.baskets import basket_note
 
 _HERE = Path(__file__).parent
 _MOST_TRIALS = 12

@@ -9,7 +9,6 @@ from typing import Any
 from attnrec.runtime import Recommender, RunError
 from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.checks import check_kind
-from attnrec.train.data.split import all_events
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import checkpoints_until_saved
 from attnrec.train.fitting.config import TrainConfig
@@ -23,6 +22,7 @@ from attnrec.train.run_files import is_first_process
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 from attnrec.train.runs.train import fit_model, new_model, report_page, training_identity
+from attnrec.train.splits.split import all_events
 
 logger = logging.getLogger(__name__)
 

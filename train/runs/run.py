@@ -13,10 +13,8 @@ import safetensors.torch
 
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.version import __version__
-from attnrec.train.data.held_out import newest_time
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import Catalogue, Split, all_events, divide
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.run_metrics import RunMetrics
@@ -33,6 +31,8 @@ from attnrec.train.run_files import (
 )
 from attnrec.train.runs.replacing import replace_directory
 from attnrec.train.runs.target import check_run
+from attnrec.train.splits.held_out import newest_time
+from attnrec.train.splits.split import Catalogue, Split, all_events, divide
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ import torch
 
 from attnrec.runtime import __version__
 from attnrec.train.checks import check_kind
-from attnrec.train.data.held_out import MANY, n_last_session_users, same_time_share
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.online_retail import online_retail
-from attnrec.train.data.recipe import PROTOCOLS, DataRecipe, DataReport
+from attnrec.train.data.recipe import DataRecipe, DataReport
 from attnrec.train.data.sources import with_known_columns
-from attnrec.train.data.split import Split, divide
 from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.fitting.checkpoint import Checkpoints, checkpoints_until_saved
@@ -43,6 +41,8 @@ from attnrec.train.report.page import run_report
 from attnrec.train.run_files import is_first_process
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
+from attnrec.train.splits.baskets import MANY, n_last_session_users, same_time_share
+from attnrec.train.splits.split import Split, divide
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def train_log(
     """`train` on a log that was read already."""
     check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_target(Path(out), resume=resume)
-    split = divide(log, config.split)
+    split = divide(log, config.split, time_unit=report.time_unit)
     config, reasons = config.with_recipe(split)
     model = new_model(config, config.model_config(**split.sizes()))
     validation = Validation(split, repeats=recipe.repeats)
@@ -130,7 +130,8 @@ def train_log(
         seconds = records[-1].seconds if records else time.monotonic() - started
         ranking = validation.ranking(model)
         valid = validation.metrics(ranking).to_json()
-        metrics = held_out_metrics(split, config, records, valid, reasons)
+        metrics = held_out_metrics(split, records, valid, reasons)
+        metrics = replace(metrics, **split.in_time(report.time_unit))
         if reporting is not None and is_first_process():
             shown = report_figures(model, ranking, config, validation, seconds, reporting)
             metrics = replace(metrics, report=shown)
@@ -169,7 +170,6 @@ def training_identity(
 
 def held_out_metrics(
     split: Split,
-    config: TrainConfig,
     records: Sequence[EpochRecord],
     valid: Mapping[str, Any],
     reasons: Mapping[str, str],
@@ -179,9 +179,10 @@ def held_out_metrics(
     if split.name == "leave-one-out":  # the targets of a session have one time by definition
         share = round(same_time_share(split.interactions), 4)
         n_users = n_last_session_users(split.interactions) if share > MANY else None
+    assert split.name is not None  # it was divided
     return RunMetrics(
-        protocol=PROTOCOLS[config.split],
-        split=config.split,
+        protocol=split.protocol,
+        split=split.name,
         same_time_targets=share,
         last_session_users=n_users,
         valid=valid,

@@ -19,7 +19,6 @@ from attnrec.train.checks import check_kind
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.recipe import DataRecipe, DataReport
 from attnrec.train.data.sources import with_known_columns
-from attnrec.train.data.split import Split, divide
 from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.metrics import bootstrap_intervals
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
@@ -42,6 +41,7 @@ from attnrec.train.runs.train import (
     report_page,
     training_identity,
 )
+from attnrec.train.splits.split import Split, divide
 from attnrec.train.tuning.space import (
     check_tuning,
     given_by_hand,
@@ -121,7 +121,7 @@ def tune_log(
     """`tune` on a log that was read already, with arguments that were checked."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    split = divide(log, config.split)
+    split = divide(log, config.split, time_unit=report.time_unit)
     identity = training_identity(config, recipe, split, {}) | {"settings": dict(config.settings)}
     validation = Validation(split, repeats=recipe.repeats)
     with training_alone(Path(out)):
@@ -131,6 +131,7 @@ def tune_log(
         with search.study.kept_until_saved():
             search.run()
             model, best_config, metrics = search.result()
+            metrics = replace(metrics, **split.in_time(report.time_unit))
             if reporting is not None:
                 took = metrics.epochs[-1].seconds
                 shown = report_figures(
@@ -259,7 +260,7 @@ class _Search:
             for name, value in best.values.items()
             if value != self._recipe[name]
         }
-        metrics = held_out_metrics(self._split, config, records, facts["valid"], reasons)
+        metrics = held_out_metrics(self._split, records, facts["valid"], reasons)
         low, high = bootstrap_intervals({"gain": gains})["gain"]
         tuning = {
             "minutes": round(self.most_seconds / 60, 2),

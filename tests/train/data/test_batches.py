@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnrec.train.data.batches import SequenceBatches, left_pad
-from attnrec.train.data.split import Sequences
+from attnrec.train.splits.batches import SequenceBatches, left_pad
+from attnrec.train.splits.split import Sequences
 
 Batch = tuple[Tensor, Tensor]
 

@@ -14,11 +14,11 @@ from attnrec.runtime.errors import DataError
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import all_events
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.splits.split import all_events
 
 VIEWS = pd.DataFrame(
     {

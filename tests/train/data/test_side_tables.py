@@ -13,8 +13,8 @@ from attnrec.runtime.errors import DataError
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import all_events, divide
 from attnrec.train.runs.train import read_log
+from attnrec.train.splits.split import all_events, divide
 
 LOG = pd.DataFrame(
     {

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from attnrec.runtime import DataError
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train import TrainConfig, train
-from attnrec.train.data.held_out import basket_note, held_out_targets
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Split, all_events, divide
 from attnrec.train.evaluation.metrics import ask
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.popularity import Popularity, PopularityConfig
+from attnrec.train.splits.baskets import basket_note
+from attnrec.train.splits.held_out import held_out_targets
+from attnrec.train.splits.split import Split, all_events, divide
 
 logs = st.lists(
     st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=9), min_size=1, max_size=9

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.arguments import IdArray
-from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import (
     Metrics,
     bootstrap_intervals,
@@ -19,6 +18,7 @@ from attnrec.train.evaluation.metrics import (
     normal_intervals,
     user_gains,
 )
+from attnrec.train.splits.held_out import HeldOut
 
 CATALOGUE = np.arange(100, 140)
 CUTOFFS = (5, 10, 20)

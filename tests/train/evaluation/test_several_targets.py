@@ -12,7 +12,6 @@ from ir_measures import RR, R, Success, nDCG
 
 from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.arguments import IdArray
-from attnrec.train.data.held_out import HeldOut
 from attnrec.train.evaluation.metrics import (
     ask,
     evaluate_answers,
@@ -20,6 +19,7 @@ from attnrec.train.evaluation.metrics import (
     target_ranks,
     user_gains,
 )
+from attnrec.train.splits.held_out import HeldOut
 
 LIBRARY = {"ndcg": nDCG, "hit_rate": Success, "recall": R}
 

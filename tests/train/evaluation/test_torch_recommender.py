@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnrec.train.data.split import Catalogue
 from attnrec.train.evaluation.torch_recommender import TorchRecommender, top_rows
 from attnrec.train.models.base import ScoreModel
 from attnrec.train.models.popularity import PopularityConfig
+from attnrec.train.splits.split import Catalogue
 
 IDS = ["a", "b", "c", "d", "e"]
 

@@ -13,10 +13,10 @@ import pytest
 from attnrec.export import export
 from attnrec.runtime import Recommender
 from attnrec.train import TrainConfig, compare, evaluate, train, train_final
-from attnrec.train.data.split import divide
 from attnrec.train.evaluation.files import Log, divide_fairly
 from attnrec.train.evaluation.metrics import evaluate_answers
 from attnrec.train.runs.train import read_log
+from attnrec.train.splits.split import divide
 
 START = 1_700_000_000
 DAY = 86_400

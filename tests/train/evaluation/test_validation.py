@@ -9,11 +9,11 @@ import pytest
 
 from attnrec.train import DataRecipe, TrainConfig, train
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.split import divide
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.popularity import Popularity, PopularityConfig
+from attnrec.train.splits.split import divide
 
 # Of the items "a" to "f" the first is the most popular; others took one of them twice.
 TARGET_USERS = {"last": "f a b", "next": "f b c", "third": "a c f", "again": "a a f"}

@@ -13,13 +13,13 @@ import torch
 
 from attnrec.runtime.errors import RunError
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
-from attnrec.train.data.split import divide
 from attnrec.train.fitting.checkpoint import Checkpoints
 from attnrec.train.fitting.loop import fit_by_gradient
 from attnrec.train.fitting.pace import Pace
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.models import MODELS
 from attnrec.train.runs.train import fit_model, new_model
+from attnrec.train.splits.split import divide
 
 SMALL = TrainConfig(
     "sasrec",

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnrec.train.data.batches import Batch
 from attnrec.train.fitting.config import Precision, TrainConfig
 from attnrec.train.fitting.device import (
     autocast,
@@ -27,6 +26,7 @@ from attnrec.train.layers.losses import catalogue_softmax, draw_distinct, sample
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel, TableModel, catalogue_scores
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.splits.batches import Batch
 
 META = torch.device("meta")
 CPU = torch.device("cpu")

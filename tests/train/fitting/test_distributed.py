@@ -27,7 +27,6 @@ from torch import Tensor
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.split import divide
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.distributed import descent, train_together
 from attnrec.train.fitting.state import TrainingState
@@ -38,6 +37,7 @@ from attnrec.train.models.neumf import NeuMF
 from attnrec.train.models.sasrec import SASRec
 from attnrec.train.models.sasrec_recency import RecencySASRec
 from attnrec.train.runs.run import Run
+from attnrec.train.splits.split import divide
 
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as the command does, before torch
 

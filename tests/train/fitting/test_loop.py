@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from attnrec.train.data.batches import Batch
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.metrics import Metrics
 from attnrec.train.fitting.config import TrainConfig, parse_settings
 from attnrec.train.fitting.loop import fit_by_gradient, train_epoch
@@ -19,6 +17,8 @@ from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConf
 from attnrec.train.models.base import TableModel
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
 from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
+from attnrec.train.splits.batches import Batch
+from attnrec.train.splits.split import Split, divide
 
 SMALL = TrainConfig(settings={"hidden_dim": 16, "max_len": 10}, epochs=3, batch_events=100)
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attnrec.train import TrainConfig, train
-from attnrec.train.data.batches import Batch
 from attnrec.train.layers.loss_config import Loss, LossConfig
 from attnrec.train.layers.losses import (
     catalogue_softmax,
@@ -22,6 +21,7 @@ from attnrec.train.layers.losses import (
 )
 from attnrec.train.models.attention_pool import AttentionPool, AttentionPoolConfig
 from attnrec.train.models.sasrec import SASRec, SASRecConfig
+from attnrec.train.splits.batches import Batch
 
 N_ITEMS = 7
 NEGATIVES = torch.tensor([5, 0, 3, 3])  # one comes twice, some are the true item of some state

@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from attnrec.train import DataRecipe, TrainConfig, train
-from attnrec.train.data.batches import SequenceBatches
-from attnrec.train.data.split import Sequences
 from attnrec.train.layers.time_bias import (
     TimeBias,
     forget_times,
@@ -16,6 +14,8 @@ from attnrec.train.layers.time_bias import (
     shares_of_rows,
 )
 from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
+from attnrec.train.splits.batches import SequenceBatches
+from attnrec.train.splits.split import Sequences
 
 NOW = 1_700_000_000
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from attnrec.train import DataRecipe, TrainConfig, train
-from attnrec.train.data.split import divide
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import catalogue_scores
 from attnrec.train.models.counted_experts import CountedExperts
@@ -17,6 +16,7 @@ from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
 from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
+from attnrec.train.splits.split import divide
 
 SMALL = {"hidden_dim": 8, "max_len": 10}
 

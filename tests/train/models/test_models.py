@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attnrec.train.data.batches import left_pad
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Catalogue, Sequences, Split
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.models import MODELS
@@ -28,6 +26,8 @@ from attnrec.train.models.popularity import (
 )
 from attnrec.train.models.sasrec import SASRec
 from attnrec.train.models.sasrec_recency import RecencyConfig, RecencySASRec
+from attnrec.train.splits.batches import left_pad
+from attnrec.train.splits.split import Catalogue, Sequences, Split
 
 N_ITEMS, MAX_LEN = 12, 8
 

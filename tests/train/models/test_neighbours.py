@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from attnrec.runtime import DataError
 from attnrec.train import TrainConfig
-from attnrec.train.data.batches import left_pad
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.split import Catalogue, Sequences, Split
 from attnrec.train.models.content_based import ContentBased, ContentBasedConfig
 from attnrec.train.models.ease import Ease, EaseConfig
 from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
 from attnrec.train.models.neighbours import NeighbourModel
 from attnrec.train.models.popularity import Popularity, PopularityConfig
+from attnrec.train.splits.batches import left_pad
+from attnrec.train.splits.split import Catalogue, Sequences, Split
 
 N_ITEMS = 9
 Log = list[list[tuple[int, int]]]  # items with weights, by user

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
-from attnrec.train.data.batches import Batch, PairBatches
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
-from attnrec.train.data.split import Split, divide
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.layers.losses import pair_cross_entropy
@@ -27,6 +25,8 @@ from attnrec.train.models.neumf import NeuMF, NeuMFConfig
 from attnrec.train.models.pair_model import PairConfig, PairModel
 from attnrec.train.models.user_item_attention import UserItemAttention
 from attnrec.train.runs.train import train_log
+from attnrec.train.splits.batches import Batch, PairBatches
+from attnrec.train.splits.split import Split, divide
 
 NAMES = ("user-item-attention", "neumf")
 TAGS = [(), ("gold",), ("chess", "gold"), ("opera",)]

@@ -13,8 +13,6 @@ import pandas as pd
 import pytest
 
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final
-from attnrec.train.data.recipe import Part
-from attnrec.train.data.split import Split
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.evaluation.validation import Validation, ndcg_of_users
 from attnrec.train.fitting.config import value_text
@@ -26,6 +24,8 @@ from attnrec.train.report.page import run_report
 from attnrec.train.report.settings import settings_of
 from attnrec.train.report.verdicts import overfitting, verdict
 from attnrec.train.runs.train import read_log, report_page, train_log
+from attnrec.train.splits.config import Part
+from attnrec.train.splits.split import Split
 
 SMALL = TrainConfig(
     "sasrec", settings={"hidden_dim": 16, "max_len": 10}, epochs=2, batch_events=100, threads=1

@@ -22,12 +22,12 @@ from optuna.storages.journal import JournalFileBackend
 
 from attnrec.runtime.errors import RunError
 from attnrec.train import DataRecipe, Run, TrainConfig, train, train_final, tune
-from attnrec.train.data.recipe import Part
-from attnrec.train.data.split import Split
 from attnrec.train.evaluation.validation import Validation
 from attnrec.train.models import MODELS
 from attnrec.train.models.base import LearnedModel
 from attnrec.train.runs.train import read_log
+from attnrec.train.splits.config import Part
+from attnrec.train.splits.split import Split
 from attnrec.train.tuning.search import tune_log
 from attnrec.train.tuning.space import search_space, values_of
 from attnrec.train.tuning.study import Trial, TuningStudy

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attnrec.train.data.split import Sequences, Split
 from attnrec.train.data.users import Users
+from attnrec.train.splits.split import Sequences, Split
 
 _REDRAWS = 20
 # Share of the unknown users who have no tags either: requests of both kinds are learned.

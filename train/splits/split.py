@@ -4,13 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.model_file import format as names
-from attnrec.train.data.held_out import (
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.users import Users, check_texts
+from attnrec.train.splits.config import PROTOCOLS, Part, SplitBy, SplitName, TimeSplit
+from attnrec.train.splits.held_out import (
     HeldOut,
     Unseen,
     events_before,
@@ -18,9 +22,14 @@ from attnrec.train.data.held_out import (
     held_out_targets,
     last_training_targets,
 )
-from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.recipe import Part, SplitName
-from attnrec.train.data.users import Users, check_texts
+from attnrec.train.splits.time_split import (
+    check_somebody,
+    check_times,
+    cuts_of,
+    later_than_targets,
+    protocol_of,
+    shown,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +98,7 @@ class Split:
     """Items with at least one training event."""
     sequences: Sequences
     """Training events."""
-    name: SplitName | None
+    by: SplitBy | None
     """How it was divided; None: every event is trained on and nothing is left to evaluate with."""
     unseen: Unseen | None = None
     """Events that may be targets; None: all that are held out."""
@@ -97,7 +106,20 @@ class Split:
     @property
     def final(self) -> bool:
         """Whether every event is trained on."""
-        return self.name is None
+        return self.by is None
+
+    @property
+    def name(self) -> SplitName | None:
+        """The kind of division."""
+        return "time" if isinstance(self.by, TimeSplit) else self.by
+
+    @property
+    def protocol(self) -> str:
+        """How targets were chosen, in words."""
+        assert self.by is not None
+        if isinstance(self.by, TimeSplit):
+            return protocol_of(self.by, self.interactions)
+        return PROTOCOLS[self.by]
 
     def sizes(self) -> dict[str, int]:
         """What decides the shapes of a model."""
@@ -120,15 +142,27 @@ class Split:
 
         most_users: at most that many of them, always the same ones.
         """
-        if self.name is None:
+        if self.by is None:
             raise ValueError("a final run has trained on every event; evaluate the run before it")
-        return held_out_targets(self.interactions, self.name, part, most_users, self.unseen)
+        return held_out_targets(self.interactions, self.by, part, most_users, self.unseen)
+
+    def in_time(self, time_unit: str) -> dict[str, Any]:
+        """What is known of the times of targets, as `RunMetrics` names it; {}: nothing."""
+        log = self.interactions
+        if isinstance(self.by, TimeSplit):
+            cuts = [shown(seconds) for seconds in cuts_of(self.by, log)]
+            return {"time_split": {**vars(self.by), "cuts": cuts}}
+        if time_unit == "order":
+            return {}
+        trained = self.sequences.timestamps
+        assert self.by is not None and trained is not None
+        return later_than_targets(trained, self.held_out("test").request_times)
 
     def n_seen(self) -> NDArray[np.int64]:
         """Events of each user that training and validation look at (n_users,)."""
-        if self.name is None:
+        if self.by is None:
             return np.diff(self.interactions.offsets)
-        return events_before(self.interactions, self.name, "test")
+        return events_before(self.interactions, self.by, "test")
 
     def seen(self, most_users: int) -> HeldOut:
         """Targets that were trained on: the last ones before those of validation.
@@ -137,18 +171,26 @@ class Split:
         those with a history before it. Far better metrics here than in validation are the
         overfitting gap.
         """
-        if self.name is None:
+        if self.by is None:
             raise ValueError("a final run has no validation to compare these targets with")
-        return last_training_targets(self.interactions, self.name, most_users)
+        return last_training_targets(self.interactions, self.by, most_users)
 
     def everybody(self) -> HeldOut:
         """Every user with the whole history; there are no targets, since nothing follows."""
         return every_history(self.interactions)
 
 
-def divide(log: Interactions, name: SplitName) -> Split:
-    """Train on what comes before the validation targets, and on all of users without targets."""
-    return _split(log, events_before(log, name, "valid"), name)
+def divide(log: Interactions, by: SplitBy, *, time_unit: str | None = None) -> Split:
+    """Train on what comes before the validation targets, and on all of users without targets.
+
+    time_unit: that of the log, which is then checked: `DataError` where it cannot be cut in time.
+    """
+    if by == "time":
+        by = TimeSplit()
+    if time_unit is not None and isinstance(by, TimeSplit):
+        check_times(time_unit)
+        check_somebody(log, cuts_of(by, log))
+    return _split(log, events_before(log, by, "valid"), by)
 
 
 def all_events(log: Interactions) -> Split:
@@ -156,7 +198,7 @@ def all_events(log: Interactions) -> Split:
     return _split(log, np.diff(log.offsets), None)
 
 
-def _split(log: Interactions, n_train: NDArray[np.int64], name: SplitName | None) -> Split:
+def _split(log: Interactions, n_train: NDArray[np.int64], by: SplitBy | None) -> Split:
     """Train on the first `n_train` events of each user (n_users,)."""
     n_others = np.diff(log.offsets) - n_train
     runs = np.column_stack([n_train, n_others]).ravel()  # events of a user: trained on, then not
@@ -179,4 +221,4 @@ def _split(log: Interactions, n_train: NDArray[np.int64], name: SplitName | None
     offsets = np.concatenate([[0], np.cumsum(n_train)])
     weights = None if log.weights is None else log.weights[trained]
     sequences = Sequences(offsets, row_of_item[items], weights, log.timestamps[trained])
-    return Split(log, catalogue, sequences, name)
+    return Split(log, catalogue, sequences, by)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,8 @@ from attnrec.runtime.errors import DataError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.format import LONGEST
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.data.recipe import Part, SplitName
-
-MANY = 0.5
-"""Share of the held-out events with the time of the event before from which on a log is one of
-baskets."""
+from attnrec.train.splits.config import Part, SplitBy, SplitName, TimeSplit
+from attnrec.train.splits.time_split import Asked, asked_in, cuts_of, n_before, n_cold_users
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +38,8 @@ class HeldOut:
     """Events before those of `histories`, by number of the user, at most LONGEST: seen as well."""
     n_left_out: int = 0
     """Users without a target here, because the model has seen theirs."""
+    n_cold_users: int | None = None
+    """Of a window: users who have their first event in it, who cannot be asked."""
     sample_of: int | None = None
     """Users that these were drawn from; None: these are all."""
 
@@ -130,35 +129,45 @@ def after_sequences(
 
 def held_out_targets(
     log: Interactions,
-    name: SplitName,
+    by: SplitBy,
     part: Part,
     most_users: int | None = None,
     unseen: Unseen | None = None,
 ) -> HeldOut:
-    """The targets of every user, or of some, with 3 events, or 3 sessions, or more."""
+    """The targets of every user, or of some, who can be asked.
+
+    These have 3 events, or 3 sessions, or more; or, where the log is cut in time, an event before
+    the window and one in it.
+    """
     if part not in get_args(Part):
         raise ValueError(f"no part {part!r}; there are: {', '.join(get_args(Part))}")
-    cuts = _cuts(log, name)
-    if part == "valid":
-        start, stop = cuts.valid, cuts.test
-    else:
-        start, stop = cuts.test, log.offsets[cuts.users + 1]
-    fresh = np.ones(len(start), bool) if unseen is None else start >= unseen.start[cuts.users]
+    asked, moment, n_cold = _asked(log, by, part), None, None
+    if isinstance(by, TimeSplit):
+        window = cuts_of(by, log).window(part)
+        n_cold = n_cold_users(log, *window)
+        moment = window[0] if by.ask_at == "cut" else None
+    fresh = np.ones(len(asked.start), bool)
+    if unseen is not None:
+        fresh = asked.start >= unseen.start[asked.users]
     n_fresh = int(np.count_nonzero(fresh))
     chosen = _sample(np.flatnonzero(fresh), most_users)
-    targets = _targets(log, name, cuts.users[chosen], start[chosen], stop[chosen])
     sample_of = n_fresh if len(chosen) < n_fresh else None
-    return replace(targets, n_left_out=len(fresh) - n_fresh, sample_of=sample_of)
+    return replace(
+        targets_of(log, by, asked.some(chosen), moment),
+        n_left_out=len(fresh) - n_fresh,
+        sample_of=sample_of,
+        n_cold_users=n_cold,
+    )
 
 
-def last_training_targets(log: Interactions, name: SplitName, most_users: int) -> HeldOut:
+def last_training_targets(log: Interactions, by: SplitBy, most_users: int) -> HeldOut:
     """The training events, or sessions, before the validation targets, as if held out.
 
     Of at most that many users, and only of users with a history before it.
     """
-    cuts = _cuts(log, name)
-    chosen = _sample(np.flatnonzero(cuts.trained > log.offsets[cuts.users]), most_users)
-    return _targets(log, name, cuts.users[chosen], cuts.trained[chosen], cuts.valid[chosen])
+    asked = _last_trained(log, by)
+    chosen = _sample(np.flatnonzero(asked.start > log.offsets[asked.users]), most_users)
+    return targets_of(log, by, asked.some(chosen))
 
 
 def every_history(log: Interactions) -> HeldOut:
@@ -169,11 +178,15 @@ def every_history(log: Interactions) -> HeldOut:
     return HeldOut(targets=log.item_ids[:0], request_times=last, **own)
 
 
-def events_before(log: Interactions, name: SplitName, part: Part) -> NDArray[np.int64]:
-    """Events of each user before the targets of `part`, all of a user without any (n_users,)."""
-    cuts, n_events = _cuts(log, name), np.diff(log.offsets)
-    stop = cuts.valid if part == "valid" else cuts.test
-    n_events[cuts.users] = stop - log.offsets[cuts.users]
+def events_before(log: Interactions, by: SplitBy, part: Part) -> NDArray[np.int64]:
+    """Events of each user before the targets of `part`, all of a user without any (n_users,).
+
+    Where the log is cut in time, before the window.
+    """
+    if isinstance(by, TimeSplit):
+        return n_before(log, cuts_of(by, log).window(part)[0])
+    asked, n_events = _asked(log, by, part), np.diff(log.offsets)
+    n_events[asked.users] = asked.start - log.offsets[asked.users]
     return n_events
 
 
@@ -184,16 +197,12 @@ def _sample(numbers: NDArray[np.int64], most: int | None) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).choice(numbers, most, replace=False))
 
 
-def _targets(
-    log: Interactions,
-    name: SplitName,
-    users: NDArray[np.int64],
-    start: NDArray[np.int64],
-    stop: NDArray[np.int64],
-) -> HeldOut:
-    """The events in [start, stop) of the log (n,) as targets of the users of these numbers."""
-    own = _before(log, users, start) | {"request_times": log.timestamps[start]}
-    if name == "leave-one-out":
+def targets_of(log: Interactions, by: SplitBy, asked: Asked, moment: int | None = None) -> HeldOut:
+    """What users are asked for; moment: Unix seconds of all requests, None: the first target's."""
+    users, start, stop = asked
+    requests = log.timestamps[start] if moment is None else np.full(len(users), moment)
+    own = _before(log, users, start) | {"request_times": requests}
+    if by == "leave-one-out" or (isinstance(by, TimeSplit) and by.targets != "all"):
         return HeldOut(targets=log.item_ids[log.item_index[start]], **own)
     lengths = stop - start
     user = np.repeat(np.arange(len(lengths)), lengths)
@@ -226,20 +235,37 @@ def _before(
     }
 
 
-class _Cuts(NamedTuple):
-    """Where the histories of the users with targets are divided."""
+def _asked(log: Interactions, by: SplitBy, part: Part) -> Asked:
+    """Who is asked for what of a part."""
+    if isinstance(by, TimeSplit):
+        return asked_in(log, *cuts_of(by, log).window(part), by.targets)
+    users, (_, valid, test) = last_of_users(log, by)
+    return (
+        Asked(users, valid, test)
+        if part == "valid"
+        else Asked(users, test, log.offsets[users + 1])
+    )
 
-    users: NDArray[np.int64]  # number of each (n,)
-    trained: NDArray[np.int64]  # place of the training event, or session, before `valid` (n,)
-    valid: NDArray[np.int64]  # place of the first validation target in the log (n,)
-    test: NDArray[np.int64]  # place of the first test target (n,)
+
+def _last_trained(log: Interactions, by: SplitBy) -> Asked:
+    """The last event, or session, of users before their validation targets."""
+    if isinstance(by, TimeSplit):
+        n_trained = events_before(log, by, "valid")
+        users = np.flatnonzero(n_trained)
+        stop = log.offsets[users] + n_trained[users]
+        return Asked(users, stop - 1, stop)
+    users, (trained, valid, _) = last_of_users(log, by)
+    return Asked(users, trained, valid)
 
 
-def _cuts(log: Interactions, name: SplitName) -> _Cuts:
-    if name == "leave-one-out":
+def last_of_users(
+    log: Interactions, by: SplitName
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], ...]]:
+    """Users with targets (n,), and where their last three events, or sessions, begin, 3 x (n,)."""
+    if by == "leave-one-out":
         users = np.flatnonzero(np.diff(log.offsets) >= 3)
         ends = log.offsets[users + 1]
-        return _Cuts(users, ends - 3, ends - 2, ends - 1)
+        return users, (ends - 3, ends - 2, ends - 1)
     opens = np.ones(log.n_events, dtype=bool)  # whether an event is the first of a session
     opens[1:] = log.timestamps[1:] != log.timestamps[:-1]
     opens[log.offsets[:-1][np.diff(log.offsets) > 0]] = True
@@ -252,40 +278,4 @@ def _cuts(log: Interactions, name: SplitName) -> _Cuts:
             f"{np.diff(until).max(initial=0)}: last-session has no targets. Use leave-one-out"
         )
     last = until[users + 1] - 1
-    return _Cuts(users, first[last - 2], first[last - 1], first[last])
-
-
-def same_time_share(log: Interactions) -> float:
-    """Share of the validation events that have the time of the event before.
-
-    Near 1, the task is to complete a basket rather than to predict the next visit.
-    """
-    target = log.offsets[1:][np.diff(log.offsets) >= 3] - 2
-    return float(np.mean(log.timestamps[target] == log.timestamps[target - 1]))
-
-
-def n_last_session_users(log: Interactions) -> int:
-    """Users with targets under last-session."""
-    try:
-        return len(_cuts(log, "last-session").users)
-    except DataError:
-        return 0
-
-
-def basket_note(metrics: Mapping[str, Any]) -> str | None:
-    """A note where most held-out events have the time of the event before; else None.
-
-    metrics: those of a run. The other split is offered only where at least a quarter of the users
-    have targets under it.
-    """
-    share = metrics.get("same_time_targets")
-    if share is None or share <= MANY:
-        return None
-    note = (
-        f"{share:.0%} of the held-out events have the time of the event before: here the task is "
-        "to complete a basket"
-    )
-    valid = metrics["valid"]
-    if metrics.get("last_session_users", 0) < valid.get("sample_of", valid["n_users"]) / 4:
-        return note
-    return f"{note}; --split last-session predicts the next one"
+    return users, (first[last - 2], first[last - 1], first[last])

@@ -1,0 +1,1 @@
+"""What of a log is trained on and what is held out, and batches of the former."""
