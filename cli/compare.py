@@ -21,6 +21,10 @@ def compare(
     allow_users: Annotated[
         bool, typer.Option("--allow-users", help="Also models whose files hold user ids.")
     ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="With --split time: compare at so many cuts, window by window back."),
+    ] = None,
     resume: Resume = False,
     as_json: Json = False,
 ) -> None:
@@ -31,6 +35,13 @@ def compare(
     NAME.
     """
     options = shared()
+    if folds is not None:
+        from attnrec.cli.folds import compare_folds_and_print
+
+        compare_folds_and_print(
+            options, out, folds, allow_users=allow_users, resume=resume, as_json=as_json
+        )
+        return
     check_comparison_directory(out, resume=resume)
     # Only here: it needs torch.
     from attnrec.cli.training import compare_and_print

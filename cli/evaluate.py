@@ -7,17 +7,31 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from attnrec.cli.console import Json, check_picture, command, err
+from attnrec.cli.console import (
+    EVERYWHERE,
+    Json,
+    check_picture,
+    command,
+    err,
+    given_options,
+    refuse_idle,
+)
+from attnrec.cli.options import Resume
 from attnrec.runtime.files import check_model_file
 from attnrec.train.data.sources import check_files
-from attnrec.train.splits.config import Part, SplitName
+from attnrec.train.runs.target import check_run
+from attnrec.train.splits.config import Part, SplitName, TimeSplit
 
 if TYPE_CHECKING:
     from attnrec.train.evaluation.comparison import Comparison  # imports pandas
 
 
+_READ_BY_FOLDS = {"files", "folds", "test_days", "resume", "as_json"} | EVERYWHERE
+
+
 @command
 def evaluate(
+    context: typer.Context,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Model files, or runs. Default: attnrec-run"),
@@ -42,6 +56,17 @@ def evaluate(
             "--slices", help="Also by length of the history and popularity of the target."
         ),
     ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train the model of a run anew at so many cuts in time, window by window back, "
+            "into RUN-folds."
+        ),
+    ] = None,
+    test_days: Annotated[
+        float, typer.Option(help="With --folds: days of a window, unless the run has its own cut.")
+    ] = 7,
+    resume: Resume = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the figures and their intervals.")
     ] = None,
@@ -57,6 +82,10 @@ def evaluate(
     if slices and as_json:
         raise ValueError("--json has the slices anyway: leave --slices out")
     paths = files or [Path("attnrec-run")]
+    refuse_idle(context, {n: (folds is not None, "--folds") for n in ("test_days", "resume")})
+    if folds is not None:
+        _evaluate_folds(context, paths, folds, test_days, resume=resume, as_json=as_json)
+        return
     if plot is not None:
         check_picture(plot)
     for path in paths:
@@ -77,6 +106,28 @@ def evaluate(
     if len(paths) == 1:
         result.update(*result.pop("models"))
     print(json.dumps(result))
+
+
+def _evaluate_folds(
+    context: typer.Context,
+    paths: list[Path],
+    n_folds: int,
+    test_days: float,
+    *,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    for name, option in given_options(context).items():
+        if name not in _READ_BY_FOLDS:
+            raise ValueError(f"--folds trains anew and tests that, so {option} cannot be given")
+    if len(paths) != 1:
+        raise ValueError(f"--folds takes one run, not {len(paths)}")
+    check_run(paths[0])
+    # Only here: it needs torch.
+    from attnrec.cli.folds import evaluate_folds_and_print
+
+    last = TimeSplit(test_days=test_days)
+    evaluate_folds_and_print(paths[0], n_folds, last, resume=resume, as_json=as_json)
 
 
 def _compared(

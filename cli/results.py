@@ -138,6 +138,8 @@ def _print_gain(search: Search) -> None:
 def print_comparison(comparison: Comparison, *, slices: bool = False) -> None:
     """A table, best file first."""
     out.print(_comparison_table(comparison))
+    if comparison.files[0].by_age:
+        out.print(_ages(comparison))
     if slices:
         out.print(_slices(comparison))
     _print_notes(comparison)
@@ -145,7 +147,7 @@ def print_comparison(comparison: Comparison, *, slices: bool = False) -> None:
 
 def _comparison_table(comparison: Comparison) -> Table:
     files = comparison.best_first
-    third = "recall@10" if comparison.split == "last-session" else "mrr@10"
+    third = "recall@10" if "recall@10" in files[0].metrics.values else "mrr@10"
     names = ("hit_rate@10", third, "coverage@10")
     beside = ("to the best",) if len(files) > 1 else ()
     table = _new_table(("NDCG@10", *beside, *names, "MB", "us/user"))
@@ -164,6 +166,23 @@ def _comparison_table(comparison: Comparison) -> Table:
             f"{file.n_bytes / 1e6:.2f}",
             f"{file.us_per_user:,.0f}",
         )
+    return table
+
+
+def _ages(comparison: Comparison) -> Table:
+    """NDCG@10 of each file by days since its last training event."""
+    files = comparison.best_first
+    table = plain_table()
+    names = (f"NDCG@10\n{name}" for name in _names(files))
+    for name in ("days since\nthe cut", "users", *names, "unknown\nitems"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for windows in zip(*(file.by_age for file in files), strict=True):
+        first, cells = windows[0], []
+        for window in windows:
+            low, high = window["ndcg@10_interval"]
+            cells.append(f"{window['ndcg@10']:.4f} ±{(high - low) / 2:.3f}")
+        days = f"{first['from_days']}-{first['to_days']}"
+        table.add_row(days, f"{first['n_users']:,}", *cells, f"{first['missing_targets']:.1%}")
     return table
 
 
@@ -207,6 +226,11 @@ def _print_notes(comparison: Comparison) -> None:
         f"second lines: 95 % intervals; {metrics.missing_targets:.1%} of the targets are "
         "unknown items"
     )
+    if metrics.n_cold_users is not None:
+        print(
+            f"not asked: {counted(metrics.n_cold_users, 'user')} whose first event lies in the "
+            "window"
+        )
     if comparison.left_out is not None:
         print(
             f"left out: {metrics.n_left_out:,} of {metrics.n_left_out + metrics.n_users:,} users, "

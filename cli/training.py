@@ -27,7 +27,7 @@ from attnrec.train.tuning.search import tune_log
 def train_new_run(options: TrainingOptions, out: Path, *, resume: bool, report: bool) -> Run:
     """A run on the log of the options."""
     _note_replaced(out)
-    log = _read(options)
+    log = read_log_of(options)
     minutes = options.config.max_minutes
     with TrainingProgress(math.inf if minutes is None else 60 * minutes) as bars:
         reporting = bars.on_report if report else None
@@ -53,7 +53,7 @@ def tune_run(
 ) -> Run:
     """The best trial of a search on the log of the options."""
     _note_replaced(out)
-    log = _read(options)
+    log = read_log_of(options)
     with SearchProgress(minutes * 60) as bars:
         return tune_log(
             *log, options.config, minutes=minutes, out=out, progress=bars, resume=resume,
@@ -73,7 +73,7 @@ def compare_and_print(
     # Only here: it needs the packages of the export.
     from attnrec.export.model_comparison import compare_models
 
-    log = _read(options)
+    log = read_log_of(options)
 
     def watch(name: str) -> AbstractContextManager[Watcher]:
         say(f"--- {name}")
@@ -115,7 +115,7 @@ def _note_replaced(out: Path) -> None:
         say(f"{out} holds a run, which this one replaces when it is done")
 
 
-def _read(options: TrainingOptions) -> tuple[Interactions, DataReport, DataRecipe]:
+def read_log_of(options: TrainingOptions) -> tuple[Interactions, DataReport, DataRecipe]:
     """Read the log, with its tables, and print what is in it."""
     source = _downloaded(str(options.data)) if options.is_download else options.data
     recipe = with_known_columns(source, options.recipe)

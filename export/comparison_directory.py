@@ -1,6 +1,7 @@
 """The directory of a model comparison, one run a model. Needs no torch."""
 
 import os
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -21,9 +22,12 @@ _OF_KILLED = [
 """What a killed process leaves of a file, or of a run, that it was replacing."""
 
 
-def check_comparison_directory(directory: Path, *, resume: bool) -> None:
+def check_comparison_directory(
+    directory: Path, *, resume: bool, names: Collection[str] = tuple(COMPARED_MODELS)
+) -> None:
     """Refuse, before hours of training, a folder that holds something else, or make it.
 
+    names: of the models that belong into it.
     `ValueError` for several processes, of which each would export and compare.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -32,17 +36,17 @@ def check_comparison_directory(directory: Path, *, resume: bool) -> None:
             "a single model"
         )
     if directory.is_dir():
-        for name in COMPARED_MODELS:
+        for name in names:
             tidy_after_kill(directory / name)
         known = OF_DESKTOPS | {
             FIGURES,
             PICTURE,
             UNFINISHED,
-            *COMPARED_MODELS,
-            *(f"{name}.unfinished" for name in COMPARED_MODELS),
+            *names,
+            *(f"{name}.unfinished" for name in names),
         }
-        names = {path.name for path in directory.iterdir()} - known
-        foreign = sorted(n for n in names if not any(fnmatchcase(n, left) for left in _OF_KILLED))
+        there = {path.name for path in directory.iterdir()} - known
+        foreign = sorted(n for n in there if not any(fnmatchcase(n, left) for left in _OF_KILLED))
         if foreign:
             raise RunError(
                 f"{directory} holds {foreign[0]!r}, which is not part of a model comparison; "
@@ -56,7 +60,7 @@ def check_comparison_directory(directory: Path, *, resume: bool) -> None:
     elif directory.exists() or not directory.absolute().parent.is_dir():
         raise RunError(f"{directory} cannot be made; name a folder with `out`")
     directory.mkdir(exist_ok=True)
-    for name in COMPARED_MODELS:
+    for name in names:
         check_target(directory / name, resume=resume)
     for name in (FIGURES, PICTURE):
         check_replaceable(directory / name, "`out`")

@@ -77,7 +77,7 @@ def compare_models(
     that is all of them, `RunError` for a folder that holds something else.
     """
     directory = Path(out)
-    check_comparison_directory(directory, resume=resume)
+    check_comparison_directory(directory, resume=resume, names=tuple(models))
     made = _Models(log, report, recipe, directory, allow_users, resume, watch)
     with _kept_until_compared(directory):
         for name, (model, settings) in models.items():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from attnrec.runtime import Recommender
 from attnrec.runtime.files import exported_file
 from attnrec.train.data.tables import TableSource
+from attnrec.train.evaluation.aging import AgeWindow, age_figures, age_windows
 from attnrec.train.evaluation.files import (
     catalogue_ids,
     divide_fairly,
@@ -27,9 +28,10 @@ from attnrec.train.evaluation.metrics import (
     user_gains,
 )
 from attnrec.train.evaluation.slices import Masks, slice_figures, slice_masks
-from attnrec.train.splits.config import Part, SplitName
+from attnrec.train.splits.config import Part, SplitName, TimeSplit
 from attnrec.train.splits.held_out import HeldOut
 from attnrec.train.splits.split import Split
+from attnrec.train.splits.time_split import cuts_of
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class FileFigures:
     us_per_user: float
     """Microseconds of the processor a user, as measured here: one thread, batches of 64, lists
     of 21 items or, for sessions, more."""
+    by_age: Sequence[Mapping[str, Any]] = ()
+    """On a log that goes on after the training and is cut in time: figures by days since then."""
     to_best: float = 0.0
     """NDCG@10 less that of the best file; 0 for the best itself."""
     to_best_interval: Interval = (0.0, 0.0)
@@ -68,6 +72,7 @@ class FileFigures:
             "bytes": self.n_bytes,
             "microseconds_per_user": round(self.us_per_user, 1),
             "slices": dict(self.slices),
+            **({"by_age": list(self.by_age)} if self.by_age else {}),
         }
 
 
@@ -136,6 +141,9 @@ def compare(
     divided = _same_events(paths, data, split)
     held_out = fair_targets(divided, part)
     masks = slice_masks(held_out, divided.catalogue)
+    trained_on = Recommender.load(paths[0]).info.data["fingerprint"]
+    is_after = divided.interactions.fingerprint() != trained_on
+    windows = age_windows(divided) if is_after and divided.name == "time" else []
     measured = []
     for place, path in enumerate(paths):
 
@@ -143,7 +151,7 @@ def compare(
             if tick is not None:
                 tick(place * n_users + done, len(paths) * n_users)
 
-        measured.append(_measure(path, held_out, masks, moved))
+        measured.append(_measure(path, held_out, masks, windows, moved))
     best = max((gain for _, gain in measured), key=lambda gain: float(gain.mean()))
     files = [_beside(figures, gain - best) for figures, gain in measured]
     assert divided.name is not None  # it was divided
@@ -179,28 +187,49 @@ def _same_events(
                 f"{paths[0]} and {path} are evaluated on different logs: their figures cannot "
                 f"stand in one table. {remedy}"
             )
+        if isinstance(first.by, TimeSplit) and isinstance(other.by, TimeSplit):
+            first = _later_cut(paths[0], first, path, other)
         if other.unseen is not None:
             first = replace(first, unseen=other.unseen.and_of(first.unseen))
     return first
 
 
+def _later_cut(path: str | Path, first: Split, other_path: str | Path, other: Split) -> Split:
+    """Of two cuts of a log the later one: neither file has seen what comes after it."""
+    assert isinstance(first.by, TimeSplit) and isinstance(other.by, TimeSplit)
+    log = first.interactions
+    first_cut, other_cut = (cuts_of(by, log).test_from for by in (first.by, other.by))
+    if (first.by.targets, first.by.ask_at) != (other.by.targets, other.by.ask_at):
+        raise ValueError(
+            f"{path} was trained to be asked for {first.by.targets} targets at {first.by.ask_at}, "
+            f"{other_path} for {other.by.targets} at {other.by.ask_at}: their figures cannot "
+            "stand in one table. Compare files with the same `targets` and `ask_at`"
+        )
+    return first if first_cut >= other_cut else other
+
+
 def _measure(
-    path: str | Path, held_out: HeldOut, masks: Masks, tick: Tick
+    path: str | Path,
+    held_out: HeldOut,
+    masks: Masks,
+    windows: Sequence[AgeWindow],
+    tick: Tick,
 ) -> tuple[FileFigures, NDArray[np.float64]]:
     """The figures of a file, and NDCG@10 of each user (n_users,)."""
     recommender = Recommender.load(path)
     info = recommender.info
-    ranking = rank_targets(
-        recommender, held_out, exclude_seen=not info.repeats, inputs=info.inputs, tick=tick
-    )
+    asked: dict[str, Any] = {"exclude_seen": not info.repeats, "inputs": info.inputs}
+    ranking = rank_targets(recommender, held_out, **asked, tick=tick)
+    ids = catalogue_ids(recommender)
     figures = FileFigures(
         path=str(path),
         model=info.model,
         profile=info.profile,
-        metrics=metrics_of(ranking, held_out, catalogue_ids(recommender)),
+        metrics=metrics_of(ranking, held_out, ids),
         slices=slice_figures(ranking.ranks, held_out, masks),
         n_bytes=Path(path).stat().st_size,
         us_per_user=1e6 * ranking.seconds / len(held_out.histories),
+        by_age=age_figures(recommender, windows, ids, **asked),
     )
     return figures, user_gains(ranking.ranks, held_out.n_targets())["ndcg@10"]
 

@@ -1,7 +1,9 @@
 """A picture of a comparison of files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnrec.runtime.files import replace_file
@@ -9,10 +11,19 @@ from attnrec.train.evaluation.comparison import Comparison, FileFigures
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """NDCG@10 and HitRate@10 of each file with their 95 % intervals, best first, as PNG."""
+    """NDCG@10 and HitRate@10 of each file with their 95 % intervals, best first, as PNG.
+
+    Below it NDCG@10 by days since the training, where there are such figures.
+    """
     files = comparison.best_first
-    figure = Figure(figsize=(8, 1.4 + 0.5 * len(files)), layout="constrained")
-    axes = figure.subplots()
+    height = 1.4 + 0.5 * len(files)
+    if files[0].by_age:
+        figure = Figure(figsize=(8, height + 3), layout="constrained")
+        axes, below = figure.subplots(2, height_ratios=[height, 3])
+        _draw_ages(below, files)
+    else:
+        figure = Figure(figsize=(8, height), layout="constrained")
+        axes = figure.subplots()
     kinds = (("ndcg@10", "NDCG@10", "tab:blue"), ("hit_rate@10", "HitRate@10", "tab:gray"))
     for offset, (name, label, colour) in zip((-0.15, 0.15), kinds, strict=True):
         means = [file.metrics.values[name] for file in files]
@@ -34,6 +45,19 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     with replace_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+
+
+def _draw_ages(axes: Axes, files: Sequence[FileFigures]) -> None:
+    for file in files:
+        days = [(window["from_days"] + window["to_days"]) / 2 for window in file.by_age]
+        low, high = zip(*(window["ndcg@10_interval"] for window in file.by_age), strict=True)
+        (line,) = axes.plot(days, [w["ndcg@10"] for w in file.by_age], "o-", label=_label(file))
+        axes.fill_between(days, low, high, color=line.get_color(), alpha=0.15)
+    axes.set_xlabel("days since the last event that the file has seen")
+    axes.set_ylabel("NDCG@10")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _label(file: FileFigures) -> str:

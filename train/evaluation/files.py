@@ -1,9 +1,9 @@
 """Which log, and which events of it, an exported file can fairly be evaluated on."""
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from attnrec.train.data.load import IdTypes, load_interactions
 from attnrec.train.data.recipe import DataRecipe, IdType
 from attnrec.train.data.tables import TableSource
 from attnrec.train.run_files import EVENTS_FILE
-from attnrec.train.splits.config import PROTOCOLS, Part, SplitName
+from attnrec.train.splits.config import Part, SplitName, TimeSplit
 from attnrec.train.splits.held_out import HeldOut, Unseen, after_sequences, after_time
 from attnrec.train.splits.split import Split, all_events, divide
+from attnrec.train.splits.time_split import DAY, shown
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +58,11 @@ def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName 
     """
     trained: SplitName = info.metrics.get("split", "leave-one-out")
     name = split or trained
-    if name not in PROTOCOLS:
-        raise ValueError(f"no split {name!r}; there are: {', '.join(PROTOCOLS)}")
+    if name not in get_args(SplitName):
+        raise ValueError(f"no split {name!r}; there are: {', '.join(get_args(SplitName))}")
     if log.events.fingerprint() != info.data["fingerprint"]:
+        if name == "time":
+            return divide(log.events, _after_all_seen(path, info, log))
         return replace(divide(log.events, name), unseen=_unseen(path, info, log))
     if info.final:
         raise ValueError(
@@ -73,7 +76,7 @@ def divide_fairly(path: str | Path, info: ModelInfo, log: Log, split: SplitName 
             f"{name} holds out: figures would flatter. Leave `split` out here, or train with "
             f"attnrec-train --split {name}"
         )
-    return divide(log.events, name)
+    return divide(log.events, _time_split(info) if name == "time" else name)
 
 
 def fair_targets(divided: Split, part: Part) -> HeldOut:
@@ -89,6 +92,45 @@ def fair_targets(divided: Split, part: Part) -> HeldOut:
     return held_out
 
 
+def _time_split(info: ModelInfo) -> TimeSplit:
+    """Where the log of a file was cut; the default where it was not cut in time."""
+    known = {f.name for f in fields(TimeSplit)}
+    stored = info.metrics.get("time_split", {})
+    return TimeSplit(**{name: value for name, value in stored.items() if name in known})
+
+
+def _after_all_seen(path: str | Path, info: ModelInfo, log: Log) -> TimeSplit:
+    """A cut of another log behind the last event that a file has seen."""
+    times = log.events.timestamps
+    first, last, seen = int(times.min()), int(times.max()), _seen_until(path, info)
+    if not log.has_times:
+        raise ValueError("the log has an order and no times: it has no part after a cut in time")
+    if last <= seen:
+        raise ValueError(
+            f"{path} has seen events until {shown(seen)}, and this log ends at {shown(last)}: "
+            "name a log that goes on after that with `data`"
+        )
+    if first >= seen:
+        raise ValueError(
+            f"this log begins at {shown(first)}, after all that {path} has seen, so nobody in it "
+            "has a history to ask with: name a log with the events before that as well"
+        )
+    days = (seen + 1 - first) / DAY / 2  # for what is frequent and what is not
+    cut = str(np.datetime64(seen + 1, "s"))
+    found = replace(_time_split(info), test_days=None, test_share=None, test_from=cut)
+    return replace(found, valid_days=days)
+
+
+def _seen_until(path: str | Path, info: ModelInfo) -> int:
+    last = info.data.get("seen_until")
+    if not isinstance(last, int):
+        raise ValueError(
+            f"{path} does not hold the time of the last event it has seen, so it can be evaluated "
+            "only on the log it was trained on: export its run again"
+        )
+    return last
+
+
 def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
     """The part of another log than that of its training that a file has not seen."""
     if not log.has_times or info.data["time_unit"] == "order":
@@ -101,13 +143,7 @@ def _unseen(path: str | Path, info: ModelInfo, log: Log) -> Unseen:
             )
         seen = all_events(before) if info.final else divide(before, info.metrics["split"])
         return after_sequences(log.events, before, seen.n_seen(), str(path))
-    last = info.data.get("seen_until")
-    if not isinstance(last, int):
-        raise ValueError(
-            f"{path} does not hold the time of the last event it has seen, so it can be evaluated "
-            "only on the log it was trained on: export its run again"
-        )
-    return after_time(log.events, last, str(path))
+    return after_time(log.events, _seen_until(path, info), str(path))
 
 
 def _log_around(path: str | Path, info: ModelInfo) -> Interactions | None:

@@ -90,6 +90,7 @@ COMPARED_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     # By their papers every event counts alike; here validation chooses the history decay.
     "item-knn-decayed": ("item-knn", {"history_decay": None}),
     "ease-decayed": ("ease", {"history_decay": None}),
+    "popularity-7-days": ("popularity", {"last_days": 7.0}),
 }
 """What a model comparison trains: each model, and its variants, with their settings."""
 

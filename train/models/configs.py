@@ -239,16 +239,19 @@ class ContentBasedConfig(NeighbourConfig):
 
 @dataclass(frozen=True)
 class PopularityConfig:
-    """Popularity has nothing to set."""
+    """Which events are counted."""
 
     n_items: int
     """Items in the catalogue, N."""
     max_len: int = 1
     """Events of a history that count: none do, but the graph needs a width."""
+    last_days: float | None = None
+    """Only the newest training events are counted, those of so many days. None: all are."""
 
     def __post_init__(self) -> None:
         check_whole("n_items", self.n_items)
         check_size("max_len", self.max_len)
+        check_optional("last_days", self.last_days, above=0)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Counts without any model of taste: the baselines to beat.
 
-    popularity           score(j) = log(1 + n_j)
+    popularity           score(j) = log(1 + n_j), of all training events or of the last days
     personal frequency   score(j) = how often j is in the history + 0.9 n_j / max n
 
 n_j counts training events. The logarithm changes no list; it keeps the scores of large logs
@@ -11,11 +11,12 @@ took. Where seen items are excluded only that order is left, so it equals popula
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.train.models.base import CountModel
 from attnrec.train.models.configs import PersonalFrequencyConfig, PopularityConfig
-from attnrec.train.splits.split import Split
+from attnrec.train.splits.split import Sequences, Split
 
 
 class Popularity(CountModel):
@@ -32,7 +33,9 @@ class Popularity(CountModel):
     def fit(self, split: Split) -> None:
         """Count the events of every item."""
         sequences, n_rows = split.sequences, self.config.n_items + 1
-        counts = np.bincount(sequences.rows, sequences.weights, minlength=n_rows)
+        newest, weights = _newest(sequences, self.config.last_days), sequences.weights
+        weights = None if weights is None else weights[newest]
+        counts = np.bincount(sequences.rows[newest], weights, minlength=n_rows)
         self.log_count.copy_(torch.from_numpy(counts).double().log1p())
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
@@ -53,10 +56,9 @@ class PersonalFrequency(CountModel):
 
     def fit(self, split: Split) -> None:
         """Count the events of every item."""
-        counts = torch.bincount(
-            torch.from_numpy(split.sequences.rows).long(), minlength=self.config.n_items + 1
-        )
-        self.item_prior.copy_(0.9 * counts.double() / max(1, int(counts.max())))
+        rows = split.sequences.rows[_newest(split.sequences, self.config.last_days)]
+        counts = np.bincount(rows, minlength=self.config.n_items + 1)
+        self.item_prior.copy_(torch.from_numpy(0.9 * counts / max(1, int(counts.max()))))
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Events of each item in the history (B, T), and its prior: (B, N + 1)."""
@@ -64,3 +66,13 @@ class PersonalFrequency(CountModel):
         nothing = torch.zeros_like(self.item_prior).expand(history_index.shape[0], -1)
         # The prior is added once, after the counting, so that no sum of fractions rounds.
         return nothing.scatter_add(1, history_index, known) + self.item_prior
+
+
+def _newest(sequences: Sequences, days: float | None) -> NDArray[np.bool_]:
+    """Which training events lie in the last days, (n_events,); None: all of them."""
+    if days is None:
+        return np.ones(len(sequences.rows), np.bool_)
+    times = sequences.timestamps
+    assert times is not None
+    newest: NDArray[np.bool_] = times > times.max() - 86_400 * days
+    return newest

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from attnrec.runtime import __version__
+from attnrec.runtime.errors import DataError
 from attnrec.train.checks import check_kind
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import load_interactions
@@ -123,6 +124,8 @@ def train_log(
     config, reasons = config.with_recipe(split)
     model = new_model(config, config.model_config(**split.sizes()))
     validation = Validation(split, repeats=recipe.repeats)
+    if getattr(model.config, "last_days", None) is not None and report.time_unit == "order":
+        raise DataError("the log has an order and no times: leave the setting `last_days` out")
     identity = training_identity(config, recipe, split, vars(model.config))
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         started = time.monotonic()

@@ -188,7 +188,7 @@ def divide(log: Interactions, by: SplitBy, *, time_unit: str | None = None) -> S
     if by == "time":
         by = TimeSplit()
     if time_unit is not None and isinstance(by, TimeSplit):
-        check_times(time_unit)
+        check_times(by, log, time_unit)
         check_somebody(log, cuts_of(by, log))
     return _split(log, events_before(log, by, "valid"), by)
 

@@ -42,12 +42,10 @@ def cuts_of(split: TimeSplit, log: Interactions) -> Cuts:
     end = last + 1
     if split.test_from is not None:
         test_from = unix_seconds(split.test_from)
+    elif split.test_share is not None:
+        test_from = _newest(log, split.test_share)
     else:
-        _refuse_future(log, last)
-        if split.test_share is not None:
-            test_from = _newest(log, split.test_share)
-        else:
-            test_from = end - round(DAY * (split.test_days or _DAYS))
+        test_from = end - round(DAY * (split.test_days or _DAYS))
     if split.valid_days is not None:
         valid_from = test_from - round(DAY * split.valid_days)
     elif split.test_share is not None:
@@ -159,13 +157,15 @@ def protocol_of(split: TimeSplit, log: Interactions) -> str:
     )
 
 
-def check_times(time_unit: str) -> None:
-    """`DataError` for a log that has only an order."""
+def check_times(split: TimeSplit, log: Interactions, time_unit: str) -> None:
+    """`DataError` for a log of this unit that has only an order, or whose clocks are wrong."""
     if time_unit == "order":
         raise DataError(
             "the log has an order and no times, so it cannot be cut in time: name a column of "
             "times with `time_col`, set its unit with `time_unit`, or use split leave-one-out"
         )
+    if split.test_from is None:
+        _refuse_future(log, int(log.timestamps.max()))
 
 
 def shown(seconds: int) -> str:

@@ -1,0 +1,116 @@
+"""What `compare --folds` and `evaluate --folds` do. Needs torch."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress
+
+from attnrec.cli.console import err, out, say, with_options
+from attnrec.cli.options import TrainingOptions
+from attnrec.cli.progress import TrainingProgress
+from attnrec.cli.results import plain_table
+from attnrec.cli.training import read_log_of
+from attnrec.export.folds import PICTURE, FoldComparison, compare_folds
+from attnrec.runtime.files import MODEL_FILE
+from attnrec.train.data.recipe import DataReport
+from attnrec.train.evaluation.comparison import evaluate
+from attnrec.train.fitting.loop import Progress as Watcher
+from attnrec.train.models import COMPARED_MODELS
+from attnrec.train.runs.run import Run
+from attnrec.train.splits.config import TimeSplit
+
+
+def compare_folds_and_print(
+    options: TrainingOptions,
+    directory: Path,
+    n_folds: int,
+    *,
+    allow_users: bool,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Every model at every cut; prints the table, or JSON."""
+    log = read_log_of(options)
+    with _shown() as bars:
+        found = compare_folds(
+            *log, options.config, n_folds=n_folds, out=directory, models=COMPARED_MODELS,
+            allow_users=allow_users, resume=resume, **bars,
+        )  # fmt: skip
+    _print(found, directory, as_json=as_json)
+
+
+def evaluate_folds_and_print(
+    path: Path, n_folds: int, split: TimeSplit, *, resume: bool, as_json: bool
+) -> None:
+    """The model of a run, with its settings, at every cut, beside its own figures.
+
+    split: the last cut, where the run was not cut in time itself.
+    """
+    run = Run.load(path)
+    config, whole = run.config, path.absolute()
+    if not isinstance(config.split, TimeSplit):
+        config = replace(config, split=split)
+    directory = whole.with_name(f"{whole.name}-folds")
+    report = DataReport(**{k: v for k, v in run.data.items() if k != "seen_until"})
+    with _shown() as bars:
+        found = compare_folds(
+            run.split.interactions, report, run.recipe, replace(config, settings={}),
+            n_folds=n_folds, out=directory,
+            models={config.model: (config.model, dict(config.settings))}, allow_users=True,
+            resume=resume, **bars,
+        )  # fmt: skip
+    _print(found, directory, as_json=as_json)
+    if not as_json and run.metrics.split != "time" and (path / MODEL_FILE).is_file():
+        values = evaluate(path / MODEL_FILE).values
+        (model,) = found.models
+        print(
+            f"{run.metrics.split} of the run: NDCG@10 {values['ndcg@10']:.4f}, HitRate@10 "
+            f"{values['hit_rate@10']:.4f}; cut in time {model.mean:.4f}"
+        )
+
+
+@contextmanager
+def _shown() -> Iterator[Mapping[str, Any]]:
+    """Bars of trainings and of comparisons, as arguments of `compare_folds`."""
+    bar = Progress(console=err, transient=True, disable=err.quiet)
+    task = bar.add_task("comparing", total=None)
+
+    def watch(name: str) -> AbstractContextManager[Watcher]:
+        bar.stop()
+        say(f"--- {name}")
+        return TrainingProgress()
+
+    def tick(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield {"watch": watch, "tick": tick}
+    finally:
+        bar.stop()
+
+
+def _print(found: FoldComparison, directory: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found.to_json()))
+        return
+    table = plain_table()
+    table.add_column("model", overflow="fold")
+    days = (f"from\n{start[:10]}" for start in found.tested_from)
+    for name in ("NDCG@10\nmean", "95 %\ninterval", "HitRate\n@10", *days):
+        table.add_column(name, justify="right", no_wrap=True)
+    for model in found.models:
+        low, high = model.interval
+        hits = sum(model.hit_rate) / len(model.hit_rate)
+        table.add_row(
+            model.name, f"{model.mean:.4f}", f"{low:.3f} {high:.3f}", f"{hits:.4f}",
+            *(f"{value:.4f}" for value in model.ndcg),
+        )  # fmt: skip
+    out.print(table)
+    for name, reason in found.left_out.items():
+        print(f"left out: {name}: {with_options(reason)}")
+    say(f"a folder a fold in {directory}, with folds.json and {PICTURE}")
