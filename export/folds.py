@@ -159,6 +159,8 @@ def _folds(log: Interactions, report: DataReport, split: object, n_folds: int) -
         own = replace(split, test_days=None, test_share=None, test_from=start, valid_days=days)
         part = before(log, cuts.end - back * width)
         try:
+            if not part.n_events:
+                raise DataError(f"and the log begins at {shown(int(log.timestamps.min()))}")
             divide(part, own, time_unit=report.time_unit)
         except (DataError, ValueError) as error:
             raise DataError(

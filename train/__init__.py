@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from attnrec.train.runs.final import train_final
     from attnrec.train.runs.run import Run
     from attnrec.train.runs.train import train
+    from attnrec.train.splits.config import TimeSplit
     from attnrec.train.tuning.search import tune
 else:
     __getattr__ = on_first_use(
@@ -28,6 +29,7 @@ else:
             "runs.run": ["Run"],
             "runs.final": ["train_final"],
             "runs.train": ["train"],
+            "splits.config": ["TimeSplit"],
             "tuning.search": ["tune"],
         },
     )
@@ -38,6 +40,7 @@ __all__ = [
     "Interactions",
     "Metrics",
     "Run",
+    "TimeSplit",
     "TrainConfig",
     "compare",
     "evaluate",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from attnrec.runtime.errors import DataError
+from attnrec.runtime.errors import DataError, counted
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.splits.config import Part, Targets, TimeSplit, unix_seconds
 
@@ -186,8 +186,9 @@ def _refuse_future(log: Interactions, last: int) -> None:
     if last >= tomorrow:
         n = int(np.count_nonzero(log.timestamps >= tomorrow))
         raise DataError(
-            f"{n:,} events lie in the future, the last at {shown(last)}, and the windows are "
-            "counted back from the end: drop these rows, correct `time_unit`, or give `test_from`"
+            f"{counted(n, 'event')} with a time in the future, the last at {shown(last)}, and "
+            "windows are counted back from the end: drop these rows, correct `time_unit`, or give "
+            "`test_from`"
         )
 
 
