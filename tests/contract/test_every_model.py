@@ -283,7 +283,13 @@ def test_near_vectors_are_similar_and_models_without_similar_items_refuse(member
         vectors = torch.nn.functional.normalize(model.item_table()[1:], dim=-1)
         order = (vectors @ vectors[3]).argsort(descending=True, stable=True).tolist()
         assert recommender.similar(ids[3]).item_ids == [ids[i] for i in order if i != 3][:10]
-    elif member.name in ("popularity", "personal-frequency", "user-item-attention", "neumf"):
+    elif member.name in (
+        "popularity",
+        "popularity-7-days",
+        "personal-frequency",
+        "user-item-attention",
+        "neumf",
+    ):
         with pytest.raises(ValueError, match="same as after an empty history"):
             recommender.similar(ids[3])
     else:
