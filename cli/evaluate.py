@@ -74,10 +74,11 @@ def evaluate(
 ) -> None:
     """Rank what was held out of every user's log in the whole catalogue, best file first.
 
-    Held out is the last event of each user, or the last session, as the files were trained; the
-    events before are the history. Ties count against the model, nothing is sampled. Intervals
-    are 95 % bootstrap intervals over users; the difference to the best file is paired. --json
-    has all figures, slices included.
+    Held out is what the training of the files held out: the last event of each user, the last
+    session, or what comes after a cut in time; of a longer log only what the files have not
+    seen. The events before are the history. Ties count against the model, nothing is sampled.
+    Intervals are 95 % bootstrap intervals over users; the difference to the best file is paired.
+    --json has all figures, slices included.
     """
     if slices and as_json:
         raise ValueError("--json has the slices anyway: leave --slices out")

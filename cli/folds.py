@@ -37,7 +37,7 @@ def compare_folds_and_print(
     log = read_log_of(options)
     with _shown() as bars:
         found = compare_folds(
-            *log, options.config, n_folds=n_folds, out=directory, models=COMPARED_MODELS,
+            *log, options.config, folds=n_folds, out=directory, models=COMPARED_MODELS,
             allow_users=allow_users, resume=resume, **bars,
         )  # fmt: skip
     _print(found, directory, as_json=as_json)
@@ -59,7 +59,7 @@ def evaluate_folds_and_print(
     with _shown() as bars:
         found = compare_folds(
             run.split.interactions, report, run.recipe, replace(config, settings={}),
-            n_folds=n_folds, out=directory,
+            folds=n_folds, out=directory,
             models={config.model: (config.model, dict(config.settings))}, allow_users=True,
             resume=resume, **bars,
         )  # fmt: skip

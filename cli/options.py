@@ -26,7 +26,7 @@ from attnrec.cli.console import (
     run_command,
     with_parameters,
 )
-from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.recipe import DataRecipe, parse_weights
 from attnrec.train.data.sources import MOVIELENS, check_files, recognise, with_known_columns
 from attnrec.train.fitting.config import Schedule, TrainConfig, parse_settings
 from attnrec.train.models import MODELS
@@ -224,8 +224,9 @@ def _training_options(context: typer.Context, given: Mapping[str, Any]) -> Train
 def _config(given: Mapping[str, Any]) -> TrainConfig:
     """How to train; without a model of its own, what the compared models share."""
     loop = {name: given[name] for name in (*_SCHEDULE, "split")}
+    cut = TimeSplit(**{f.name: given[f.name] for f in fields(TimeSplit)})
     if given["split"] == "time":
-        loop["split"] = TimeSplit(**{f.name: given[f.name] for f in fields(TimeSplit)})
+        loop["split"] = cut
     if "model" not in given:
         return TrainConfig(**loop)
     settings = parse_settings(given["model"], given["assignments"] or ())
@@ -244,23 +245,7 @@ def _recipe(given: Mapping[str, Any]) -> DataRecipe:
         if get_origin(kind) is tuple:
             values[name] = tuple(part for part in given[name].split(",") if part)
     values["sep"] = values["sep"].replace("\\t", "\t")  # as people write a tab in a shell
-    return DataRecipe(**values | {"event_weights": _weights(given["event_weights"])})
-
-
-def _weights(text: str) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for part in filter(None, text.split(",")):
-        kind, _, weight = part.rpartition("=")
-        if kind in weights:
-            raise ValueError(f"--event-weights names {kind!r} twice")
-        try:
-            weights[kind] = float(weight)
-        except ValueError:
-            raise ValueError(
-                f"--event-weights {part!r} is not a type with a weight; write for example "
-                "cart=2,purchase=4"
-            ) from None
-    return weights
+    return DataRecipe(**values | {"event_weights": parse_weights(given["event_weights"])})
 
 
 def refuse_unknown(arguments: Sequence[str], *, one_model: bool) -> None:

@@ -7,6 +7,7 @@ from attnrec.runtime import on_first_use
 if TYPE_CHECKING:
     from attnrec.export.errors import NoProfile, ParityFailure, QuantizationCostTooHigh
     from attnrec.export.exporting import export, export_smallest
+    from attnrec.export.folds import FoldComparison, compare_folds
     from attnrec.export.parity.gate import Fault, ParityReport
     from attnrec.export.quantize.cost import ProfileCost, QuantizationCost
     from attnrec.export.refusals import Limits
@@ -17,6 +18,7 @@ else:
         {
             "errors": ["NoProfile", "ParityFailure", "QuantizationCostTooHigh"],
             "exporting": ["export", "export_smallest"],
+            "folds": ["FoldComparison", "compare_folds"],
             "parity.gate": ["Fault", "ParityReport"],
             "quantize.cost": ["ProfileCost", "QuantizationCost"],
             "refusals": ["Limits"],
@@ -25,6 +27,7 @@ else:
 
 __all__ = [
     "Fault",
+    "FoldComparison",
     "Limits",
     "NoProfile",
     "ParityFailure",
@@ -32,6 +35,7 @@ __all__ = [
     "ProfileCost",
     "QuantizationCost",
     "QuantizationCostTooHigh",
+    "compare_folds",
     "export",
     "export_smallest",
 ]

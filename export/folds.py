@@ -100,7 +100,7 @@ def compare_folds(
     recipe: DataRecipe,
     config: TrainConfig,
     *,
-    n_folds: int,
+    folds: int,
     out: str | Path,
     models: Mapping[str, tuple[str, dict[str, Any]]] = COMPARED_MODELS,
     allow_users: bool = False,
@@ -110,17 +110,17 @@ def compare_folds(
 ) -> FoldComparison:
     """`compare_models` for the cut of `config.split` and for earlier ones, window by window.
 
-    Each fold is a folder of `out`. `DataError` where the log is too short for so many, before
-    anything is trained.
+    folds: how many. Each is a folder of `out`. `DataError` where the log is too short for so
+    many, before anything is trained.
     """
-    folds = _folds(log, report, config.split, n_folds)
+    cuts = _folds(log, report, config.split, folds)
     directory = Path(out)
     if directory.exists() and not directory.is_dir():
         raise RunError(f"{directory} is a file; name a folder with `out`")
     directory.mkdir(exist_ok=True)
     comparisons: list[Comparison] = []
     left_out: dict[str, str] = {}
-    for number, fold in enumerate(folds, start=1):
+    for number, fold in enumerate(cuts, start=1):
         own = replace(
             report,
             n_users=fold.log.n_users,
@@ -136,7 +136,7 @@ def compare_folds(
         )  # fmt: skip
         comparisons.append(found.comparison)
         left_out |= found.left_out
-    tested_from = [shown(fold.test_from) for fold in folds]
+    tested_from = [shown(fold.test_from) for fold in cuts]
     result = FoldComparison(tested_from, _by_model(comparisons), comparisons, left_out)
     with replace_file(directory / FIGURES) as path:
         path.write_text(json.dumps(result.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -160,12 +160,16 @@ def _folds(log: Interactions, report: DataReport, split: object, n_folds: int) -
         part = before(log, cuts.end - back * width)
         try:
             if not part.n_events:
-                raise DataError(f"and the log begins at {shown(int(log.timestamps.min()))}")
+                raise DataError(
+                    f"one would be tested from {shown(test_from)}, and the log begins at "
+                    f"{shown(int(log.timestamps.min()))}"
+                )
             divide(part, own, time_unit=report.time_unit)
-        except (DataError, ValueError) as error:
+        except DataError as error:
             raise DataError(
-                f"the log is too short for {n_folds} folds of {width / DAY:g} days: tested from "
-                f"{shown(test_from)}, {error}. Give fewer `folds`, or fewer `test_days`"
+                f"the log is too short for {n_folds} folds of {width / DAY:g} days: "
+                f"{error.problem}",
+                "give fewer `folds`, or fewer `test_days`",
             ) from error
         folds.append(Fold(part, own, test_from))
     return folds

@@ -55,7 +55,7 @@ def trained(log: str, data: Path, folder: Path, threads: int) -> Iterator[Path]:
     config = TrainConfig(split=split, threads=threads)
     known: dict[str, Any] = {"models": MODELS, "resume": out.exists()}
     if n_folds > 1:
-        compare_folds(*read_log(source), recipe, config, n_folds=n_folds, out=out, **known)
+        compare_folds(*read_log(source), recipe, config, folds=n_folds, out=out, **known)
     else:
         compare_models(*read_log(source), recipe, config, out=out, **known)
     yield from (path.parent for path in sorted(out.rglob(MODEL_FILE)))

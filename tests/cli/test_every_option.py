@@ -138,6 +138,14 @@ EVALUATING = {
     "--part": ["--part", "valid"],
     "--slices": ["--slices"],
     "--plot": ["--plot", "FOLDER/figures.png"],
+    "--folds": [
+        "--folds",
+        "2",
+        "--test-days",
+        "0.0001",
+    ],
+    "--test-days": ["--test-days", "9"],
+    "--resume": ["--resume"],
 }
 
 
@@ -194,7 +202,7 @@ def test_the_training_commands_differ_in_what_they_do_with_a_log() -> None:
     of_model = {"--model", "--max-len", "--hidden-dim", "--n-blocks", "--set"}
     assert options_of(train) == shared | of_log | of_model | {"--final", "--report"}
     assert options_of(tune) == shared | of_log | of_model | {"--minutes", "--report"}
-    assert options_of(compare) == shared | of_log | {"--allow-users"}
+    assert options_of(compare) == shared | of_log | {"--allow-users", "--folds"}
 
 
 def shared_options(*, one_model: bool, found: list[TrainingOptions]) -> Callable[..., None]:
@@ -215,6 +223,10 @@ GIVEN: dict[str, list[str]] = {
     "--hidden-dim": ["--hidden-dim", "16"],
     "--seed": ["--seed", "5"],
     "--split": ["--split", "last-session"],
+    "--test-from": ["--test-from", "2024-01-01"],
+    "--test-share": ["--test-share", "0.1"],
+    "--targets": ["--targets", "first"],
+    "--ask-at": ["--ask-at", "cut"],
     "--id-type": ["--id-type", "string"],
     "--time-unit": ["--time-unit", "s"],
     "--repeats": ["--repeats"],
@@ -228,11 +240,13 @@ GIVEN: dict[str, list[str]] = {
     "--min-item-events": ["--min-item-events", "5"],
     "--min-user-events": ["--min-user-events", "5"],
 }
+CUT = ("--test-days", "--test-from", "--test-share", "--valid-days", "--targets", "--ask-at")
 # What an option is read with.
 WITH = {
     "--title-col": ["--items", "TABLE"],
     "--event-col": ["--event-weights", "buy=2"],
     "--rating-col": ["--min-rating", "3"],
+    **{option: ["--split", "time"] for option in CUT},
 }
 
 
@@ -271,6 +285,7 @@ def test_final_reads_or_refuses_every_option(option: str, trained: Path, run) ->
         (["--event-col", "kind"], "--events or --event-weights"),
         (["--rating-col", "stars"], "--min-rating"),
         (["--title-col", "name"], "--items"),
+        (["--test-days", "7"], "--split time"),
     ],
 )
 def test_an_option_that_changes_nothing_alone_names_what_it_is_read_with(

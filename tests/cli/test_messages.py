@@ -37,7 +37,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 # Options of other programs, by the words before it.
 OTHER_TOOLS = re.compile(r"(?:torchrun|pip|openssl)[^;:]*")
 # The report of a run is written by `attnrec-train`, for people who use it.
-OF_TRAIN = ("train/report/", "train/splits/held_out.py")
+OF_TRAIN = ("train/report/", "train/splits/baskets.py")
 # Copied to a device, where it is a program of its own with its own options.
 NOT_OURS = "export/kit/"
 

@@ -40,7 +40,7 @@ USER_IDS: dict[str, list[Any]] = {
 ID_TYPES = tuple(ITEM_IDS)
 _SMALL = {"hidden_dim": 8, "n_neighbours": 5, "ease_weight": 0.7}
 _LONGEST_HISTORY = 8
-RECIPE = DataRecipe(attribute_cols=("genre",), tag_cols=("segment",))
+RECIPE = DataRecipe(attribute_cols=("genre",), tag_cols=("segment",), time_unit="s")
 
 
 @dataclass(frozen=True)

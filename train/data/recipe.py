@@ -149,6 +149,23 @@ def _is_finite_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def parse_weights(text: str) -> dict[str, float]:
+    """Weights by event type of a text like "cart=2,purchase=4". `ValueError` for another one."""
+    weights: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        kind, _, weight = part.rpartition("=")
+        if kind in weights:
+            raise ValueError(f"`event_weights` names {kind!r} twice")
+        try:
+            weights[kind] = float(weight)
+        except ValueError:
+            raise ValueError(
+                f"`event_weights`: {part!r} is not a type with a weight; write for example "
+                "cart=2,purchase=4"
+            ) from None
+    return weights
+
+
 @dataclass(frozen=True)
 class DataReport:
     """What was read from a log and what was dropped; `lines` to print, `to_json` for files."""

@@ -125,7 +125,7 @@ def train_log(
     model = new_model(config, config.model_config(**split.sizes()))
     validation = Validation(split, repeats=recipe.repeats)
     if getattr(model.config, "last_days", None) is not None and report.time_unit == "order":
-        raise DataError("the log has an order and no times: leave the setting `last_days` out")
+        raise DataError("the log has an order and no times", "leave the setting `last_days` out")
     identity = training_identity(config, recipe, split, vars(model.config))
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         started = time.monotonic()

@@ -52,8 +52,9 @@ def cuts_of(split: TimeSplit, log: Interactions) -> Cuts:
         valid_from = _newest(log, 2 * split.test_share)
     else:
         valid_from = test_from - (end - test_from)
-    _check_order(first, valid_from, test_from, last)
-    return Cuts(valid_from, test_from, end)
+    cuts = Cuts(valid_from, test_from, end)
+    _check_order(split, first, cuts, last)
+    return cuts
 
 
 class Asked(NamedTuple):
@@ -129,14 +130,12 @@ def check_somebody(log: Interactions, cuts: Cuts) -> None:
         while not n_users and stop - days * DAY > log.timestamps.min():
             days *= 2
             n_users = len(asked_in(log, stop - days * DAY, stop, "all").users)
-        remedy = (
-            f"with {days} days there would be {n_users:,}: give `{part}_days={days}`"
-            if n_users
-            else "no user has events on both sides of a longer one either: use leave-one-out"
-        )
         raise DataError(
             f"nobody can be asked in the {part} window, from {shown(start)} to {shown(stop)}: no "
-            f"user has an event in it and one before it; {remedy}"
+            "user has an event in it and one before it",
+            f"with {days} days there would be {n_users:,}: give `{part}_days={days}`"
+            if n_users
+            else "no longer one would do: use split leave-one-out",
         )
 
 
@@ -161,8 +160,9 @@ def check_times(split: TimeSplit, log: Interactions, time_unit: str) -> None:
     """`DataError` for a log of this unit that has only an order, or whose clocks are wrong."""
     if time_unit == "order":
         raise DataError(
-            "the log has an order and no times, so it cannot be cut in time: name a column of "
-            "times with `time_col`, set its unit with `time_unit`, or use split leave-one-out"
+            "the log has an order and no times, so it cannot be cut in time",
+            "name a column of times with `time_col`, set its unit with `time_unit`, or use split "
+            "leave-one-out",
         )
     if split.test_from is None:
         _refuse_future(log, int(log.timestamps.max()))
@@ -187,21 +187,22 @@ def _refuse_future(log: Interactions, last: int) -> None:
         n = int(np.count_nonzero(log.timestamps >= tomorrow))
         raise DataError(
             f"{counted(n, 'event')} with a time in the future, the last at {shown(last)}, and "
-            "windows are counted back from the end: drop these rows, correct `time_unit`, or give "
-            "`test_from`"
+            "windows are counted back from the end",
+            "drop these rows, correct `time_unit`, or give `test_from`",
         )
 
 
-def _check_order(first: int, valid_from: int, test_from: int, last: int) -> None:
+def _check_order(split: TimeSplit, first: int, cuts: Cuts, last: int) -> None:
     log = f"the log goes from {shown(first)} to {shown(last)}"
-    if not first < test_from <= last:
+    test_from = shown(cuts.test_from)
+    if not first < cuts.test_from <= last:
         raise DataError(
-            f"the test window begins at {shown(test_from)}, and {log}: the cut must lie inside. "
-            "Give another `test_from`, or fewer `test_days`"
+            f"the test window begins at {test_from}, and {log}: the cut must lie inside",
+            "give fewer `test_days`" if split.test_from is None else "give another `test_from`",
         )
-    if not first < valid_from < test_from:
+    if not first < cuts.valid_from < cuts.test_from:
         raise DataError(
-            f"the validation window begins at {shown(valid_from)}, before {shown(test_from)} "
-            f"where the test window begins, and {log}: nothing would be left to train on. Give "
-            "fewer `valid_days`, or a shorter test window"
+            f"the validation window begins at {shown(cuts.valid_from)}, that of the test at "
+            f"{test_from}, and {log}: nothing would be left to train on",
+            "give fewer `valid_days`, or a shorter test window",
         )

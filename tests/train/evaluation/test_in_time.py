@@ -156,7 +156,7 @@ def folds(out: Path, n_folds: int = 3, *, resume: bool = False) -> Any:
     log, report = load_interactions(made_log(), recipe)
     models: dict[str, Any] = {"popularity": ("popularity", {}), "markov-chain": CHAIN}
     return compare_folds(
-        log, report, recipe, CONFIG, n_folds=n_folds, out=out, models=models, resume=resume
+        log, report, recipe, CONFIG, folds=n_folds, out=out, models=models, resume=resume
     )
 
 
@@ -197,7 +197,7 @@ def test_folds_go_on_where_they_were_stopped(
 def test_a_log_that_is_too_short_for_the_folds_is_refused_before_anything_is_trained(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(DataError, match="too short for 9 folds of 7 days: tested from 2020-09-"):
+    with pytest.raises(DataError, match="too short for 9 folds of 7 days: the test window beg"):
         folds(tmp_path / "folds", 9)
     assert not (tmp_path / "folds").exists()
     (tmp_path / "file").touch()
@@ -206,4 +206,4 @@ def test_a_log_that_is_too_short_for_the_folds_is_refused_before_anything_is_tra
     log, report = load_interactions(made_log(), DataRecipe())
     by_user = replace(CONFIG, split="leave-one-out")
     with pytest.raises(ValueError, match="`split` must be time"):
-        compare_folds(log, report, DataRecipe(), by_user, n_folds=2, out=tmp_path / "x")
+        compare_folds(log, report, DataRecipe(), by_user, folds=2, out=tmp_path / "x")
