@@ -219,6 +219,6 @@ def test_leave_one_out_says_how_much_of_its_training_is_newer_than_its_targets()
 def test_an_event_at_the_cut_is_asked_for_and_not_known() -> None:
     log = log_of(TWO)
     for event, expected in ((3, ([100, 101, 102], [103])), (2, ([100, 101], [102, 103]))):
-        at = str(np.datetime64(log.timestamps[event], "s"))
+        at = str(np.datetime64(int(log.timestamps[event]), "s"))
         split = divide(log, TimeSplit(test_from=at, valid_days=5))
         assert asked(split.held_out("test"))[0] == expected
