@@ -29,6 +29,7 @@ from attnrec.train.models import COMPARED_MODELS, MODELS
 from attnrec.train.run_files import checkpoint_files, unfinished_directory
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import train_log
+from attnrec.train.splits.split import divide
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def compare_models(
     """
     directory = Path(out)
     check_comparison_directory(directory, resume=resume, names=tuple(models))
+    divide(log, config.split, time_unit=report.time_unit)  # refused once, not for every model
     made = _Models(log, report, recipe, directory, allow_users, resume, watch)
     with _kept_until_compared(directory):
         for name, (model, settings) in models.items():
