@@ -1,24 +1,17 @@
 """What `compare --folds` and `evaluate --folds` do. Needs torch."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rich.progress import Progress
-
-from attnrec.cli.console import err, out, say, with_options
+from attnrec.cli.console import out, say, with_options
 from attnrec.cli.options import TrainingOptions
-from attnrec.cli.progress import TrainingProgress
 from attnrec.cli.results import plain_table
-from attnrec.cli.training import read_log_of
+from attnrec.cli.training import comparison_bars, read_log_of
 from attnrec.export.folds import PICTURE, FoldComparison, compare_folds
 from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.data.recipe import DataReport
 from attnrec.train.evaluation.comparison import evaluate
-from attnrec.train.fitting.loop import Progress as Watcher
 from attnrec.train.models import COMPARED_MODELS
 from attnrec.train.runs.run import Run
 from attnrec.train.splits.config import TimeSplit
@@ -35,7 +28,7 @@ def compare_folds_and_print(
 ) -> None:
     """Every model at every cut; prints the table, or JSON."""
     log = read_log_of(options)
-    with _shown() as bars:
+    with comparison_bars() as bars:
         found = compare_folds(
             *log, options.config, folds=n_folds, out=directory, models=COMPARED_MODELS,
             allow_users=allow_users, resume=resume, **bars,
@@ -56,7 +49,7 @@ def evaluate_folds_and_print(
         config = replace(config, split=split)
     directory = whole.with_name(f"{whole.name}-folds")
     report = DataReport(**{k: v for k, v in run.data.items() if k != "seen_until"})
-    with _shown() as bars:
+    with comparison_bars() as bars:
         found = compare_folds(
             run.split.interactions, report, run.recipe, replace(config, settings={}),
             folds=n_folds, out=directory,
@@ -71,27 +64,6 @@ def evaluate_folds_and_print(
             f"{run.metrics.split} of the run: NDCG@10 {values['ndcg@10']:.4f}, HitRate@10 "
             f"{values['hit_rate@10']:.4f}; cut in time {model.mean:.4f}"
         )
-
-
-@contextmanager
-def _shown() -> Iterator[Mapping[str, Any]]:
-    """Bars of trainings and of comparisons, as arguments of `compare_folds`."""
-    bar = Progress(console=err, transient=True, disable=err.quiet)
-    task = bar.add_task("comparing", total=None)
-
-    def watch(name: str) -> AbstractContextManager[Watcher]:
-        bar.stop()
-        say(f"--- {name}")
-        return TrainingProgress()
-
-    def tick(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield {"watch": watch, "tick": tick}
-    finally:
-        bar.stop()
 
 
 def _print(found: FoldComparison, directory: Path, *, as_json: bool) -> None:

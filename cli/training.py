@@ -2,9 +2,11 @@
 
 import json
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
@@ -75,24 +77,10 @@ def compare_and_print(
 
     log = read_log_of(options)
 
-    def watch(name: str) -> AbstractContextManager[Watcher]:
-        say(f"--- {name}")
-        return TrainingProgress()
-
-    bar = Progress(console=err, transient=True, disable=err.quiet)
-    task = bar.add_task("comparing", total=None)
-
-    def tick(done: int, total: int) -> None:
-        bar.start()  # not before: the bars of the trainings come first
-        bar.update(task, completed=done, total=total)
-
-    try:
+    with comparison_bars() as bars:
         compared = compare_models(
-            *log, options.config, out=out, allow_users=allow_users, resume=resume, watch=watch,
-            tick=tick,
-        )  # fmt: skip
-    finally:
-        bar.stop()
+            *log, options.config, out=out, allow_users=allow_users, resume=resume, **bars
+        )
     if as_json:
         print(json.dumps(compared.to_json()))
         return
@@ -100,6 +88,27 @@ def compare_and_print(
     for name, reason in compared.left_out.items():
         print(f"left out: {name}: {with_options(reason)}")
     say(f"one run a model in {out}, with comparison.json and comparison.png")
+
+
+@contextmanager
+def comparison_bars() -> Iterator[Mapping[str, Any]]:
+    """Bars of trainings and of comparisons, as arguments of `compare_models`."""
+    bar = Progress(console=err, transient=True, disable=err.quiet)
+    task = bar.add_task("comparing", total=None)
+
+    def watch(name: str) -> AbstractContextManager[Watcher]:
+        bar.stop()  # the bars of the trainings take its place
+        say(f"--- {name}")
+        return TrainingProgress()
+
+    def tick(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield {"watch": watch, "tick": tick}
+    finally:
+        bar.stop()
 
 
 def print_trained(run: Run, *, as_json: bool) -> None:
