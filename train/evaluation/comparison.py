@@ -139,11 +139,15 @@ def compare(
         raise ValueError("no file to evaluate; name at least one")
     paths = [exported_file(path) for path in paths]
     divided = _same_events(paths, data, split)
-    held_out = fair_targets(divided, part)
-    masks = slice_masks(held_out, divided.catalogue)
     trained_on = Recommender.load(paths[0]).info.data["fingerprint"]
     is_after = divided.interactions.fingerprint() != trained_on
     windows = age_windows(divided) if is_after and divided.name == "time" else []
+    if windows and part == "valid":
+        raise ValueError(
+            "of a log that goes on after the training all is `part` test: leave it out"
+        )
+    held_out = fair_targets(divided, part)
+    masks = slice_masks(held_out, divided.catalogue)
     measured = []
     for place, path in enumerate(paths):
 

@@ -115,10 +115,10 @@ def _after_all_seen(path: str | Path, info: ModelInfo, log: Log) -> TimeSplit:
             f"this log begins at {shown(first)}, after all that {path} has seen, so nobody in it "
             "has a history to ask with: name a log with the events before that as well"
         )
-    days = (seen + 1 - first) / DAY / 2  # for what is frequent and what is not
     cut = str(np.datetime64(seen + 1, "s"))
-    found = replace(_time_split(info), test_days=None, test_share=None, test_from=cut)
-    return replace(found, valid_days=days)
+    given = replace(_time_split(info), test_days=None, test_share=None)
+    # No window to validate: all before the cut says what is known, and what is frequent.
+    return replace(given, test_from=cut, valid_days=1 / DAY)
 
 
 def _seen_until(path: str | Path, info: ModelInfo) -> int:

@@ -120,6 +120,14 @@ def test_a_log_that_shows_nothing_new_or_nothing_old_is_refused(folder: Path) ->
         evaluate(path, whole[whole["timestamp"] > _START + 45 * DAY])
 
 
+def test_what_a_file_has_seen_of_a_longer_log_is_no_validation(folder: Path) -> None:
+    with pytest.raises(ValueError, match="all is `part` test"):
+        evaluate(folder / "week/model.onnx", made_log(), part="valid")
+    (file,) = compare([folder / "week/model.onnx"], made_log()).files
+    known = file.slices["target_known"]["n_users"]
+    assert known == file.metrics.n_users  # everybody takes something that was there before
+
+
 def test_figures_with_and_without_targets_that_nobody_could_know(folder: Path) -> None:
     (file,) = compare([folder / "week/model.onnx"]).files
     known = file.slices["target_known"]
