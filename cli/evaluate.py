@@ -64,8 +64,11 @@ def evaluate(
         ),
     ] = None,
     test_days: Annotated[
-        float, typer.Option(help="With --folds: days of a window, unless the run has its own cut.")
-    ] = 7,
+        float | None,
+        typer.Option(
+            help="With --folds: days of a window, where the run has no cut of its own. Default: 7"
+        ),
+    ] = None,
     resume: Resume = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the figures and their intervals.")
@@ -113,7 +116,7 @@ def _evaluate_folds(
     context: typer.Context,
     paths: list[Path],
     n_folds: int,
-    test_days: float,
+    test_days: float | None,
     *,
     resume: bool,
     as_json: bool,
@@ -127,8 +130,9 @@ def _evaluate_folds(
     # Only here: it needs torch.
     from attnrec.cli.folds import evaluate_folds_and_print
 
-    last = TimeSplit(test_days=test_days)
-    evaluate_folds_and_print(paths[0], n_folds, last, resume=resume, as_json=as_json)
+    if test_days is not None:
+        TimeSplit(test_days=test_days)  # refused before anything is read
+    evaluate_folds_and_print(paths[0], n_folds, test_days, resume=resume, as_json=as_json)
 
 
 def _compared(

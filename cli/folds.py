@@ -37,16 +37,20 @@ def compare_folds_and_print(
 
 
 def evaluate_folds_and_print(
-    path: Path, n_folds: int, split: TimeSplit, *, resume: bool, as_json: bool
+    path: Path, n_folds: int, test_days: float | None, *, resume: bool, as_json: bool
 ) -> None:
     """The model of a run, with its settings, at every cut, beside its own figures.
 
-    split: the last cut, where the run was not cut in time itself.
+    test_days: of each window, where the run has no cut of its own.
     """
     run = Run.load(path)
     config, whole = run.config, path.absolute()
-    if not isinstance(config.split, TimeSplit):
-        config = replace(config, split=split)
+    split = config.split if isinstance(config.split, TimeSplit) else TimeSplit()
+    if test_days is not None:
+        if {split.test_days, split.test_from, split.test_share} != {None}:
+            raise ValueError(f"{path} has a cut of its own, so --test-days cannot be given")
+        split = replace(split, test_days=test_days)
+    config = replace(config, split=split)
     directory = whole.with_name(f"{whole.name}-folds")
     report = DataReport(**{k: v for k, v in run.data.items() if k != "seen_until"})
     with comparison_bars() as bars:

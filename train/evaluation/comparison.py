@@ -205,9 +205,9 @@ def _later_cut(path: str | Path, first: Split, other_path: str | Path, other: Sp
     first_cut, other_cut = (cuts_of(by, log).test_from for by in (first.by, other.by))
     if (first.by.targets, first.by.ask_at) != (other.by.targets, other.by.ask_at):
         raise ValueError(
-            f"{path} was trained to be asked for {first.by.targets} targets at {first.by.ask_at}, "
-            f"{other_path} for {other.by.targets} at {other.by.ask_at}: their figures cannot "
-            "stand in one table. Compare files with the same `targets` and `ask_at`"
+            f"{path} was trained with targets {first.by.targets}, asked at {first.by.ask_at}, and "
+            f"{other_path} with targets {other.by.targets}, asked at {other.by.ask_at}: their "
+            "figures cannot stand in one table. Evaluate each alone, or train them alike"
         )
     return first if first_cut >= other_cut else other
 

@@ -189,7 +189,7 @@ def divide(log: Interactions, by: SplitBy, *, time_unit: str | None = None) -> S
         by = TimeSplit()
     if time_unit is not None and isinstance(by, TimeSplit):
         check_times(by, log, time_unit)
-        check_somebody(log, cuts_of(by, log))
+        check_somebody(by, log)
     return _split(log, events_before(log, by, "valid"), by)
 
 

@@ -11,7 +11,7 @@ Study on Data Leakage in Recommender System Offline Evaluation").
 import math
 import time
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,9 +118,10 @@ def later_than_targets(trained: NDArray[np.int64], targets: NDArray[np.int64]) -
     }
 
 
-def check_somebody(log: Interactions, cuts: Cuts) -> None:
+def check_somebody(split: TimeSplit, log: Interactions) -> None:
     """`DataError` where nobody can be asked in a window, with the length that would do."""
-    parts: tuple[Part, ...] = ("test", "valid")
+    cuts, parts = cuts_of(split, log), get_args(Part)[::-1]
+    given = [name for name in ("test_from", "test_share") if getattr(split, name) is not None]
     for part in parts:
         start, stop = cuts.window(part)
         if len(asked_in(log, start, stop, "all").users):
@@ -130,10 +131,12 @@ def check_somebody(log: Interactions, cuts: Cuts) -> None:
         while not n_users and stop - days * DAY > log.timestamps.min():
             days *= 2
             n_users = len(asked_in(log, stop - days * DAY, stop, "all").users)
+        window = "test" if part == "test" else "validation"
+        instead = f" instead of `{given[0]}`" if given and part == "test" else ""
         raise DataError(
-            f"nobody can be asked in the {part} window, from {shown(start)} to {shown(stop)}: no "
-            "user has an event in it and one before it",
-            f"with {days} days there would be {n_users:,}: give `{part}_days={days}`"
+            f"nobody can be asked in the {window} window, from {shown(start)} to {shown(stop)}: "
+            "no user has an event in it and one before it",
+            f"with {days} days there would be {n_users:,}: give `{part}_days={days}`{instead}"
             if n_users
             else "no longer one would do: use split leave-one-out",
         )
