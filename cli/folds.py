@@ -12,7 +12,6 @@ from attnrec.export.folds import PICTURE, FoldComparison, compare_folds
 from attnrec.runtime.files import MODEL_FILE
 from attnrec.train.data.recipe import DataReport
 from attnrec.train.evaluation.comparison import evaluate
-from attnrec.train.models import COMPARED_MODELS
 from attnrec.train.runs.run import Run
 from attnrec.train.splits.config import TimeSplit
 
@@ -30,8 +29,8 @@ def compare_folds_and_print(
     log = read_log_of(options)
     with comparison_bars() as bars:
         found = compare_folds(
-            *log, options.config, folds=n_folds, out=directory, models=COMPARED_MODELS,
-            allow_users=allow_users, resume=resume, **bars,
+            *log, options.config, folds=n_folds, out=directory, allow_users=allow_users,
+            resume=resume, **bars,
         )  # fmt: skip
     _print(found, directory, as_json=as_json)
 
@@ -52,7 +51,7 @@ def evaluate_folds_and_print(
         split = replace(split, test_days=test_days)
     config = replace(config, split=split)
     directory = whole.with_name(f"{whole.name}-folds")
-    report = DataReport(**{k: v for k, v in run.data.items() if k != "seen_until"})
+    report = DataReport(**run.data)
     with comparison_bars() as bars:
         found = compare_folds(
             run.split.interactions, report, run.recipe, replace(config, settings={}),
@@ -63,10 +62,9 @@ def evaluate_folds_and_print(
     _print(found, directory, as_json=as_json)
     if not as_json and run.metrics.split != "time" and (path / MODEL_FILE).is_file():
         values = evaluate(path / MODEL_FILE).values
-        (model,) = found.models
         print(
-            f"{run.metrics.split} of the run: NDCG@10 {values['ndcg@10']:.4f}, HitRate@10 "
-            f"{values['hit_rate@10']:.4f}; cut in time {model.mean:.4f}"
+            f"the file of the run, {run.metrics.split}: NDCG@10 {values['ndcg@10']:.4f}, "
+            f"HitRate@10 {values['hit_rate@10']:.4f}"
         )
 
 

@@ -25,7 +25,7 @@ from attnrec.train.evaluation.comparison_plot import draw_comparison
 from attnrec.train.evaluation.metrics import Tick
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.loop import Progress
-from attnrec.train.models import COMPARED_MODELS, MODELS
+from attnrec.train.models import COMPARED_MODELS, model_kind
 from attnrec.train.run_files import checkpoint_files, unfinished_directory
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import train_log
@@ -143,7 +143,7 @@ class _Models:
 
     def _check(self, config: TrainConfig) -> None:
         """`ValueError` for a model that is not trained at all."""
-        names = {f.name for f in fields(MODELS[config.model].config)}
+        names = {f.name for f in fields(model_kind(config.model).config)}
         if "n_users" in names and not self.allow_users:
             raise ValueError("its file would hold user ids; allow that with `allow_users`")
         if config.model == "personal-frequency" and not self.recipe.repeats:

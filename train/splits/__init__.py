@@ -1,1 +1,1 @@
-"""What of a log is trained on and what is held out, and batches of the former."""
+"""The division of a log into training events, in batches, and held-out events."""

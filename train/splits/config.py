@@ -36,8 +36,8 @@ class TimeSplit:
     """Days of the validation window before it. None: as long as the test window, or with
     `test_share` as many events."""
     targets: Targets = "all"
-    """What of a window is asked for: all that a user takes in it, the first, or the last, whose
-    history goes on inside the window."""
+    """The targets of a user: all events in the window, the first, or the last. The history of the
+    last includes the earlier events of the window."""
     ask_at: AskAt = "first"
     """Time of the request: that of the first target, or the cut."""
 

@@ -236,7 +236,7 @@ def _before(
 
 
 def _asked(log: Interactions, by: SplitBy, part: Part) -> Asked:
-    """Who is asked for what of a part."""
+    """The users with targets in this part, and where the targets lie in the log."""
     if isinstance(by, TimeSplit):
         return asked_in(log, *cuts_of(by, log).window(part), by.targets)
     users, (_, valid, test) = last_of_users(log, by)

@@ -3,8 +3,8 @@
     trained on  |  validation window  |  test window
                 ^ valid_from          ^ test_from   ^ end of the log
 
-Whoever has an event before a window and one in it is asked. So nothing is learned from what other
-people did later, which the last event of every user cannot promise (Ji et al. 2023, "A Critical
+A user is asked if there is an event before the window and one inside. So nothing is learned from
+what other people did later, which leave-one-out cannot promise (Ji et al. 2023, "A Critical
 Study on Data Leakage in Recommender System Offline Evaluation").
 """
 
