@@ -1,8 +1,10 @@
 """What `compare --folds` and `evaluate --folds` do. Needs torch."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from attnrec.cli.console import out, say, with_options
 from attnrec.cli.options import TrainingOptions
@@ -32,7 +34,7 @@ def compare_folds_and_print(
             *log, options.config, folds=n_folds, out=directory, allow_users=allow_users,
             resume=resume, **bars,
         )  # fmt: skip
-    _print(found, directory, as_json=as_json)
+    _print(found, directory, {}, as_json=as_json)
 
 
 def evaluate_folds_and_print(
@@ -59,18 +61,20 @@ def evaluate_folds_and_print(
             models={config.model: (config.model, dict(config.settings))}, allow_users=True,
             resume=resume, **bars,
         )  # fmt: skip
-    _print(found, directory, as_json=as_json)
-    if not as_json and run.metrics.split != "time" and (path / MODEL_FILE).is_file():
+    own: dict[str, Any] = {}
+    if run.metrics.split != "time" and (path / MODEL_FILE).is_file():
         values = evaluate(path / MODEL_FILE).values
-        print(
-            f"the file of the run, {run.metrics.split}: NDCG@10 {values['ndcg@10']:.4f}, "
-            f"HitRate@10 {values['hit_rate@10']:.4f}"
-        )
+        own = {"split": run.metrics.split}
+        own |= {name: round(values[name], 6) for name in ("ndcg@10", "hit_rate@10")}
+    _print(found, directory, own, as_json=as_json)
 
 
-def _print(found: FoldComparison, directory: Path, *, as_json: bool) -> None:
+def _print(
+    found: FoldComparison, directory: Path, own: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """own: figures of the file of the run, if there is one."""
     if as_json:
-        print(json.dumps(found.to_json()))
+        print(json.dumps({**found.to_json(), **({"run": own} if own else {})}))
         return
     table = plain_table()
     table.add_column("model", overflow="fold")
@@ -87,4 +91,9 @@ def _print(found: FoldComparison, directory: Path, *, as_json: bool) -> None:
     out.print(table)
     for name, reason in found.left_out.items():
         print(f"left out: {name}: {with_options(reason)}")
+    if own:
+        print(
+            f"the file of the run, {own['split']}: NDCG@10 {own['ndcg@10']:.4f}, "
+            f"HitRate@10 {own['hit_rate@10']:.4f}"
+        )
     say(f"a folder a fold in {directory}, with folds.json and {PICTURE}")

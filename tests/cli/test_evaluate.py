@@ -280,3 +280,38 @@ def test_a_final_run_keeps_the_split_of_the_run_before(files, tmp_path) -> None:
     assert again.metrics["split"] == "last-session"
     assert again.metrics["test"] == Recommender.load(files[0]).info.metrics["test"]
     assert final.split.sequences.offsets[-1] == final.split.interactions.n_events
+
+
+def test_a_run_is_evaluated_in_folds_beside_the_figures_of_its_own_file(
+    run, left_out: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(left_out.parent, tmp_path / "run")
+    own = evaluate(left_out).values
+    asked = ("evaluate", tmp_path / "run", "--folds", "3", "--test-days", "4")
+    outcome = run(*asked, "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert [model["model"] for model in found["models"]] == ["popularity"]
+    assert len(found["folds"]) == 3
+    assert found["run"]["split"] == "leave-one-out"
+    assert found["run"]["ndcg@10"] == pytest.approx(own["ndcg@10"], abs=1e-6)
+    shown = run(*asked, "--resume").out
+    assert f"the file of the run, leave-one-out: NDCG@10 {own['ndcg@10']:.4f}" in shown
+    assert f"{found['models'][0]['ndcg@10']:.4f}" in shown
+
+
+def test_folds_of_a_model_of_ones_own_train_that_model(
+    run, tmp_path: Path, baskets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("liked.py").write_text(
+        "from attnrec.train.models.popularity import Popularity, PopularityConfig\n\n\n"
+        "class Liked(Popularity):\n    config: PopularityConfig\n"
+    )
+    made(baskets, tmp_path / "run", "liked:Liked")
+    outcome = run("evaluate", "run", "--folds", "2", "--test-days", "4", "--json")
+    assert outcome.code == 0, outcome.err
+    (model,) = json.loads(outcome.out)["models"]
+    assert model["model"] == "liked:Liked"
+    assert len(model["ndcg@10_folds"]) == 2

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -65,7 +65,7 @@ def fit_by_gradient(
         progress.on_start(math.ceil(chosen.stop_after))
     with interruption() as signals, freed_memory_is_kept():
         try:
-            while not _is_over(state.records, config, chosen):
+            while not _is_over(state, config, chosen):
                 train_epoch(
                     state, batches, config, descend, chosen, progress, checkpoints, signals
                 )
@@ -98,16 +98,16 @@ def _begun(
     return state
 
 
-def _is_over(records: Sequence[EpochRecord], config: TrainConfig, pace: Pace) -> bool:
+def _is_over(state: TrainingState, config: TrainConfig, pace: Pace) -> bool:
     """Whether training ends after the epochs so far."""
-    if not records:
+    if not state.records:
         return False
-    last = records[-1]
+    records, last = state.records, state.records[-1]
     patience = config.schedule.patience
     if last.valid is not None and last.epoch - best_epoch(records) >= patience:
         logger.info("no better validation NDCG@10 for %d epochs: stopping", patience)
         return True
-    if pace.is_out_of_time(last.seconds):
+    if pace.is_out_of_time(state.seconds()):
         logger.warning(
             "stopping after %.1f of %d epochs: the time is over, with what validation needs",
             last.epoch - 1 + last.share,

@@ -43,6 +43,7 @@ from attnrec.train.run_files import is_first_process
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 from attnrec.train.splits.baskets import MANY, n_last_session_users, same_time_share
+from attnrec.train.splits.config import TimeSplit
 from attnrec.train.splits.split import Split, divide
 
 logger = logging.getLogger(__name__)
@@ -157,10 +158,13 @@ def training_identity(
 
     settings: those of the model.
     """
-    own = {"settings", "max_minutes"}
+    own = {"settings", "max_minutes", "split"}
+    in_time = vars(config.split) if isinstance(config.split, TimeSplit) else {}
     return {
         "attnrec": __version__,
         "final": split.final,
+        "split": "time" if in_time else config.split,
+        **{f"split.{name}": value for name, value in in_time.items()},
         **{f"recipe.{name}": value for name, value in recipe.to_json().items()},
         "data": split.interactions.fingerprint(extras=True),
         **{name: value for name, value in config.to_json().items() if name not in own},

@@ -17,6 +17,7 @@ from attnrec.train import Run, TimeSplit, TrainConfig, compare, evaluate, train,
 from attnrec.train.data.load import load_interactions
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.evaluation.comparison_plot import draw_comparison
+from attnrec.train.fitting.state import EpochRecord
 from attnrec.train.splits.time_split import DAY
 
 _START = 1_600_000_000
@@ -202,6 +203,30 @@ def test_folds_go_on_where_they_were_stopped(
     again = folds(tmp_path / "folds", resume=True)
     assert again.to_json()["models"] == first.to_json()["models"]
     assert all(path.stat().st_mtime_ns == at for path, at in times.items())
+
+
+class Stopping:
+    """Ctrl-C after the first epoch."""
+
+    def on_start(self, n_epochs: int) -> None: ...
+
+    def on_step(self, epoch: int, step: int, n_steps: int, loss: float) -> None: ...
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_training_that_was_stopped_does_not_go_on_with_another_cut(tmp_path: Path) -> None:
+    config = TrainConfig("sasrec", epochs=2, split=WEEK, settings={"hidden_dim": 8})
+
+    with pytest.raises(KeyboardInterrupt):
+        train(made_log(), config, out=tmp_path / "run", progress=Stopping())
+    other = replace(config, split=TimeSplit(test_days=3))
+    with pytest.raises(RunError, match=r"with split\.test_days 7, not 3: give the same command"):
+        train(made_log(), other, out=tmp_path / "run", resume=True)
+    by_user = replace(config, split="leave-one-out")
+    with pytest.raises(RunError, match="with split 'time', not 'leave-one-out'"):
+        train(made_log(), by_user, out=tmp_path / "run", resume=True)
 
 
 def test_a_log_that_is_too_short_for_the_folds_is_refused_before_anything_is_trained(
