@@ -130,6 +130,10 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
             f"{n_items:,} items and {n_events:,} events: 2 above 5,000 items or from 400,000 "
             "events, else 1, which is as accurate and faster",
         ),
+        "timed_blocks": (
+            1 if is_small else 2,
+            f"{n_events:,} events: 2 from 400,000 on, else the last one, which is faster",
+        ),
         "n_neighbours": (
             next(n for least, n in _NEIGHBOURS if n_events >= least * n_items),
             f"{n_events / max(1, n_items):,.0f} events an item: 32; from 40 on 48, from 150 on "
