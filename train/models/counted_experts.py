@@ -23,7 +23,7 @@ from torch import Tensor
 
 from attnrec.train.models.base import CountModel, add_at
 from attnrec.train.models.ease import Ease
-from attnrec.train.models.fusion_config import UNTUNED_EASE, UNTUNED_WEIGHT, FusionConfig
+from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.neighbours import NeighbourModel
 from attnrec.train.splits.split import Split
@@ -70,6 +70,11 @@ class CountedExperts(CountModel):
         """Keep the transitions alone, after `fit`."""
         self.config = replace(self.config, ease=False, ease_weight=None)
         self._keep_strongest([*self._transitions])
+
+    def leave_out_all(self) -> None:
+        """Keep no neighbour, after `fit`."""
+        self.chunks.zero_()
+        self.neighbour, self.weight = self.neighbour[:1].clone(), self.weight[:, :1].clone()
 
     def _keep_strongest(self, experts: list[NeighbourModel]) -> None:
         """Of every expert its share of the N M neighbours; of an item at most 8 C of all."""
@@ -120,6 +125,8 @@ class CountedExperts(CountModel):
         A row may be listed several times, with equal numbers.
         """
         batch, length = history_index.shape
+        if not self.chosen().any():
+            return torch.zeros_like(history_index[:, :1]), self.weight.new_zeros(batch, 1)
         n_experts, n_items = len(self.weight), len(self.chunks)
         chunks = self.chunks.index_select(0, history_index.flatten()).flatten()  # (B * T * C,)
         rows = self.neighbour.index_select(0, chunks).long().view(batch, -1)  # (B, K)
@@ -133,10 +140,8 @@ class CountedExperts(CountModel):
         return rows, (torch.log1p(share) * self.chosen()[:, None, None]).sum(dim=0)
 
     def chosen(self) -> Tensor:
-        """Weight of every expert against attention, (E,)."""
-        given = self.config.count_weight, self.config.ease_weight
-        untuned = UNTUNED_WEIGHT, UNTUNED_EASE
-        weights = [u if g is None else g for g, u in zip(given, untuned, strict=True)]
+        """Weight of every expert against attention, (E,); 0 until it is chosen."""
+        weights = [self.config.count_weight or 0.0, self.config.ease_weight or 0.0]
         return torch.tensor(weights[: len(self.weight)], device=self.weight.device)
 
     def by_age(self, length: int) -> Tensor:

@@ -14,8 +14,8 @@ Both counts are in `counted_experts`. Older events for EASE as well changed vali
 -2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply
 probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
 contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
-the counts decide nothing. Attention is trained by itself, the others are counted; validation
-chooses the history decay of the transitions, then w and v.
+the counts decide nothing. Attention is trained by itself, and its epochs are compared without the
+others, which are counted; then validation chooses the history decay of the transitions, w and v.
 """
 
 import hashlib
@@ -32,8 +32,9 @@ from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.sasrec_recency import RecencySASRec
 from attnrec.train.splits.split import Split
 
-_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+_WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
+_FIRST_WEIGHT, _FIRST_EASE = 1.0, 0.5
 
 
 class Fusion(RecencySASRec):
@@ -96,19 +97,25 @@ class Fusion(RecencySASRec):
             self._tuned_states = None
 
     def _choose_all(self, validate: Callable[[], float]) -> None:
+        is_free = self.config.count_weight is None
+        is_ease_free = self.config.ease and self.config.ease_weight is None
+        if is_free:
+            self._set("count_weight", _FIRST_WEIGHT)
+        if is_ease_free:
+            self._set("ease_weight", _FIRST_EASE)
         if self.config.history_decay is None:
             self._choose("history_decay", MarkovChain.decays, validate)
-        is_free = self.config.count_weight is None
         if is_free:
             self._choose("count_weight", _WEIGHTS, validate)
-        if not self.config.ease or self.config.ease_weight is not None:
-            return
-        self._choose("ease_weight", _EASE_WEIGHTS, validate)
-        if self.config.ease_weight == 0:
-            self.counts.leave_out_ease()
-            self.config = self.counts.config
-        elif is_free:  # with EASE, a smaller weight of the transitions may be better
-            self._choose("count_weight", _WEIGHTS, validate)
+        if is_ease_free:
+            self._choose("ease_weight", _EASE_WEIGHTS, validate)
+            if self.config.ease_weight == 0:
+                self.counts.leave_out_ease()
+                self.config = self.counts.config
+            elif is_free:  # with EASE, a smaller weight of the transitions may be better
+                self._choose("count_weight", _WEIGHTS, validate)
+        if not self.counts.chosen().any():
+            self.counts.leave_out_all()
 
     def _choose(
         self, setting: str, values: Sequence[float], validate: Callable[[], float]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attnrec.train.splits.split import Split
 
 MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
-UNTUNED_DECAY, UNTUNED_WEIGHT, UNTUNED_EASE = 0.7, 1.0, 0.5
+UNTUNED_DECAY = 0.7
 """Of the counts of `fusion`, while validation has not chosen."""
 
 _MORE_NEIGHBOURS = 32
@@ -41,7 +41,8 @@ class FusionConfig(RecencyConfig):
     """History decay: add the decayed sum of the item vectors, through one matrix, to the output of
     the blocks."""
     count_weight: float | None = None
-    """Weight of the counted transitions against attention, w; None: chosen by validation."""
+    """Weight of the counted transitions against attention, w; None: chosen by validation, which
+    may choose 0."""
     count_floor: float = 1e-3
     """Least share of the counts that an item gets: below it, counts do not move its score."""
     history_decay: float | None = None
