@@ -144,11 +144,12 @@ def test_without_weight_the_counts_add_nothing(shop_events) -> None:
 
 
 def test_counts_look_at_the_newest_events_alone(shop_events) -> None:
-    model = counted_fusion(shop_events, max_len=22)
+    model = counted_fusion(shop_events, max_len=22, count_weight=1.0)
     n_looked_at = model.config.chain().max_len
     newest = torch.arange(1, n_looked_at + 1).unsqueeze(0)
     older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)
     torch.testing.assert_close(dense(model, older), dense(model, newest))
+    assert dense(model, newest).any()
 
 
 class Quality:
