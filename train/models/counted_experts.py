@@ -125,7 +125,7 @@ class CountedExperts(CountModel):
         A row may be listed several times, with equal numbers.
         """
         batch, length = history_index.shape
-        if not self.chosen().any():
+        if not self.has_weight():
             return torch.zeros_like(history_index[:, :1]), self.weight.new_zeros(batch, 1)
         n_experts, n_items = len(self.weight), len(self.chunks)
         chunks = self.chunks.index_select(0, history_index.flatten()).flatten()  # (B * T * C,)
@@ -138,6 +138,10 @@ class CountedExperts(CountModel):
         in_all = totals.sum(dim=-1, keepdim=True).clamp(min=self.least_sum)  # (E, B, 1)
         share = totals.gather(2, place) / (self.config.count_floor * in_all)  # (E, B, K)
         return rows, (torch.log1p(share) * self.chosen()[:, None, None]).sum(dim=0)
+
+    def has_weight(self) -> bool:
+        """Whether an expert has a weight."""
+        return bool(self.config.count_weight or self.config.ease_weight)
 
     def chosen(self) -> Tensor:
         """Weight of every expert against attention, (E,); 0 until it is chosen."""

@@ -114,7 +114,7 @@ class Fusion(RecencySASRec):
                 self.config = self.counts.config
             elif is_free:  # with EASE, a smaller weight of the transitions may be better
                 self._choose("count_weight", _WEIGHTS, validate)
-        if not self.counts.chosen().any():
+        if not self.counts.has_weight():
             self.counts.leave_out_all()
 
     def _choose(

@@ -30,6 +30,7 @@ _MORE_NEIGHBOURS = 32
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
 _NEIGHBOURS = ((150, 128), (40, 48), (0, 32))  # from so many events an item on
+_FEW_EVENTS = 8  # of an item
 _FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an order are below
 
 
@@ -118,6 +119,7 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
     """What follows from the number of items and of training events."""
     is_small, is_wide = n_events < 400_000, n_items > 5000
     is_narrow = is_small and not is_wide
+    is_sparse = n_events < _FEW_EVENTS * n_items
     batch_events = int(np.clip(n_events // 100, 50, 800))
     epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
     return {
@@ -147,6 +149,11 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
         "dropout": (
             0.5 if is_small else 0.2,
             f"{n_events:,} training events: a model overfits a small log sooner",
+        ),
+        "temperature": (
+            0.15 if is_sparse else 0.07,
+            f"{n_events / max(1, n_items):.1f} events an item: below {_FEW_EVENTS} 0.15, so that "
+            "few events do not say too much, else 0.07",
         ),
         "loss": (
             "sampled-softmax" if is_wide else "softmax",

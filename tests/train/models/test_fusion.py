@@ -280,7 +280,7 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     assert run.model.config.max_len == 20  # the longest history has 25 events
     assert set(run.metrics["recipe"]) == {
         "max_len", "n_blocks", "time_gaps", "timed_blocks", "ease", "n_neighbours", "loss",
-        "n_negatives", "batch_events", "patience",
+        "n_negatives", "batch_events", "patience", "temperature",
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
