@@ -65,6 +65,10 @@ class CountedExperts(CountModel):
         for expert in experts:
             expert.fit(split)
         self._keep_strongest(experts)
+        if (
+            self.config.count_weight == 0 and not self.config.ease
+        ):  # as in the run before a final one
+            self.leave_out_all()
 
     def leave_out_ease(self) -> None:
         """Keep the transitions alone, after `fit`."""
