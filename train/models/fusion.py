@@ -1,6 +1,7 @@
 """Fusion: attention and counts in one model, because they are right about different things.
 
     score(j) = table @ state + w log(1 + r_j / (floor sum(r))) + v log(1 + e_j / (floor sum(e)))
+               + u log(1 + c_j / (floor sum(c)))
 
 Its parts:
 
@@ -9,13 +10,14 @@ Its parts:
     time bias         where the log has times, in the state (`sasrec_recency`)
     transitions, r    those of `markov-chain`, from the newest 20 events
     EASE, e           what is above 0 of `ease`, from the newest `max_len` events without order
+    content, c        where items are described: those described alike, from the newest 20 events
 
-Both counts are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
+All of these are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
 -2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply
 probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
 contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
 the counts decide nothing. Attention is trained by itself, the others are counted; validation
-chooses the history decay of the transitions, then w and v.
+chooses the history decay of the transitions, then w, v and u.
 """
 
 import hashlib
@@ -34,6 +36,8 @@ from attnrec.train.splits.split import Split
 
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
+_CONTENT_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+_CONTENT_DECAYS = (0.6, 0.8, 1.0)
 
 
 class Fusion(RecencySASRec):
@@ -48,7 +52,7 @@ class Fusion(RecencySASRec):
         self._tuned_states: dict[bytes, Tensor] | None = None
 
     def prepare(self, split: Split) -> None:
-        """Count the transitions, solve EASE."""
+        """Count the transitions, solve EASE, compare what describes the items."""
         self.counts.fit(split)
 
     @property
@@ -59,6 +63,9 @@ class Fusion(RecencySASRec):
         n = n_weights + (0 if config.history_decay is not None else len(MarkovChain.decays))
         if config.ease and config.ease_weight is None:
             n += len(_EASE_WEIGHTS) + n_weights
+        if config.content:
+            n += 0 if config.content_decay is not None else len(_CONTENT_DECAYS)
+            n += 0 if config.content_weight is not None else len(_CONTENT_WEIGHTS)
         return n
 
     def added_scores(self, history_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,14 +108,24 @@ class Fusion(RecencySASRec):
         is_free = self.config.count_weight is None
         if is_free:
             self._choose("count_weight", _WEIGHTS, validate)
-        if not self.config.ease or self.config.ease_weight is not None:
-            return
-        self._choose("ease_weight", _EASE_WEIGHTS, validate)
-        if self.config.ease_weight == 0:
-            self.counts.leave_out_ease()
-            self.config = self.counts.config
-        elif is_free:  # with EASE, a smaller weight of the transitions may be better
-            self._choose("count_weight", _WEIGHTS, validate)
+        if self.config.ease and self.config.ease_weight is None:
+            self._choose("ease_weight", _EASE_WEIGHTS, validate)
+            if self.config.ease_weight == 0:
+                self.counts.leave_out_ease()
+                self.config = self.counts.config
+            elif is_free:  # with EASE, a smaller weight of the transitions may be better
+                self._choose("count_weight", _WEIGHTS, validate)
+        if self.config.content:
+            self._choose_content(validate)
+
+    def _choose_content(self, validate: Callable[[], float]) -> None:
+        if self.config.content_decay is None:
+            self._choose("content_decay", _CONTENT_DECAYS, validate)
+        if self.config.content_weight is None:
+            self._choose("content_weight", _CONTENT_WEIGHTS, validate)
+            if self.config.content_weight == 0:
+                self.counts.leave_out_content()
+                self.config = self.counts.config
 
     def _choose(
         self, setting: str, values: Sequence[float], validate: Callable[[], float]

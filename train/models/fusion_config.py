@@ -14,6 +14,7 @@ from attnrec.train.checks import LARGEST, check_number, check_size
 from attnrec.train.models.configs import (
     EaseConfig,
     MarkovChainConfig,
+    NeighbourConfig,
     RecencyConfig,
     check_optional,
     check_switch,
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
     from attnrec.train.splits.split import Split
 
 MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
-UNTUNED_DECAY, UNTUNED_WEIGHT, UNTUNED_EASE = 0.7, 1.0, 0.5
+UNTUNED_DECAY, UNTUNED_WEIGHT, UNTUNED_EASE, UNTUNED_CONTENT = 0.7, 1.0, 0.5, 0.5
 """Of the counts of `fusion`, while validation has not chosen."""
+NEWEST = MarkovChainConfig.max_len
+"""Events of a history that transitions and content look at."""
 
 _MORE_NEIGHBOURS = 32
+_NEIGHBOURS_BY_CONTENT = 24
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
 _NEIGHBOURS = ((150, 128), (40, 48), (0, 32))  # from so many events an item on
@@ -52,6 +56,12 @@ class FusionConfig(RecencyConfig):
     """Weight of EASE against attention, v; None: chosen by validation, which may choose 0."""
     ease_regularization: float = 300.0
     """Lambda of EASE."""
+    content: bool = False
+    """Add items that are described like those of the history, by titles and attributes."""
+    content_weight: float | None = None
+    """Weight of content against attention; None: chosen by validation, which may choose 0."""
+    content_decay: float | None = None
+    """Weight of an event relative to the next one, for content; None: chosen by validation."""
     n_neighbours: int = 32
     """Neighbours kept for an item on average, M, of transitions and EASE together, the strongest
     of the catalogue; the size of the file grows with N * M."""
@@ -70,6 +80,9 @@ class FusionConfig(RecencyConfig):
             )
         check_optional("ease_weight", self.ease_weight, lowest=0)
         check_number("ease_regularization", self.ease_regularization, above=0)
+        check_switch("content", self.content)
+        check_optional("content_weight", self.content_weight, lowest=0)
+        check_optional("content_decay", self.content_decay, lowest=0)
 
     def chain(self) -> MarkovChainConfig:
         """The settings of its transitions."""
@@ -81,6 +94,10 @@ class FusionConfig(RecencyConfig):
         """The settings of its EASE."""
         strength, kept = self.ease_regularization, self.most_neighbours
         return EaseConfig(self.n_items, regularization=strength, n_neighbours=kept)
+
+    def described(self) -> NeighbourConfig:
+        """The settings of its neighbours by content."""
+        return NeighbourConfig(self.n_items, n_neighbours=_NEIGHBOURS_BY_CONTENT)
 
     @property
     def most_neighbours(self) -> int:
@@ -98,6 +115,7 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
     max_len = next((length for length in _LENGTHS if reach <= length), _LENGTHS[-1])
     times = sequences.timestamps
     has_times = times is not None and len(times) > 0 and float(np.median(times)) > _FIRST_REAL_TIME
+    described = split.catalogue.is_described()
     sized = _by_size(split.catalogue.n_items, n_events)
     return {
         "max_len": (max_len, f"80 % of the events have at most {reach} events before them"),
@@ -108,6 +126,12 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
             "the log has times, and the time since an event helps to predict the next one"
             if has_times
             else "the log has an order, but no times",
+        ),
+        "content": (
+            described,
+            "the items have titles or attributes"
+            if described
+            else "the items have neither titles nor attributes",
         ),
         **sized,
     }

@@ -55,6 +55,11 @@ class Catalogue:
         """Type of the item ids in a model file."""
         return "int64" if self.item_ids.dtype == np.int64 else "string"
 
+    def is_described(self) -> bool:
+        """Whether an item has a title or an attribute."""
+        described = (self.titles, self.attributes)
+        return any(known is not None and known.astype(bool).any() for known in described)
+
     def check(self) -> None:
         """`ValueError` if a file of it would answer wrongly: reserved, repeated or broken ids."""
         ids = self.item_ids.tolist()
