@@ -72,8 +72,8 @@ class Interactions:
     def fingerprint(self, *, extras: bool = False) -> str:
         """sha256 (hex) of ids, order and times: it tells whether two logs hold the same events.
 
-        extras: of weights and tags too, which decide what is learned of the same events. Titles
-        and attributes never count.
+        extras: of all that decides what is learned of the same events, too: weights, tags, and
+        what describes the items.
         """
         digest = hashlib.sha256(b"attnrec interactions 1")
         for ids in (self.user_ids, self.item_ids):
@@ -84,8 +84,11 @@ class Interactions:
         digest.update(np.ascontiguousarray(self.timestamps, "<i8").data)
         if extras and self.weights is not None:
             digest.update(b"weights" + self.weights.astype("<f4").tobytes())
-        if extras and self.user_tags is not None:
-            digest.update(b"tags" + json.dumps(self.user_tags.tolist()).encode())
+        described = {"tags": self.user_tags, "titles": self.titles}
+        described |= {"attributes": self.item_attributes}
+        for name, texts in described.items():
+            if extras and texts is not None:
+                digest.update(name.encode() + json.dumps(texts.tolist()).encode())
         return digest.hexdigest()
 
     def save(self, directory: Path) -> None:

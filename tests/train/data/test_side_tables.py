@@ -149,13 +149,16 @@ def test_everything_survives_saving(tmp_path: Path) -> None:
     assert plain.item_attributes is plain.user_tags is plain.weights is None
 
 
-def test_only_the_full_fingerprint_counts_weights_and_tags() -> None:
+def test_only_the_full_fingerprint_counts_weights_tags_titles_and_attributes() -> None:
     data, _ = load_interactions(LOG)
     weighed = replace(data, weights=np.full(data.n_events, 2, np.float32))
     logs = [data, weighed, tagged("segment"), tagged("interests")]
     described, _ = load_interactions(LOG, DataRecipe(attribute_cols=("brand",)), items=FILMS)
     assert len({log.fingerprint() for log in [*logs, described]}) == 1
-    assert len({log.fingerprint(extras=True) for log in logs}) == 4
+    titled = replace(described, item_attributes=None)
+    assert titled.titles is not None
+    logs += [described, titled, replace(described, titles=None)]
+    assert len({log.fingerprint(extras=True) for log in logs}) == 7
     assert data.fingerprint() == data.fingerprint(extras=True) == described.fingerprint()
 
 
