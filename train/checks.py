@@ -12,6 +12,7 @@ LARGEST: Mapping[str, int] = {
     "max_len": LONGEST,
     "hidden_dim": 4096,
     "n_blocks": 64,
+    "timed_blocks": 64,
     "n_heads": 4096,
     "n_negatives": 100_000,
     "n_neighbours": 10_000,

@@ -76,6 +76,7 @@ def fusion_run(run: Run) -> Run:
     shape |= {"decayed_history": True, "time_gaps": True}
     if shape["n_items"] <= _NARROW:
         shape |= {"n_blocks": 1, "n_neighbours": 48}
+    shape |= {"count_weight": 1.0, "ease_weight": 0.5}
     config = FusionConfig(**shape, ease=shape["n_items"] <= MOST_EASE_ITEMS)
     torch.manual_seed(0)
     model = Fusion(config).eval()

@@ -11,12 +11,13 @@ Linear layers see two dimensions, because then each becomes one Gemm with its bi
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnrec.export.graph.time_bias_form import TimeBiasForm
 from attnrec.train.layers.attention import (
     AdditiveAttention,
     MultiHeadAttention,
@@ -24,7 +25,7 @@ from attnrec.train.layers.attention import (
     attention_weights,
     mask,
 )
-from attnrec.train.layers.time_bias import INPUTS, N_KNOTS, UNKNOWN, TimeBias
+from attnrec.train.layers.time_bias import TimeBias
 from attnrec.train.models.attention_pool import AttentionPool
 from attnrec.train.models.base import TableModel
 from attnrec.train.models.fusion import Fusion
@@ -158,38 +159,6 @@ class TransformerBlockForm(TransformerBlock):
         return self.add(x[:, -1], attended), weights.mean(dim=1)
 
 
-class TimeBiasForm(TimeBias):
-    """Also for the last position alone."""
-
-    def last(self, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What is added to events, (B, T, D), and to scores of the last position, (B, H + 1, T).
-
-        By the steps of the tables from knot to knot, for the gaps to the next event and to the
-        request side by side.
-        """
-        timestamps, request_time = (context[name] for name in INPUTS)
-        asked = request_time.unsqueeze(1)  # (B, 1)
-        is_asked = asked >= 0
-        known = (timestamps >= 0) & is_asked  # (B, T)
-        following = torch.cat([timestamps[:, 1:], asked], dim=1)
-        both_known = known & torch.cat([known[:, 1:], is_asked], dim=1)
-        seconds = torch.cat([following - timestamps, asked - timestamps], dim=1)  # (B, 2 T)
-        seconds = seconds.clamp(min=0, max=1 << 2 * (N_KNOTS - 2)).float()
-        place = torch.log1p(seconds) * (0.5 / math.log(2)) + seconds.clamp(max=1)
-        place = torch.where(torch.cat([both_known, known], dim=1), place, UNKNOWN)
-        start = torch.tensor([UNKNOWN - 1, UNKNOWN, *range(N_KNOTS - 1)])  # (R,)
-        # How far it is from the knot before to each knot, from 0 to 1.
-        reached = (place.unsqueeze(2) - start).clamp(0, 1)  # (B, 2 T, R)
-        length = timestamps.shape[1]
-        on_events = torch.matmul(reached[:, :length], _steps(self.of_event.mT).mT)
-        return on_events, torch.matmul(_steps(self.of_pair), reached[:, length:].mT)
-
-
-def _steps(table: Tensor) -> Tensor:
-    """A table (..., R) as its first row and the differences of neighbours."""
-    return torch.cat([table[..., :1], table[..., 1:] - table[..., :-1]], dim=-1)
-
-
 def newest_last(by_age: Tensor, length: int) -> Tensor:
     """What belongs to the ages of a history, oldest first: (L, ...) -> (T, ...)."""
     if by_age.shape[0] == 1:  # the exporter looks at two events
@@ -225,11 +194,14 @@ def recency_state_and_attention(
 ) -> tuple[Tensor, Tensor]:
     """The same with history decay and time bias, of the last position alone."""
     on_events = on_last = on_sum = None
+    on_earlier: list[Tensor] = []
     if self.config.time_gaps:
         assert isinstance(self.time_gaps, TimeBiasForm)
         on_events, on_scores = self.time_gaps.last(context)  # (B, T, D), (B, H + 1, T)
         on_last, on_sum = torch.split(on_scores, [self.config.n_heads, 1], dim=1)
-    x, weights = through_blocks(self, self.embed(item_vectors, known, on_events), known, on_last)
+        on_earlier = self.time_gaps.earlier(context)
+    x = self.embed(item_vectors, known, on_events)
+    x, weights = through_blocks(self, x, known, on_last, on_earlier)
     if not self.config.decayed_history:
         return self.to_state(self.final_norm(x)), weights * known
     recency = newest_last(self.recency, known.shape[1])  # (T,)
@@ -256,18 +228,24 @@ class FusionForm(Fusion):
 
 
 def through_blocks(
-    model: SASRec, x: Tensor, known: Tensor, bias: Tensor | None = None
+    model: SASRec,
+    x: Tensor,
+    known: Tensor,
+    bias: Tensor | None = None,
+    on_earlier: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor]:
     """The last position after all blocks, (B, D), and its attention in the last one, (B, T).
 
-    bias: of the scores of the last block, (B, H, T). A file pads on the left, and nowhere else:
+    bias: of the scores of the last block, (B, H, T); on_earlier: of those before it, (B, H, T, T)
+    each. A file pads on the left, and nowhere else:
     what each position sees is then what is `known`, and not newer. Row 0 may look at row 0, which
     is the same everywhere.
     """
     *earlier, last = model.blocks
     visible = known[:, None, None, :] == known[:, None, :, None]  # (B, 1, T, T)
-    for block in earlier:
-        x = block(x, visible, causal=True)  # (B, T, D)
+    untimed = [None] * (len(earlier) - len(on_earlier))
+    for block, on_scores in zip(earlier, [*untimed, *on_earlier], strict=True):
+        x = block(x, visible, on_scores, causal=True)  # (B, T, D)
     assert isinstance(last, TransformerBlockForm)
     return last.last(x, known, bias)
 

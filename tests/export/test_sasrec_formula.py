@@ -72,13 +72,14 @@ def plain_block(
     normed = [norm(w, f"{b}.attention_norm", v) for v in x]
     queries = [linear(w, f"{b}.query", v) for v in normed]
     key, value = zip(*(linear(w, f"{b}.key_value", v).chunk(2) for v in normed), strict=True)
+    timed = number - c.n_blocks + min(c.timed_blocks, c.n_blocks)  # counted from the first timed
     after = []
     for t, old in enumerate(x):
         heads = []
         for h, d in enumerate(torch.arange(c.hidden_dim).chunk(c.n_heads)):
             scores = [queries[t][d] @ key[s][d] / math.sqrt(len(d)) for s in seen[t]]
-            is_last = number == c.n_blocks - 1
-            prior = [gaps.of_pair(h, t, s) if is_last else 0.0 for s in seen[t]]
+            table = timed * c.n_heads + h
+            prior = [gaps.of_pair(table, t, s) if timed >= 0 else 0.0 for s in seen[t]]
             weights = (torch.stack(scores) + torch.tensor(prior)).softmax(dim=0)
             heads.append(sum(a * value[s][d] for a, s in zip(weights, seen[t], strict=True)))
         news = linear(w, f"{b}.attention_output", torch.cat(heads))
@@ -137,6 +138,7 @@ def shake(model: SASRec) -> None:
         temperature=st.sampled_from([0.07, 1.5]),
         decayed_history=st.booleans(),
         time_gaps=st.booleans(),
+        timed_blocks=st.integers(1, 3),
     ),
     st.lists(st.integers(1, N_ITEMS), max_size=MAX_LEN - 1),
     st.lists(st.integers(0, 10**7), min_size=MAX_LEN, max_size=MAX_LEN),
@@ -173,6 +175,7 @@ def test_in_training_every_position_follows_the_formula(
         {"n_blocks": 1, "n_heads": 1, "logits": "dot", "temperature": 1.0},
         {"n_blocks": 3, "n_heads": 4},
         {"n_heads": 2, "decayed_history": True, "time_gaps": True},
+        {"n_blocks": 3, "decayed_history": True, "time_gaps": True, "timed_blocks": 2},
     ],
     ids=str,
 )

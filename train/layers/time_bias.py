@@ -29,22 +29,23 @@ class TimeBias(nn.Module):
     interpolated.
     """
 
-    def __init__(self, hidden_dim: int, n_heads: int) -> None:
+    def __init__(self, hidden_dim: int, n_heads: int, n_blocks: int = 1) -> None:
         """All of it is 0 at first: a model starts with the order alone."""
         super().__init__()
+        self.n_heads = n_heads
         rows = N_KNOTS + 1  # R, with that for the unknown
-        self.of_pair = nn.Parameter(torch.zeros(n_heads + 1, rows))
+        self.of_pair = nn.Parameter(torch.zeros(n_blocks * n_heads + 1, rows))
         self.of_event = nn.Parameter(torch.zeros(rows, hidden_dim))
 
     def forward(self, context: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What is added to events, (B, T, D), and to scores, (B, H + 1, T, T).
+        """What is added to events, (B, T, D), and to scores, (B, X + 1, T, T).
 
-        H heads of attention, then the decayed sum.
+        X heads of attention, those of the last block last; then the decayed sum.
         """
         requested_at, timestamps = moments(context)
         of_event = shares_of_rows(place_of(requested_at, timestamps))  # (B, R, T)
         of_pair = place_of(requested_at.unsqueeze(2), timestamps.unsqueeze(1))  # (B, T, T)
-        flat = torch.matmul(self.of_pair, shares_of_rows(of_pair).flatten(2))  # (B, H + 1, T * T)
+        flat = torch.matmul(self.of_pair, shares_of_rows(of_pair).flatten(2))  # (B, X + 1, T * T)
         on_scores = flat.view(of_pair.shape[0], -1, *of_pair.shape[1:])
         return torch.matmul(of_event.mT, self.of_event), on_scores
 

@@ -70,11 +70,14 @@ class RecencyConfig(SASRecConfig):
     the blocks, so the first epochs already use recent events."""
     time_gaps: bool = False
     """Time bias: use the times of the events and of the request. A request may leave both out."""
+    timed_blocks: int = 1
+    """Most blocks with time bias, the last ones: with more of them an answer takes longer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("decayed_history", "time_gaps"):
             check_switch(name, getattr(self, name))
+        check_size("timed_blocks", self.timed_blocks)
 
 
 Attention = Literal["dot", "additive", "self", "multi-head"]

@@ -27,14 +27,7 @@ from torch import Tensor
 from attnrec.train.models.base import CountModel, add_at
 from attnrec.train.models.content_based import ContentNeighbours
 from attnrec.train.models.ease import Ease
-from attnrec.train.models.fusion_config import (
-    NEWEST,
-    UNTUNED_CONTENT,
-    UNTUNED_DECAY,
-    UNTUNED_EASE,
-    UNTUNED_WEIGHT,
-    FusionConfig,
-)
+from attnrec.train.models.fusion_config import NEWEST, UNTUNED_DECAY, FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.neighbours import NeighbourModel
 from attnrec.train.splits.split import Split
@@ -100,6 +93,11 @@ class CountedExperts(CountModel):
         self.config = replace(self.config, ease=False, ease_weight=None)
         self._keep_strongest([*self._transitions])
 
+    def leave_out_counts(self) -> None:
+        """Keep no neighbour of transitions and EASE, after `fit`."""
+        self.chunks.zero_()
+        self.neighbour, self.weight = self.neighbour[:1].clone(), self.weight[:, :1].clone()
+
     def _keep_strongest(self, experts: list[NeighbourModel]) -> None:
         """Of every expert its share of the N M neighbours; of an item at most 8 C of all."""
         shares = [_OF_TRANSITIONS, 1 - _OF_TRANSITIONS] if len(experts) > 1 else [1.0]
@@ -149,6 +147,8 @@ class CountedExperts(CountModel):
         A row may be listed several times, with equal numbers.
         """
         batch, n_items = len(history_index), len(self.chunks)
+        if not self.has_weight():
+            return torch.zeros_like(history_index[:, :1]), self.weight.new_zeros(batch, 1)
         totals, listed = [], []
         for neighbour, weight in self.neighbours_of(history_index):  # (B, K), (E, B, K)
             place = neighbour.expand(len(weight), -1, -1)  # (E, B, K)
@@ -178,15 +178,19 @@ class CountedExperts(CountModel):
             tables.append((rows.flatten(1), weight.flatten(1).unsqueeze(0)))
         return tables
 
-    def chosen(self) -> Tensor:
-        """Weight of every expert against attention, (E,)."""
+    def has_weight(self) -> bool:
+        """Whether an expert has a weight."""
         config = self.config
-        weights = [UNTUNED_WEIGHT if config.count_weight is None else config.count_weight]
+        return bool(config.count_weight or config.ease_weight or config.content_weight)
+
+    def chosen(self) -> Tensor:
+        """Weight of every expert against attention, (E,); 0 until it is chosen."""
+        config = self.config
+        weights = [config.count_weight or 0.0]
         if config.ease:
-            weights.append(UNTUNED_EASE if config.ease_weight is None else config.ease_weight)
+            weights.append(config.ease_weight or 0.0)
         if config.content:
-            given = config.content_weight
-            weights.append(UNTUNED_CONTENT if given is None else given)
+            weights.append(config.content_weight or 0.0)
         return torch.tensor(weights, device=self.weight.device)
 
     def by_age(self, length: int) -> Tensor:

@@ -16,8 +16,8 @@ All of these are in `counted_experts`. Older events for EASE as well changed val
 -2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply
 probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
 contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
-the counts decide nothing. Attention is trained by itself, the others are counted; validation
-chooses the history decay of the transitions, then w, v and u.
+the counts decide nothing. Attention is trained by itself, and its epochs are compared without the
+others, which are counted; then validation chooses the history decay of the transitions, w, v, u.
 """
 
 import hashlib
@@ -34,10 +34,11 @@ from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.sasrec_recency import RecencySASRec
 from attnrec.train.splits.split import Split
 
-_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+_WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
 _CONTENT_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _CONTENT_DECAYS = (0.6, 0.8, 1.0)
+_FIRST_WEIGHT, _FIRST_EASE, _FIRST_CONTENT = 1.0, 0.5, 0.5
 
 
 class Fusion(RecencySASRec):
@@ -103,25 +104,35 @@ class Fusion(RecencySASRec):
             self._tuned_states = None
 
     def _choose_all(self, validate: Callable[[], float]) -> None:
+        is_free = self.config.count_weight is None
+        is_ease_free = self.config.ease and self.config.ease_weight is None
+        if is_free:
+            self._set("count_weight", _FIRST_WEIGHT)
+        if is_ease_free:
+            self._set("ease_weight", _FIRST_EASE)
         if self.config.history_decay is None:
             self._choose("history_decay", MarkovChain.decays, validate)
-        is_free = self.config.count_weight is None
         if is_free:
             self._choose("count_weight", _WEIGHTS, validate)
-        if self.config.ease and self.config.ease_weight is None:
+        if is_ease_free:
             self._choose("ease_weight", _EASE_WEIGHTS, validate)
             if self.config.ease_weight == 0:
                 self.counts.leave_out_ease()
                 self.config = self.counts.config
             elif is_free:  # with EASE, a smaller weight of the transitions may be better
                 self._choose("count_weight", _WEIGHTS, validate)
+        if not (self.config.count_weight or self.config.ease_weight):
+            self.counts.leave_out_counts()
         if self.config.content:
             self._choose_content(validate)
 
     def _choose_content(self, validate: Callable[[], float]) -> None:
+        is_free = self.config.content_weight is None
+        if is_free:
+            self._set("content_weight", _FIRST_CONTENT)
         if self.config.content_decay is None:
             self._choose("content_decay", _CONTENT_DECAYS, validate)
-        if self.config.content_weight is None:
+        if is_free:
             self._choose("content_weight", _CONTENT_WEIGHTS, validate)
             if self.config.content_weight == 0:
                 self.counts.leave_out_content()

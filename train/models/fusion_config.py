@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attnrec.train.splits.split import Split
 
 MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
-UNTUNED_DECAY, UNTUNED_WEIGHT, UNTUNED_EASE, UNTUNED_CONTENT = 0.7, 1.0, 0.5, 0.5
+UNTUNED_DECAY = 0.7
 """Of the counts of `fusion`, while validation has not chosen."""
 NEWEST = MarkovChainConfig.max_len
 """Events of a history that transitions and content look at."""
@@ -34,6 +34,7 @@ _NEIGHBOURS_BY_CONTENT = 24
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
 _NEIGHBOURS = ((150, 128), (40, 48), (0, 32))  # from so many events an item on
+_FEW_EVENTS = 8  # of an item
 _FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an order are below
 
 
@@ -45,7 +46,8 @@ class FusionConfig(RecencyConfig):
     """History decay: add the decayed sum of the item vectors, through one matrix, to the output of
     the blocks."""
     count_weight: float | None = None
-    """Weight of the counted transitions against attention, w; None: chosen by validation."""
+    """Weight of the counted transitions against attention, w; None: chosen by validation, which
+    may choose 0."""
     count_floor: float = 1e-3
     """Least share of the counts that an item gets: below it, counts do not move its score."""
     history_decay: float | None = None
@@ -141,6 +143,7 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
     """What follows from the number of items and of training events."""
     is_small, is_wide = n_events < 400_000, n_items > 5000
     is_narrow = is_small and not is_wide
+    is_sparse = n_events < _FEW_EVENTS * n_items
     batch_events = int(np.clip(n_events // 100, 50, 800))
     epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
     return {
@@ -154,6 +157,10 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
             f"{n_items:,} items and {n_events:,} events: 2 above 5,000 items or from 400,000 "
             "events, else 1, which is as accurate and faster",
         ),
+        "timed_blocks": (
+            1 if is_small else 2,
+            f"{n_events:,} events: 2 from 400,000 on, else the last one, which is faster",
+        ),
         "n_neighbours": (
             next(n for least, n in _NEIGHBOURS if n_events >= least * n_items),
             f"{n_events / max(1, n_items):,.0f} events an item: 32; from 40 on 48, from 150 on "
@@ -166,6 +173,11 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
         "dropout": (
             0.5 if is_small else 0.2,
             f"{n_events:,} training events: a model overfits a small log sooner",
+        ),
+        "temperature": (
+            0.15 if is_sparse else 0.07,
+            f"{n_events / max(1, n_items):.1f} events an item: below {_FEW_EVENTS} 0.15, so that "
+            "few events do not say too much, else 0.07",
         ),
         "loss": (
             "sampled-softmax" if is_wide else "softmax",

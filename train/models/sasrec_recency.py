@@ -5,8 +5,8 @@ Two parts, each switched on by a setting; without both, it is the model of `sasr
     history decay  `decayed_history`: the sum of the item vectors, weighted by softmax of a learned
                    number for every age, is added to the output of the blocks, through one matrix
     time bias      `time_gaps`: the time between events and the request is added to the scores of
-                   attention in the last block, to those of the decayed sum, and to the events; see
-                   `time_bias` (Zhai et al. 2024, who add it in every block)
+                   attention in the last `timed_blocks`, to those of the decayed sum, and to the
+                   events; see `time_bias` (Zhai et al. 2024, who add it in every block)
 """
 
 import torch
@@ -39,7 +39,8 @@ class RecencySASRec(SASRec):
             self.sum_share = nn.Parameter(torch.ones(()))
             nn.init.eye_(self.sum_map.weight)
         if config.time_gaps:
-            self.time_gaps = TimeBias(config.hidden_dim, config.n_heads)
+            n_timed = min(config.timed_blocks, config.n_blocks)
+            self.time_gaps = TimeBias(config.hidden_dim, config.n_heads, n_timed)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -50,22 +51,21 @@ class RecencySASRec(SASRec):
         """State after each event, (B, T, D); see `TableModel.states`."""
         if self.training and self.config.time_gaps:
             context = forget_times(context, _FORGOTTEN)
-        on_events, on_last, on_sum = self.time_bias(context)
+        on_events, on_blocks, on_sum = self.time_bias(context)
         x, visible = self.embed(item_vectors, known, on_events), self.visible(known)
-        *earlier, last = self.blocks
-        for block in earlier:
-            x = block(x, visible)  # (B, T, D)
-        return self._finish(last(x, visible, on_last), item_vectors, known, on_sum)
+        for block, bias in zip(self.blocks, on_blocks, strict=True):
+            x = block(x, visible, bias)  # (B, T, D)
+        return self._finish(x, item_vectors, known, on_sum)
 
     def state_and_attention(
         self, item_vectors: Tensor, known: Tensor, **context: Tensor
     ) -> tuple[Tensor, Tensor]:
         """State after the last event, (B, D), and the attention of the last block, (B, T)."""
-        on_events, on_last, on_sum = self.time_bias(context)
+        on_events, on_blocks, on_sum = self.time_bias(context)
         x, visible = self.embed(item_vectors, known, on_events), self.visible(known)
-        *earlier, last = self.blocks
-        for block in earlier:
-            x = block(x, visible)  # (B, T, D)
+        *earlier, (last, on_last) = zip(self.blocks, on_blocks, strict=True)
+        for block, bias in earlier:
+            x = block(x, visible, bias)  # (B, T, D)
         assert isinstance(last, TransformerBlock)
         weights = last.attention_weights(x, visible, on_last)  # (B, T)
         x = last(x, visible, on_last)
@@ -73,13 +73,14 @@ class RecencySASRec(SASRec):
 
     def time_bias(
         self, context: dict[str, Tensor]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """What times add to events, to the scores of the last block, and to the decayed sum."""
+    ) -> tuple[Tensor | None, list[Tensor | None], Tensor | None]:
+        """What times add to events, to the scores of every block, and to the decayed sum."""
+        untimed: list[Tensor | None] = [None] * len(self.blocks)
         if not self.config.time_gaps:
-            return None, None, None
-        on_events, on_scores = self.time_gaps(context)  # (B, T, D), (B, H + 1, T, T)
-        on_last, on_sum = on_scores.split([self.config.n_heads, 1], dim=1)
-        return on_events, on_last, on_sum.squeeze(1)
+            return None, untimed, None
+        on_events, on_scores = self.time_gaps(context)  # (B, T, D), (B, X + 1, T, T)
+        *on_blocks, on_sum = on_scores.split(self.config.n_heads, dim=1)
+        return on_events, untimed[len(on_blocks) :] + on_blocks, on_sum.squeeze(1)
 
     def _finish(
         self, x: Tensor, item_vectors: Tensor, known: Tensor, on_sum: Tensor | None

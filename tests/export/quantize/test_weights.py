@@ -23,7 +23,9 @@ LOOSE = Limits(min_overlap=0, max_ndcg_loss=1)
 
 def small_fusion() -> Fusion:
     torch.manual_seed(0)
-    model = Fusion(FusionConfig(60, hidden_dim=16, max_len=64, n_neighbours=8, ease=True)).eval()
+    model = Fusion(
+        FusionConfig(60, 64, 16, n_neighbours=8, ease=True, count_weight=1.0, ease_weight=0.5)
+    ).eval()
     counts = model.counts
     counts.chunks[1:] = torch.arange(1, 301).view(60, 5)
     counts.neighbour = torch.randint(1, 61, (301, 8), dtype=torch.int32)

@@ -31,7 +31,10 @@ from attnrec.train.splits.batches import Batch
 META = torch.device("meta")
 CPU = torch.device("cpu")
 N = 30
-SETTINGS = {"sasrec": {"time_gaps": True, "decayed_history": True}}
+SETTINGS = {
+    "sasrec": {"time_gaps": True, "decayed_history": True},
+    "fusion": {"ease": True, "count_weight": 1.0, "ease_weight": 0.5},
+}
 CONFIGS = {
     name: TrainConfig(name, SETTINGS.get(name, {})).model_config(N, n_users=7, n_tags=3)
     for name in MODELS

@@ -172,8 +172,9 @@ def test_of_all_neighbours_those_are_kept_that_move_the_most_people(shop_events)
 def test_an_item_without_neighbours_and_an_empty_history_leave_attention_alone(
     shop_events,
 ) -> None:
-    model = counted_fusion(shop_events, ease=True)
+    model = counted_fusion(shop_events, ease=True, ease_weight=0.5, count_weight=1.0)
     assert not dense(model, torch.tensor([[0, 0]])).any()
+    assert dense(model, torch.tensor([[0, 5]])).any()
     model.counts.chunks[5] = 0
     rows, values = model.added_scores(torch.tensor([[0, 5]]))
     assert not rows.any() and not values.any()
@@ -189,9 +190,9 @@ def test_ease_looks_at_the_newest_max_len_events_and_the_transitions_at_20_of_th
     catalogue = divide(shop_events, "leave-one-out").catalogue
     ids = catalogue.item_ids.tolist()
     newest, extra = ids[:30], ids[30:35]
-    counted = {"max_len": 30, "history_decay": 1.0}
+    counted = {"max_len": 30, "history_decay": 1.0, "count_weight": 1.0}
     by_transitions = counted_fusion(shop_events, **counted)
-    by_both = counted_fusion(shop_events, ease=True, **counted)
+    by_both = counted_fusion(shop_events, ease=True, ease_weight=0.5, **counted)
 
     def added(model: Fusion, history: list[str]) -> list[float]:
         """Counted scores, of raw ids cut at `max_len`, as validation and the gate compute them."""
@@ -217,11 +218,12 @@ def test_without_weight_the_counts_add_nothing(shop_events) -> None:
 
 
 def test_counts_look_at_the_newest_events_alone(shop_events) -> None:
-    model = counted_fusion(shop_events, max_len=22)
+    model = counted_fusion(shop_events, max_len=22, count_weight=1.0)
     n_looked_at = model.config.chain().max_len
     newest = torch.arange(1, n_looked_at + 1).unsqueeze(0)
     older = torch.cat([torch.tensor([[30, 31]]), newest], dim=1)
     torch.testing.assert_close(dense(model, older), dense(model, newest))
+    assert dense(model, newest).any()
 
 
 class Quality:
@@ -243,6 +245,19 @@ def test_validation_chooses_the_decay_and_the_weight(shop_events) -> None:
     model = counted_fusion(shop_events, history_decay=0.6)
     model.tune(Quality(model, count_weight=0.3))
     assert (model.config.count_weight, model.config.history_decay) == (0.3, 0.6)
+
+
+def test_counts_are_left_out_of_epochs_and_where_validation_gives_them_no_weight(
+    shop_events,
+) -> None:
+    model = counted_fusion(shop_events, ease=True)
+    history = torch.tensor([[1, 2, 3]])
+    assert not dense(model, history).any()  # nothing is chosen yet
+    n_kept = len(model.counts.neighbour)
+    model.tune(Quality(model, count_weight=0.0))  # all weights of EASE are as good
+    assert (model.config.count_weight, model.config.ease) == (0.0, False)
+    assert not dense(model, history).any()
+    assert n_kept > len(model.counts.neighbour) == 1
 
 
 def test_validation_chooses_the_weight_of_ease_or_leaves_it_out(shop_events) -> None:
@@ -338,8 +353,8 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     assert run.config.epochs == 1
     assert run.model.config.max_len == 20  # the longest history has 25 events
     assert set(run.metrics["recipe"]) == {
-        "max_len", "n_blocks", "time_gaps", "ease", "n_neighbours", "loss", "n_negatives",
-        "batch_events", "patience", "content",
+        "max_len", "n_blocks", "time_gaps", "timed_blocks", "ease", "n_neighbours", "loss",
+        "n_negatives", "batch_events", "patience", "temperature", "content",
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
