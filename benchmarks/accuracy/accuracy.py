@@ -4,7 +4,8 @@
 
 DIR holds the folders ml-100k, ml-1m, amazon-beauty and amazon-sports; the other log comes with
 attnrec. Figures are of the held-out last events, from the exported fp32 file through the runtime.
-Beside them stand the same file asked without times, the same model without its counts and without
+Beside them stand the targets at a later time than the event before ("later", with how many of them,
+where they are not all), the same file asked without times, the same model without its counts and without
 EASE alone, and, of the first seed, the file of a training with the same settings on train and
 validation events together (refit). Each result is appended as it comes; what stands there is not
 measured again. Prints the table.
@@ -38,6 +39,7 @@ _LOGS = {
     "amazon-sports": ("amazon-sports/interactions.csv.gz", 1),
     "ml-1m": ("ml-1m/interactions.csv.gz", 1),
     "ml-1m, by time and id": ("ml-1m/interactions_by_timestamp_then_movieid.csv.gz", 1),
+    "ml-1m, with times": ("ml-1m/interactions_sasrec_order_with_times.csv.gz", 3),
 }
 """File, and how many seeds."""
 _LARGEST_REFIT = 500_000
@@ -116,6 +118,7 @@ def measure(log: str, seed: int, data: Path | None, threads: int, model: str) ->
             "seed": seed,
             **test_figures(Recommender.load(file), run),
             "without_times": test_figures(Recommender.load(file), run, times=False),
+            "later": found["slices"].get("target_later", {}),
             "valid_ndcg@10": run.metrics.valid["ndcg@10"],
             "alone": parts_alone(run),
             "refit": refitted(run, Path(folder) / "final") if is_refitted else {},

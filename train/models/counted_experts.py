@@ -76,6 +76,8 @@ class CountedExperts(CountModel):
         for expert in experts:
             expert.fit(split)
         self._keep_strongest(experts)
+        if self.config.count_weight == 0 and not self.config.ease:
+            self.leave_out_counts()  # as in the run before a final one
         if self.config.content:
             described = ContentNeighbours(self.config.described())
             described.fit(split)

@@ -18,7 +18,7 @@ from attnrec.train.layers.time_bias import INPUTS, TimeBias, forget_times
 from attnrec.train.models.configs import RecencyConfig
 from attnrec.train.models.sasrec import SASRec, TransformerBlock
 
-_FORGOTTEN = 0.15  # share of requests at an unknown time in training, with time bias
+_FORGOTTEN = 0.25  # share of requests at an unknown time in training, with time bias
 _DECAY = 0.5  # at first, of an event against the one after it: exp(-0.5) = 0.6
 
 

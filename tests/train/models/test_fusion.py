@@ -258,6 +258,8 @@ def test_counts_are_left_out_of_epochs_and_where_validation_gives_them_no_weight
     assert (model.config.count_weight, model.config.ease) == (0.0, False)
     assert not dense(model, history).any()
     assert n_kept > len(model.counts.neighbour) == 1
+    final = counted_fusion(shop_events, count_weight=0.0, history_decay=0.6)
+    assert len(final.counts.neighbour) == 1
 
 
 def test_validation_chooses_the_weight_of_ease_or_leaves_it_out(shop_events) -> None:
