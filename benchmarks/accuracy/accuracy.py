@@ -4,11 +4,11 @@
 
 DIR holds the folders ml-100k, ml-1m, amazon-beauty and amazon-sports; the other log comes with
 attnrec. Figures are of the held-out last events, from the exported fp32 file through the runtime.
-Beside them stand the targets at a later time than the event before ("later", with how many of them,
-where they are not all), the same file asked without times, the same model without its counts and without
-EASE alone, and, of the first seed, the file of a training with the same settings on train and
-validation events together (refit). Each result is appended as it comes; what stands there is not
-measured again. Prints the table.
+Beside them stand the targets at a later time than the event before ("later", with how many there
+are), the same file asked without times, the same model without its counts and without EASE alone,
+and, of the first seed, the file of a training with the same settings on train and validation
+events together (refit). Each result is appended as it comes; what stands there is not measured
+again. Prints the table.
 """
 
 import argparse
