@@ -63,6 +63,7 @@ class CountedExperts(CountModel):
             self.register_buffer("alike", torch.zeros(shape, dtype=torch.int32))
             self.register_buffer("alike_weight", torch.zeros(1, *shape))
         self._transitions: list[MarkovChain] = []  # in a list it is no part of a run
+        self._described: list[ContentNeighbours] = []
         self._events = torch.zeros(0)  # of every row, (N + 1,)
 
     def fit(self, split: Split) -> None:
@@ -79,11 +80,18 @@ class CountedExperts(CountModel):
         if self.config.count_weight == 0 and not self.config.ease:
             self.leave_out_counts()  # as in the run before a final one
         if self.config.content:
-            described = ContentNeighbours(self.config.described())
-            described.fit(split)
-            filled = (0, self.alike[0].numel() - described.neighbour.shape[1])
-            self.alike.copy_(F.pad(described.neighbour, filled).view_as(self.alike))
-            self.alike_weight.copy_(F.pad(described.weight, filled).view_as(self.alike_weight))
+            self._described = [ContentNeighbours(self.config.described())]
+            self._described[0].fit(split)
+            self.compare_content()
+
+    def compare_content(self) -> None:
+        """Take over the neighbours by content, after `fit` or another share of vectors."""
+        (described,) = self._described
+        if self.config.content_vectors is not None:
+            described.mix(self.config.content_vectors)
+        filled = (0, self.alike[0].numel() - described.neighbour.shape[1])
+        self.alike.copy_(F.pad(described.neighbour, filled).view_as(self.alike))
+        self.alike_weight.copy_(F.pad(described.weight, filled).view_as(self.alike_weight))
 
     def leave_out_content(self) -> None:
         """Keep the counts alone."""

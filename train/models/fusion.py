@@ -38,6 +38,7 @@ _WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
 _CONTENT_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _CONTENT_DECAYS = (0.6, 0.8, 1.0)
+_VECTOR_SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
 _FIRST_WEIGHT, _FIRST_EASE, _FIRST_CONTENT = 1.0, 0.5, 0.5
 
 
@@ -65,6 +66,7 @@ class Fusion(RecencySASRec):
         if config.ease and config.ease_weight is None:
             n += len(_EASE_WEIGHTS) + n_weights
         if config.content:
+            n += 0 if config.content_vectors is not None else len(_VECTOR_SHARES)
             n += 0 if config.content_decay is not None else len(_CONTENT_DECAYS)
             n += 0 if config.content_weight is not None else len(_CONTENT_WEIGHTS)
         return n
@@ -130,6 +132,8 @@ class Fusion(RecencySASRec):
         is_free = self.config.content_weight is None
         if is_free:
             self._set("content_weight", _FIRST_CONTENT)
+        if self.config.content_vectors is None:
+            self._choose("content_vectors", _VECTOR_SHARES, validate)
         if self.config.content_decay is None:
             self._choose("content_decay", _CONTENT_DECAYS, validate)
         if is_free:
@@ -151,3 +155,5 @@ class Fusion(RecencySASRec):
         chosen: dict[str, Any] = {setting: value}
         self.config = replace(self.config, **chosen)
         self.counts.config = self.config
+        if setting == "content_vectors":
+            self.counts.compare_content()

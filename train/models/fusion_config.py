@@ -21,7 +21,7 @@ from attnrec.train.models.configs import (
 )
 
 if TYPE_CHECKING:
-    from attnrec.train.splits.split import Split
+    from attnrec.train.splits.split import Catalogue, Split
 
 MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
 UNTUNED_DECAY = 0.7
@@ -59,11 +59,13 @@ class FusionConfig(RecencyConfig):
     ease_regularization: float = 300.0
     """Lambda of EASE."""
     content: bool = False
-    """Add items that are described like those of the history, by titles and attributes."""
+    """Add items that are described like those of the history, by words, attributes, vectors."""
     content_weight: float | None = None
     """Weight of content against attention; None: chosen by validation, which may choose 0."""
     content_decay: float | None = None
     """Weight of an event relative to the next one, for content; None: chosen by validation."""
+    content_vectors: float | None = None
+    """Share of vectors in the likeness of two items, beside words; None: chosen by validation."""
     n_neighbours: int = 32
     """Neighbours kept for an item on average, M, of transitions and EASE together, the strongest
     of the catalogue; the size of the file grows with N * M."""
@@ -85,6 +87,8 @@ class FusionConfig(RecencyConfig):
         check_switch("content", self.content)
         check_optional("content_weight", self.content_weight, lowest=0)
         check_optional("content_decay", self.content_decay, lowest=0)
+        if self.content_vectors is not None:
+            check_number("content_vectors", self.content_vectors, lowest=0, highest=1)
 
     def chain(self) -> MarkovChainConfig:
         """The settings of its transitions."""
@@ -131,12 +135,19 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
         ),
         "content": (
             described,
-            "the items have titles or attributes"
-            if described
-            else "the items have neither titles nor attributes",
+            "the items are described" if described else "nothing describes the items",
         ),
+        **_vectors(split.catalogue),
         **sized,
     }
+
+
+def _vectors(catalogue: "Catalogue") -> dict[str, tuple[float, str]]:
+    """The share of vectors, where there is nothing to choose."""
+    if catalogue.has_words() == bool(catalogue.vectors):
+        return {}
+    share, what = (1.0, "nothing but") if catalogue.vectors else (0.0, "no")
+    return {"content_vectors": (share, f"{what} vectors describe the items")}
 
 
 def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str | bool, str]]:

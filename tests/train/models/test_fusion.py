@@ -112,7 +112,7 @@ def test_validation_chooses_the_weight_of_content_or_leaves_it_and_its_table_out
     shop_events,
 ) -> None:
     shop = described(shop_events)
-    given = {"content": True, "history_decay": 0.6, "count_weight": 1.0}
+    given = {"content": True, "history_decay": 0.6, "count_weight": 1.0, "content_vectors": 0.0}
     model = counted_fusion(shop, **given, content_weight=1.0)
     model.tune(Quality(model, content_decay=0.6))
     assert model.config.content_decay == model.counts.config.content_decay == 0.6
@@ -373,6 +373,7 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
         ({"content": "yes"}, "content"),
         ({"content_weight": -0.1}, "content_weight"),
         ({"content_decay": -0.1}, "content_decay"),
+        ({"content_vectors": 1.1}, "content_vectors"),
         ({"count_floor": 0.0}, "count_floor"),
         ({"history_decay": -1.0}, "history_decay"),
         ({"n_neighbours": 0}, "n_neighbours"),

@@ -222,7 +222,7 @@ def test_content_does_not_look_at_what_was_taken_together() -> None:
 @pytest.mark.parametrize("nothing", [None, [""] * N_ITEMS])
 def test_content_needs_a_description(nothing: list[str] | None) -> None:
     model = ContentBased(ContentBasedConfig(N_ITEMS))
-    with pytest.raises(DataError, match=r"neither titles nor attributes: .* \(`items`\)"):
+    with pytest.raises(DataError, match=r"this log has none: .* \(`items`\)"):
         model.fit(split_of([[(1, 1), (2, 1)]], nothing))
 
 
