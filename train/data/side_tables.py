@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import IdArray
+from attnrec.runtime.errors import DataError
 from attnrec.train.data.ids import id_texts, whole_number_texts
 from attnrec.train.data.interactions import Interactions, text_tuples
 from attnrec.train.data.item_columns import (
@@ -53,6 +54,13 @@ def with_items(
         wanted |= {recipe.title_col: naming("title_col") + no_titles}
     raw, place = _rows_of(table, recipe, log.item_ids, "item", wanted)
     columns = columns or inferred_columns(recipe, raw.columns, present)
+    if not (columns.title or any(columns.by_kind())):
+        reasons = ", ".join(f"{name} ({why})" for name, why in columns.left_out.items())
+        raise DataError(
+            f"{raw.name}: no column describes an item{': ' * bool(reasons)}{reasons}",
+            "name columns with `title_col`, `text_cols`, `attribute_cols`, `number_cols` or "
+            "`vector_cols`",
+        )
     for name in (*columns.attributes, *columns.numbers):
         if counts_the_future(name):
             logger.warning(
@@ -75,12 +83,8 @@ def _described(
             if not texts.any():
                 remedy = "leave it out of `text_cols`"
                 raise raw.column_error(name, "no item of the log has a text here", remedy)
-        log = replace(
-            log,
-            item_texts=np.array(
-                [" ".join(filter(None, p)) for p in zip(*parts, strict=True)], object
-            ),
-        )
+        joined = [" ".join(filter(None, texts)) for texts in zip(*parts, strict=True)]
+        log = replace(log, item_texts=np.array(joined, object))
     if columns.attributes or columns.numbers:
         described = _descriptions(raw, columns.attributes, place, columns.numbers)
         log = replace(log, item_attributes=described)
