@@ -155,7 +155,10 @@ class _Models:
             run = Run.load(self.directory / name)
         except RunError:
             return None
-        if run.recipe != self.recipe or _contents(run.split.interactions) != _contents(self.log):
+        contents, own = (
+            log.fingerprint(extras=True) for log in (self.log, run.split.interactions)
+        )
+        if run.recipe != self.recipe or own != contents:
             return None
         return run if run.config == config.with_recipe(run.split)[0] else None
 
@@ -171,9 +174,3 @@ class _Models:
         (self.directory / UNFINISHED).touch()
         self.seconds[name] = time.monotonic() - started
         return run
-
-
-def _contents(log: Interactions) -> tuple[Any, ...]:
-    """All that a model and its file are made of: events, weights, tags, titles, attributes."""
-    described = (log.titles, log.item_attributes)
-    return log.fingerprint(extras=True), *(x if x is None else x.tolist() for x in described)

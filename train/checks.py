@@ -45,9 +45,11 @@ def check_number(
     above: float | None = None,
     lowest: float | None = None,
     below: float = math.inf,
+    highest: float | None = None,
 ) -> None:
     """`ValueError` unless `value` is a finite number in the given bounds."""
     limits = {"above": above, "at least": lowest, "below": below if below < math.inf else None}
+    limits["at most"] = highest
     bounds = " and ".join(f"{word} {n:g}" for word, n in limits.items() if n is not None)
     if (
         not isinstance(value, int | float)
@@ -56,6 +58,7 @@ def check_number(
         or (above is not None and value <= above)
         or (lowest is not None and value < lowest)
         or value >= below
+        or (highest is not None and value > highest)
     ):
         raise ValueError(f"`{name}` must be {f'a number {bounds}'.rstrip()}, not {value!r}")
 

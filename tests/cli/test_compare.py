@@ -29,7 +29,7 @@ LEFT_OUT = {
     "user-item-attention": "user ids; allow that with `allow_users`",
     "neumf": "user ids; allow that with `allow_users`",
     "personal-frequency": "without `repeats`",
-    "content-based": "neither titles nor attributes",
+    "content-based": "this log has none",
 }
 
 

@@ -59,7 +59,7 @@ def test_remedies_are_options(run, shop, options, message) -> None:
 def test_an_empty_name_is_quoted_so_that_the_remedy_can_be_copied(run, shop, tmp_path) -> None:
     items = write(tmp_path / "items.csv", "product,kind\n10,red\n11,blue\n")
     words = ("train", shop, "--item-col", "product", "--items", items, *QUICK)
-    words = (*words, "--attribute-cols", "kind", "--out", tmp_path / "run")
+    words = (*words, "--title-col", "name", "--out", tmp_path / "run")
     refused = run(*words)
     remedy = refused.err.strip().rpartition("or leave titles out with ")[2]
     assert refused.code == 2 and remedy == "--title-col ''"
@@ -74,11 +74,13 @@ def test_a_column_without_a_name_is_refused_by_its_option(run, shop, column) -> 
 
 
 def test_an_items_table_that_nothing_is_read_from_is_refused(run, shop, tmp_path) -> None:
-    items = write(tmp_path / "items.csv", "product,title\n10,red\n")
-    words = ("--item-col", "product", "--items", items, "--title-col", "", *QUICK)
+    items = write(tmp_path / "items.csv", "product,shop\n10,ours\n11,ours\n")
+    words = ("--item-col", "product", "--items", items, *QUICK)
     outcome = run("train", shop, *words, "--out", tmp_path / "run")
     assert outcome.code == 2
-    assert "name columns with --title-col or --attribute-cols" in outcome.err
+    assert "no column describes an item: shop (one value); name columns with --title-col, " in (
+        outcome.err
+    )
 
 
 def test_a_setting_of_the_model_is_one_for_set(run, shop, tmp_path) -> None:

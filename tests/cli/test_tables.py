@@ -27,7 +27,7 @@ def test_the_contents_of_the_tables_are_kept_in_the_run(run, shop, tmp_path) -> 
     options = [*tables, "--event-weights", "cart=2.5", "--repeats", "--model", "popularity"]
     outcome = run("train", shop / "log.csv", *options, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    assert "9 with a title, 9 with attributes" in outcome.err and "9 with tags" in outcome.err
+    assert "9 with a title, 9 described" in outcome.err and "9 with tags" in outcome.err
     kept = Run.load(tmp_path / "run")
     assert kept.recipe.attribute_cols == ("kind", "hue") and kept.recipe.tag_cols == ("plan",)
     assert kept.recipe.event_weights == {"cart": 2.5}

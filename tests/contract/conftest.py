@@ -38,7 +38,7 @@ USER_IDS: dict[str, list[Any]] = {
     "int64": [f"user {n:02}" for n in range(N_USERS)],
 }
 ID_TYPES = tuple(ITEM_IDS)
-_SMALL = {"hidden_dim": 8, "n_neighbours": 5, "ease_weight": 0.7}
+_SMALL = {"hidden_dim": 8, "n_neighbours": 5, "ease_weight": 0.7, "content_weight": 0.6}
 _LONGEST_HISTORY = 8
 RECIPE = DataRecipe(attribute_cols=("genre",), tag_cols=("segment",), time_unit="s")
 

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.run_files import EVENTS_FILE, ITEMS_FILE
+
+_VECTORS = "vector:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,10 @@ class Interactions:
     """Name of each item for people (n_items,); "" where unknown, None without titles."""
     item_attributes: NDArray[np.object_] | None = None
     """What describes each item (n_items,), a tuple of texts, empty where unknown; or None."""
+    item_texts: NDArray[np.object_] | None = None
+    """Texts of each item beside its title (n_items,), "" where unknown; or None."""
+    item_vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Vectors of each item by column (n_items, width), zeros where unknown."""
     user_tags: NDArray[np.object_] | None = None
     """What describes each user (n_users,), a tuple of texts, empty where unknown; or None."""
     weights: NDArray[np.float32] | None = None
@@ -61,6 +67,16 @@ class Interactions:
         """Number of events."""
         return len(self.item_index)
 
+    @property
+    def n_described(self) -> int | None:
+        """Items with more than a title; None where no item can have that."""
+        parts = [self.item_attributes, self.item_texts, *self.item_vectors.values()]
+        known = [part for part in parts if part is not None]
+        if not known:
+            return None
+        filled = [part.astype(bool).reshape(len(part), -1).any(axis=1) for part in known]
+        return int(np.count_nonzero(np.any(filled, axis=0)))
+
     def sequence(self, user: int) -> NDArray[np.int32]:
         """Items of user number `user`, oldest first (length of the history,); a view."""
         return self.item_index[self.offsets[user] : self.offsets[user + 1]]
@@ -72,8 +88,8 @@ class Interactions:
     def fingerprint(self, *, extras: bool = False) -> str:
         """sha256 (hex) of ids, order and times: it tells whether two logs hold the same events.
 
-        extras: of weights and tags too, which decide what is learned of the same events. Titles
-        and attributes never count.
+        extras: of all that decides what is learned of the same events, too: weights, tags, and
+        what describes the items.
         """
         digest = hashlib.sha256(b"attnrec interactions 1")
         for ids in (self.user_ids, self.item_ids):
@@ -84,8 +100,13 @@ class Interactions:
         digest.update(np.ascontiguousarray(self.timestamps, "<i8").data)
         if extras and self.weights is not None:
             digest.update(b"weights" + self.weights.astype("<f4").tobytes())
-        if extras and self.user_tags is not None:
-            digest.update(b"tags" + json.dumps(self.user_tags.tolist()).encode())
+        described = {"tags": self.user_tags, "titles": self.titles}
+        described |= {"attributes": self.item_attributes, "texts": self.item_texts}
+        for name, texts in described.items():
+            if extras and texts is not None:
+                digest.update(name.encode() + json.dumps(texts.tolist()).encode())
+        for name, vectors in self.item_vectors.items() if extras else ():
+            digest.update(name.encode() + vectors.astype("<f4").tobytes())
         return digest.hexdigest()
 
     def save(self, directory: Path) -> None:
@@ -114,6 +135,12 @@ class Interactions:
             items["title"] = pa.array(self.titles, pa.string())
         if self.item_attributes is not None:
             items["attributes"] = _packed(self.item_attributes)
+        if self.item_texts is not None:
+            items["text"] = pa.array(self.item_texts, pa.string())
+        for name, vectors in self.item_vectors.items():
+            flat = pa.array(vectors.ravel())
+            width = vectors.shape[1]
+            items[_VECTORS + name] = pa.FixedSizeListArray.from_arrays(flat, width)
         with (
             replace_file(directory / EVENTS_FILE) as events_path,
             replace_file(directory / ITEMS_FILE) as items_path,
@@ -147,6 +174,8 @@ class Interactions:
             timestamps=_values(events["timestamp"]),
             titles=_values(items["title"]) if "title" in items.column_names else None,
             item_attributes=_unpacked(items, "attributes", len(item_ids)),
+            item_texts=_values(items["text"]) if "text" in items.column_names else None,
+            item_vectors=_stored_vectors(items),
             user_tags=_unpacked(events, "tags", len(user_ids)),
             weights=_values(events["weight"]) if "weight" in events.column_names else None,
         )
@@ -165,6 +194,14 @@ def _unpacked(table: pa.Table, column: str, count: int) -> NDArray[np.object_] |
     if column not in table.column_names:
         return None
     return text_tuples(map(json.loads, table[column].drop_null().to_pylist()), count)
+
+
+def _stored_vectors(table: pa.Table) -> dict[str, NDArray[np.float32]]:
+    names = [name for name in table.column_names if name.startswith(_VECTORS)]
+    columns = {name.removeprefix(_VECTORS): table[name].combine_chunks() for name in names}
+    return {
+        name: column.values.to_numpy().reshape(len(column), -1) for name, column in columns.items()
+    }
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:

@@ -23,6 +23,7 @@ from attnrec.train.data.filters import (
 )
 from attnrec.train.data.ids import code_ids
 from attnrec.train.data.interactions import Interactions, blocks, grouped_rows
+from attnrec.train.data.item_columns import ItemColumns
 from attnrec.train.data.movielens import read_movielens
 from attnrec.train.data.recipe import DataRecipe, DataReport, IdType
 from attnrec.train.data.side_tables import with_items, with_users
@@ -70,22 +71,18 @@ def load_interactions(
     memory.release_unused()  # else Arrow keeps gigabytes that nothing needs any more
     data, dropped = _prepare(rows, recipe)
     memory.release_unused()
+    columns = None
     if items is not None:
-        data = with_items(data, items, recipe)
+        data, columns = with_items(data, items, recipe)
     if users is not None:
         data = with_users(data, users, recipe)
-    return data, _report(rows, data, dropped)
+    return data, _report(rows, data, dropped, columns)
 
 
 def _tables(
     source: TableSource, items: TableSource | None, users: TableSource | None, recipe: DataRecipe
 ) -> tuple[TableSource, TableSource | None, TableSource | None]:
     """The log, the items table and the users table; MovieLens brings all of them."""
-    if items is not None and not recipe.reads_items:
-        raise ValueError(
-            "an items table is read for its titles and attributes; name columns with `title_col` "
-            "or `attribute_cols`"
-        )
     _, names = recognise(source)
     recipe.check_tables(
         items=items is not None or bool(names),
@@ -167,7 +164,9 @@ def _order(user: NDArray[np.int32], key: NDArray[Any]) -> NDArray[np.int64]:
     return np.lexsort((key, user))
 
 
-def _report(rows: _Rows, data: Interactions, dropped: dict[str, int]) -> DataReport:
+def _report(
+    rows: _Rows, data: Interactions, dropped: dict[str, int], columns: ItemColumns | None
+) -> DataReport:
     times = rows.times
     return DataReport(
         source=rows.name,
@@ -185,8 +184,9 @@ def _report(rows: _Rows, data: Interactions, dropped: dict[str, int]) -> DataRep
         last_time=_iso(times.unit, int(data.timestamps.max())),
         n_titles=None if data.titles is None else int(np.count_nonzero(data.titles != "")),
         fingerprint=data.fingerprint(),
-        n_described=_n_filled(data.item_attributes),
+        n_described=data.n_described,
         n_tagged=_n_filled(data.user_tags),
+        item_columns=() if columns is None else tuple(columns.lines()),
     )
 
 

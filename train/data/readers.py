@@ -50,6 +50,17 @@ def file_schema(file: TableFile, wanted: Collection[str]) -> pa.Schema | None:
         return _open_arrow(file).schema if file.kind == "arrow" else None
 
 
+def file_columns(file: TableFile) -> list[str]:
+    """The names of the columns of a file, as they stand. Raises `DataError`."""
+    schema = file_schema(file, ())
+    if schema is None:  # the first lines tell
+        with _naming(file), _stream(file) as stream:
+            _check_magic(file)
+            options = pyarrow.json.ReadOptions(block_size=_BLOCK_BYTES)
+            schema = pyarrow.json.open_json(stream, options).schema
+    return list(schema.names)
+
+
 def read_file(file: TableFile, wanted: Collection[str], coded: set[str]) -> Iterator[pa.Table]:
     """The columns `wanted` in parts of many rows, texts of `coded` ones as dictionaries.
 

@@ -11,7 +11,9 @@ IdType = Literal["auto", "int64", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso", "order"]
 
 _TEXT_FIELDS = ("user_col", "item_col", "time_col", "event_col", "rating_col", "title_col")
-_LIST_FIELDS = ("events", "attribute_cols", "tag_cols")
+ITEM_KINDS = ("text_cols", "attribute_cols", "number_cols", "vector_cols")
+"""Settings that say what the columns of the items table are; without any of them values tell."""
+_LIST_FIELDS = ("events", *ITEM_KINDS, "tag_cols")
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,18 @@ class DataRecipe:
     """Column of the rating; read only when `min_rating` is set."""
     title_col: str = "title"
     """Column of the title in the items table; "": it has none."""
+    text_cols: tuple[str, ...] = ()
+    """More columns of the items table whose words describe an item. Where no kind of column is
+    named, here or in the next three, values tell what each column is."""
     attribute_cols: tuple[str, ...] = ()
     """Columns of the items table whose values describe an item, several in a cell joined by "|".
     Of one column the plain values are kept; of several "column:value", because a brand "red"
     is not the colour."""
+    number_cols: tuple[str, ...] = ()
+    """Columns of the items table with a number that describes an item, such as a price; items of
+    the same tenth are alike."""
+    vector_cols: tuple[str, ...] = ()
+    """Columns of the items table with lists of numbers, a vector of an encoder for each item."""
     tag_cols: tuple[str, ...] = ()
     """Columns of the users table that describe a user, likewise."""
     sep: str = ""
@@ -104,11 +114,6 @@ class DataRecipe:
                     "leave events out that shall not count, with `events`"
                 )
 
-    @property
-    def reads_items(self) -> bool:
-        """Whether anything is read from an items table."""
-        return bool(self.title_col or self.attribute_cols)
-
     def check_tables(self, *, items: bool, users: bool, movielens_users: bool = False) -> None:
         """`ValueError` for a table without columns to read, or columns without their table.
 
@@ -116,10 +121,9 @@ class DataRecipe:
         """
         if users and not self.tag_cols:
             raise ValueError("a users table is read for its tags; name columns with `tag_cols`")
-        if self.attribute_cols and not items:
-            raise ValueError(
-                "`attribute_cols` are columns of the items table; name it with `items`"
-            )
+        for name in ITEM_KINDS:
+            if getattr(self, name) and not items:
+                raise ValueError(f"`{name}` are columns of the items table; name it with `items`")
         if self.tag_cols and not (users or movielens_users):
             raise ValueError("`tag_cols` are columns of the users table; name it with `users`")
 
@@ -209,9 +213,11 @@ class DataReport:
     fingerprint: str
     """sha256 over the prepared arrays (hex): the same log gives the same in every format."""
     n_described: int | None = None
-    """Items with an attribute; None without attribute columns."""
+    """Items with more than a title; None without such columns."""
     n_tagged: int | None = None
     """Users with a tag; None without tag columns."""
+    item_columns: tuple[str, ...] = ()
+    """What was read of the items table, and what not, in lines to print."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that ``json.dumps`` takes."""
@@ -231,7 +237,7 @@ class DataReport:
         guess = ", guessed" if self.time_unit_guessed else ""
         titles = "" if self.n_titles is None else f", {self.n_titles:,} with a title"
         if self.n_described is not None:
-            titles += f", {self.n_described:,} with attributes"
+            titles += f", {self.n_described:,} described"
         tagged = "" if self.n_tagged is None else f", {self.n_tagged:,} with tags"
         return [
             f"read     {self.source}: {self.rows_read:,} rows",
@@ -240,6 +246,7 @@ class DataReport:
             f"users    {self.n_users:,} ({self.user_id_type} ids), "
             f"{self.n_users_evaluable:,} with 3 events or more{tagged}",
             f"items    {self.n_items:,} ({self.item_id_type} ids){titles}",
+            *self.item_columns,
             f"time     {span} (unit {self.time_unit}{guess})",
             f"sha256   {self.fingerprint[:16]}",
         ]

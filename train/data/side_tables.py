@@ -1,7 +1,7 @@
-"""The side tables of a log: titles and attributes of items, tags of users."""
+"""The side tables of a log: what describes items, and tags of users."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,31 +10,86 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import IdArray
+from attnrec.runtime.errors import DataError
 from attnrec.train.data.ids import id_texts, whole_number_texts
 from attnrec.train.data.interactions import Interactions, text_tuples
-from attnrec.train.data.recipe import DataRecipe
-from attnrec.train.data.tables import RawTable, TableSource, naming, read_table
+from attnrec.train.data.item_columns import (
+    SEPARATOR,
+    ItemColumns,
+    counts_the_future,
+    inferred_columns,
+    named_columns,
+)
+from attnrec.train.data.item_numbers import read_vectors, tenths
+from attnrec.train.data.recipe import ITEM_KINDS, DataRecipe
+from attnrec.train.data.tables import (
+    RawTable,
+    TableSource,
+    column_names,
+    naming,
+    opened,
+    read_table,
+)
 
 logger = logging.getLogger(__name__)
 
 MAX_USER_TAGS = 50
 """Most tags of a user: each request may bring them along."""
-_SEPARATOR = "|"
 
 
-def with_items(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:
-    """The log with the titles and attributes of an items table. Raises `DataError`."""
-    wanted = dict.fromkeys(recipe.attribute_cols, naming("attribute_cols"))
-    if recipe.title_col:
+def with_items(
+    log: Interactions, table: TableSource, recipe: DataRecipe
+) -> tuple[Interactions, ItemColumns]:
+    """The log with what an items table holds, and its columns. Raises `DataError`."""
+    table = opened(table)
+    present = column_names(table, recipe.sep)
+    columns = named_columns(recipe, present)
+    wanted = {name: "" for name in present if present.count(name) == 1 and columns is None}
+    if columns is not None:
+        for setting, names in zip(ITEM_KINDS, columns.by_kind(), strict=True):
+            wanted |= dict.fromkeys(names, naming(setting))
+        wanted |= {columns.title: ""} if columns.title else {}
+    if recipe.title_col not in ("", DataRecipe.title_col):
         no_titles = ", or leave titles out with `title_col=''`"
         wanted |= {recipe.title_col: naming("title_col") + no_titles}
     raw, place = _rows_of(table, recipe, log.item_ids, "item", wanted)
-    if recipe.title_col:
-        titles = _texts(raw, recipe.title_col, place, "titles").to_numpy(zero_copy_only=False)
-        log = log.with_titles(titles)
-    if not recipe.attribute_cols:
-        return log
-    return replace(log, item_attributes=_descriptions(raw, recipe.attribute_cols, place))
+    columns = columns or inferred_columns(recipe, raw.columns, present)
+    if not (columns.title or any(columns.by_kind())):
+        reasons = ", ".join(f"{name} ({why})" for name, why in columns.left_out.items())
+        raise DataError(
+            f"{raw.name}: no column describes an item{': ' * bool(reasons)}{reasons}",
+            "name columns with `title_col`, `text_cols`, `attribute_cols`, `number_cols` or "
+            "`vector_cols`",
+        )
+    for name in (*columns.attributes, *columns.numbers):
+        if counts_the_future(name):
+            logger.warning(
+                "%s, column %r: it looks like a count of what people did with an item; unless the "
+                "table is older than the events that are asked for, it knows the answers",
+                raw.name,
+                name,
+            )
+    return _described(log, raw, place, columns), columns
+
+
+def _described(
+    log: Interactions, raw: RawTable, place: pa.Array, columns: ItemColumns
+) -> Interactions:
+    if columns.title:
+        log = log.with_titles(_texts(raw, columns.title, place, "titles"))
+    if columns.texts:
+        parts = [_texts(raw, name, place, "texts") for name in columns.texts]
+        for name, texts in zip(columns.texts, parts, strict=True):
+            if not texts.any():
+                remedy = "leave it out of `text_cols`"
+                raise raw.column_error(name, "no item of the log has a text here", remedy)
+        joined = [" ".join(filter(None, texts)) for texts in zip(*parts, strict=True)]
+        log = replace(log, item_texts=np.array(joined, object))
+    if columns.attributes or columns.numbers:
+        described = _descriptions(raw, columns.attributes, place, columns.numbers)
+        log = replace(log, item_attributes=described)
+    vectors = {name: read_vectors(raw, name, place) for name in columns.vectors}
+    return replace(log, item_vectors=vectors) if vectors else log
 
 
 def with_users(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:
@@ -62,9 +117,10 @@ def _rows_of(
     remedy = (
         f"the column of the {kind} ids must be called {id_col!r} here as in the log: rename it"
     )
-    raw = read_table(table, {id_col: remedy, **wanted}, (), recipe.sep)
+    raw = read_table(table, {**wanted, id_col: remedy}, (), recipe.sep)
     known = pa.array(ids).cast(pa.string())
     texts = id_texts(raw, id_col)
+    _say_of_twice(raw, id_col, texts)
     place = pc.index_in(known, value_set=texts)
     missing = place.null_count
     whole, wanted_whole = whole_number_texts(texts), whole_number_texts(known)
@@ -89,21 +145,55 @@ def _rows_of(
     return raw, place
 
 
-def _texts(raw: RawTable, column: str, place: pa.Array, what: str) -> pa.Array:
-    """The text of each place, "" where there is none."""
+def _say_of_twice(raw: RawTable, id_col: str, ids: pa.Array) -> None:
+    """Warn of rows that are not read: the first row of an id counts."""
+    first = np.asarray(pc.index_in(ids, value_set=ids))
+    again = np.flatnonzero(first != np.arange(len(first)))
+    rows = raw.columns.take(pa.array(again, pa.int64())).to_pylist()
+    before = raw.columns.take(pa.array(first[again], pa.int64())).to_pylist()
+    differ = [i for i, (own, other) in enumerate(zip(rows, before, strict=True)) if own != other]
+    if differ:
+        logger.warning(
+            "%s, column %r: %d rows say something else than an earlier row of the same id, such "
+            "as %r; the first row of an id counts",
+            raw.name,
+            id_col,
+            len(differ),
+            ids[again[differ[0]]].as_py(),
+        )
+
+
+def _texts(raw: RawTable, column: str, place: pa.Array, what: str) -> NDArray[np.object_]:
+    """The text of each place (n,), "" where there is none."""
     try:
         texts = raw.columns[column].cast(pa.string()).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise raw.column_error(column, f"the {what} are not text ({error})") from error
-    return texts.take(place).fill_null("")
+    found: NDArray[np.object_] = texts.take(place).fill_null("").to_numpy(zero_copy_only=False)
+    return found
 
 
-def _descriptions(raw: RawTable, columns: tuple[str, ...], place: pa.Array) -> NDArray[np.object_]:
+def _cells(raw: RawTable, column: str, place: pa.Array) -> list[list[str]]:
+    """The values of a column for each place: of a list, or of a text with separators."""
+    values = raw.columns[column]
+    if not pa.types.is_nested(values.type):
+        return [cell.split(SEPARATOR) for cell in _texts(raw, column, place, "values")]
+    try:
+        lists = values.cast(pa.list_(pa.string())).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise raw.column_error(column, f"the values are no lists of texts ({error})") from error
+    return [[text or "" for text in cell or []] for cell in lists.take(place).to_pylist()]
+
+
+def _descriptions(
+    raw: RawTable, columns: Sequence[str], place: pa.Array, numbers: Sequence[str] = ()
+) -> NDArray[np.object_]:
     """The distinct values of all columns for each place, named as in the recipe."""
     described: list[dict[str, None]] = [{} for _ in range(len(place))]
-    for column in columns:
-        prefix = f"{column}:" if len(columns) > 1 else ""
-        cells = pc.split_pattern(_texts(raw, column, place, "values"), _SEPARATOR).to_pylist()
+    found = {name: _cells(raw, name, place) for name in columns}
+    found |= {name: tenths(raw, name, place) for name in numbers}
+    for column, cells in found.items():
+        prefix = f"{column}:" if len(found) > 1 or numbers else ""
         for values, cell in zip(described, cells, strict=True):
             values.update((prefix + text.strip(), None) for text in cell if text.strip())
     return text_tuples(described, len(described))

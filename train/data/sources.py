@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from attnrec.runtime.errors import DataError
 from attnrec.runtime.files import address_note
 from attnrec.train.checks import check_kind
-from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.recipe import ITEM_KINDS, DataRecipe
 
 MOVIELENS = {
     "movielens-100k": "ml-100k.zip",
@@ -143,8 +143,9 @@ def with_known_columns(source: object, recipe: DataRecipe) -> DataRecipe:
     if not tables:
         return recipe
     tags = ("gender", "age", "occupation") if len(tables) > 2 else ()
-    attributes = recipe.attribute_cols or ("genres",)
-    return replace(recipe, attribute_cols=attributes, tag_cols=recipe.tag_cols or tags)
+    if not any(getattr(recipe, name) for name in ITEM_KINDS):
+        recipe = replace(recipe, attribute_cols=("genres",))
+    return replace(recipe, tag_cols=recipe.tag_cols or tags)
 
 
 def recognise(source: object) -> tuple[Files, dict[str, list[str]]]:

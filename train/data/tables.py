@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.readers import file_schema, line_in, read_file, usual_type
+from attnrec.train.data.readers import file_columns, file_schema, line_in, read_file, usual_type
 from attnrec.train.data.sources import TableFile, table_files
 
 # Entries of dictionaries that wait until they are made one.
@@ -99,6 +99,23 @@ def read_table(
     columns = {name: _Column(name in coded) for name in wanted}
     _add(raw, columns)
     return RawTable(raw.name, _joined(raw.name, columns))
+
+
+def opened(source: TableSource) -> TableSource:
+    """The same, where it may be read twice: a stream of Arrow is read once."""
+    if not hasattr(source, "__arrow_c_stream__") or isinstance(source, pd.DataFrame):
+        return source
+    return RawTable(type(source).__name__, pa.table(source))
+
+
+def column_names(source: TableSource, sep: str = "") -> list[str]:
+    """The columns of a table that `opened` gave."""
+    if isinstance(source, str | os.PathLike):
+        files = table_files(Path(source), sep)
+        return [*dict.fromkeys(n for file in files for n in (*file_columns(file), *file.keys))]
+    if isinstance(source, pd.DataFrame):
+        return [label for label in source.columns if isinstance(label, str)]
+    return list(source.columns.column_names) if isinstance(source, RawTable) else []
 
 
 def _from_memory(source: Any, wanted: Mapping[str, str]) -> RawTable:

@@ -13,7 +13,7 @@ from attnrec.runtime.errors import kind_of_ids
 from attnrec.train.data.ids import spelled_as
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.load import IdTypes, load_interactions
-from attnrec.train.data.recipe import DataRecipe, IdType
+from attnrec.train.data.recipe import ITEM_KINDS, DataRecipe, IdType
 from attnrec.train.data.tables import TableSource
 from attnrec.train.run_files import EVENTS_FILE
 from attnrec.train.splits.config import Part, SplitName, TimeSplit
@@ -168,7 +168,8 @@ def _log_of_run(path: str | Path, info: ModelInfo) -> Log:
 def _read_as_in_training(path: str | Path, info: ModelInfo, data: TableSource) -> Log:
     recipe = DataRecipe.from_json(info.data["recipe"])
     # These only matter for learning: another log need not have every type of event, nor tables.
-    recipe = replace(recipe, event_weights={}, attribute_cols=(), tag_cols=())
+    no_items: dict[str, Any] = dict.fromkeys(ITEM_KINDS, ())
+    recipe = replace(recipe, event_weights={}, tag_cols=(), **no_items)
     # Of text ids, another log may hold only those that look like numbers.
     as_in_file = IdTypes(_at_least(info.user_id_type, recipe), _at_least(info.id_type, recipe))
     try:

@@ -4,53 +4,203 @@
     v[i]     = what describes item i, each word or attribute w counted as tf * idf
     idf_w    = log((1 + N) / (1 + items with w)) + 1
 
-Words come from the title, in lower case; an attribute counts as a whole. Vectors: Salton, Wong,
-Yang, "A vector space model for automatic indexing", 1975; as a recommender: Pazzani and Billsus,
+Words come from the title and other texts, in lower case; an attribute counts as a whole. Vectors
+of encoders have a cosine of their own, from the mean of the catalogue. TF-IDF: Salton, Wong, Yang,
+"A vector space model for automatic indexing", 1975; as a recommender: Pazzani and Billsus,
 "Content-based recommendation systems", 2007. Interests move, so validation chooses the
 history decay, d.
 """
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
 
 from attnrec.runtime.errors import DataError
 from attnrec.train.models.configs import ContentBasedConfig
 from attnrec.train.models.neighbours import NeighbourModel, products_of_rows
 from attnrec.train.splits.split import Catalogue, Split
 
-_WORD = re.compile(r"\w\w+")
+_Pairs = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
+
+_MOST_ITEMS, _FEW_ITEMS = 0.3, 10
+_NEAREST = 96  # of each kind, to be mixed
+_HALF = 0.5
+_LARGEST_STEP = 1 << 23  # cosines in memory at once
+# Scripts that put no space between words: Thai to Khmer, kana, Han.
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]+"
+)
 
 
 class ContentBased(NeighbourModel):
-    """Cosine of TF-IDF vectors."""
+    """Cosine of TF-IDF vectors, and of those of encoders."""
 
     config: ContentBasedConfig
 
     def fit(self, split: Split) -> None:
-        """Compare the descriptions of all items, as sparse products."""
-        # Every command would wait a second for it, and no other model needs it.
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
+        """Compare the descriptions of all items; the cosine of words counts like each other."""
         self.set_prior(split)
-        described = list(_descriptions(split.catalogue))
-        if not any(described):
-            raise DataError(
-                "content-based compares what describes the items, and this log has neither "
-                "titles nor attributes: give an items table (`items`) with a title column, or "
-                "name its columns with `attribute_cols`"
-            )
-        vectorizer = TfidfVectorizer(analyzer=list, dtype=np.float64)
-        vectors = vectorizer.fit_transform(described)  # (N, words), of length 1
-        for source, target, weight in products_of_rows(vectors):
+        words, vectors = described_vectors(split.catalogue), encoded_vectors(split.catalogue)
+        if vectors is None:
+            for source, target, weight in products_of_rows(words):
+                self.keep_strongest(source, target, weight)
+            return
+        n_columns = len(split.catalogue.vectors)
+        for source, target, weight in _positive(vectors, words, share=n_columns / (1 + n_columns)):
             self.keep_strongest(source, target, weight)
+
+
+class ContentNeighbours(NeighbourModel):
+    """Items that are described alike, by the square of the cosine, as `fusion` adds them.
+
+    Of few neighbours those count that somebody takes: the largest cos^2 sqrt(events) are kept.
+    """
+
+    def fit(self, split: Split) -> None:
+        """Compare the descriptions; of words and vectors, each has half of the cosine."""
+        events = np.bincount(split.sequences.rows, minlength=self.config.n_items + 1)
+        self._taken = np.sqrt(1 + events)
+        words = described_vectors(split.catalogue, shared=True)
+        vectors = encoded_vectors(split.catalogue)
+        self._kinds = [] if vectors is None else [self._nearest(_positive(vectors))]
+        if vectors is None:
+            self._keep(products_of_rows(words))
+        elif words.nnz:
+            self._kinds.append(self._nearest(products_of_rows(words)))
+        self.mix(_HALF)
+
+    def mix(self, share: float) -> None:
+        """Give the cosine of vectors this share, beside the one of words; alone it has all."""
+        if len(self._kinds) == 1:
+            self._keep([_entries(self._kinds[0])])
+        elif self._kinds:
+            vectors, words = self._kinds
+            self.neighbour.zero_()
+            self.weight.zero_()
+            self._keep([_entries(share * vectors + (1 - share) * words)])
+
+    def _keep(self, cosines: Iterable[_Pairs]) -> None:
+        for source, target, cosine in cosines:
+            weight = cosine**2
+            self.keep_strongest(source, target, weight, weight * self._taken[target])
+
+    def _nearest(self, cosines: Iterable[_Pairs]) -> Any:
+        """Of one kind the cosines that may count in a mixture, (N + 1, N + 1) in CSR."""
+        n_rows = self.config.n_items + 1
+        kept = ContentNeighbours(replace(self.config, n_neighbours=_NEAREST))
+        for source, target, cosine in cosines:
+            kept.keep_strongest(source, target, cosine, cosine**2 * self._taken[target])
+        columns, values = kept.neighbour.numpy(), kept.weight.numpy()
+        ends = np.arange(n_rows + 1) * columns.shape[1]
+        matrix = sparse.csr_matrix((values.ravel(), columns.ravel(), ends), shape=(n_rows, n_rows))
+        matrix.sum_duplicates()
+        matrix.eliminate_zeros()
+        return matrix
+
+
+def _entries(matrix: Any) -> _Pairs:
+    pairs = matrix.tocoo()
+    return pairs.row.astype(np.int64), pairs.col, pairs.data
+
+
+def _positive(
+    vectors: NDArray[np.float32], words: Any = None, share: float = 1.0
+) -> Iterator[_Pairs]:
+    """Cosines above 0 of different rows of vectors, (N, D), and words, as `products_of_rows`."""
+    step = max(1, _LARGEST_STEP // len(vectors))
+    for start in range(0, len(vectors), step):
+        rows = slice(start, start + step)
+        cosine = share * (vectors[rows] @ vectors.T)
+        if words is not None:
+            cosine += (1 - share) * (words[rows] @ words.T).toarray()
+        np.fill_diagonal(cosine[:, start:], 0)
+        source, target = np.nonzero(cosine > 0)
+        yield source + start + 1, target + 1, cosine[source, target].astype(np.float64)
+
+
+def encoded_vectors(catalogue: Catalogue) -> NDArray[np.float32] | None:
+    """The vectors of all columns side by side (N, D), of length 1 or 0 each; None without.
+
+    Encoders put all items into one corner: the mean of the catalogue is taken away first.
+    """
+    columns = []
+    for vectors in catalogue.vectors.values():
+        known: NDArray[np.bool_] = (vectors != 0).any(axis=1)
+        centred = (vectors - vectors[known].mean(axis=0)) * known[:, None]
+        length = np.linalg.norm(centred, axis=1, keepdims=True)
+        columns.append(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
+    if not columns:
+        return None
+    side_by_side: NDArray[np.float32] = np.hstack(columns) / np.sqrt(np.float32(len(columns)))
+    return side_by_side
+
+
+def described_vectors(catalogue: Catalogue, *, shared: bool = False) -> Any:
+    """TF-IDF vectors of the words of all items, (N, words) in CSR, of length 1 or 0.
+
+    shared: only of words that two items have, and not more than 30 % of all. `DataError` where
+    nothing is described.
+    """
+    # Every command would wait a second for it, and few models need it.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if not catalogue.is_described():
+        raise DataError(
+            "descriptions of items are compared, and this log has none: give an items table "
+            "(`items`) with titles, texts, attributes or vectors"
+        )
+    described = list(_descriptions(catalogue))
+    if shared:
+        n_items = Counter(word for words in described for word in set(words))
+        most = max(_FEW_ITEMS, _MOST_ITEMS * len(described))
+        described = [[word for word in words if 2 <= n_items[word] <= most] for words in described]
+    if not any(described):
+        return sparse.csr_matrix((len(described), 0))
+    return TfidfVectorizer(analyzer=list, dtype=np.float64).fit_transform(described)
 
 
 def _descriptions(catalogue: Catalogue) -> Iterator[list[str]]:
     """Words and attributes of each item; an attribute is kept apart from the same word."""
     nothing = [()] * catalogue.n_items
-    titles = nothing if catalogue.titles is None else catalogue.titles
-    attributes = nothing if catalogue.attributes is None else catalogue.attributes
-    for title, own in zip(titles, attributes, strict=True):
-        yield [*_WORD.findall(title.lower() if title else ""), *(f"={text}" for text in own)]
+    parts = (catalogue.titles, catalogue.texts, catalogue.attributes)
+    for title, text, own in zip(*(nothing if p is None else p for p in parts), strict=True):
+        words = [*words_of(title or ""), *words_of(text or "")]
+        yield [*words, *(f"={value}" for value in own)]
+
+
+class _Spaces(dict[int, int]):
+    """For `str.translate`: a space for all that is no letter, digit or mark of one."""
+
+    def __missing__(self, code: int) -> int:
+        character = chr(code)
+        is_part = character.isalnum() or unicodedata.category(character).startswith("M")
+        self[code] = code if is_part else ord(" ")
+        return self[code]
+
+
+_SPACES = _Spaces()
+
+
+def words_of(text: str) -> list[str]:
+    """Words of two characters or more, in lower case; where a script has no spaces, pairs."""
+    words: list[str] = []
+    for word in unicodedata.normalize("NFKC", text).lower().translate(_SPACES).split():
+        if _UNSPACED.search(word) is not None:
+            words += _pairs(word)
+        elif len(word) > 1:
+            words.append(word)
+    return words
+
+
+def _pairs(word: str) -> list[str]:
+    """Its spaced parts as they are; of the others every two characters that follow each other."""
+    unspaced = _UNSPACED.findall(word)
+    spaced = [part for part in _UNSPACED.split(word) if len(part) > 1]
+    return spaced + [run[i : i + 2] for run in unspaced for i in range(max(1, len(run) - 1))]

@@ -1,6 +1,7 @@
 """Fusion: attention and counts in one model, because they are right about different things.
 
     score(j) = table @ state + w log(1 + r_j / (floor sum(r))) + v log(1 + e_j / (floor sum(e)))
+               + u log(1 + c_j / (floor sum(c)))
 
 Its parts:
 
@@ -9,13 +10,14 @@ Its parts:
     time bias         where the log has times, in the state (`sasrec_recency`)
     transitions, r    those of `markov-chain`, from the newest 20 events
     EASE, e           what is above 0 of `ease`, from the newest `max_len` events without order
+    content, c        where items are described: those described alike, from the newest 20 events
 
-Both counts are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
+All of these are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
 -2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply
 probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
 contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
 the counts decide nothing. Attention is trained by itself, and its epochs are compared without the
-others, which are counted; then validation chooses the history decay of the transitions, w and v.
+others, which are counted; then validation chooses the history decay of the transitions, w, v, u.
 """
 
 import hashlib
@@ -34,7 +36,10 @@ from attnrec.train.splits.split import Split
 
 _WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
-_FIRST_WEIGHT, _FIRST_EASE = 1.0, 0.5
+_CONTENT_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+_CONTENT_DECAYS = (0.6, 0.8, 1.0)
+_VECTOR_SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
+_FIRST_WEIGHT, _FIRST_EASE, _FIRST_CONTENT = 1.0, 0.5, 0.5
 
 
 class Fusion(RecencySASRec):
@@ -49,7 +54,7 @@ class Fusion(RecencySASRec):
         self._tuned_states: dict[bytes, Tensor] | None = None
 
     def prepare(self, split: Split) -> None:
-        """Count the transitions, solve EASE."""
+        """Count the transitions, solve EASE, compare what describes the items."""
         self.counts.fit(split)
 
     @property
@@ -60,6 +65,10 @@ class Fusion(RecencySASRec):
         n = n_weights + (0 if config.history_decay is not None else len(MarkovChain.decays))
         if config.ease and config.ease_weight is None:
             n += len(_EASE_WEIGHTS) + n_weights
+        if config.content:
+            n += 0 if config.content_vectors is not None else len(_VECTOR_SHARES)
+            n += 0 if config.content_decay is not None else len(_CONTENT_DECAYS)
+            n += 0 if config.content_weight is not None else len(_CONTENT_WEIGHTS)
         return n
 
     def added_scores(self, history_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,8 +123,24 @@ class Fusion(RecencySASRec):
                 self.config = self.counts.config
             elif is_free:  # with EASE, a smaller weight of the transitions may be better
                 self._choose("count_weight", _WEIGHTS, validate)
-        if not self.counts.has_weight():
-            self.counts.leave_out_all()
+        if not (self.config.count_weight or self.config.ease_weight):
+            self.counts.leave_out_counts()
+        if self.config.content:
+            self._choose_content(validate)
+
+    def _choose_content(self, validate: Callable[[], float]) -> None:
+        is_free = self.config.content_weight is None
+        if is_free:
+            self._set("content_weight", _FIRST_CONTENT)
+        if self.config.content_vectors is None:
+            self._choose("content_vectors", _VECTOR_SHARES, validate)
+        if self.config.content_decay is None:
+            self._choose("content_decay", _CONTENT_DECAYS, validate)
+        if is_free:
+            self._choose("content_weight", _CONTENT_WEIGHTS, validate)
+            if self.config.content_weight == 0:
+                self.counts.leave_out_content()
+                self.config = self.counts.config
 
     def _choose(
         self, setting: str, values: Sequence[float], validate: Callable[[], float]
@@ -130,3 +155,5 @@ class Fusion(RecencySASRec):
         chosen: dict[str, Any] = {setting: value}
         self.config = replace(self.config, **chosen)
         self.counts.config = self.config
+        if setting == "content_vectors":
+            self.counts.compare_content()

@@ -14,19 +14,23 @@ from attnrec.train.checks import LARGEST, check_number, check_size
 from attnrec.train.models.configs import (
     EaseConfig,
     MarkovChainConfig,
+    NeighbourConfig,
     RecencyConfig,
     check_optional,
     check_switch,
 )
 
 if TYPE_CHECKING:
-    from attnrec.train.splits.split import Split
+    from attnrec.train.splits.split import Catalogue, Split
 
 MOST_EASE_ITEMS = 20_000  # three matrices of this width, squared, are 4.8 GB
 UNTUNED_DECAY = 0.7
 """Of the counts of `fusion`, while validation has not chosen."""
+NEWEST = MarkovChainConfig.max_len
+"""Events of a history that transitions and content look at."""
 
 _MORE_NEIGHBOURS = 32
+_NEIGHBOURS_BY_CONTENT = 24
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
 _NEIGHBOURS = ((150, 128), (40, 48), (0, 32))  # from so many events an item on
@@ -54,6 +58,14 @@ class FusionConfig(RecencyConfig):
     """Weight of EASE against attention, v; None: chosen by validation, which may choose 0."""
     ease_regularization: float = 300.0
     """Lambda of EASE."""
+    content: bool = False
+    """Add items that are described like those of the history, by words, attributes, vectors."""
+    content_weight: float | None = None
+    """Weight of content against attention; None: chosen by validation, which may choose 0."""
+    content_decay: float | None = None
+    """Weight of an event relative to the next one, for content; None: chosen by validation."""
+    content_vectors: float | None = None
+    """Share of vectors in the likeness of two items, beside words; None: chosen by validation."""
     n_neighbours: int = 32
     """Neighbours kept for an item on average, M, of transitions and EASE together, the strongest
     of the catalogue; the size of the file grows with N * M."""
@@ -72,6 +84,11 @@ class FusionConfig(RecencyConfig):
             )
         check_optional("ease_weight", self.ease_weight, lowest=0)
         check_number("ease_regularization", self.ease_regularization, above=0)
+        check_switch("content", self.content)
+        check_optional("content_weight", self.content_weight, lowest=0)
+        check_optional("content_decay", self.content_decay, lowest=0)
+        if self.content_vectors is not None:
+            check_number("content_vectors", self.content_vectors, lowest=0, highest=1)
 
     def chain(self) -> MarkovChainConfig:
         """The settings of its transitions."""
@@ -83,6 +100,10 @@ class FusionConfig(RecencyConfig):
         """The settings of its EASE."""
         strength, kept = self.ease_regularization, self.most_neighbours
         return EaseConfig(self.n_items, regularization=strength, n_neighbours=kept)
+
+    def described(self) -> NeighbourConfig:
+        """The settings of its neighbours by content."""
+        return NeighbourConfig(self.n_items, n_neighbours=_NEIGHBOURS_BY_CONTENT)
 
     @property
     def most_neighbours(self) -> int:
@@ -100,6 +121,7 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
     max_len = next((length for length in _LENGTHS if reach <= length), _LENGTHS[-1])
     times = sequences.timestamps
     has_times = times is not None and len(times) > 0 and float(np.median(times)) > _FIRST_REAL_TIME
+    described = split.catalogue.is_described()
     sized = _by_size(split.catalogue.n_items, n_events)
     return {
         "max_len": (max_len, f"80 % of the events have at most {reach} events before them"),
@@ -111,8 +133,21 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
             if has_times
             else "the log has an order, but no times",
         ),
+        "content": (
+            described,
+            "the items are described" if described else "nothing describes the items",
+        ),
+        **_vectors(split.catalogue),
         **sized,
     }
+
+
+def _vectors(catalogue: "Catalogue") -> dict[str, tuple[float, str]]:
+    """The share of vectors, where there is nothing to choose."""
+    if catalogue.has_words() == bool(catalogue.vectors):
+        return {}
+    share, what = (1.0, "nothing but") if catalogue.vectors else (0.0, "no")
+    return {"content_vectors": (share, f"{what} vectors describe the items")}
 
 
 def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str | bool, str]]:

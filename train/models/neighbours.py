@@ -50,13 +50,18 @@ class NeighbourModel(CountModel):
         self.prior.copy_(torch.from_numpy(1e-4 * counts / max(1, counts.max())))
 
     def keep_strongest(
-        self, source: NDArray[Any], target: NDArray[Any], weight: NDArray[np.floating]
+        self,
+        source: NDArray[Any],
+        target: NDArray[Any],
+        weight: NDArray[np.floating],
+        size: NDArray[np.floating] | None = None,
     ) -> None:
         """Set the neighbours of the rows `source`, sorted, from all their W[source, target].
 
-        Strongest is by absolute value: negative weights count like positive ones.
+        Strongest is by absolute value, so that negative weights count like positive ones, or by
+        `size`.
         """
-        size, n_kept = np.abs(weight), self.neighbour.shape[1]
+        size, n_kept = np.abs(weight) if size is None else size, self.neighbour.shape[1]
         strong = np.ones(len(size), dtype=bool)
         # Sorting all would take longer than counting did: first, only the least is found.
         for start, stop in pairwise(np.flatnonzero(np.diff(source, prepend=-1, append=-1))):
@@ -65,8 +70,8 @@ class NeighbourModel(CountModel):
                 least = np.partition(size[start:stop], surplus)[surplus]
                 strong[start:stop] = size[start:stop] >= least
         source, target, weight = source[strong], target[strong], weight[strong]
-        # Equal weights: the lower row, that is the more frequent item, first.
-        order = np.lexsort((target, -np.abs(weight), source))
+        # Equal sizes: the lower row, that is the more frequent item, first.
+        order = np.lexsort((target, -size[strong], source))
         source, target, weight = source[order], target[order], weight[order]
         place = np.arange(len(source)) - np.searchsorted(source, source)
         kept = place < n_kept

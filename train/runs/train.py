@@ -66,7 +66,7 @@ def read_log(
         if items is not None:
             raise ValueError("the embedded log has its own items table: leave `items` out")
         source, titles = online_retail()
-        items = titles if recipe.reads_items else None
+        items = titles if recipe.title_col else None
     return load_interactions(source, recipe, items=items, users=users)
 
 

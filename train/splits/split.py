@@ -1,8 +1,8 @@
 """What is trained on and what is held out, and the catalogue that follows from it."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,10 @@ class Catalogue:
     """Titles (N,), or None."""
     attributes: NDArray[np.object_] | None = None
     """What describes each item (N,), a tuple of texts; or None."""
+    texts: NDArray[np.object_] | None = None
+    """Texts beside the title (N,), or None."""
+    vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Vectors by the column they come from (N, width), zeros where unknown."""
 
     @property
     def n_items(self) -> int:
@@ -54,6 +58,15 @@ class Catalogue:
     def id_type(self) -> names.IdType:
         """Type of the item ids in a model file."""
         return "int64" if self.item_ids.dtype == np.int64 else "string"
+
+    def has_words(self) -> bool:
+        """Whether an item has a title, a text or an attribute."""
+        described = (self.titles, self.attributes, self.texts)
+        return any(known is not None and known.astype(bool).any() for known in described)
+
+    def is_described(self) -> bool:
+        """Whether an item has words or a vector."""
+        return self.has_words() or bool(self.vectors)
 
     def check(self) -> None:
         """`ValueError` if a file of it would answer wrongly: reserved, repeated or broken ids."""
@@ -217,6 +230,8 @@ def _split(log: Interactions, n_train: NDArray[np.int64], by: SplitBy | None) ->
         n_events=counts[order],
         titles=None if log.titles is None else log.titles[order],
         attributes=None if log.item_attributes is None else log.item_attributes[order],
+        texts=None if log.item_texts is None else log.item_texts[order],
+        vectors={name: vectors[order] for name, vectors in log.item_vectors.items()},
     )
     offsets = np.concatenate([[0], np.cumsum(n_train)])
     weights = None if log.weights is None else log.weights[trained]

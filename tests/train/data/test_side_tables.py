@@ -93,13 +93,14 @@ def test_number_ids_find_their_rows_in_both_tables(tmp_path: Path) -> None:
     assert data.item_attributes.tolist() == [("round",), ("even",), ()]
     assert data.user_tags.tolist() == [("free",)]
     assert (report.n_described, report.n_tagged) == (2, 1)
-    assert "2 with attributes" in str(report) and "1 with tags" in str(report)
+    assert "2 described" in str(report) and "1 with tags" in str(report)
 
 
-def test_without_columns_there_is_nothing_and_the_report_is_silent() -> None:
-    data, report = load_interactions(LOG, items=FILMS)
+def test_without_tables_there_is_nothing_and_the_report_is_silent() -> None:
+    data, report = load_interactions(LOG)
     assert data.item_attributes is data.user_tags is data.weights is None
-    assert "attributes" not in str(report) and "tags" not in str(report)
+    assert "described" not in str(report) and "tags" not in str(report)
+    assert "columns" not in str(report)
     split = divide(data, "leave-one-out")
     assert split.catalogue.attributes is split.sequences.weights is None
 
@@ -111,9 +112,11 @@ def test_items_may_have_attributes_and_no_titles() -> None:
     assert data.titles is None
     assert data.item_attributes is not None and data.item_attributes[0] == ("red",)
     with pytest.raises(
-        DataError, match=r"no column 'title'.* leave titles out with `title_col=''`"
+        DataError, match=r"no column 'name'.* leave titles out with `title_col=''`"
     ):
-        load_interactions(LOG, replace(recipe, title_col="title"), items=untitled)
+        load_interactions(LOG, replace(recipe, title_col="name"), items=untitled)
+    data, report = load_interactions(LOG, replace(recipe, title_col="title"), items=untitled)
+    assert data.titles is None and "columns  brand (attribute)" in str(report)
 
 
 def test_attributes_follow_their_items_into_the_catalogue() -> None:
@@ -149,13 +152,16 @@ def test_everything_survives_saving(tmp_path: Path) -> None:
     assert plain.item_attributes is plain.user_tags is plain.weights is None
 
 
-def test_only_the_full_fingerprint_counts_weights_and_tags() -> None:
+def test_only_the_full_fingerprint_counts_weights_tags_titles_and_attributes() -> None:
     data, _ = load_interactions(LOG)
     weighed = replace(data, weights=np.full(data.n_events, 2, np.float32))
     logs = [data, weighed, tagged("segment"), tagged("interests")]
     described, _ = load_interactions(LOG, DataRecipe(attribute_cols=("brand",)), items=FILMS)
     assert len({log.fingerprint() for log in [*logs, described]}) == 1
-    assert len({log.fingerprint(extras=True) for log in logs}) == 4
+    titled = replace(described, item_attributes=None)
+    assert titled.titles is not None
+    logs += [described, titled, replace(described, titles=None)]
+    assert len({log.fingerprint(extras=True) for log in logs}) == 7
     assert data.fingerprint() == data.fingerprint(extras=True) == described.fingerprint()
 
 
@@ -224,9 +230,7 @@ def test_columns_without_their_table_are_refused_and_the_other_way_round() -> No
         read_log(LOG, users=USERS)
 
 
-def test_an_items_table_that_nothing_would_be_read_from_is_refused() -> None:
-    with pytest.raises(ValueError, match="name columns with `title_col` or `attribute_cols`"):
-        load_interactions(LOG, DataRecipe(title_col=""), items=FILMS)
+def test_the_embedded_log_has_its_own_items() -> None:
     assert read_log(None, DataRecipe(title_col=""))[0].titles is None
     with pytest.raises(ValueError, match="has its own items table: leave `items` out"):
         read_log(None, items=FILMS)

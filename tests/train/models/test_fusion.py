@@ -5,12 +5,17 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from attnrec.train import DataRecipe, TrainConfig, train
+from attnrec.train.data.interactions import Interactions
+from attnrec.train.data.load import load_interactions
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.models.base import catalogue_scores
+from attnrec.train.models.configs import NeighbourConfig
+from attnrec.train.models.content_based import ContentNeighbours
 from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
@@ -70,6 +75,75 @@ def test_ease_adds_the_logarithm_of_the_share_of_its_positive_scores(shop_events
     share = positive / positive.sum(1, keepdim=True)
     expected = dense(alone, history) + 0.7 * (1 + share / 0.01).log()
     torch.testing.assert_close(dense(both, history)[:, 1:], expected[:, 1:])
+
+
+def described(log: Interactions) -> Interactions:
+    """Items 10 to 19 are red lamps, as all that follow; every other one is of the garden."""
+    names = [str(item) for item in log.item_ids]
+    titles = np.array([f"Red Lamp shade {n[-1]}" if n[-2] == "1" else "" for n in names], object)
+    own = [("garden",) if int(n[-1]) % 2 else () for n in names]
+    attributes = np.empty(len(own), dtype=object)
+    attributes[:] = own
+    return replace(log.with_titles(titles), item_attributes=attributes)
+
+
+def test_content_adds_the_logarithm_of_the_share_of_its_squared_cosines(shop_events) -> None:
+    shop = described(shop_events)
+    settings = {"count_weight": 0.4, "history_decay": 0.6, "count_floor": 0.01, "ease": True}
+    settings |= {"max_len": 30}
+    alone = counted_fusion(shop, **settings)
+    both = counted_fusion(shop, **settings, content=True, content_weight=0.7, content_decay=0.8)
+    neighbours = ContentNeighbours(replace(both.config.described(), max_len=20, history_decay=0.8))
+    neighbours.fit(divide(shop, "leave-one-out"))
+    neighbours.prior.zero_()
+    history = torch.tensor([[0, 0, *range(1, 29)], list(range(30, 0, -1))])
+    alike = neighbours.scores(history[:, -20:])
+    assert (alike > 0).any() and (alike[:, 1:] == 0).any()
+    share = alike / alike.sum(1, keepdim=True)
+    expected = dense(alone, history) + 0.7 * (1 + share / 0.01).log()
+    torch.testing.assert_close(dense(both, history)[:, 1:], expected[:, 1:])
+    # Rows that are listed by counts and by content have one number.
+    rows, values = both.added_scores(history)
+    for own, added in zip(rows.tolist(), values.tolist(), strict=True):
+        assert len(set(own)) == len(set(zip(own, added, strict=True)))
+
+
+def test_validation_chooses_the_weight_of_content_or_leaves_it_and_its_table_out(
+    shop_events,
+) -> None:
+    shop = described(shop_events)
+    given = {"content": True, "history_decay": 0.6, "count_weight": 1.0, "content_vectors": 0.0}
+    model = counted_fusion(shop, **given, content_weight=1.0)
+    model.tune(Quality(model, content_decay=0.6))
+    assert model.config.content_decay == model.counts.config.content_decay == 0.6
+    model = counted_fusion(shop, **given, content_decay=0.8)
+    model.tune(Quality(model, content_weight=1.4))
+    assert (model.config.content_weight, model.config.content_decay) == (1.4, 0.8)
+    assert model.n_choices == 0
+    model = counted_fusion(shop, **given)
+    assert model.n_choices == 10
+    model.tune(Quality(model, count_weight=1.0))  # all weights of content are as good
+    assert not model.config.content
+    without = counted_fusion(shop_events, history_decay=0.6, count_weight=1.0)
+    assert model.state_dict().keys() == without.state_dict().keys()
+    history = torch.tensor([[1, 2, 3]])
+    assert torch.equal(dense(model, history), dense(without, history))
+
+
+def test_of_many_that_are_alike_those_are_kept_that_people_take() -> None:
+    # Four kinds of lamps; those of the end are taken more often.
+    n_items = 40
+    rows = [(f"{u}", f"{i:02}", u) for u in range(n_items) for i in range(n_items - u, n_items)]
+    log, _ = load_interactions(pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]))
+    titles = np.array([f"lamp colour{i % 4}" for i in range(n_items - 1)], object)
+    split = divide(log.with_titles(titles), "leave-one-out")
+    neighbours = ContentNeighbours(NeighbourConfig(split.catalogue.n_items, n_neighbours=4))
+    neighbours.fit(split)
+    rows = neighbours.neighbour[1:]
+    colour = split.catalogue.titles
+    for row, own in enumerate(rows.tolist(), start=1):
+        same = [r for r in range(1, n_items) if r != row and colour[r - 1] == colour[row - 1]]
+        assert sorted(own) == same[:4]  # rows are sorted by events
 
 
 def test_of_all_neighbours_those_are_kept_that_move_the_most_people(shop_events) -> None:
@@ -282,7 +356,7 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     assert run.model.config.max_len == 20  # the longest history has 25 events
     assert set(run.metrics["recipe"]) == {
         "max_len", "n_blocks", "time_gaps", "timed_blocks", "ease", "n_neighbours", "loss",
-        "n_negatives", "batch_events", "patience", "temperature",
+        "n_negatives", "batch_events", "patience", "temperature", "content",
     }  # fmt: skip
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
@@ -296,6 +370,10 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
         ({"ease": 1}, "ease"),
         ({"ease_weight": -0.1}, "ease_weight"),
         ({"ease_regularization": 0.0}, "ease_regularization"),
+        ({"content": "yes"}, "content"),
+        ({"content_weight": -0.1}, "content_weight"),
+        ({"content_decay": -0.1}, "content_decay"),
+        ({"content_vectors": 1.1}, "content_vectors"),
         ({"count_floor": 0.0}, "count_floor"),
         ({"history_decay": -1.0}, "history_decay"),
         ({"n_neighbours": 0}, "n_neighbours"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attnrec.runtime import DataError
 from attnrec.train import TrainConfig
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.models.content_based import ContentBased, ContentBasedConfig
+from attnrec.train.models.content_based import ContentBased, ContentBasedConfig, words_of
 from attnrec.train.models.ease import Ease, EaseConfig
 from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
@@ -222,8 +222,23 @@ def test_content_does_not_look_at_what_was_taken_together() -> None:
 @pytest.mark.parametrize("nothing", [None, [""] * N_ITEMS])
 def test_content_needs_a_description(nothing: list[str] | None) -> None:
     model = ContentBased(ContentBasedConfig(N_ITEMS))
-    with pytest.raises(DataError, match=r"neither titles nor attributes: .* \(`items`\)"):
+    with pytest.raises(DataError, match=r"this log has none: .* \(`items`\)"):
         model.fit(split_of([[(1, 1), (2, 1)]], nothing))
+
+
+def test_words_of_a_script_without_spaces_are_pairs_of_its_characters() -> None:
+    assert words_of("Red LAMP, 2 of 40 Größe") == ["red", "lamp", "of", "40", "größe"]
+    assert words_of("無線マウス usb充電 茶") == [
+        "無線",
+        "線マ",
+        "マウ",
+        "ウス",
+        "usb",
+        "充電",
+        "茶",
+    ]
+    assert words_of("हिन्दी की") == ["हिन्दी", "की"]
+    assert words_of("เสื้อ") == ["เส", "สื", "ื้", "้อ"]
 
 
 FITTED = [
