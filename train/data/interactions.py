@@ -19,7 +19,7 @@ from attnrec.runtime.errors import RunError
 from attnrec.runtime.files import replace_file
 from attnrec.train.run_files import EVENTS_FILE, ITEMS_FILE
 
-_VECTORS = "vector:"
+_NUMBERS, _VECTORS = "number:", "vector:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,8 @@ class Interactions:
     """What describes each item (n_items,), a tuple of texts, empty where unknown; or None."""
     item_texts: NDArray[np.object_] | None = None
     """Texts of each item beside its title (n_items,), "" where unknown; or None."""
+    item_numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Numbers of each item by column (n_items,), NaN where unknown."""
     item_vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Vectors of each item by column (n_items, width), zeros where unknown."""
     user_tags: NDArray[np.object_] | None = None
@@ -72,6 +74,7 @@ class Interactions:
         """Items with more than a title; None where no item can have that."""
         parts = [self.item_attributes, self.item_texts, *self.item_vectors.values()]
         known = [part for part in parts if part is not None]
+        known += [np.isfinite(numbers) for numbers in self.item_numbers.values()]
         if not known:
             return None
         filled = [part.astype(bool).reshape(len(part), -1).any(axis=1) for part in known]
@@ -105,8 +108,9 @@ class Interactions:
         for name, texts in described.items():
             if extras and texts is not None:
                 digest.update(name.encode() + json.dumps(texts.tolist()).encode())
-        for name, vectors in self.item_vectors.items() if extras else ():
-            digest.update(name.encode() + vectors.astype("<f4").tobytes())
+        measured: dict[str, NDArray[Any]] = {**self.item_numbers, **self.item_vectors}
+        for name, values in measured.items() if extras else ():
+            digest.update(name.encode() + values.astype("<f8").tobytes())
         return digest.hexdigest()
 
     def save(self, directory: Path) -> None:
@@ -137,6 +141,8 @@ class Interactions:
             items["attributes"] = _packed(self.item_attributes)
         if self.item_texts is not None:
             items["text"] = pa.array(self.item_texts, pa.string())
+        for name, numbers in self.item_numbers.items():
+            items[_NUMBERS + name] = pa.array(numbers)
         for name, vectors in self.item_vectors.items():
             flat = pa.array(vectors.ravel())
             width = vectors.shape[1]
@@ -175,7 +181,11 @@ class Interactions:
             titles=_values(items["title"]) if "title" in items.column_names else None,
             item_attributes=_unpacked(items, "attributes", len(item_ids)),
             item_texts=_values(items["text"]) if "text" in items.column_names else None,
-            item_vectors=_stored_vectors(items),
+            item_numbers={n: column.to_numpy() for n, column in _stored(items, _NUMBERS).items()},
+            item_vectors={
+                n: column.combine_chunks().values.to_numpy().reshape(len(column), -1)
+                for n, column in _stored(items, _VECTORS).items()
+            },
             user_tags=_unpacked(events, "tags", len(user_ids)),
             weights=_values(events["weight"]) if "weight" in events.column_names else None,
         )
@@ -196,12 +206,9 @@ def _unpacked(table: pa.Table, column: str, count: int) -> NDArray[np.object_] |
     return text_tuples(map(json.loads, table[column].drop_null().to_pylist()), count)
 
 
-def _stored_vectors(table: pa.Table) -> dict[str, NDArray[np.float32]]:
-    names = [name for name in table.column_names if name.startswith(_VECTORS)]
-    columns = {name.removeprefix(_VECTORS): table[name].combine_chunks() for name in names}
-    return {
-        name: column.values.to_numpy().reshape(len(column), -1) for name, column in columns.items()
-    }
+def _stored(table: pa.Table, prefix: str) -> dict[str, Any]:
+    names = [name for name in table.column_names if name.startswith(prefix)]
+    return {name.removeprefix(prefix): table[name] for name in names}
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:

@@ -46,17 +46,6 @@ class ItemColumns:
         """Texts, attributes, numbers and vectors."""
         return self.texts, self.attributes, self.numbers, self.vectors
 
-    def lines(self) -> list[str]:
-        """What is read, and what is not, to print."""
-        read = [f"{self.title} (title)"] if self.title else []
-        for kind, names in zip(_KINDS, self.by_kind(), strict=True):
-            read += [f"{name} ({kind[:-1]})" for name in names]
-        lines = [f"columns  {', '.join(read) or 'none'}"]
-        if self.left_out:
-            reasons = ", ".join(f"{name} ({why})" for name, why in self.left_out.items())
-            lines.append(f"left out {reasons}")
-        return lines
-
 
 _KINDS = tuple(kind.name for kind in fields(ItemColumns)[1:-1])
 

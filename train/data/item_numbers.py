@@ -1,7 +1,6 @@
 """Numbers and vectors of an items table."""
 
 import logging
-from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -12,32 +11,21 @@ from attnrec.train.data.tables import RawTable, shown
 
 logger = logging.getLogger(__name__)
 
-_FEW = 20  # different numbers
 
-
-def tenths(raw: RawTable, column: str, place: pa.Array) -> list[list[str]]:
-    """For each place between which two numbers its tenth of the items lies; [] without a number.
-
-    Of few different numbers each is one value. `DataError` for what is no number.
-    """
+def read_numbers(raw: RawTable, column: str, place: pa.Array) -> NDArray[np.float64]:
+    """The number of each place (n,), NaN where there is none. `DataError` for what is none."""
     try:
         texts = raw.columns[column].cast(pa.string()).combine_chunks()
         numbers = pc.if_else(pc.equal(texts, ""), None, texts).cast(pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         remedy = "leave it out of `number_cols`; `attribute_cols` takes any value"
         raise raw.column_error(column, f"a value is no number ({error})", remedy) from error
-    values = np.asarray(numbers.take(place).to_numpy(zero_copy_only=False), np.float64)
-    known = np.isfinite(values)
-    if not known.any():
+    values = np.array(numbers.take(place).to_numpy(zero_copy_only=False), np.float64)
+    values[~np.isfinite(values)] = np.nan
+    if np.isnan(values).all():
         remedy = "leave it out of `number_cols`"
         raise raw.column_error(column, "no item of the log has a number here", remedy)
-    if len(np.unique(values[known])) <= _FEW:
-        return [[f"{v:g}"] if is_known else [] for v, is_known in zip(values, known, strict=True)]
-    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, 11), method="nearest"))
-    edges = np.resize(edges, max(2, len(edges)))  # where nearly all are the same
-    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    spans = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
-    return [[spans[bin]] if is_known else [] for bin, is_known in zip(bins, known, strict=True)]
+    return values
 
 
 def read_vectors(raw: RawTable, column: str, place: pa.Array) -> NDArray[np.float32]:

@@ -145,6 +145,19 @@ class DataRecipe:
         return cls(**{**values, **lists})
 
 
+def column_lines(columns: Mapping[str, Any]) -> list[str]:
+    """What is read of an items table, and what is not, to print; an `ItemColumns` as a dict."""
+    read = [f"{columns['title']} (title)"] if columns["title"] else []
+    for setting in ITEM_KINDS:
+        kind = setting.removesuffix("_cols")
+        read += [f"{name} ({kind})" for name in columns[f"{kind}s"]]
+    lines = [f"columns  {', '.join(read)}"]
+    if columns["left_out"]:
+        reasons = ", ".join(f"{name} ({why})" for name, why in columns["left_out"].items())
+        lines.append(f"left out {reasons}")
+    return lines
+
+
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
 
@@ -216,8 +229,8 @@ class DataReport:
     """Items with more than a title; None without such columns."""
     n_tagged: int | None = None
     """Users with a tag; None without tag columns."""
-    item_columns: tuple[str, ...] = ()
-    """What was read of the items table, and what not, in lines to print."""
+    item_columns: Mapping[str, Any] | None = None
+    """What was read of the items table, and what not: an `ItemColumns` as a dict."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that ``json.dumps`` takes."""
@@ -246,7 +259,7 @@ class DataReport:
             f"users    {self.n_users:,} ({self.user_id_type} ids), "
             f"{self.n_users_evaluable:,} with 3 events or more{tagged}",
             f"items    {self.n_items:,} ({self.item_id_type} ids){titles}",
-            *self.item_columns,
+            *([] if self.item_columns is None else column_lines(self.item_columns)),
             f"time     {span} (unit {self.time_unit}{guess})",
             f"sha256   {self.fingerprint[:16]}",
         ]

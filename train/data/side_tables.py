@@ -20,7 +20,7 @@ from attnrec.train.data.item_columns import (
     inferred_columns,
     named_columns,
 )
-from attnrec.train.data.item_numbers import read_vectors, tenths
+from attnrec.train.data.item_numbers import read_numbers, read_vectors
 from attnrec.train.data.recipe import ITEM_KINDS, DataRecipe
 from attnrec.train.data.tables import (
     RawTable,
@@ -85,11 +85,11 @@ def _described(
                 raise raw.column_error(name, "no item of the log has a text here", remedy)
         joined = [" ".join(filter(None, texts)) for texts in zip(*parts, strict=True)]
         log = replace(log, item_texts=np.array(joined, object))
-    if columns.attributes or columns.numbers:
-        described = _descriptions(raw, columns.attributes, place, columns.numbers)
-        log = replace(log, item_attributes=described)
+    if columns.attributes:
+        log = replace(log, item_attributes=_descriptions(raw, columns.attributes, place))
+    numbers = {name: read_numbers(raw, name, place) for name in columns.numbers}
     vectors = {name: read_vectors(raw, name, place) for name in columns.vectors}
-    return replace(log, item_vectors=vectors) if vectors else log
+    return replace(log, item_numbers=numbers, item_vectors=vectors)
 
 
 def with_users(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:
@@ -185,15 +185,11 @@ def _cells(raw: RawTable, column: str, place: pa.Array) -> list[list[str]]:
     return [[text or "" for text in cell or []] for cell in lists.take(place).to_pylist()]
 
 
-def _descriptions(
-    raw: RawTable, columns: Sequence[str], place: pa.Array, numbers: Sequence[str] = ()
-) -> NDArray[np.object_]:
+def _descriptions(raw: RawTable, columns: Sequence[str], place: pa.Array) -> NDArray[np.object_]:
     """The distinct values of all columns for each place, named as in the recipe."""
     described: list[dict[str, None]] = [{} for _ in range(len(place))]
-    found = {name: _cells(raw, name, place) for name in columns}
-    found |= {name: tenths(raw, name, place) for name in numbers}
-    for column, cells in found.items():
-        prefix = f"{column}:" if len(found) > 1 or numbers else ""
-        for values, cell in zip(described, cells, strict=True):
+    for column in columns:
+        prefix = f"{column}:" if len(columns) > 1 else ""
+        for values, cell in zip(described, _cells(raw, column, place), strict=True):
             values.update((prefix + text.strip(), None) for text in cell if text.strip())
     return text_tuples(described, len(described))

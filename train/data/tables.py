@@ -108,14 +108,14 @@ def opened(source: TableSource) -> TableSource:
     return RawTable(type(source).__name__, pa.table(source))
 
 
-def column_names(source: TableSource, sep: str = "") -> list[str]:
+def column_names(source: Any, sep: str = "") -> list[str]:
     """The columns of a table that `opened` gave."""
     if isinstance(source, str | os.PathLike):
         files = table_files(Path(source), sep)
         return [*dict.fromkeys(n for file in files for n in (*file_columns(file), *file.keys))]
-    if isinstance(source, pd.DataFrame):
-        return [label for label in source.columns if isinstance(label, str)]
-    return list(source.columns.column_names) if isinstance(source, RawTable) else []
+    columns = getattr(source, "columns", ())  # `read_table` refuses what has none
+    columns = columns.column_names if isinstance(source, RawTable) else columns
+    return [name for name in columns if isinstance(name, str)]
 
 
 def _from_memory(source: Any, wanted: Mapping[str, str]) -> RawTable:
@@ -279,8 +279,7 @@ def check_columns(name: str, present: list[str], wanted: Mapping[str, str]) -> N
 
 def shown(value: object) -> str:
     """A value for a message: its repr, cut where a broken file made it long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+    return text if len(text := repr(value)) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def first_failure(values: Any, convert: Callable[[Any], object]) -> int:

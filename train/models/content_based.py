@@ -4,11 +4,11 @@
     v[i]     = what describes item i, each word or attribute w counted as tf * idf
     idf_w    = log((1 + N) / (1 + items with w)) + 1
 
-Words come from the title and other texts, in lower case; an attribute counts as a whole. Vectors
-of encoders have a cosine of their own, from the mean of the catalogue. TF-IDF: Salton, Wong, Yang,
-"A vector space model for automatic indexing", 1975; as a recommender: Pazzani and Billsus,
-"Content-based recommendation systems", 2007. Interests move, so validation chooses the
-history decay, d.
+Words come from the title and other texts, in lower case; an attribute counts as a whole, a number
+as the tenth of the items that it lies in. Vectors of encoders have a cosine of their own, from the
+mean of the catalogue. TF-IDF: Salton, Wong, Yang, "A vector space model for automatic indexing",
+1975; as a recommender: Pazzani and Billsus, "Content-based recommendation systems", 2007. What
+people want moves, so validation chooses the history decay, d.
 """
 
 import re
@@ -30,6 +30,7 @@ from attnrec.train.splits.split import Catalogue, Split
 _Pairs = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
 
 _MOST_ITEMS, _FEW_ITEMS = 0.3, 10
+_FEW_NUMBERS = 20
 _NEAREST = 96  # of each kind, to be mixed
 _HALF = 0.5
 _LARGEST_STEP = 1 << 23  # cosines in memory at once
@@ -47,7 +48,8 @@ class ContentBased(NeighbourModel):
     def fit(self, split: Split) -> None:
         """Compare the descriptions of all items; the cosine of words counts like each other."""
         self.set_prior(split)
-        words, vectors = described_vectors(split.catalogue), encoded_vectors(split.catalogue)
+        describer = Describer(split.catalogue)
+        words, vectors = describer.words(split.catalogue), describer.vectors(split.catalogue)
         if vectors is None:
             for source, target, weight in products_of_rows(words):
                 self.keep_strongest(source, target, weight)
@@ -65,10 +67,15 @@ class ContentNeighbours(NeighbourModel):
 
     def fit(self, split: Split) -> None:
         """Compare the descriptions; of words and vectors, each has half of the cosine."""
-        events = np.bincount(split.sequences.rows, minlength=self.config.n_items + 1)
-        self._taken = np.sqrt(1 + events)
-        words = described_vectors(split.catalogue, shared=True)
-        vectors = encoded_vectors(split.catalogue)
+        catalogue = split.catalogue
+        self.compare(Describer(catalogue, shared=True), catalogue, catalogue.n_events)
+
+    def compare(
+        self, describer: "Describer", catalogue: Catalogue, n_events: NDArray[np.int64]
+    ) -> None:
+        """The same of another catalogue than the one of the describer; n_events (N,)."""
+        self._taken = np.sqrt(1 + np.append(0, n_events))
+        words, vectors = describer.words(catalogue), describer.vectors(catalogue)
         self._kinds = [] if vectors is None else [self._nearest(_positive(vectors))]
         if vectors is None:
             self._keep(products_of_rows(words))
@@ -125,54 +132,88 @@ def _positive(
         yield source + start + 1, target + 1, cosine[source, target].astype(np.float64)
 
 
-def encoded_vectors(catalogue: Catalogue) -> NDArray[np.float32] | None:
-    """The vectors of all columns side by side (N, D), of length 1 or 0 each; None without.
+class Describer:
+    """What describes items, as vectors: words are weighed by how many items of one catalogue have
+    them, and its mean is taken from the vectors of encoders.
 
-    Encoders put all items into one corner: the mean of the catalogue is taken away first.
-    """
-    columns = []
-    for vectors in catalogue.vectors.values():
-        known: NDArray[np.bool_] = (vectors != 0).any(axis=1)
-        centred = (vectors - vectors[known].mean(axis=0)) * known[:, None]
-        length = np.linalg.norm(centred, axis=1, keepdims=True)
-        columns.append(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
-    if not columns:
-        return None
-    side_by_side: NDArray[np.float32] = np.hstack(columns) / np.sqrt(np.float32(len(columns)))
-    return side_by_side
-
-
-def described_vectors(catalogue: Catalogue, *, shared: bool = False) -> Any:
-    """TF-IDF vectors of the words of all items, (N, words) in CSR, of length 1 or 0.
-
-    shared: only of words that two items have, and not more than 30 % of all. `DataError` where
+    shared: only words that two items have, and not more than 30 % of all. `DataError` where
     nothing is described.
     """
-    # Every command would wait a second for it, and few models need it.
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    if not catalogue.is_described():
-        raise DataError(
-            "descriptions of items are compared, and this log has none: give an items table "
-            "(`items`) with titles, texts, attributes or vectors"
-        )
-    described = list(_descriptions(catalogue))
-    if shared:
-        n_items = Counter(word for words in described for word in set(words))
-        most = max(_FEW_ITEMS, _MOST_ITEMS * len(described))
-        described = [[word for word in words if 2 <= n_items[word] <= most] for words in described]
-    if not any(described):
-        return sparse.csr_matrix((len(described), 0))
-    return TfidfVectorizer(analyzer=list, dtype=np.float64).fit_transform(described)
+    def __init__(self, catalogue: Catalogue, *, shared: bool = False) -> None:
+        # Every command would wait a second for it, and few models need it.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        if not catalogue.is_described():
+            raise DataError(
+                "descriptions of items are compared, and this log has none: give an items table "
+                "(`items`) with titles, texts, attributes, numbers or vectors"
+            )
+        self._edges = {name: _edges(numbers) for name, numbers in catalogue.numbers.items()}
+        n_known = {name: (v != 0).any(axis=1).sum() for name, v in catalogue.vectors.items()}
+        self._means = {
+            name: vectors.sum(axis=0) / max(1, n_known[name])  # unknown ones are zeros
+            for name, vectors in catalogue.vectors.items()
+        }
+        described = list(self._words(catalogue))
+        if shared:
+            n_items = Counter(word for words in described for word in set(words))
+            most = max(_FEW_ITEMS, _MOST_ITEMS * len(described))
+            described = [[w for w in words if 2 <= n_items[w] <= most] for words in described]
+        self._weights = TfidfVectorizer(analyzer=list, dtype=np.float64)
+        self._has_words = any(described)
+        if self._has_words:
+            self._weights.fit(described)
+
+    def words(self, catalogue: Catalogue) -> Any:
+        """TF-IDF vectors of its items, (N, words) in CSR, of length 1 or 0."""
+        if not self._has_words:
+            return sparse.csr_matrix((catalogue.n_items, 0))
+        return self._weights.transform(self._words(catalogue))
+
+    def vectors(self, catalogue: Catalogue) -> NDArray[np.float32] | None:
+        """Vectors of encoders of all columns side by side (N, D), of length 1 or 0 each, or None.
+
+        Encoders put all items into one corner: the mean is taken away first.
+        """
+        columns = []
+        for name, mean in self._means.items():
+            vectors = catalogue.vectors[name]
+            known: NDArray[np.bool_] = (vectors != 0).any(axis=1)
+            centred = (vectors - mean) * known[:, None]
+            length = np.linalg.norm(centred, axis=1, keepdims=True)
+            columns.append(
+                np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+            )
+        if not columns:
+            return None
+        side_by_side: NDArray[np.float32] = np.hstack(columns) / np.sqrt(np.float32(len(columns)))
+        return side_by_side
+
+    def _words(self, catalogue: Catalogue) -> Iterator[list[str]]:
+        """Words and attributes of each item; an attribute is kept apart from the same word."""
+        nothing = [()] * catalogue.n_items
+        parts = (catalogue.titles, catalogue.texts, catalogue.attributes)
+        bins = [
+            [f"{name}={bin}" if known else "" for bin, known in zip(*pair, strict=True)]
+            for name, edges in self._edges.items()
+            for numbers in [catalogue.numbers[name]]
+            for pair in [(np.searchsorted(edges, numbers, side="right"), np.isfinite(numbers))]
+        ]
+        rows = zip(*(nothing if p is None else p for p in parts), *bins, strict=True)
+        for title, text, own, *numbers in rows:
+            words = [*words_of(title or ""), *words_of(text or "")]
+            yield [*words, *(f"={value}" for value in own), *filter(None, numbers)]
 
 
-def _descriptions(catalogue: Catalogue) -> Iterator[list[str]]:
-    """Words and attributes of each item; an attribute is kept apart from the same word."""
-    nothing = [()] * catalogue.n_items
-    parts = (catalogue.titles, catalogue.texts, catalogue.attributes)
-    for title, text, own in zip(*(nothing if p is None else p for p in parts), strict=True):
-        words = [*words_of(title or ""), *words_of(text or "")]
-        yield [*words, *(f"={value}" for value in own)]
+def _edges(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the tenths of the items begin; of few different numbers, each by itself."""
+    known = numbers[np.isfinite(numbers)]
+    different = np.unique(known)
+    if len(different) <= _FEW_NUMBERS:
+        return different
+    tenths = np.quantile(known, np.arange(1, 10) / 10, method="nearest")
+    return np.unique(tenths).astype(np.float64)
 
 
 class _Spaces(dict[int, int]):

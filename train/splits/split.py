@@ -46,6 +46,8 @@ class Catalogue:
     """What describes each item (N,), a tuple of texts; or None."""
     texts: NDArray[np.object_] | None = None
     """Texts beside the title (N,), or None."""
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Numbers by the column they come from (N,), NaN where unknown."""
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Vectors by the column they come from (N, width), zeros where unknown."""
 
@@ -60,9 +62,11 @@ class Catalogue:
         return "int64" if self.item_ids.dtype == np.int64 else "string"
 
     def has_words(self) -> bool:
-        """Whether an item has a title, a text or an attribute."""
+        """Whether an item has a title, a text, an attribute or a number."""
         described = (self.titles, self.attributes, self.texts)
-        return any(known is not None and known.astype(bool).any() for known in described)
+        return bool(self.numbers) or any(
+            known is not None and known.astype(bool).any() for known in described
+        )
 
     def is_described(self) -> bool:
         """Whether an item has words or a vector."""
@@ -231,6 +235,7 @@ def _split(log: Interactions, n_train: NDArray[np.int64], by: SplitBy | None) ->
         titles=None if log.titles is None else log.titles[order],
         attributes=None if log.item_attributes is None else log.item_attributes[order],
         texts=None if log.item_texts is None else log.item_texts[order],
+        numbers={name: numbers[order] for name, numbers in log.item_numbers.items()},
         vectors={name: vectors[order] for name, vectors in log.item_vectors.items()},
     )
     offsets = np.concatenate([[0], np.cumsum(n_train)])
