@@ -8,6 +8,7 @@ import typer
 from attnrec.cli.console import Json, command, refuse_idle, say
 from attnrec.export.refusals import PROFILES, Limits, check_kit_folder, check_max_mb, check_place
 from attnrec.runtime.files import MODEL_FILE
+from attnrec.train.data.sources import check_files
 from attnrec.train.runs.target import check_run
 
 _SMALLER = "int8"  # what --quantize stands for
@@ -71,6 +72,20 @@ def export(
             help="Write a file that holds user ids, which models that look at the user need.",
         ),
     ] = False,
+    catalog: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Items of the file, in place of those of the training: a table like --items of "
+            "the training. New items are known by what describes them; missing ones are gone.",
+        ),
+    ] = None,
+    allow_smaller: Annotated[
+        bool,
+        typer.Option(
+            "--allow-smaller", help="Take a --catalog that lacks a fifth of the trained items."
+        ),
+    ] = False,
     kit: Annotated[
         Path | None,
         typer.Option(
@@ -93,17 +108,22 @@ def export(
     target = run / MODEL_FILE if file is None else file
     is_smaller = chosen != "fp32", "--quantize, or a --profile that is smaller than fp32"
     refuse_idle(context, {"min_overlap": is_smaller, "max_ndcg_loss": is_smaller})
+    refuse_idle(context, {"allow_smaller": (catalog is not None, "--catalog")})
     limits = Limits(min_overlap, max_ndcg_loss)
     check_max_mb(max_mb)
     if kit is not None:
         check_kit_folder(kit)
     check_run(run)
+    check_files(None, catalog, None)
     check_place(target, ())
     # Only here: it needs torch.
     from attnrec.cli.export_run import ExportOptions, export_run
 
     profiles = None if chosen == _AUTO else (chosen,)
-    options = ExportOptions(run, target, profiles, limits, max_mb, allow_users, kit)
+    options = ExportOptions(
+        run, target, profiles, limits, max_mb, allow_users, kit, catalog,
+        allow_smaller,
+    )  # fmt: skip
     export_run(options, as_json=as_json)
 
 

@@ -45,12 +45,17 @@ class ExportOptions:
     max_mb: float | None
     allow_users: bool
     kit: Path | None
+    catalog: Path | None
+    allow_smaller: bool
 
 
 def export_run(options: ExportOptions, *, as_json: bool) -> None:
     """Write the file, and the kit, and print what it is; exit code 1 where it may not be."""
     started = time.monotonic()
     run = Run.load(options.run)
+    if options.catalog is not None:
+        run = run.with_catalog(options.catalog, allow_smaller=options.allow_smaller)
+        say(catalogue_line(run.metrics.catalogue or {}))
     if options.allow_users and USER not in run.model.inputs:
         say(f"--allow-users: not used, {run.config.model} knows no users")
     with Progress(console=err, transient=True, disable=err.quiet) as progress:
@@ -75,6 +80,16 @@ def export_run(options: ExportOptions, *, as_json: bool) -> None:
     _print_file(recommender.info, options, costs, memory)
     history, file = FileIds(recommender).as_option, shlex.quote(str(options.target))
     say(f"exported in {seconds:.0f} s. Next: attnrec-recommend {file} --history {history}")
+
+
+def catalogue_line(counts: Mapping[str, int]) -> str:
+    """How many items of each kind a new catalogue has."""
+    unlike = counts["n_unlike"]
+    note = f" ({unlike:,} of them resemble no trained item)" if unlike else ""
+    return (
+        f"catalogue {counts['n_trained']:,} trained items, {counts['n_new']:,} new{note}, "
+        f"{counts['n_gone']:,} gone"
+    )
 
 
 def _write(run: Run, options: ExportOptions, progress: Progress) -> Sequence[ProfileCost]:

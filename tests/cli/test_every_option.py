@@ -21,6 +21,7 @@ from attnrec.cli.recommend.command import recommend
 from attnrec.cli.train import train
 from attnrec.cli.tune import tune
 from attnrec.runtime import Recommender
+from attnrec.train import Run
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
 STRING, USERS, TIMES = (FORMAT_1 / f"tiny-{name}.onnx" for name in ("string", "users", "times"))
@@ -105,6 +106,8 @@ EXPORTING: dict[str, list[str]] = {
     "--max-mb": ["--max-mb", "0.001"],
     "--allow-users": ["--allow-users"],
     "--kit": ["--kit", "FOLDER/kit"],
+    "--catalog": ["--catalog", "FOLDER/catalog.csv"],
+    "--allow-smaller": ["--allow-smaller"],
 }
 
 
@@ -114,14 +117,17 @@ def test_export_reads_or_refuses_every_option(way: str, trained: Path, run, tmp_
     assert EXPORTING.keys() == options_of(export)
 
     def came_of(name: str, words: list[str]) -> tuple[Any, Any]:
-        """The exit code, the profile of the file, what else was written; and the outcome."""
+        """The exit code, profile and size of the file, what else was written; and the outcome."""
         folder = tmp_path / name.strip("-")
         shutil.copytree(trained, folder / "run", ignore=shutil.ignore_patterns("model.onnx"))
         words = [word.replace("FOLDER", str(folder)) for word in words]
+        fewer = Run.load(trained).split.catalogue.item_ids[1:].tolist()
+        (folder / "catalog.csv").write_text("\n".join(["item_id", *map(str, fewer)]))
         outcome = run("export", folder / "run", *EXPORTED[way], *words)
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-        profiles = {Recommender.load(path).info.profile for path in folder.rglob("*.onnx")}
-        return (outcome.code, profiles, files), outcome
+        infos = [Recommender.load(path).info for path in folder.rglob("*.onnx")]
+        made = {(info.profile, info.n_items) for info in infos}
+        return (outcome.code, made, files), outcome
 
     plain, _ = came_of("plain", [])
     assert came_of("again", [])[0] == plain

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnrec.runtime.arguments import IdArray
 from attnrec.runtime.errors import DataError
-from attnrec.train.data.ids import id_texts, whole_number_texts
+from attnrec.train.data.ids import code_ids, id_texts, whole_number_texts
 from attnrec.train.data.interactions import Interactions, text_tuples
 from attnrec.train.data.item_columns import (
     SEPARATOR,
@@ -21,7 +22,7 @@ from attnrec.train.data.item_columns import (
     named_columns,
 )
 from attnrec.train.data.item_numbers import read_numbers, read_vectors
-from attnrec.train.data.recipe import ITEM_KINDS, DataRecipe
+from attnrec.train.data.recipe import ITEM_KINDS, DataRecipe, IdType
 from attnrec.train.data.tables import (
     RawTable,
     TableSource,
@@ -33,6 +34,7 @@ from attnrec.train.data.tables import (
 
 logger = logging.getLogger(__name__)
 
+_KINDS = tuple(setting.removesuffix("_cols") for setting in ITEM_KINDS)
 MAX_USER_TAGS = 50
 """Most tags of a user: each request may bring them along."""
 
@@ -90,6 +92,31 @@ def _described(
     numbers = {name: read_numbers(raw, name, place) for name in columns.numbers}
     vectors = {name: read_vectors(raw, name, place) for name in columns.vectors}
     return replace(log, item_numbers=numbers, item_vectors=vectors)
+
+
+def read_catalogue(
+    table: TableSource, recipe: DataRecipe, ids: IdArray, columns: Mapping[str, Any] | None
+) -> Interactions:
+    """The items of a table, as a log without an event. Raises `DataError`.
+
+    ids: other item ids, of whose type they have to be; columns: what was read of the items table
+    before, an `ItemColumns` as a dict, which is read again; None: nothing was.
+    """
+    table = opened(table)
+    raw = read_table(table, {recipe.item_col: naming("item_col")}, (), recipe.sep)
+    kind: IdType = "int64" if ids.dtype == np.int64 else "string"
+    found = code_ids(raw, recipe.item_col, kind, padding=True).ids
+    nothing = np.zeros(0, np.int64)
+    log = Interactions(
+        np.array([], object), found, nothing, nothing.astype(np.int32), nothing, None
+    )
+    if not len(found):
+        raise DataError(f"{raw.name}: there is a header but no row")
+    if columns is None:
+        return log
+    kinds: dict[str, Any] = {f"{k}_cols": tuple(columns[f"{k}s"]) for k in _KINDS}
+    settled = replace(recipe, title_col=columns["title"], **kinds)
+    return with_items(log, table, settled)[0]
 
 
 def with_users(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:

@@ -113,7 +113,7 @@ def column_names(source: Any, sep: str = "") -> list[str]:
     if isinstance(source, str | os.PathLike):
         files = table_files(Path(source), sep)
         return [*dict.fromkeys(n for file in files for n in (*file_columns(file), *file.keys))]
-    columns = getattr(source, "columns", ())  # `read_table` refuses what has none
+    columns: Any = getattr(source, "columns", ())  # `read_table` refuses what has none
     columns = columns.column_names if isinstance(source, RawTable) else columns
     return [name for name in columns if isinstance(name, str)]
 

@@ -39,7 +39,9 @@ class RunMetrics:
     tuning: Figures | None = None
     """The search that found the settings."""
     of: str | None = None
-    """Of a final run: which model the figures belong to."""
+    """Of a final run, or one with another catalogue: which model the figures belong to."""
+    catalogue: Figures | None = None
+    """Of a run with another catalogue: how many items of each kind it has."""
     test: Figures | None = None
     """Of a final run: test figures of the file of the held-out run."""
     held_out_epochs: Sequence[EpochRecord] | None = None

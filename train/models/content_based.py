@@ -31,6 +31,7 @@ _Pairs = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
 
 _MOST_ITEMS, _FEW_ITEMS = 0.3, 10
 _FEW_NUMBERS = 20
+_FEW_NEAREST = 24  # that a new item is made of
 _NEAREST = 96  # of each kind, to be mixed
 _HALF = 0.5
 _LARGEST_STEP = 1 << 23  # cosines in memory at once
@@ -130,6 +131,37 @@ def _positive(
         np.fill_diagonal(cosine[:, start:], 0)
         source, target = np.nonzero(cosine > 0)
         yield source + start + 1, target + 1, cosine[source, target].astype(np.float64)
+
+
+def nearest_rows(
+    describer: "Describer", new: Catalogue, trained: Catalogue, share: float | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """For each new item rows of the trained ones like it, (n_new, M), and the squared cosines.
+
+    share: of the vectors, beside words; None: half, where there are both. As in
+    `ContentNeighbours`, those count that people take. The largest first; 0 where there are fewer.
+    """
+    words, of_words = describer.words(new), describer.words(trained).T
+    vectors, of_vectors = describer.vectors(new), describer.vectors(trained)
+    if vectors is None or of_vectors is None:
+        share = 0.0
+    elif share is None:
+        share = _HALF if of_words.nnz else 1.0
+    taken = np.sqrt(1 + trained.n_events).astype(np.float32)
+    n_kept = min(_FEW_NEAREST, trained.n_items)
+    rows, weights = [], []
+    for start in range(0, new.n_items, step := max(1, _LARGEST_STEP // trained.n_items)):
+        part = slice(start, start + step)
+        cosine = ((1 - share) * (words[part] @ of_words)).toarray().astype(np.float32)
+        if vectors is not None and of_vectors is not None:
+            cosine += share * (vectors[part] @ of_vectors.T)
+        weight = np.maximum(cosine, 0) ** 2
+        near = np.argpartition(-weight * taken, n_kept - 1, axis=1)[:, :n_kept]
+        weight = np.take_along_axis(weight, near, axis=1)
+        order = np.argsort(-weight, axis=1, kind="stable")
+        rows.append(1 + np.take_along_axis(near, order, axis=1))
+        weights.append(np.take_along_axis(weight, order, axis=1))
+    return np.concatenate(rows).astype(np.int64), np.concatenate(weights)
 
 
 class Describer:

@@ -84,11 +84,36 @@ class CountedExperts(CountModel):
             self._described[0].fit(split)
             self.compare_content()
 
+    @classmethod
+    def of_catalogue(
+        cls, config: FusionConfig, trained: "CountedExperts", like: Tensor, row_of: Tensor
+    ) -> "CountedExperts":
+        """The same counts for another catalogue; content is left to `fill_content`.
+
+        like: for each new row (N' + 1,) the trained row that it is or that it resembles most, 0
+        for none, whose counts it has as an event of a history; row_of: the new row of each
+        trained one (N + 1,), 0 for those that are gone.
+        """
+        counts = cls(config)
+        chunks = trained.chunks.index_select(0, like)
+        used = chunks > 0
+        # Every row has chunks of its own, one after the other: a file holds but the first.
+        kept = F.pad(chunks[used].long(), (1, 0))
+        counts.chunks = used.cumsum(dim=1).add(F.pad(used.sum(dim=1).cumsum(0), (1, -1))[:, None])
+        counts.chunks = (counts.chunks * used).int()
+        counts.neighbour = row_of[trained.neighbour[kept].long()].int()
+        counts.weight = trained.weight[:, kept] * (counts.neighbour > 0)
+        return counts
+
     def compare_content(self) -> None:
         """Take over the neighbours by content, after `fit` or another share of vectors."""
         (described,) = self._described
         if self.config.content_vectors is not None:
             described.mix(self.config.content_vectors)
+        self.fill_content(described)
+
+    def fill_content(self, described: ContentNeighbours) -> None:
+        """Take over these neighbours."""
         filled = (0, self.alike[0].numel() - described.neighbour.shape[1])
         self.alike.copy_(F.pad(described.neighbour, filled).view_as(self.alike))
         self.alike_weight.copy_(F.pad(described.weight, filled).view_as(self.alike_weight))

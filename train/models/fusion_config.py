@@ -77,11 +77,6 @@ class FusionConfig(RecencyConfig):
         check_size("n_neighbours", self.n_neighbours)
         self.chain()
         check_switch("ease", self.ease)
-        if self.ease and self.n_items > MOST_EASE_ITEMS:
-            raise ValueError(
-                f"ease is for {MOST_EASE_ITEMS:,} items at most, and here are {self.n_items:,}: "
-                "leave it out with `ease=false`, or drop rare items with `min_item_events`"
-            )
         check_optional("ease_weight", self.ease_weight, lowest=0)
         check_number("ease_regularization", self.ease_regularization, above=0)
         check_switch("content", self.content)
@@ -97,7 +92,12 @@ class FusionConfig(RecencyConfig):
         return MarkovChainConfig(self.n_items, history_decay=decay, n_neighbours=kept)
 
     def solved(self) -> EaseConfig:
-        """The settings of its EASE."""
+        """The settings of its EASE. `ValueError` for too many items to solve it for."""
+        if self.n_items > MOST_EASE_ITEMS:
+            raise ValueError(
+                f"ease is for {MOST_EASE_ITEMS:,} items at most, and here are {self.n_items:,}: "
+                "leave it out with `ease=false`, or drop rare items with `min_item_events`"
+            )
         strength, kept = self.ease_regularization, self.most_neighbours
         return EaseConfig(self.n_items, regularization=strength, n_neighbours=kept)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from attnrec.runtime.errors import RunError
 from attnrec.runtime.version import __version__
 from attnrec.train.data.interactions import Interactions
 from attnrec.train.data.recipe import DataRecipe
+from attnrec.train.data.side_tables import read_catalogue
+from attnrec.train.data.tables import TableSource
 from attnrec.train.fitting.config import TrainConfig
 from attnrec.train.fitting.device import torch_as_it_was
 from attnrec.train.fitting.run_metrics import RunMetrics
 from attnrec.train.models import MODELS, ModelKind, model_kind
-from attnrec.train.models.base import RecommenderModel
+from attnrec.train.models.base import RecommenderModel, TableModel
 from attnrec.train.run_files import (
     CATALOGUE_FILE,
     CONFIG_FILE,
@@ -29,6 +31,7 @@ from attnrec.train.run_files import (
     WEIGHTS_FILE,
     is_first_process,
 )
+from attnrec.train.runs.new_catalogue import for_catalogue, has_item_vectors
 from attnrec.train.runs.replacing import replace_directory
 from attnrec.train.runs.target import check_run
 from attnrec.train.splits.held_out import newest_time
@@ -62,6 +65,27 @@ class Run:
         if self.data["time_unit"] == "order":
             return None
         return newest_time(self.split.interactions, self.split.n_seen())
+
+    def with_catalog(self, table: TableSource, *, allow_smaller: bool = False) -> "Run":
+        """The same model for the items of a table, without training, to be exported.
+
+        Trained items stay as they are, those that the table lacks are gone, and new ones get the
+        vectors and neighbours of what they resemble by the columns that described the trained
+        ones. Raises `DataError`, also where a fifth of the trained items is gone unless
+        `allow_smaller`, and ``ValueError`` for a model without item vectors.
+        """
+        if not (isinstance(self.model, TableModel) and has_item_vectors(self.model)):
+            raise ValueError(
+                f"{self.config.model} has no item vectors that new items could resemble: train it "
+                "again, or train fusion, sasrec or an attention-pool"
+            )
+        columns, ids = self.data.get("item_columns"), self.split.catalogue.item_ids
+        described = read_catalogue(table, self.recipe, ids, columns)
+        split, model, counts = for_catalogue(
+            self.split, self.model, described, allow_smaller=allow_smaller
+        )
+        metrics = replace(self.metrics, of="the catalogue of the training", catalogue=counts)
+        return replace(self, split=split, model=model, metrics=metrics)
 
     @classmethod
     @torch_as_it_was()  # a model draws weights before it gets its own

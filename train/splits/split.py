@@ -51,6 +51,21 @@ class Catalogue:
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Vectors by the column they come from (N, width), zeros where unknown."""
 
+    @classmethod
+    def of(cls, log: Interactions, n_events: NDArray[np.int64]) -> "Catalogue":
+        """All items of a log, in its order, with events of each (n_items,)."""
+        described = (log.titles, log.item_attributes, log.item_texts)
+        return cls(log.item_ids, n_events, *described, log.item_numbers, log.item_vectors)
+
+    def some(self, chosen: NDArray[Any]) -> "Catalogue":
+        """Those at these places."""
+        texts = (self.titles, self.attributes, self.texts)
+        titles, attributes, others = (None if part is None else part[chosen] for part in texts)
+        numbers = {name: values[chosen] for name, values in self.numbers.items()}
+        vectors = {name: values[chosen] for name, values in self.vectors.items()}
+        ids, n_events = self.item_ids[chosen], self.n_events[chosen]
+        return Catalogue(ids, n_events, titles, attributes, others, numbers, vectors)
+
     @property
     def n_items(self) -> int:
         """Number of items, N."""
@@ -229,15 +244,7 @@ def _split(log: Interactions, n_train: NDArray[np.int64], by: SplitBy | None) ->
     order = order[counts[order] > 0]
     row_of_item = np.zeros(len(log.item_ids), dtype=np.int32)
     row_of_item[order] = np.arange(1, len(order) + 1)
-    catalogue = Catalogue(
-        item_ids=log.item_ids[order],
-        n_events=counts[order],
-        titles=None if log.titles is None else log.titles[order],
-        attributes=None if log.item_attributes is None else log.item_attributes[order],
-        texts=None if log.item_texts is None else log.item_texts[order],
-        numbers={name: numbers[order] for name, numbers in log.item_numbers.items()},
-        vectors={name: vectors[order] for name, vectors in log.item_vectors.items()},
-    )
+    catalogue = Catalogue.of(log, counts).some(order)
     offsets = np.concatenate([[0], np.cumsum(n_train)])
     weights = None if log.weights is None else log.weights[trained]
     sequences = Sequences(offsets, row_of_item[items], weights, log.timestamps[trained])

@@ -303,9 +303,9 @@ def test_while_it_is_tuned_attention_is_computed_once_for_each_batch_and_alike(
 
 
 def test_a_catalogue_that_is_too_large_for_ease_is_refused() -> None:
-    FusionConfig(MOST_EASE_ITEMS, ease=True)
+    FusionConfig(MOST_EASE_ITEMS, ease=True).solved()
     with pytest.raises(ValueError, match=r"20,000 items at most, and here are 20,001.*ease=false"):
-        FusionConfig(MOST_EASE_ITEMS + 1, ease=True)
+        FusionConfig(MOST_EASE_ITEMS + 1, ease=True).solved()
 
 
 def test_what_was_given_is_not_tuned(shop_events) -> None:
