@@ -36,7 +36,7 @@ class ItemColumns:
     attributes: tuple[str, ...] = ()
     """Values that items have in common."""
     numbers: tuple[str, ...] = ()
-    """Compared by tenths of the items."""
+    """Kept, and compared by no model."""
     vectors: tuple[str, ...] = ()
     """Lists of numbers, compared by their cosine."""
     left_out: Mapping[str, str] = field(default_factory=dict)

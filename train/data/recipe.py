@@ -44,8 +44,8 @@ class DataRecipe:
     Of one column the plain values are kept; of several "column:value", because a brand "red"
     is not the colour."""
     number_cols: tuple[str, ...] = ()
-    """Columns of the items table with a number that describes an item, such as a price; items of
-    the same tenth are alike."""
+    """Columns of the items table with a number, such as a price: kept in the run, compared by no
+    model."""
     vector_cols: tuple[str, ...] = ()
     """Columns of the items table with lists of numbers, a vector of an encoder for each item."""
     tag_cols: tuple[str, ...] = ()

@@ -4,11 +4,11 @@
     v[i]     = what describes item i, each word or attribute w counted as tf * idf
     idf_w    = log((1 + N) / (1 + items with w)) + 1
 
-Words come from the title and other texts, in lower case; an attribute counts as a whole, a number
-as the tenth of the items that it lies in. Vectors of encoders have a cosine of their own, from the
-mean of the catalogue. TF-IDF: Salton, Wong, Yang, "A vector space model for automatic indexing",
-1975; as a recommender: Pazzani and Billsus, "Content-based recommendation systems", 2007. What
-people want moves, so validation chooses the history decay, d.
+Words come from the title and other texts, in lower case; an attribute counts as a whole. Vectors
+of encoders have a cosine of their own, from the mean of the catalogue. TF-IDF: Salton, Wong, Yang,
+"A vector space model for automatic indexing", 1975; as a recommender: Pazzani and Billsus,
+"Content-based recommendation systems", 2007. What people want moves, so validation chooses the
+history decay, d.
 """
 
 import re
@@ -30,7 +30,6 @@ from attnrec.train.splits.split import Catalogue, Split
 _Pairs = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
 
 _MOST_ITEMS, _FEW_ITEMS = 0.3, 10
-_FEW_NUMBERS = 20
 _FEW_NEAREST = 24  # that a new item is made of
 _NEAREST = 96  # of each kind, to be mixed
 _HALF = 0.5
@@ -179,9 +178,8 @@ class Describer:
         if not catalogue.is_described():
             raise DataError(
                 "descriptions of items are compared, and this log has none: give an items table "
-                "(`items`) with titles, texts, attributes, numbers or vectors"
+                "(`items`) with titles, texts, attributes or vectors"
             )
-        self._edges = {name: _edges(numbers) for name, numbers in catalogue.numbers.items()}
         n_known = {name: (v != 0).any(axis=1).sum() for name, v in catalogue.vectors.items()}
         self._means = {
             name: vectors.sum(axis=0) / max(1, n_known[name])  # unknown ones are zeros
@@ -226,26 +224,9 @@ class Describer:
         """Words and attributes of each item; an attribute is kept apart from the same word."""
         nothing = [()] * catalogue.n_items
         parts = (catalogue.titles, catalogue.texts, catalogue.attributes)
-        bins = [
-            [f"{name}={bin}" if known else "" for bin, known in zip(*pair, strict=True)]
-            for name, edges in self._edges.items()
-            for numbers in [catalogue.numbers[name]]
-            for pair in [(np.searchsorted(edges, numbers, side="right"), np.isfinite(numbers))]
-        ]
-        rows = zip(*(nothing if p is None else p for p in parts), *bins, strict=True)
-        for title, text, own, *numbers in rows:
+        for title, text, own in zip(*(nothing if p is None else p for p in parts), strict=True):
             words = [*words_of(title or ""), *words_of(text or "")]
-            yield [*words, *(f"={value}" for value in own), *filter(None, numbers)]
-
-
-def _edges(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where the tenths of the items begin; of few different numbers, each by itself."""
-    known = numbers[np.isfinite(numbers)]
-    different = np.unique(known)
-    if len(different) <= _FEW_NUMBERS:
-        return different
-    tenths = np.quantile(known, np.arange(1, 10) / 10, method="nearest")
-    return np.unique(tenths).astype(np.float64)
+            yield [*words, *(f"={value}" for value in own)]
 
 
 class _Spaces(dict[int, int]):

@@ -77,11 +77,9 @@ class Catalogue:
         return "int64" if self.item_ids.dtype == np.int64 else "string"
 
     def has_words(self) -> bool:
-        """Whether an item has a title, a text, an attribute or a number."""
+        """Whether an item has a title, a text or an attribute."""
         described = (self.titles, self.attributes, self.texts)
-        return bool(self.numbers) or any(
-            known is not None and known.astype(bool).any() for known in described
-        )
+        return any(known is not None and known.astype(bool).any() for known in described)
 
     def is_described(self) -> bool:
         """Whether an item has words or a vector."""
