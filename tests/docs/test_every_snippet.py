@@ -21,6 +21,7 @@ A_COMMAND = re.compile(
 # Documents whose every snippet is run by a test of their own.
 TESTS = {
     "docs/attention.md": "docs/test_attention_page.py",
+    "docs/content.md": "docs/test_content_page.py",
     "docs/inference-protocol.md": "serving/open_inference/test_inference_protocol.py",
     "docs/scale.md": "docs/test_scale_page.py",
     "docs/scenarios.md": "docs/test_scenarios.py",

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from attnrec.runtime.errors import DataError
-from attnrec.train.models.configs import ContentBasedConfig
+from attnrec.train.models.configs import ContentBasedConfig, NeighbourConfig
 from attnrec.train.models.neighbours import NeighbourModel, products_of_rows
 from attnrec.train.splits.split import Catalogue, Split
 
 _Pairs = tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]
 
 _MOST_ITEMS, _FEW_ITEMS = 0.3, 10
+_MANY_ITEMS = 5000  # the square of the items with a word is the work
 _FEW_NEAREST = 24  # that a new item is made of
 _NEAREST = 96  # of each kind, to be mixed
 _HALF = 0.5
@@ -55,7 +56,8 @@ class ContentBased(NeighbourModel):
                 self.keep_strongest(source, target, weight)
             return
         n_columns = len(split.catalogue.vectors)
-        for source, target, weight in _positive(vectors, words, share=n_columns / (1 + n_columns)):
+        share = n_columns / (n_columns + bool(words.nnz))
+        for source, target, weight in _positive(vectors, words, share):
             self.keep_strongest(source, target, weight)
 
 
@@ -121,15 +123,29 @@ def _positive(
     vectors: NDArray[np.float32], words: Any = None, share: float = 1.0
 ) -> Iterator[_Pairs]:
     """Cosines above 0 of different rows of vectors, (N, D), and words, as `products_of_rows`."""
-    step = max(1, _LARGEST_STEP // len(vectors))
-    for start in range(0, len(vectors), step):
-        rows = slice(start, start + step)
-        cosine = share * (vectors[rows] @ vectors.T)
-        if words is not None:
-            cosine += (1 - share) * (words[rows] @ words.T).toarray()
+    both = None if words is None else (words, words)
+    for start, cosine in _cosines((vectors, vectors), both, share):
         np.fill_diagonal(cosine[:, start:], 0)
-        source, target = np.nonzero(cosine > 0)
-        yield source + start + 1, target + 1, cosine[source, target].astype(np.float64)
+        yield _above_0(start, cosine)
+
+
+def _cosines(
+    vectors: tuple[NDArray[np.float32], NDArray[np.float32]], words: Any, share: float
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Cosines of rows with all others, some rows at a time, and the first of these."""
+    own, others = vectors
+    step = max(1, _LARGEST_STEP // len(others))
+    for start in range(0, len(own), step):
+        rows = slice(start, start + step)
+        cosine = share * (own[rows] @ others.T)
+        if words is not None:
+            cosine += (1 - share) * (words[0][rows] @ words[1].T).toarray()
+        yield start, cosine
+
+
+def _above_0(start: int, cosine: NDArray[np.float32]) -> _Pairs:
+    source, target = np.nonzero(cosine > 0)
+    return source + start + 1, target + 1, cosine[source, target].astype(np.float64)
 
 
 def nearest_rows(
@@ -140,35 +156,30 @@ def nearest_rows(
     share: of the vectors, beside words; None: half, where there are both. As in
     `ContentNeighbours`, those count that people take. The largest first; 0 where there are fewer.
     """
-    words, of_words = describer.words(new), describer.words(trained).T
-    vectors, of_vectors = describer.vectors(new), describer.vectors(trained)
-    if vectors is None or of_vectors is None:
-        share = 0.0
-    elif share is None:
-        share = _HALF if of_words.nnz else 1.0
-    taken = np.sqrt(1 + trained.n_events).astype(np.float32)
-    n_kept = min(_FEW_NEAREST, trained.n_items)
-    rows, weights = [], []
-    for start in range(0, new.n_items, step := max(1, _LARGEST_STEP // trained.n_items)):
-        part = slice(start, start + step)
-        cosine = ((1 - share) * (words[part] @ of_words)).toarray().astype(np.float32)
-        if vectors is not None and of_vectors is not None:
-            cosine += share * (vectors[part] @ of_vectors.T)
-        weight = np.maximum(cosine, 0) ** 2
-        near = np.argpartition(-weight * taken, n_kept - 1, axis=1)[:, :n_kept]
-        weight = np.take_along_axis(weight, near, axis=1)
-        order = np.argsort(-weight, axis=1, kind="stable")
-        rows.append(1 + np.take_along_axis(near, order, axis=1))
-        weights.append(np.take_along_axis(weight, order, axis=1))
-    return np.concatenate(rows).astype(np.int64), np.concatenate(weights)
+    words = describer.words(new), describer.words(trained)
+    vectors, others = describer.vectors(new), describer.vectors(trained)
+    pairs: Iterable[_Pairs]
+    if vectors is None or others is None:
+        pairs = products_of_rows(*words)
+    else:
+        share = (_HALF if words[1].nnz else 1.0) if share is None else share
+        pairs = (_above_0(*part) for part in _cosines((vectors, others), words, share))
+    taken = np.sqrt(1 + np.append(0, trained.n_events))
+    n_rows = max(new.n_items, trained.n_items)  # M is cut to the items that there are
+    kept = ContentNeighbours(NeighbourConfig(n_rows, n_neighbours=_FEW_NEAREST))
+    for source, target, cosine in pairs:
+        kept.keep_strongest(source, target, cosine**2, cosine**2 * taken[target])
+    weight, order = kept.weight[1 : new.n_items + 1].sort(dim=1, descending=True, stable=True)
+    nearest = kept.neighbour[1 : new.n_items + 1].gather(1, order)
+    return nearest.numpy().astype(np.int64), weight.numpy()
 
 
 class Describer:
     """What describes items, as vectors: words are weighed by how many items of one catalogue have
     them, and its mean is taken from the vectors of encoders.
 
-    shared: only words that two items have, and not more than 30 % of all. `DataError` where
-    nothing is described.
+    shared: only words that two items have, and not more than 30 % of all, or 5,000. `DataError`
+    where nothing is described.
     """
 
     def __init__(self, catalogue: Catalogue, *, shared: bool = False) -> None:
@@ -188,7 +199,7 @@ class Describer:
         described = list(self._words(catalogue))
         if shared:
             n_items = Counter(word for words in described for word in set(words))
-            most = max(_FEW_ITEMS, _MOST_ITEMS * len(described))
+            most = max(_FEW_ITEMS, min(_MOST_ITEMS * len(described), _MANY_ITEMS))
             described = [[w for w in words if 2 <= n_items[w] <= most] for words in described]
         self._weights = TfidfVectorizer(analyzer=list, dtype=np.float64)
         self._has_words = any(described)

@@ -117,17 +117,18 @@ def events_matrix(split: Split) -> Any:
 
 
 def products_of_rows(
-    matrix: Any,
+    matrix: Any, others: Any = None
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]]:
     """Inner products of different rows of `matrix` (N, anything) in CSR, a chunk at a time.
 
-    Yields catalogue rows source and target, counted from 1, and the product, where it is not 0.
+    others: rows of another matrix to multiply with, all of them. Yields rows source and target,
+    counted from 1, and the product, where it is not 0.
     """
-    n_rows = matrix.shape[0]
-    step = max(1, _LARGEST_STEP // n_rows)
-    transposed = matrix.T.tocsr()
-    for start in range(0, n_rows, step):
+    targets = matrix if others is None else others
+    step = max(1, _LARGEST_STEP // targets.shape[0])
+    transposed = targets.T.tocsr()
+    for start in range(0, matrix.shape[0], step):
         product = (matrix[start : start + step] @ transposed).tocoo()
         source, target = product.row.astype(np.int64) + start, product.col
-        differ = source != target
+        differ = slice(None) if others is not None else source != target
         yield source[differ] + 1, target[differ] + 1, product.data[differ]

@@ -130,6 +130,27 @@ def test_validation_chooses_the_weight_of_content_or_leaves_it_and_its_table_out
     assert torch.equal(dense(model, history), dense(without, history))
 
 
+def test_validation_chooses_how_much_vectors_count_beside_words(shop_events) -> None:
+    shop = described(shop_events)
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(len(shop.item_ids), 4)).astype(np.float32)
+    shop = replace(shop, item_vectors={"image": vectors})
+    given = {"content": True, "content_weight": 1.0, "content_decay": 0.8, "ease": False}
+    model = counted_fusion(shop, **given, count_weight=1.0, history_decay=0.6)
+    assert model.n_choices == 5
+    tables = {}
+    for share in (0.0, 1.0):
+        model.tune(Quality(model, content_vectors=share))
+        assert model.config.content_vectors == model.counts.config.content_vectors == share
+        tables[share] = model.counts.alike.clone()
+        fixed = counted_fusion(
+            shop, **given, count_weight=1.0, history_decay=0.6, content_vectors=share
+        )
+        assert torch.equal(fixed.counts.alike, tables[share]) and fixed.n_choices == 0
+        model = counted_fusion(shop, **given, count_weight=1.0, history_decay=0.6)
+    assert not torch.equal(tables[0.0], tables[1.0])
+
+
 def test_of_many_that_are_alike_those_are_kept_that_people_take() -> None:
     # Four kinds of lamps; those of the end are taken more often.
     n_items = 40

@@ -1,6 +1,7 @@
 """Item-KNN, EASE and content-based beside slow implementations of their docstrings."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ from numpy.typing import NDArray
 from attnrec.runtime import DataError
 from attnrec.train import TrainConfig
 from attnrec.train.data.interactions import Interactions
-from attnrec.train.models.content_based import ContentBased, ContentBasedConfig, words_of
+from attnrec.train.models.configs import NeighbourConfig
+from attnrec.train.models.content_based import (
+    ContentBased,
+    ContentBasedConfig,
+    ContentNeighbours,
+    words_of,
+)
 from attnrec.train.models.ease import Ease, EaseConfig
 from attnrec.train.models.item_knn import ItemKNN, ItemKNNConfig
 from attnrec.train.models.markov_chain import MarkovChain, MarkovChainConfig
@@ -224,6 +231,55 @@ def test_content_needs_a_description(nothing: list[str] | None) -> None:
     model = ContentBased(ContentBasedConfig(N_ITEMS))
     with pytest.raises(DataError, match=r"this log has none: .* \(`items`\)"):
         model.fit(split_of([[(1, 1), (2, 1)]], nothing))
+
+
+def encoded(split: Split, **vectors: np.ndarray) -> Split:
+    """The same items, with vectors of encoders."""
+    columns = {name: values.astype(np.float32) for name, values in vectors.items()}
+    return replace(split, catalogue=replace(split.catalogue, vectors=columns))
+
+
+def cosines(vectors: np.ndarray) -> np.ndarray:
+    known = vectors.any(axis=1)
+    centred = (vectors - vectors[known].mean(axis=0)) * known[:, None]
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    return np.maximum(without_diagonal(centred @ centred.T), 0)
+
+
+def test_vectors_are_compared_from_the_mean_of_the_catalogue_and_beside_words() -> None:
+    rng = np.random.default_rng(0)
+    image, sound = 100 + rng.normal(size=(N_ITEMS, 5)), rng.normal(size=(N_ITEMS, 3))
+    image[3] = 0  # has none
+    events = split_of([[(item, 1) for item in range(1, N_ITEMS + 1)]])
+    model = ContentBased(ContentBasedConfig(N_ITEMS))
+    model.fit(encoded(events, image=image))
+    assert kept(model) == pytest.approx(cosines(image), abs=1e-4)
+    worded = split_of([[(item, 1) for item in range(1, N_ITEMS + 1)]], TITLES)
+    words = ContentBased(ContentBasedConfig(N_ITEMS))
+    words.fit(worded)
+    model.fit(encoded(worded, image=image, sound=sound))
+    signed = [c - cosines(-v) for c, v in ((cosines(image), image), (cosines(sound), sound))]
+    mean = (signed[0] + signed[1] + kept(words)) / 3
+    listed = kept(model) > 0
+    assert listed.any() and kept(model)[listed] == pytest.approx(mean[listed], abs=1e-3)
+
+
+def test_the_share_of_vectors_in_the_likeness_is_that_of_their_cosine() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(N_ITEMS, 5))
+    split = encoded(split_of([[(i, 1) for i in range(1, N_ITEMS + 1)]], TITLES), image=image)
+    model = ContentNeighbours(NeighbourConfig(N_ITEMS))
+    model.fit(split)
+    found = {}
+    for share in (0.0, 0.3, 1.0):
+        model.mix(share)
+        found[share] = np.sqrt(kept(model))
+    assert found[1.0] == pytest.approx(cosines(image), abs=1e-4)
+    words = ContentNeighbours(NeighbourConfig(N_ITEMS))
+    words.fit(split_of([[(item, 1) for item in range(1, N_ITEMS + 1)]], TITLES))
+    assert found[0.0] == pytest.approx(np.sqrt(kept(words)), abs=1e-4)
+    mixed = 0.3 * found[1.0] + 0.7 * found[0.0]
+    assert found[0.3] == pytest.approx(mixed, abs=1e-4)
 
 
 def test_words_of_a_script_without_spaces_are_pairs_of_its_characters() -> None:
