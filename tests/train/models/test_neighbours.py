@@ -257,6 +257,7 @@ def test_vectors_are_compared_from_the_mean_of_the_catalogue_and_beside_words() 
     worded = split_of([[(item, 1) for item in range(1, N_ITEMS + 1)]], TITLES)
     words = ContentBased(ContentBasedConfig(N_ITEMS))
     words.fit(worded)
+    model = ContentBased(ContentBasedConfig(N_ITEMS))
     model.fit(encoded(worded, image=image, sound=sound))
     mean = (cosines(image) + cosines(sound) + kept(words)) / 3
     assert kept(model) == pytest.approx(np.maximum(mean, 0), abs=1e-3)
