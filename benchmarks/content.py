@@ -57,10 +57,11 @@ def tables(log: str, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def trained(
     events: pd.DataFrame, items: pd.DataFrame, recipe: DataRecipe, seed: int, out: Path
 ) -> Run:
-    """The default with its items."""
+    """The default with its items, gone on with where it was stopped."""
     if out.exists():
         return Run.load(out)
-    return train(events, TrainConfig(seed=seed, threads=1), items=items, recipe=recipe, out=out)
+    config, resume = TrainConfig(seed=seed, threads=1), Path(f"{out}.unfinished").exists()
+    return train(events, config, items=items, recipe=recipe, out=out, resume=resume)
 
 
 def without_content(run: Run) -> Run:
