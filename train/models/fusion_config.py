@@ -34,7 +34,9 @@ _NEIGHBOURS_BY_CONTENT = 24
 _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
 _NEIGHBOURS = ((150, 128), (40, 48), (0, 32))  # from so many events an item on
+_MANY_EVENTS, _MANY_ITEMS = 400_000, 5000
 _FEW_EVENTS = 8  # of an item
+_Rules = dict[str, tuple[int | float | str | bool, str]]
 _FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an order are below
 
 
@@ -111,7 +113,7 @@ class FusionConfig(RecencyConfig):
         return min(self.n_neighbours + _MORE_NEIGHBOURS, LARGEST["n_neighbours"])
 
 
-def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, str]]:
+def fusion_recipe(split: "Split") -> _Rules:
     """Value and reason of every setting that follows from the training events of a log."""
     sequences = split.sequences
     n_events = len(sequences.rows)
@@ -122,11 +124,10 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
     times = sequences.timestamps
     has_times = times is not None and len(times) > 0 and float(np.median(times)) > _FIRST_REAL_TIME
     described = split.catalogue.is_described()
-    sized = _by_size(split.catalogue.n_items, n_events)
+    size = split.catalogue.n_items, n_events
     return {
         "max_len": (max_len, f"80 % of the events have at most {reach} events before them"),
-        "hidden_dim": sized.pop("hidden_dim"),
-        "n_blocks": sized.pop("n_blocks"),
+        **_parts(*size),
         "time_gaps": (
             has_times,
             "the log has times, and the time since an event helps to predict the next one"
@@ -138,7 +139,7 @@ def fusion_recipe(split: "Split") -> dict[str, tuple[int | float | str | bool, s
             "the items are described" if described else "nothing describes the items",
         ),
         **_vectors(split.catalogue),
-        **sized,
+        **_fitting(*size),
     }
 
 
@@ -150,13 +151,10 @@ def _vectors(catalogue: "Catalogue") -> dict[str, tuple[float, str]]:
     return {"content_vectors": (share, f"{what} vectors describe the items")}
 
 
-def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str | bool, str]]:
-    """What follows from the number of items and of training events."""
-    is_small, is_wide = n_events < 400_000, n_items > 5000
+def _parts(n_items: int, n_events: int) -> _Rules:
+    """What a model of a log of this size consists of."""
+    is_small, is_wide = n_events < _MANY_EVENTS, n_items > _MANY_ITEMS
     is_narrow = is_small and not is_wide
-    is_sparse = n_events < _FEW_EVENTS * n_items
-    batch_events = int(np.clip(n_events // 100, 50, 800))
-    epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
     return {
         "hidden_dim": (
             64 if is_narrow else 128,
@@ -181,6 +179,16 @@ def _by_size(n_items: int, n_events: int) -> dict[str, tuple[int | float | str |
             n_items <= MOST_EASE_ITEMS,
             f"{n_items:,} items: up to {MOST_EASE_ITEMS:,} EASE takes minutes and 5 GB of memory",
         ),
+    }
+
+
+def _fitting(n_items: int, n_events: int) -> _Rules:
+    """How it is trained."""
+    is_small, is_wide = n_events < _MANY_EVENTS, n_items > _MANY_ITEMS
+    is_sparse = n_events < _FEW_EVENTS * n_items
+    batch_events = int(np.clip(n_events // 100, 50, 800))
+    epochs = int(np.clip(np.ceil(_LEAST_STEPS * batch_events / max(1, n_events)), 20, 60))
+    return {
         "dropout": (
             0.5 if is_small else 0.2,
             f"{n_events:,} training events: a model overfits a small log sooner",
