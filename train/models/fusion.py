@@ -17,7 +17,8 @@ All of these are in `counted_experts`. Older events for EASE as well changed val
 probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
 contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
 the counts decide nothing. Attention is trained by itself, and its epochs are compared without the
-others, which are counted; then validation chooses the history decay of the transitions, w, v, u.
+others, which are counted; then validation chooses the history decay of the transitions, w, v, u,
+and the weights once more beside u.
 """
 
 import hashlib
@@ -62,13 +63,15 @@ class Fusion(RecencySASRec):
         """What `tune` tries, which it does not if it was given."""
         config = self.config
         n_weights = 0 if config.count_weight is not None else len(_WEIGHTS)
-        n = n_weights + (0 if config.history_decay is not None else len(MarkovChain.decays))
+        n_counts = n_weights
         if config.ease and config.ease_weight is None:
-            n += len(_EASE_WEIGHTS) + n_weights
+            n_counts += len(_EASE_WEIGHTS) + n_weights
+        n = n_counts + (0 if config.history_decay is not None else len(MarkovChain.decays))
         if config.content:
+            n += n_counts
             n += 0 if config.content_vectors is not None else len(_VECTOR_SHARES)
             n += 0 if config.content_decay is not None else len(_CONTENT_DECAYS)
-            n += 0 if config.content_weight is not None else len(_CONTENT_WEIGHTS)
+            n += 0 if config.content_weight is not None else 2 * len(_CONTENT_WEIGHTS) - 1
         return n
 
     def added_scores(self, history_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,41 +109,49 @@ class Fusion(RecencySASRec):
             self._tuned_states = None
 
     def _choose_all(self, validate: Callable[[], float]) -> None:
-        is_free = self.config.count_weight is None
-        is_ease_free = self.config.ease and self.config.ease_weight is None
-        if is_free:
+        free = {name for name, value in vars(self.config).items() if value is None}
+        if "count_weight" in free:
             self._set("count_weight", _FIRST_WEIGHT)
-        if is_ease_free:
+        if self.config.ease and "ease_weight" in free:
             self._set("ease_weight", _FIRST_EASE)
-        if self.config.history_decay is None:
+        if "history_decay" in free:
             self._choose("history_decay", MarkovChain.decays, validate)
-        if is_free:
+        self._choose_counts(free, validate)
+        if self.config.content:
+            self._choose_content(free, validate)
+        if not (self.config.count_weight or self.config.ease_weight):
+            self.counts.leave_out_counts()
+
+    def _choose_counts(self, free: set[str], validate: Callable[[], float]) -> None:
+        """The weights of transitions and EASE, beside what has one already."""
+        if "count_weight" in free:
             self._choose("count_weight", _WEIGHTS, validate)
-        if is_ease_free:
+        if self.config.ease and "ease_weight" in free:
             self._choose("ease_weight", _EASE_WEIGHTS, validate)
             if self.config.ease_weight == 0:
                 self.counts.leave_out_ease()
                 self.config = self.counts.config
-            elif is_free:  # with EASE, a smaller weight of the transitions may be better
+            elif "count_weight" in free:  # with EASE, a smaller one may be better
                 self._choose("count_weight", _WEIGHTS, validate)
-        if not (self.config.count_weight or self.config.ease_weight):
-            self.counts.leave_out_counts()
-        if self.config.content:
-            self._choose_content(validate)
 
-    def _choose_content(self, validate: Callable[[], float]) -> None:
-        is_free = self.config.content_weight is None
+    def _choose_content(self, free: set[str], validate: Callable[[], float]) -> None:
+        """How content is compared, and its weight; then those of the counts beside it."""
+        is_free = "content_weight" in free
         if is_free:
             self._set("content_weight", _FIRST_CONTENT)
-        if self.config.content_vectors is None:
+        if "content_vectors" in free:
             self._choose("content_vectors", _VECTOR_SHARES, validate)
-        if self.config.content_decay is None:
+        if "content_decay" in free:
             self._choose("content_decay", _CONTENT_DECAYS, validate)
         if is_free:
             self._choose("content_weight", _CONTENT_WEIGHTS, validate)
             if self.config.content_weight == 0:
                 self.counts.leave_out_content()
                 self.config = self.counts.config
+                return
+        self._choose_counts(free, validate)
+        if is_free:
+            self._choose("content_weight", _CONTENT_WEIGHTS[1:], validate)
 
     def _choose(
         self, setting: str, values: Sequence[float], validate: Callable[[], float]

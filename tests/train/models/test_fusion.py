@@ -121,13 +121,27 @@ def test_validation_chooses_the_weight_of_content_or_leaves_it_and_its_table_out
     assert (model.config.content_weight, model.config.content_decay) == (1.4, 0.8)
     assert model.n_choices == 0
     model = counted_fusion(shop, **given)
-    assert model.n_choices == 10
+    assert model.n_choices == 16
     model.tune(Quality(model, count_weight=1.0))  # all weights of content are as good
     assert not model.config.content
     without = counted_fusion(shop_events, history_decay=0.6, count_weight=1.0)
     assert model.state_dict().keys() == without.state_dict().keys()
     history = torch.tensor([[1, 2, 3]])
     assert torch.equal(dense(model, history), dense(without, history))
+
+
+def test_the_weights_of_the_counts_are_chosen_again_beside_content(shop_events) -> None:
+    given = {"content": True, "content_vectors": 0.0, "content_decay": 0.8, "history_decay": 0.6}
+    model = counted_fusion(described(shop_events), **given)
+
+    def validate() -> float:
+        content, wanted = model.config.content_weight or 0.0, 1.4
+        if content > 0:
+            wanted = 0.3
+        return content - abs(model.config.count_weight - wanted)
+
+    model.tune(validate)
+    assert (model.config.count_weight, model.config.content_weight) == (0.3, 2.0)
 
 
 def test_validation_chooses_how_much_vectors_count_beside_words(shop_events) -> None:
