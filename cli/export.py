@@ -76,8 +76,8 @@ def export(
         Path | None,
         typer.Option(
             metavar="TABLE",
-            help="Items of the file, in place of those of the training: a table like --items of "
-            "the training. New items are known by what describes them; missing ones are gone.",
+            help="Items of the file, in place of those of the training: a table like the one "
+            "of the training. New items are known by what describes them; missing ones are gone.",
         ),
     ] = None,
     allow_smaller: Annotated[

@@ -60,6 +60,7 @@ def public_functions() -> Iterator[tuple[str, inspect.Signature]]:
                 yield name, inspect.signature(value)
     for name in ("load", "recommend", "recommend_batch", "similar", "explain"):
         yield name, inspect.signature(getattr(attnrec.runtime.Recommender, name))
+    yield "with_catalog", inspect.signature(attnrec.train.Run.with_catalog)
 
 
 FUNCTIONS = dict(public_functions())

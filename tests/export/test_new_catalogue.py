@@ -156,6 +156,18 @@ def test_a_wrong_table_is_refused(run: Run, table: pd.DataFrame, message: str) -
         assert run.with_catalog(table, allow_smaller=True).split.catalogue.n_items == 30
 
 
+def test_a_catalogue_takes_the_place_of_that_of_the_training_alone(run: Run) -> None:
+    with pytest.raises(ValueError, match="this run has another catalogue already"):
+        grown(run).with_catalog(items())
+
+
+def test_a_guessed_vector_is_shorter_than_a_trained_one(run: Run) -> None:
+    lengths = grown(run).model.item_table().norm(dim=1)
+    assert run.model.config.logits == "cosine"
+    assert lengths[1:39].tolist() == pytest.approx([1.0] * 38, abs=1e-5)
+    assert lengths[39:].tolist() == pytest.approx([0.85, 0.85, 0.0], abs=1e-5)
+
+
 def test_without_descriptions_there_may_be_less_but_nothing_new(tmp_path: Path) -> None:
     run = train(log(), TrainConfig("sasrec", {"hidden_dim": 8}, epochs=1), out=tmp_path / "run")
     less = run.with_catalog(items()[2:])

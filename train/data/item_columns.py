@@ -42,6 +42,11 @@ class ItemColumns:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Columns that are not read, each with the reason."""
 
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, as `data.json` keeps it."""
+        kinds = dict(zip(_KINDS, map(list, self.by_kind()), strict=True))
+        return {"title": self.title, **kinds, "left_out": dict(self.left_out)}
+
     def by_kind(self) -> tuple[tuple[str, ...], ...]:
         """Texts, attributes, numbers and vectors."""
         return self.texts, self.attributes, self.numbers, self.vectors

@@ -1,7 +1,7 @@
 """From a log in a file or a DataFrame to `Interactions`, with a report of what was done."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -186,7 +186,7 @@ def _report(
         fingerprint=data.fingerprint(),
         n_described=data.n_described,
         n_tagged=_n_filled(data.user_tags),
-        item_columns=None if columns is None else asdict(columns),
+        item_columns=None if columns is None else columns.to_json(),
     )
 
 

@@ -230,7 +230,7 @@ class DataReport:
     n_tagged: int | None = None
     """Users with a tag; None without tag columns."""
     item_columns: Mapping[str, Any] | None = None
-    """What was read of the items table, and what not: an `ItemColumns` as a dict."""
+    """What was read of the items table, and what not: `ItemColumns.to_json`."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict that ``json.dumps`` takes."""

@@ -124,6 +124,9 @@ class TableModel(LearnedModel):
     """It defines `state_and_attention`: its file gives out the weights, for explanations."""
     adds_scores: ClassVar[bool] = False
     """It defines `added_scores`: scores have another source beside the state, such as counts."""
+    item_length: Tensor | None = None
+    """Lengths of the rows of a table of cosines (N + 1,), where some are of items that were not
+    trained; None: all 1."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -164,6 +167,10 @@ class TableModel(LearnedModel):
     def batches(self, split: Split, batch_events: int) -> Batches:
         """Windows of histories: every event is a target after the events before it."""
         return SequenceBatches(split.sequences, self.config.max_len, batch_events, split.users)
+
+    def with_lengths(self, table: Tensor) -> Tensor:
+        """A table of cosines (N + 1, D) whose rows have the lengths that they should have."""
+        return table if self.item_length is None else table * self.item_length.unsqueeze(1)
 
     def item_vectors(self, rows: Tensor) -> Tensor:
         """Vectors of some rows of the table, (R,) -> (R, D). To override where that is less work.

@@ -111,7 +111,7 @@ class SASRec(TableModel):
 
     def item_table(self) -> Tensor:
         """Vectors of the start token (row 0) and of every item: (N + 1, D)."""
-        return self._scaled(self.item_embedding.weight)
+        return self.with_lengths(self._scaled(self.item_embedding.weight))
 
     def item_vectors(self, rows: Tensor) -> Tensor:
         """Vectors of some rows of the table, (R,) -> (R, D)."""

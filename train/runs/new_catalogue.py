@@ -1,6 +1,7 @@
 """Another catalogue for a trained model: items that are new get what they resemble, by content.
 
-    vector of a new item   mean of the vectors of its nearest trained items, by cos^2
+    vector of a new item   mean of the vectors of its nearest trained items, by cos^2; shorter,
+                           because what is not known of it would speak against it as often as not
     as an event            it has the counts of the nearest one
     as a candidate         it is among the neighbours by content of the items of a history
 
@@ -28,6 +29,7 @@ from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.splits.split import Catalogue, Sequences, Split
 
 _MOST_LOST = 0.2
+_LENGTH = 0.85  # of a vector that is a guess, where trained ones have 1
 _ITEM_VECTORS = "item_embedding.weight"
 
 
@@ -133,6 +135,9 @@ class _Grown:
                 made.counts.fill_content(self._alike(made.config))
             state |= {f"counts.{name}": part for name, part in made.counts.state_dict().items()}
         made.load_state_dict(state)
+        if getattr(config, "logits", None) == "cosine":
+            is_new = torch.from_numpy(np.append(False, self._is_new))
+            made.item_length = torch.where(is_new, _LENGTH, 1.0)
         return made
 
     def _alike(self, config: FusionConfig) -> ContentNeighbours:

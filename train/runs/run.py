@@ -79,6 +79,11 @@ class Run:
                 f"{self.config.model} has no item vectors that new items could resemble: train it "
                 "again, or train fusion, sasrec or an attention-pool"
             )
+        if self.metrics.catalogue is not None:
+            raise ValueError(
+                "this run has another catalogue already: give the new one to the run that was "
+                "trained, Run.load(directory)"
+            )
         columns, ids = self.data.get("item_columns"), self.split.catalogue.item_ids
         described = read_catalogue(table, self.recipe, ids, columns)
         split, model, counts = for_catalogue(

@@ -33,13 +33,13 @@ FILES = {
     "interactions.parquet",
     "weights.safetensors",
 }
+ITEMS = pd.DataFrame({"item_id": ["item 03", "item 04"], "title": ["Kettle", "Mug"]})
 HISTORIES = [[], ["item 03"], ["item 03", "item 04", "no such item", "item 06"]]
 
 
 @pytest.fixture(scope="module")
 def run(shop_log: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    items = pd.DataFrame({"item_id": ["item 03", "item 04"], "title": ["Kettle", "Mug"]})
-    return train(shop_log, SMALL, items=items, out=tmp_path_factory.mktemp("train") / "run")
+    return train(shop_log, SMALL, items=ITEMS, out=tmp_path_factory.mktemp("train") / "run")
 
 
 @pytest.fixture
@@ -291,10 +291,10 @@ def test_training_never_looks_at_the_test_events(shop_log: pd.DataFrame, tmp_pat
 def test_training_again_gives_the_same_run(
     run: Run, shop_log: pd.DataFrame, tmp_path: Path
 ) -> None:
-    again = train(shop_log, SMALL, out=tmp_path / "again")
+    again = train(shop_log, SMALL, items=ITEMS, out=tmp_path / "again")
     assert same_weights(again, run)
     assert without_seconds(again.metrics) == without_seconds(run.metrics)
-    other = train(shop_log, replace(SMALL, seed=1), out=tmp_path / "other")
+    other = train(shop_log, replace(SMALL, seed=1), items=ITEMS, out=tmp_path / "other")
     assert not same_weights(other, run)
 
 
