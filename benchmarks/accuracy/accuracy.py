@@ -50,7 +50,7 @@ _LOGS = {
 }
 """File, and how many seeds."""
 _EVENTS_ALONE = DataRecipe(title_col="")
-"""The log that comes with attnrec has titles, too; benchmarks/content.py measures what they bring."""
+"""The embedded log has titles, too; benchmarks/content.py measures what they bring."""
 _LARGEST_REFIT = 500_000
 """Events; larger logs are not trained a second time."""
 _MORE_FIGURES = ("mrr@10", "coverage@10", "ndcg@10_interval", "n_users", "bytes")
@@ -69,7 +69,7 @@ def without_test_events(log: Interactions) -> Interactions:
     keep = np.ones(log.n_events, dtype=bool)
     keep[log.offsets[1:][lengths >= 3] - 1] = False
     offsets = np.concatenate([[0], np.cumsum(lengths - (lengths >= 3))])
-    events = {"item_index": log.item_index[keep], "timestamps": log.timestamps[keep]}
+    events: dict[str, Any] = {"item_index": log.item_index[keep], "timestamps": log.timestamps[keep]}
     return replace(log, offsets=offsets, **events)
 
 
