@@ -69,7 +69,10 @@ def without_test_events(log: Interactions) -> Interactions:
     keep = np.ones(log.n_events, dtype=bool)
     keep[log.offsets[1:][lengths >= 3] - 1] = False
     offsets = np.concatenate([[0], np.cumsum(lengths - (lengths >= 3))])
-    events: dict[str, Any] = {"item_index": log.item_index[keep], "timestamps": log.timestamps[keep]}
+    events: dict[str, Any] = {
+        "item_index": log.item_index[keep],
+        "timestamps": log.timestamps[keep],
+    }
     return replace(log, offsets=offsets, **events)
 
 
