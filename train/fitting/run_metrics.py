@@ -35,7 +35,7 @@ class RunMetrics:
     epochs: Sequence[EpochRecord] = ()
     """The learning curve."""
     recipe: Mapping[str, str] = field(default_factory=dict)
-    """Why the settings that follow from the log have their values, by name."""
+    """Why the settings that follow from the log or from validation have their values, by name."""
     tuning: Figures | None = None
     """The search that found the settings."""
     of: str | None = None

@@ -21,6 +21,7 @@ arguments:
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -53,6 +54,8 @@ class RecommenderModel(nn.Module):
     """What both shapes have."""
 
     config: HistoryConfig
+    reasons: Mapping[str, str] = MappingProxyType({})
+    """Why the settings that `tune` chose have their values, by name."""
 
     @property
     def n_choices(self) -> int:
@@ -76,6 +79,13 @@ class RecommenderModel(nn.Module):
 
     def tune(self, validate: Callable[[], float]) -> None:
         """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
+
+
+def best_of(tried: Mapping[float, float]) -> tuple[float, str]:
+    """The first value with the highest validation NDCG@10, and the reason in words."""
+    listed = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in tried.items())
+    best = max(tried, key=tried.__getitem__)
+    return best, f"the highest validation NDCG@10 ({listed})"
 
 
 def check_inputs(model: RecommenderModel, split: Split) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 from torch import Tensor
 
+from attnrec.train.models.base import best_of
 from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
@@ -71,7 +72,7 @@ class Fusion(RecencySASRec):
             n += n_counts
             n += 0 if config.content_vectors is not None else len(_VECTOR_SHARES)
             n += 0 if config.content_decay is not None else len(_CONTENT_DECAYS)
-            n += 0 if config.content_weight is not None else 2 * len(_CONTENT_WEIGHTS) - 1
+            n += 0 if config.content_weight is not None else 2 * len(_CONTENT_WEIGHTS)
         return n
 
     def added_scores(self, history_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,22 +146,24 @@ class Fusion(RecencySASRec):
             self._choose("content_decay", _CONTENT_DECAYS, validate)
         if is_free:
             self._choose("content_weight", _CONTENT_WEIGHTS, validate)
-            if self.config.content_weight == 0:
-                self.counts.leave_out_content()
-                self.config = self.counts.config
-                return
-        self._choose_counts(free, validate)
-        if is_free:
-            self._choose("content_weight", _CONTENT_WEIGHTS[1:], validate)
+        if self.config.content_weight:
+            self._choose_counts(free, validate)
+            if is_free:
+                self._choose("content_weight", _CONTENT_WEIGHTS, validate)
+        if is_free and self.config.content_weight == 0:
+            self.counts.leave_out_content()
+            self.config = self.counts.config
 
     def _choose(
         self, setting: str, values: Sequence[float], validate: Callable[[], float]
     ) -> None:
-        quality = {}
+        tried = {}
         for value in values:
             self._set(setting, value)
-            quality[value] = validate()
-        self._set(setting, max(values, key=quality.__getitem__))
+            tried[value] = validate()
+        best, reason = best_of(tried)
+        self._set(setting, best)
+        self.reasons = {**self.reasons, setting: reason}
 
     def _set(self, setting: str, value: float) -> None:
         chosen: dict[str, Any] = {setting: value}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from attnrec.train.models.base import CountModel
+from attnrec.train.models.base import CountModel, best_of
 from attnrec.train.models.configs import NeighbourConfig
 from attnrec.train.splits.split import Split
 
@@ -83,11 +83,13 @@ class NeighbourModel(CountModel):
         """Choose the decay of the history, unless it was given."""
         if self.config.history_decay is not None:
             return
-        quality = {}
+        tried = {}
         for decay in self.decays:
             self.config = replace(self.config, history_decay=decay)
-            quality[decay] = validate()
-        self.config = replace(self.config, history_decay=max(self.decays, key=quality.__getitem__))
+            tried[decay] = validate()
+        best, reason = best_of(tried)
+        self.config = replace(self.config, history_decay=best)
+        self.reasons = {**self.reasons, "history_decay": reason}
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """Decayed sum of the neighbours of the newest events: (B, T) -> (B, N + 1)."""

@@ -134,7 +134,7 @@ def train_log(
         seconds = records[-1].seconds if records else time.monotonic() - started
         ranking = validation.ranking(model)
         valid = validation.metrics(ranking).to_json()
-        metrics = held_out_metrics(split, records, valid, reasons)
+        metrics = held_out_metrics(split, records, valid, {**reasons, **model.reasons})
         metrics = replace(metrics, **split.in_time(report.time_unit))
         if reporting is not None and is_first_process():
             shown = report_figures(model, ranking, config, validation, seconds, reporting)

@@ -121,7 +121,7 @@ def test_validation_chooses_the_weight_of_content_or_leaves_it_and_its_table_out
     assert (model.config.content_weight, model.config.content_decay) == (1.4, 0.8)
     assert model.n_choices == 0
     model = counted_fusion(shop, **given)
-    assert model.n_choices == 16
+    assert model.n_choices == 17
     model.tune(Quality(model, count_weight=1.0))  # all weights of content are as good
     assert not model.config.content
     without = counted_fusion(shop_events, history_decay=0.6, count_weight=1.0)
@@ -391,8 +391,11 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     assert run.model.config.max_len == 20  # the longest history has 25 events
     assert set(run.metrics["recipe"]) == {
         "max_len", "n_blocks", "time_gaps", "timed_blocks", "ease", "n_neighbours", "loss",
-        "n_negatives", "batch_events", "patience", "temperature", "content",
+        "n_negatives", "batch_events", "patience", "temperature", "content", "count_weight",
+        "ease_weight", "history_decay",
     }  # fmt: skip
+    reason = run.metrics["recipe"]["count_weight"]
+    assert reason.startswith("the highest validation NDCG@10 (0: ") and "1.4: " in reason
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
     assert not sasrec.metrics.recipe
