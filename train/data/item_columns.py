@@ -41,18 +41,21 @@ class ItemColumns:
     """Lists of numbers, compared by their cosine."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Columns that are not read, each with the reason."""
+    n_others: int = 0
+    """Items of the table that the log does not have."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, as `data.json` keeps it."""
         kinds = dict(zip(_KINDS, map(list, self.by_kind()), strict=True))
-        return {"title": self.title, **kinds, "left_out": dict(self.left_out)}
+        left_out = {"left_out": dict(self.left_out), "n_others": self.n_others}
+        return {"title": self.title, **kinds, **left_out}
 
     def by_kind(self) -> tuple[tuple[str, ...], ...]:
         """Texts, attributes, numbers and vectors."""
         return self.texts, self.attributes, self.numbers, self.vectors
 
 
-_KINDS = tuple(kind.name for kind in fields(ItemColumns)[1:-1])
+_KINDS = tuple(kind.name for kind in fields(ItemColumns)[1:-2])
 
 
 def named_columns(recipe: DataRecipe, present: list[str]) -> ItemColumns | None:
@@ -81,7 +84,7 @@ def inferred_columns(recipe: DataRecipe, table: pa.Table, present: list[str]) ->
             found[kind].append(name)
         else:
             left_out[name] = kind
-    kinds = {kind: tuple(names) for kind, names in found.items()}
+    kinds: dict[str, Any] = {kind: tuple(names) for kind, names in found.items()}
     return ItemColumns(title, left_out=left_out, **kinds)
 
 

@@ -155,6 +155,8 @@ def column_lines(columns: Mapping[str, Any]) -> list[str]:
     if columns["left_out"]:
         reasons = ", ".join(f"{name} ({why})" for name, why in columns["left_out"].items())
         lines.append(f"left out {reasons}")
+    if columns.get("n_others"):
+        lines.append(f"others   {columns['n_others']:,} items of the table are not in the log")
     return lines
 
 

@@ -71,7 +71,9 @@ def with_items(
                 raw.name,
                 name,
             )
-    return _described(log, raw, place, columns), columns
+    n_items = int(pc.count_distinct(id_texts(raw, recipe.item_col)).as_py())
+    n_others = n_items - (len(place) - place.null_count)
+    return _described(log, raw, place, columns), replace(columns, n_others=n_others)
 
 
 def _described(

@@ -131,6 +131,14 @@ def test_descriptions_survive_saving_and_follow_their_items(tmp_path: Path) -> N
     assert catalogue.texts is not None and "room 0" in catalogue.texts[0]
 
 
+def test_items_that_the_log_does_not_have_are_counted() -> None:
+    more = pd.concat([TABLE, TABLE[:3].assign(item_id=[901, 902, 903])], ignore_index=True)
+    assert "others   3 items of the table are not in the log" in str(
+        load_interactions(LOG, items=more)[1]
+    )
+    assert "others" not in str(load_interactions(LOG, items=TABLE)[1])
+
+
 def test_an_item_without_a_description_has_none() -> None:
     data, report = load_interactions(LOG, items=TABLE[TABLE["item_id"] > 10])
     assert report.n_described == N - 10
