@@ -45,7 +45,7 @@ def tables(log: str, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The log and its items."""
     if log == "online-retail":
         events, titles = online_retail()
-        return pd.read_parquet(events), pd.read_csv(titles)
+        return pd.read_parquet(events), pd.read_parquet(titles)
     items = pd.read_csv(data / log / "items.csv.gz")
     words = data / log / "gram_text_tokens.csv.gz"
     if words.exists():
