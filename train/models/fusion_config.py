@@ -35,6 +35,7 @@ _LENGTHS = (20, 50, 100)
 _LEAST_STEPS = 2500
 _NEIGHBOURS = ((150, 128), (40, 48), (0, 32))  # from so many events an item on
 _MANY_EVENTS, _MANY_ITEMS = 400_000, 5000
+_SOME_EVENTS, _USUAL_EVENTS = 50_000, 50  # in all, of an item
 _FEW_EVENTS = 8  # of an item
 _Rules = dict[str, tuple[int | float | str | bool, str]]
 _FIRST_REAL_TIME = 10**8  # Unix seconds, 1973: times of a log that has only an order are below
@@ -153,18 +154,22 @@ def _vectors(catalogue: "Catalogue") -> dict[str, tuple[float, str]]:
 
 def _parts(n_items: int, n_events: int) -> _Rules:
     """What a model of a log of this size consists of."""
-    is_small, is_wide = n_events < _MANY_EVENTS, n_items > _MANY_ITEMS
-    is_narrow = is_small and not is_wide
+    is_small = n_events < _MANY_EVENTS
+    is_scarce = _SOME_EVENTS <= n_events < _USUAL_EVENTS * n_items
+    is_narrow = is_small and not is_scarce and n_items <= _MANY_ITEMS
+    rule = (
+        f"above 5,000 items, from 400,000 events, or from {_SOME_EVENTS:,} where an item has "
+        f"fewer than {_USUAL_EVENTS}"
+    )
     return {
         "hidden_dim": (
             64 if is_narrow else 128,
-            f"{n_items:,} items and {n_events:,} events: 128 above 5,000 items or from 400,000 "
-            "events, else 64",
+            f"{n_items:,} items and {n_events:,} events: 128 {rule}, else 64",
         ),
         "n_blocks": (
             1 if is_narrow else 2,
-            f"{n_items:,} items and {n_events:,} events: 2 above 5,000 items or from 400,000 "
-            "events, else 1, which is as accurate and faster",
+            f"{n_items:,} items and {n_events:,} events: 2 {rule}, else 1, which is as accurate "
+            "and faster",
         ),
         "timed_blocks": (
             1 if is_small else 2,

@@ -19,9 +19,9 @@ from attnrec.train.models.content_based import ContentNeighbours
 from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.ease import Ease
 from attnrec.train.models.fusion import Fusion
-from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig
+from attnrec.train.models.fusion_config import MOST_EASE_ITEMS, FusionConfig, fusion_recipe
 from attnrec.train.models.markov_chain import MarkovChain
-from attnrec.train.splits.split import divide
+from attnrec.train.splits.split import all_events, divide
 
 SMALL = {"hidden_dim": 8, "max_len": 10}
 
@@ -399,6 +399,22 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     assert run.config.schedule.batch_events == run.config.batch_events == 50
     sasrec = train(shop_log, TrainConfig("sasrec", epochs=1), out=tmp_path / "other")
     assert not sasrec.metrics.recipe
+
+
+@pytest.mark.parametrize(
+    ("n_items", "per_item", "hidden_dim", "n_blocks"),
+    [(2000, 30, 128, 2), (1000, 60, 64, 1), (100, 30, 64, 1), (5001, 5, 128, 2)],
+)
+def test_a_model_is_wider_where_there_are_many_events_and_few_of_each_item(
+    n_items: int, per_item: int, hidden_dim: int, n_blocks: int
+) -> None:
+    n_users = n_items * per_item // 10
+    item = np.arange(10 * n_users, dtype=np.int32) % n_items
+    times = np.zeros(len(item), np.int64)
+    ids = np.arange(n_items), np.arange(0, len(item) + 1, 10)
+    log = Interactions(np.arange(n_users), *ids, item, times, None)
+    recipe = fusion_recipe(all_events(log))
+    assert (recipe["hidden_dim"][0], recipe["n_blocks"][0]) == (hidden_dim, n_blocks)
 
 
 @pytest.mark.parametrize(
