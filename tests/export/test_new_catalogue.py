@@ -161,6 +161,15 @@ def test_a_catalogue_takes_the_place_of_that_of_the_training_alone(run: Run) -> 
         grown(run).with_catalog(items())
 
 
+def test_columns_that_were_not_read_in_training_are_not_read_now(tmp_path: Path) -> None:
+    titles = items()[["item_id", "title"]]
+    run = train(log(), TrainConfig("sasrec", {"hidden_dim": 8}, epochs=1), items=titles,
+                out=tmp_path / "run")  # fmt: skip
+    broken = [[1.0], *([1.0, 2.0] for _ in range(N - 1))]  # vectors that would be refused
+    after = run.with_catalog(titles.assign(image=broken, maker="of the house"))
+    assert not after.split.catalogue.vectors and after.split.catalogue.attributes is None
+
+
 def test_a_guessed_vector_is_shorter_than_a_trained_one(run: Run) -> None:
     lengths = grown(run).model.item_table().norm(dim=1)
     assert run.model.config.logits == "cosine"

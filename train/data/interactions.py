@@ -44,7 +44,7 @@ class Interactions:
     item_attributes: NDArray[np.object_] | None = None
     """What describes each item (n_items,), a tuple of texts, empty where unknown; or None."""
     item_texts: NDArray[np.object_] | None = None
-    """Texts of each item beside its title (n_items,), "" where unknown; or None."""
+    """Texts of each item other than its title (n_items,), "" where unknown; or None."""
     item_numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Numbers of each item by column (n_items,), NaN where unknown."""
     item_vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)

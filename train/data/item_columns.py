@@ -50,6 +50,12 @@ class ItemColumns:
         left_out = {"left_out": dict(self.left_out), "n_others": self.n_others}
         return {"title": self.title, **kinds, **left_out}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ItemColumns":
+        """The columns that `to_json` wrote, to be read again."""
+        kinds: dict[str, Any] = {kind: tuple(values[kind]) for kind in _KINDS}
+        return cls(values["title"], **kinds)
+
     def by_kind(self) -> tuple[tuple[str, ...], ...]:
         """Texts, attributes, numbers and vectors."""
         return self.texts, self.attributes, self.numbers, self.vectors

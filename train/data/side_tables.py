@@ -34,23 +34,28 @@ from attnrec.train.data.tables import (
 
 logger = logging.getLogger(__name__)
 
-_KINDS = tuple(setting.removesuffix("_cols") for setting in ITEM_KINDS)
 MAX_USER_TAGS = 50
 """Most tags of a user: each request may bring them along."""
 
 
 def with_items(
-    log: Interactions, table: TableSource, recipe: DataRecipe
+    log: Interactions,
+    table: TableSource,
+    recipe: DataRecipe,
+    columns: ItemColumns | None = None,
 ) -> tuple[Interactions, ItemColumns]:
-    """The log with what an items table holds, and its columns. Raises `DataError`."""
+    """The log with what an items table holds, and its columns. Raises `DataError`.
+
+    columns: those to read; None: those that the recipe names, or else all that describe an item.
+    """
     table = opened(table)
     present = column_names(table, recipe.sep)
-    columns = named_columns(recipe, present)
+    columns = columns or named_columns(recipe, present)
     wanted = {name: "" for name in present if present.count(name) == 1 and columns is None}
     if columns is not None:
         for setting, names in zip(ITEM_KINDS, columns.by_kind(), strict=True):
             wanted |= dict.fromkeys(names, naming(setting))
-        wanted |= {columns.title: ""} if columns.title else {}
+        wanted |= {columns.title: naming("title_col")} if columns.title else {}
     if recipe.title_col not in ("", DataRecipe.title_col):
         no_titles = ", or leave titles out with `title_col=''`"
         wanted |= {recipe.title_col: naming("title_col") + no_titles}
@@ -102,7 +107,7 @@ def read_catalogue(
     """The items of a table, as a log without an event. Raises `DataError`.
 
     ids: other item ids, of whose type they have to be; columns: what was read of the items table
-    before, an `ItemColumns` as a dict, which is read again; None: nothing was.
+    before, `ItemColumns.to_json`, which is read again; None: nothing was.
     """
     table = opened(table)
     raw = read_table(table, {recipe.item_col: naming("item_col")}, (), recipe.sep)
@@ -116,9 +121,7 @@ def read_catalogue(
         raise DataError(f"{raw.name}: there is a header but no row")
     if columns is None:
         return log
-    kinds: dict[str, Any] = {f"{k}_cols": tuple(columns[f"{k}s"]) for k in _KINDS}
-    settled = replace(recipe, title_col=columns["title"], **kinds)
-    return with_items(log, table, settled)[0]
+    return with_items(log, table, recipe, ItemColumns.from_json(columns))[0]
 
 
 def with_users(log: Interactions, table: TableSource, recipe: DataRecipe) -> Interactions:

@@ -86,7 +86,7 @@ class ContentNeighbours(NeighbourModel):
         self.mix(_HALF)
 
     def mix(self, share: float) -> None:
-        """Give the cosine of vectors this share, beside the one of words; alone it has all."""
+        """Mix the cosines: vectors have the share, words the rest; one kind counts alone."""
         if len(self._kinds) == 1:
             self._keep([_entries(self._kinds[0])])
         elif self._kinds:
@@ -153,7 +153,7 @@ def nearest_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """For each new item rows of the trained ones like it, (n_new, M), and the squared cosines.
 
-    share: of the vectors, beside words; None: half, where there are both. As in
+    share: of the vectors in the cosine; None: half, where there are words too. As in
     `ContentNeighbours`, those count that people take. The largest first; 0 where there are fewer.
     """
     words = describer.words(new), describer.words(trained)

@@ -45,7 +45,7 @@ class Catalogue:
     attributes: NDArray[np.object_] | None = None
     """What describes each item (N,), a tuple of texts; or None."""
     texts: NDArray[np.object_] | None = None
-    """Texts beside the title (N,), or None."""
+    """Texts other than the title (N,), or None."""
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Numbers by the column they come from (N,), NaN where unknown."""
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
