@@ -32,10 +32,20 @@ def slice_masks(held_out: HeldOut, catalogue: Catalogue) -> Masks:
     # Where a request is made at the time of the last event, a page or a basket goes on.
     last = [times[-1] if len(times) else -1 for times in held_out.timestamps]
     later = np.repeat(held_out.request_times > last, held_out.n_targets())
-    for name, mask in (("target_known", known), ("target_later", later)):
-        if mask.any() and not mask.all():
-            masks[name] = mask
-    return masks
+    parts = {"target_known": known, "target_later": later}
+    if catalogue.titles is not None:
+        parts["target_new_title"] = ~_has_known_title(held_out, catalogue)
+    return {**masks, **{name: m for name, m in parts.items() if m.any() and not m.all()}}
+
+
+def _has_known_title(held_out: HeldOut, catalogue: Catalogue) -> NDArray[np.bool_]:
+    """Whether an item of the history has the title of the target: it is sold under two ids."""
+    assert catalogue.titles is not None
+    title = dict(zip(catalogue.item_ids.tolist(), catalogue.titles, strict=True))
+    users = np.repeat(np.arange(len(held_out.histories)), held_out.n_targets())
+    known = [{title.get(item_id) for item_id in history} for history in held_out.histories]
+    pairs = zip(users.tolist(), held_out.targets.tolist(), strict=True)
+    return np.array([bool(own := title.get(id_)) and own in known[u] for u, id_ in pairs])
 
 
 def slice_figures(
@@ -46,8 +56,9 @@ def slice_figures(
     By events before the target: "history_1-5", "history_6-20", "history_21-50", "history_51+"; by
     popularity: "target_head", the most frequent items that make up half of the events trained
     on, and "target_tail", the others; "target_known", those with a training event; "target_later",
-    asked for at a later time than that of the event before. Slices without a target, and the last
-    two where all targets are in them, are left out.
+    asked for at a later time than that of the event before; "target_new_title", whose title no item
+    of the history has. Slices without a target, and the last three where all targets are in them,
+    are left out.
     """
     n_targets = held_out.n_targets()
     user = np.repeat(np.arange(len(n_targets)), n_targets)

@@ -178,8 +178,12 @@ def _importance_chart(importance: Mapping[str, float]) -> Chart:
 
 def slice_label(name: str) -> str:
     """The name of a slice in words."""
-    kind, value = name.split("_")
-    words = {"known": "item with training events next", "later": "not at the time of the last"}
+    kind, value = name.split("_", maxsplit=1)
+    words = {
+        "known": "item with training events next",
+        "later": "not at the time of the last",
+        "new_title": "item of a new title next",
+    }
     return f"history of {value}" if kind == "history" else words.get(value, f"{value} item next")
 
 
