@@ -56,9 +56,9 @@ def slice_figures(
     By events before the target: "history_1-5", "history_6-20", "history_21-50", "history_51+"; by
     popularity: "target_head", the most frequent items that make up half of the events trained
     on, and "target_tail", the others; "target_known", those with a training event; "target_later",
-    asked for at a later time than that of the event before; "target_new_title", whose title no item
-    of the history has. Slices without a target, and the last three where all targets are in them,
-    are left out.
+    asked for at a later time than that of the event before; "target_new_title", whose
+    title no item of the history has. Slices without a target, and the last three where all targets
+    are in them, are left out.
     """
     n_targets = held_out.n_targets()
     user = np.repeat(np.arange(len(n_targets)), n_targets)
