@@ -5,8 +5,10 @@
 DIR holds the folders of the logs; the other log comes with attnrec. Every log is trained once with
 the default and its items, and asked for the last event of every user, from the exported file: with
 and without the expert that compares descriptions, which is chosen after everything else. The same
-for histories cut to their newest events. Then a tenth of the items is left out of a second
-training, and comes back with `Run.with_catalog`. A run that is there already is not trained again.
+for histories cut to their newest events. --cold: a tenth of the items is left out of a second
+training, and comes back with `Run.with_catalog`. --later: a training before a cut in time, and the
+items that appear only after it come with `Run.with_catalog`: how often they are shown, and how
+often they are taken. A run that is there already is not trained again.
 Prints tables.
 """
 
@@ -24,8 +26,9 @@ import pandas as pd
 
 from attnrec.export import export
 from attnrec.runtime import Recommender
-from attnrec.train import DataRecipe, Run, TrainConfig, evaluate_answers, train
+from attnrec.train import DataRecipe, Run, TimeSplit, TrainConfig, evaluate_answers, train
 from attnrec.train.data.online_retail import online_retail
+from attnrec.train.splits.config import SplitBy
 from attnrec.train.splits.held_out import HeldOut
 
 WORDS = DataRecipe(title_col="", text_cols=("words",), attribute_cols=("attribute_names",))
@@ -55,12 +58,18 @@ def tables(log: str, data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def trained(
-    events: pd.DataFrame, items: pd.DataFrame, recipe: DataRecipe, seed: int, out: Path
+    events: pd.DataFrame,
+    items: pd.DataFrame,
+    recipe: DataRecipe,
+    seed: int,
+    out: Path,
+    split: SplitBy = "leave-one-out",
 ) -> Run:
     """The default with its items, gone on with where it was stopped."""
     if out.exists():
         return Run.load(out)
-    config, resume = TrainConfig(seed=seed, threads=1), Path(f"{out}.unfinished").exists()
+    config = TrainConfig(seed=seed, threads=1, split=split)
+    resume = Path(f"{out}.unfinished").exists()
     return train(events, config, items=items, recipe=recipe, out=out, resume=resume)
 
 
@@ -160,6 +169,28 @@ def cold(
     }
 
 
+def later(
+    events: pd.DataFrame, items: pd.DataFrame, recipe: DataRecipe, seed: int, out: Path
+) -> dict[str, Any]:
+    """What appears after a cut in time: among the targets of 60 days, and in the lists."""
+    run = trained(events, items, recipe, seed, out, TimeSplit(test_days=60, valid_days=60))
+    mixed = run.with_catalog(items[items[recipe.item_col].isin(run.split.interactions.item_ids)])
+    asked = run.split.held_out("test")
+    trained_ids = run.split.catalogue.item_ids
+    new = mixed.split.catalogue.item_ids
+    new = new[~np.isin(new, trained_ids)]
+    found: dict[str, Any] = {"n_new": len(new), "catalogue": dict(mixed.metrics.catalogue or {})}
+    found["share_of_targets"] = round(float(np.isin(asked.targets, new).mean()), 4)
+    for name, one in (("trained", run), ("mixed", mixed)):
+        export(one, run.directory / f"{name}.onnx")
+        file = Recommender.load(run.directory / f"{name}.onnx")
+        found[name] = figures(file, one, asked)
+        lists = file.recommend_batch(asked.histories, k=10)
+        n_new = sum(int(np.isin(answer.item_ids, new).sum()) for answer in lists)
+        found[f"{name}_share_of_lists"] = round(n_new / (10 * len(lists)), 4)
+    return found
+
+
 def chosen(held_out: HeldOut, users: np.ndarray) -> HeldOut:
     """Some users of those with one target each."""
     return replace(
@@ -213,6 +244,7 @@ def main() -> None:
     parser.add_argument("--logs", nargs="+", default=[*LOGS], choices=LOGS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cold", action="store_true", help="train a second time, for new items")
+    parser.add_argument("--later", action="store_true", help="train once before a cut in time")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines")
     given = parser.parse_args()
     given.work.mkdir(exist_ok=True)
@@ -226,6 +258,10 @@ def main() -> None:
         if given.cold:
             found["cold"] = cold(
                 events, items, recipe, run, given.seed, out.with_name(out.name + "-cold")
+            )
+        if given.later:
+            found["later"] = later(
+                events, items, recipe, given.seed, out.with_name(out.name + "-later")
             )
         results = [r for r in results if (r["log"], r["seed"]) != (log, given.seed)]
         results.append(found)
