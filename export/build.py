@@ -11,6 +11,7 @@ from attnrec.export.facts import describe
 from attnrec.export.graph.contract import assemble
 from attnrec.export.graph.item_table import FloatTable, ItemTable
 from attnrec.export.graph.trace import export_added, export_body
+from attnrec.export.item_rules import ItemRules
 from attnrec.export.quantize.item_vectors import block_of, rounded_table
 from attnrec.export.quantize.weights import pack_indexes, round_weights
 from attnrec.export.refusals import NESTED, PROFILES
@@ -32,11 +33,12 @@ class GraphParts:
     run: Run
     body: ir.Model
     added: ir.Model | None
+    rules: ItemRules | None
 
     @classmethod
-    def of(cls, run: Run) -> "GraphParts":
+    def of(cls, run: Run, rules: ItemRules | None) -> "GraphParts":
         """The model as it was trained."""
-        source = cls(run, export_body(run.model), export_added(run.model))
+        source = cls(run, export_body(run.model), export_added(run.model), rules)
         for part in source.parts():
             pack_indexes(part)
         return source
@@ -62,6 +64,7 @@ class UnprovedFile:
     run: Run
     """With the model that the file has to answer like, except for its table."""
     table: ItemTable | None
+    rules: ItemRules | None
     graph: bytes
     file: bytes
     """The graph with the facts so far, sealed."""
@@ -74,9 +77,9 @@ class UnprovedFile:
 class FileBuilder:
     """A run in every profile, from one pass of the exporter."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._exact = GraphParts.of(run)
+    def __init__(self, run: Run, rules: ItemRules | None = None) -> None:
+        self.run, self.rules = run, rules
+        self._exact = GraphParts.of(run, rules)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -93,9 +96,9 @@ class FileBuilder:
     def with_table(self, profile: str, table: ItemTable | None) -> UnprovedFile:
         """The same with a table in another form."""
         source = self._exact if profile == "fp32" else self._rounded
-        graph = build_graph(source.run, source.body, table, source.added)
-        file = finish(graph, describe(self.run, self.metrics, None, profile))
-        return UnprovedFile(profile, source.run, table, graph, file)
+        graph = build_graph(source, table)
+        file = finish(graph, describe(self.run, self.metrics, None, profile, self.rules))
+        return UnprovedFile(profile, source.run, table, self.rules, graph, file)
 
     @cached_property
     def _rounded(self) -> GraphParts:
@@ -116,15 +119,15 @@ def exact_table(run: Run) -> FloatTable | None:
     return FloatTable(np.ascontiguousarray(run.model.item_table().detach().numpy()))
 
 
-def build_graph(
-    run: Run, body: ir.Model, table: ItemTable | None, added: ir.Model | None = None
-) -> bytes:
+def build_graph(parts: GraphParts, table: ItemTable | None) -> bytes:
     """The self-contained graph without any facts, as the bytes of an ONNX model."""
-    max_len = run.model.config.max_len
-    users, declared = run.split.users, run.model.inputs
-    added = None if added is None else added.clone()
-    model = assemble(body.clone(), table, run.split.catalogue, max_len, users, declared, added)
-    serialized: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+    split, model = parts.run.split, parts.run.model
+    added = None if parts.added is None else parts.added.clone()
+    graph = assemble(
+        parts.body.clone(), table, split.catalogue, model.config.max_len, split.users,
+        model.inputs, added, parts.rules,
+    )  # fmt: skip
+    serialized: bytes = ir.serde.serialize_model(graph).SerializeToString(deterministic=True)
     return serialized
 
 

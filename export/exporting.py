@@ -14,6 +14,7 @@ from attnrec.export.build import FileBuilder, UnprovedFile, exact_table, finish,
 from attnrec.export.errors import NoProfile, ParityFailure, QuantizationCostTooHigh
 from attnrec.export.facts import describe
 from attnrec.export.golden import golden_vectors
+from attnrec.export.item_rules import rules_of
 from attnrec.export.parity.gate import ParityReport, check_parity
 from attnrec.export.quantize.cost import ProfileCost, QuantizationCost, quantization_cost
 from attnrec.export.quantize.item_vectors import check_quantizable
@@ -50,6 +51,8 @@ def export(
     limits: Limits = _DEFAULT_LIMITS,
     tick: Tick | None = None,
     allow_users: bool = False,
+    tags: Sequence[str] | None = None,
+    numbers: Sequence[str] | None = None,
 ) -> ParityReport:
     """Write `run` as one self-contained file and return how it compares with the torch model.
 
@@ -57,13 +60,15 @@ def export(
     other weights to 8, or "int4+4", which is int8 for large catalogues in half the time; limits:
     what that may cost.
     allow_users: write a file that holds user ids, which a model with the input "user" needs.
+    tags, numbers: columns of the items that requests may name in rules, None: all that there is
+    room for; "title" stands for the words of the titles.
     Raises `ParityFailure` where the file does not answer like the model, `QuantizationCostTooHigh`
     above a limit, `ValueError` for a profile or a catalogue that cannot be exported; then
     nothing is written and an earlier file at `path` stays. The same run gives the same bytes.
     """
     check_kind("limits", limits, Limits, "write Limits(min_overlap=SHARE)")
     _check_exportable(run, path, (profile,), allow_users=allow_users)
-    builder = FileBuilder(run)
+    builder = FileBuilder(run, rules_of(run, tags, numbers))
     unproved = builder.of(profile)
     report = gate(unproved, tick)
     cost = None
@@ -87,6 +92,8 @@ def export_smallest(
     tick: Tick | None = None,
     stage: Callable[[str], None] = lambda _: None,
     allow_users: bool = False,
+    tags: Sequence[str] | None = None,
+    numbers: Sequence[str] | None = None,
 ) -> tuple[ParityReport, list[ProfileCost]]:
     """Write the smallest of `profiles` that keeps the limits; returns also the cost of each.
 
@@ -99,7 +106,7 @@ def export_smallest(
     profiles = profiles_of(run) if profiles is None else profiles
     _check_exportable(run, path, profiles, allow_users=allow_users)
     stage("exporting")
-    builder = FileBuilder(run)
+    builder = FileBuilder(run, rules_of(run, tags, numbers))
     made = {profile: builder.of(profile) for profile in dict.fromkeys(["fp32", *profiles])}
     stage("measuring profiles")
     measured = _costs(made)
@@ -127,6 +134,7 @@ def gate(unproved: UnprovedFile, tick: Tick | None) -> ParityReport:
         tick,
         item_table=None if table is None or table.is_exact else table.values,
         is_scanned=table is not None and table.scan_depth is not None,
+        rules=unproved.rules,
     )
     if report.n_faults:
         raise ParityFailure(report)
@@ -151,8 +159,9 @@ def _finished(
         parity["against_fp32"] = cost.to_json()
     if not run.split.final:
         metrics["test"] = _test_metrics(unproved)
-    info = describe(run, metrics, parity, unproved.profile)
-    return finish(unproved.graph, info, golden=golden_vectors(unproved.file, run))
+    rules = builder.rules
+    info = describe(run, metrics, parity, unproved.profile, rules)
+    return finish(unproved.graph, info, golden=golden_vectors(unproved.file, run, rules))
 
 
 def _write(path: str | Path, file: bytes) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from attnrec.export.graph.trace import OPSET
+from attnrec.export.item_rules import ItemRules
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.version import __version__
@@ -20,7 +21,11 @@ LOWEST_ONNXRUNTIME = "1.23.2"
 
 
 def describe(
-    run: Run, metrics: dict[str, Any], parity: dict[str, Any] | None, profile: str
+    run: Run,
+    metrics: dict[str, Any],
+    parity: dict[str, Any] | None,
+    profile: str,
+    rules: ItemRules | None = None,
 ) -> ModelInfo:
     """The facts of the file of a run in a profile."""
     catalogue, users = run.split.catalogue, run.split.users.ids
@@ -33,7 +38,7 @@ def describe(
         n_items=catalogue.n_items,
         catalogue_sha256=_catalogue_hash(catalogue),
         max_len=run.model.config.max_len,
-        inputs=(*names.REQUIRED_INPUTS, *run.model.inputs),
+        inputs=(*names.REQUIRED_INPUTS, *run.model.inputs, *rule_inputs_of(rules)),
         has_titles=catalogue.titles is not None,
         has_attention=isinstance(run.model, TableModel) and run.model.has_attention,
         repeats=run.recipe.repeats,
@@ -51,7 +56,16 @@ def describe(
         },
         user_id_type=("int64" if users.dtype == np.int64 else "string") if has_users else None,
         n_users=len(users) if has_users else 0,
+        rules={} if rules is None else rules.facts(),
     )
+
+
+def rule_inputs_of(rules: ItemRules | None) -> tuple[str, ...]:
+    """The inputs of a file whose requests may name these."""
+    if rules is None:
+        return ()
+    of_tags = (*names.TAG_INPUTS, names.BOOST_BY) if rules.tags else ()
+    return (*of_tags, *(names.BOUNDS if rules.numbers else ()))
 
 
 def _catalogue_hash(catalogue: Catalogue) -> str:

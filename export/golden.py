@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from attnrec.export.item_rules import ItemRules
+from attnrec.export.parity.rule_calls import golden_rules
 from attnrec.export.parity.synthetic_calls import (
     GraphCall,
     calls_with_times,
@@ -21,7 +23,7 @@ from attnrec.runtime.side_inputs import CheckedSideInputs
 from attnrec.train.runs.run import Run
 
 
-def golden_vectors(file: bytes, run: Run) -> str:
+def golden_vectors(file: bytes, run: Run, rules: ItemRules | None = None) -> str:
     """Synthetic histories with the answers of the finished file, as the JSON of the entry."""
     session = make_session(file)
     info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map)
@@ -30,6 +32,7 @@ def golden_vectors(file: bytes, run: Run) -> str:
     with_times = calls_with_times(catalogue, declared, info.id_type, max_len)
     calls = golden_calls(catalogue, info.id_type, max_len)
     calls += [call for call in chain(with_users, with_times) if len(call.histories) == 1]
+    calls += golden_rules(catalogue, info.id_type, rules)
     return json.dumps([_golden(session, call, info) for call in calls], ensure_ascii=False)
 
 
@@ -46,12 +49,14 @@ def _golden(
         name: stack([id_row(name, ids, id_type)], id_type, names.PADDING[id_type])
         for name, ids in lists.items()
     }
-    feed |= CheckedSideInputs(info, given, [len(call.histories[0])]).inputs([0])
+    rules = call.rules[0] if call.rules else None
+    feed |= CheckedSideInputs(info, given, [len(call.histories[0])], rules).inputs([0])
     items, scores, n_known = session.run(None, {**feed, names.K: np.array([call.k])})[:3]
     side_inputs = dict(zip(names.CALLER_INPUTS, given, strict=True))
     return {
         **lists,
         **{name: value for name, value in side_inputs.items() if value is not None},
+        **({} if rules is None else {names.RULES: vars(rules)}),
         names.K: call.k,
         names.ITEMS: items[0].tolist(),
         names.SCORES: [None if s == -np.inf else s for s in scores[0].tolist()],

@@ -35,6 +35,10 @@ class Recommendations(_Ranking):
 
     n_known: int
     """Events of the history that the model knows; 0: the answer to an empty history."""
+    n_allowed: int | None = None
+    """Items that `exclude`, `candidates` and rules leave; None: the file knows no rules."""
+    unknown_tags: tuple[str, ...] | None = None
+    """Tags of the request that the file does not know; None: there were no rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +56,46 @@ def answer_of(outputs: list[NDArray[Any]]) -> Recommendations:
     Written out, without a loop: after a run, Python is out of the processor's cache, and each of
     its steps costs several times as much as when it is repeated.
     """
-    titles = outputs[3].tolist()[0] if len(outputs) > 3 else None
+    titles, n_allowed = _further(outputs)
     ids, scores, n_known = outputs[0].tolist(), outputs[1].tolist(), outputs[2].tolist()
-    return _without_padding(ids[0], scores[0], titles, n_known[0])
+    return _without_padding(
+        ids[0],
+        scores[0],
+        None if titles is None else titles.tolist()[0],
+        n_known[0],
+        None if n_allowed is None else n_allowed.tolist()[0],
+    )
 
 
 def answers_of(outputs: list[NDArray[Any]]) -> list[Recommendations]:
     """The outputs of the graph, one answer for each row."""
-    items, scores, n_known, *more = (output.tolist() for output in outputs)
-    titles = more[0] if more else [None] * len(items)
-    rows = zip(items, scores, titles, n_known, strict=True)
+    items, scores, n_known = (output.tolist() for output in outputs[:3])
+    further = (values if values is None else values.tolist() for values in _further(outputs))
+    titles, n_allowed = ([None] * len(items) if values is None else values for values in further)
+    rows = zip(items, scores, titles, n_known, n_allowed, strict=True)
     return [_without_padding(*row) for row in rows]
 
 
+def _further(outputs: list[NDArray[Any]]) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """Titles (B, K) and n_allowed (B,), each where the file has it."""
+    titles = n_allowed = None
+    if len(outputs) > 3:
+        if outputs[3].ndim == 2:
+            titles = outputs[3]
+        if outputs[-1].ndim == 1:
+            n_allowed = outputs[-1]
+    return titles, n_allowed
+
+
 def _without_padding(
-    ids: list[Any], scores: list[float], titles: list[str] | None, n_known: int
+    ids: list[Any],
+    scores: list[float],
+    titles: list[str] | None,
+    n_known: int,
+    n_allowed: int | None,
 ) -> Recommendations:
     # Lists, not arrays: a comparison with the help of numpy costs more than all of this.
     if scores and scores[-1] == _NOTHING_LEFT:  # they are sorted
         n = scores.index(_NOTHING_LEFT)
         ids, scores, titles = ids[:n], scores[:n], titles and titles[:n]
-    return Recommendations(ids, scores, titles, n_known)
+    return Recommendations(ids, scores, titles, n_known, n_allowed)

@@ -127,7 +127,7 @@ class ExplainedItem:
             return None
         ids = np.append(self.history, np.array([self.item_id], self.history.dtype))[None]
         nothing = self.history[None, :0]
-        items, _, _, titles = self.run(nothing, nothing, ids, ids.size, self.side_inputs)
+        items, _, _, titles, *_ = self.run(nothing, nothing, ids, ids.size, self.side_inputs)
         return dict(zip(items[0].tolist(), titles[0].tolist(), strict=True))
 
     def _refusal(self) -> ValueError:

@@ -11,6 +11,7 @@ from attnrec.runtime.batch import GraphFunction
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.rules import Rules
 from attnrec.runtime.side_inputs import CheckedSideInputs, SideInputs
 
 _LONGEST = 2**20  # characters; attnrec writes about 10,000
@@ -44,7 +45,8 @@ def _check_vector(
         for name in (names.HISTORY, names.EXCLUDE, names.CANDIDATES)
     )
     given = SideInputs(*(vector.get(name) for name in names.CALLER_INPUTS))
-    side_inputs = CheckedSideInputs(info, given, [history.shape[1]]).inputs([0])
+    rules = Rules(**vector[names.RULES]) if names.RULES in vector else None
+    side_inputs = CheckedSideInputs(info, given, [history.shape[1]], rules).inputs([0])
     items, scores, n_known = run(history, exclude, candidates, vector[names.K], side_inputs)[:3]
     expected = np.array(
         [-np.inf if score is None else score for score in vector[names.SCORES]], dtype=np.float32

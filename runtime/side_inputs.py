@@ -9,6 +9,7 @@ from attnrec.runtime.arguments import IdArray, id_lists, id_row, stack
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.rules import CheckedRules
 
 UserIds = Sequence[int | str | None] | np.ndarray[Any, Any]
 Tags = Sequence[str] | np.ndarray[Any, Any]
@@ -42,8 +43,13 @@ class CheckedSideInputs:
     `ValueError` for one that the file does not declare, and for a wrong id, tag or time.
     """
 
-    def __init__(self, info: ModelInfo, given: SideInputs, lengths: Sequence[int]) -> None:
-        """lengths: events of each history. None, as a whole or in a row, is a missing value."""
+    def __init__(
+        self, info: ModelInfo, given: SideInputs, lengths: Sequence[int], rules: Any = None
+    ) -> None:
+        """lengths: events of each history. None, as a whole or in a row, is a missing value.
+
+        rules: as in `CheckedRules`; a file with rules is fed with empty ones.
+        """
         for name, value in zip(names.CALLER_INPUTS, given, strict=True):
             if value is not None and name not in info.inputs:
                 raise undeclared(info, name)
@@ -58,6 +64,7 @@ class CheckedSideInputs:
             self._tags = _tags(given.user_tags, n_rows)
         if names.TIMESTAMPS in info.inputs:
             self._timestamps, self._rows[names.REQUEST_TIME] = _times(given, lengths)
+        self.rules = CheckedRules(info, rules, n_rows) if info.rules or rules is not None else None
 
     def check_unit(self) -> "CheckedSideInputs":
         """Returns itself; `ValueError` for times in another unit, see `check_seconds`."""
@@ -69,7 +76,7 @@ class CheckedSideInputs:
 
     def inputs_of_one(self) -> dict[str, IdArray]:
         """The inputs of the graph for the only history."""
-        arrays = dict(self._rows)
+        arrays = dict(self._rows) | ({} if self.rules is None else self.rules.inputs([0]))
         if self._tags is not None:
             arrays[names.USER_TAGS] = self._tags[0][None]
         if self._timestamps is not None:
@@ -79,6 +86,8 @@ class CheckedSideInputs:
     def inputs(self, rows: Sequence[int]) -> dict[str, IdArray]:
         """The inputs of the graph for some of the histories."""
         arrays = {name: values[rows] for name, values in self._rows.items()}
+        if self.rules is not None:
+            arrays |= self.rules.inputs(rows)
         if self._tags is not None:
             tags = [self._tags[row] for row in rows]
             arrays[names.USER_TAGS] = stack(tags, "string", names.PADDING["string"])
@@ -170,6 +179,7 @@ def _one_without_other(has_request: bool) -> ValueError:
 def check_inputs(declared: Set[str], info: ModelInfo) -> None:
     """`ModelFileError` for inputs that this version cannot fill."""
     unknown = declared - {*names.REQUIRED_INPUTS, *names.CALLER_INPUTS}
+    unknown -= {*names.RULE_INPUTS} if info.rules else set()
     if info.user_id_type is None:
         unknown |= declared & {names.USER}
     if unknown:

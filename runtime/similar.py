@@ -47,6 +47,11 @@ class SimilarIndex:
                 self._titles = stored.texts("item_titles")[1:] if "item_titles" in stored else None
             self._ids = ids
 
+    @property
+    def vectors(self) -> NDArray[np.float32] | None:
+        """Item vectors of length 1 (N, D), after `read_once`; None for a model without."""
+        return self._vectors
+
     def find(
         self, recommend: Callable[..., Recommendations], item_id: Any, k: int
     ) -> SimilarItems:

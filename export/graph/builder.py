@@ -66,8 +66,8 @@ class GraphBuilder:
         """A named tensor of the file: a table, ids, titles. Text is given as object arrays."""
         tensor: ir.TensorProtocol
         if array.dtype == object:
-            text = np.array([item.encode() for item in array], dtype=object)
-            tensor = ir.StringTensor(text, shape=ir.Shape(text.shape), name=name)
+            text = np.array([item.encode() for item in array.ravel()], dtype=object)
+            tensor = ir.StringTensor(text, shape=ir.Shape(array.shape), name=name)
         else:
             tensor = ir.tensor(array, name=name)
         value = ir.Value(
@@ -86,6 +86,13 @@ class GraphBuilder:
             name = f"constant_{next(self._numbers)}"
             self._constants[key] = self.initializer(name, array)
         return self._constants[key]
+
+    def constant_text(self, text: str) -> ir.Value:
+        """A text; equal ones are stored once."""
+        name = f"text_{text}"
+        if name not in self.initializers:
+            self.initializer(name, np.array(text, dtype=object))
+        return self.initializers[name]
 
     def choose(self, condition: ir.Value, then: "Branch", otherwise: "Branch") -> Any:
         """The values of one of two branches, which may use every value of this graph."""

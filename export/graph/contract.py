@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from attnrec.export.graph.builder import GraphBuilder
 from attnrec.export.graph.item_table import ItemTable
+from attnrec.export.graph.rules import rule_inputs, with_rules
 from attnrec.export.graph.scanned_table import CONTRIB
 from attnrec.export.graph.side_inputs import (
     ML,
@@ -21,6 +22,7 @@ from attnrec.export.graph.side_inputs import (
 )
 from attnrec.export.graph.top_k import CallRows, Part, Scored, best, scatter
 from attnrec.export.graph.trace import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
+from attnrec.export.item_rules import ItemRules
 from attnrec.runtime.model_file import format as names
 from attnrec.train.data.users import Users
 from attnrec.train.splits.split import Catalogue
@@ -38,12 +40,13 @@ def assemble(
     users: Users | None = None,
     declared: Sequence[str] = (),
     added: ir.Model | None = None,
+    rules: ItemRules | None = None,
 ) -> ir.Model:
     """The self-contained graph around `body`, which is used up, and so is `added`.
 
     table: the item vectors of a table model in the form of the profile, None for a score model.
     declared: the model's side inputs, looked up in `users`. added: what the model
-    adds to the scores of its table, if anything.
+    adds to the scores of its table, if anything. rules: what requests may name in rules.
     """
     g = GraphBuilder()
     inputs = _inputs(catalogue.id_type)
@@ -57,7 +60,12 @@ def assemble(
         inputs |= caller_inputs(users, declared)
         given |= rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
     scored, attention = _scored(g, body, table, given, no_item, added)
-    best_scores, best_rows = best(g, scored, rows, no_item, inputs[names.K], catalogue.n_items)
+    if rules is not None:
+        inputs |= rule_inputs(rules)
+        scored = with_rules(g, scored, inputs, rules, catalogue.n_items)
+    best_scores, best_rows, *n_allowed = best(
+        g, scored, rows, no_item, inputs[names.K], catalogue.n_items, counts=rules is not None
+    )
     outputs = {
         names.ITEMS: ids_of_rows(g, best_rows, catalogue),
         names.SCORES: best_scores,
@@ -65,6 +73,8 @@ def assemble(
     }
     if catalogue.titles is not None:
         outputs[names.TITLES] = _titles_of_rows(g, best_rows, catalogue.titles)
+    if n_allowed:
+        (outputs[names.N_ALLOWED],) = n_allowed
     # The last one: code that takes outputs by their place finds the others where they were.
     if attention is not None:
         outputs[names.ATTENTION] = attention  # (B, W)
@@ -211,10 +221,11 @@ def _titles_of_rows(g: GraphBuilder, rows: ir.Value, titles: NDArray[np.object_]
 
 
 def _model(g: GraphBuilder, inputs: dict[str, ir.Value], outputs: dict[str, ir.Value]) -> ir.Model:
-    axes = {names.N_KNOWN: ["B"], names.ATTENTION: ["B", "W"]}
+    axes = {names.N_KNOWN: ["B"], names.N_ALLOWED: ["B"], names.ATTENTION: ["B", "W"]}
     kinds = {
         names.SCORES: ir.DataType.FLOAT,
         names.N_KNOWN: ir.DataType.INT64,
+        names.N_ALLOWED: ir.DataType.INT64,
         names.TITLES: ir.DataType.STRING,
         names.ATTENTION: ir.DataType.FLOAT,
     }

@@ -52,9 +52,19 @@ Part = Callable[[ir.Value], ir.Value]
 
 
 def best(
-    g: GraphBuilder, scored: Scored, rows: CallRows, no_item: ir.Value, k: ir.Value, n_items: int
-) -> Best:
-    """Top K = min(max(k, 0), N) of what is allowed; equal scores are in the order of the rows."""
+    g: GraphBuilder,
+    scored: Scored,
+    rows: CallRows,
+    no_item: ir.Value,
+    k: ir.Value,
+    n_items: int,
+    *,
+    counts: bool = False,
+) -> tuple[ir.Value, ...]:
+    """Top K = min(max(k, 0), N) of what is allowed; equal scores are in the order of the rows.
+
+    counts: also how many items are allowed, (B,).
+    """
     top_k = g.Clip(k, 0, n_items)
     is_large = n_items >= BLOCKS_FROM
     plain = _of_blocks if is_large else _of_all
@@ -70,20 +80,30 @@ def best(
 
     allowed = _ban(g, scored.every_item(part), part(rows.exclude))
 
-    def every_item(g: GraphBuilder) -> Best:
+    def every_item(g: GraphBuilder) -> tuple[ir.Value, ...]:
         # Here at last: of an empty batch, TopK of onnxruntime 1.23 ends the process.
         find = plain if scored.scan_depth is None else _rescored(scored, scored.scan_depth, plain)
-        return find(g, allowed, top_k, n_items + 1)
+        return *find(g, allowed, top_k, n_items + 1), *_counted(g, allowed, counts=counts)
 
-    def candidates(g: GraphBuilder) -> Best:
+    def candidates(g: GraphBuilder) -> tuple[ir.Value, ...]:
         scores = scored.of_rows(g, rows.candidates)
         if is_large:
-            return _of_listed(g, scores, rows, no_item, top_k)
-        listed = scatter(g, rows.candidates, scores, n_items + 1)
-        return plain(g, _ban(g, g.Add(listed, no_item), rows.exclude), top_k, n_items + 1)
+            listed, item = _of_listed(g, scores, rows, no_item, top_k)
+            return *_best_listed(g, listed, item, top_k), *_counted(g, listed, counts=counts)
+        placed = scatter(g, rows.candidates, scores, n_items + 1)
+        own = _ban(g, g.Add(placed, no_item), rows.exclude)
+        return *plain(g, own, top_k, n_items + 1), *_counted(g, own, counts=counts)
 
-    best_scores, best_rows = g.choose(is_catalogue, every_item, candidates)
-    return best_scores, g.Where(g.IsInf(best_scores), 0, best_rows)
+    best_scores, best_rows, *n_allowed = g.choose(is_catalogue, every_item, candidates)
+    return best_scores, g.Where(g.IsInf(best_scores), 0, best_rows), *n_allowed
+
+
+def _counted(g: GraphBuilder, allowed: ir.Value, *, counts: bool) -> list[ir.Value]:
+    """How many of the scores of each row are above -inf, if it counts."""
+    if not counts:
+        return []
+    is_allowed = g.Not(g.IsInf(allowed, detect_positive=0))
+    return [g.ReduceSum(g.Cast(is_allowed, to=ir.DataType.INT64), [1], keepdims=0)]
 
 
 def _ban(g: GraphBuilder, scores: ir.Value, exclude: ir.Value) -> ir.Value:
@@ -111,7 +131,8 @@ def scatter(
 def _of_listed(
     g: GraphBuilder, scores: ir.Value, rows: CallRows, no_item: ir.Value, top_k: ir.Value
 ) -> Best:
-    """The best candidates by their scores (B, C), without a row for every item.
+    """Scores of the candidates (B, L) and their rows, from their scores (B, C), without a row for
+    every item.
 
     Candidates and excluded rows are sorted together, of equal rows the excluded first: a candidate
     counts if the row before it is another one.
@@ -131,7 +152,10 @@ def _of_listed(
     )
     # At least K columns, however few are listed.
     missing = g.Concat([0, 0, 0], g.Max(g.Sub(top_k, n_keys), 0), axis=0)
-    allowed, listed = g.Pad(allowed, missing, -np.inf), g.Pad(listed, missing, 0)
+    return g.Pad(allowed, missing, -np.inf), g.Pad(listed, missing, 0)
+
+
+def _best_listed(g: GraphBuilder, allowed: ir.Value, listed: ir.Value, top_k: ir.Value) -> Best:
     best_scores, place = g.TopK(allowed, top_k, axis=-1, largest=1, sorted=1, outputs=2)
     return best_scores, g.GatherElements(listed, place, axis=1)
 

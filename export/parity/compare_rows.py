@@ -28,6 +28,8 @@ class ExpectedRow:
     """Tolerance of a score."""
     attention: NDArray[np.float32] | None = None
     """Weight of each event (W,), aligned with the newest one; None: the model has none."""
+    n_allowed: int | None = None
+    """Items that may be returned; None: the file does not say."""
     may_miss: bool = False
     """The file scores only items that a scan has found."""
 
@@ -44,6 +46,8 @@ class AnsweredRow:
     """As returned."""
     attention: NDArray[np.float32] | None = None
     """Weights (W,); None: the file has no such output."""
+    n_allowed: int | None = None
+    """As returned; None likewise."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ def compare(answer: AnsweredRow, expected: ExpectedRow) -> RowComparison:
 
     if answer.n_known != expected.n_known:
         return finding(f"n_known is {answer.n_known}, not {expected.n_known}")
+    if answer.n_allowed != expected.n_allowed:
+        return finding(f"n_allowed is {answer.n_allowed}, not {expected.n_allowed}")
     if len(answer.rows) != expected.k:
         return finding(f"{len(answer.rows)} columns, not {expected.k}")
     if (answer.rows[n:] != 0).any() or (answer.scores[n:] != -np.inf).any():

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnrec.export.item_rules import ItemRules
 from attnrec.export.parity.compare_rows import (
     AnsweredRow,
     ExpectedRow,
@@ -15,6 +17,8 @@ from attnrec.export.parity.compare_rows import (
     compare,
     disagreement,
 )
+from attnrec.export.parity.rule_calls import calls_with_rules
+from attnrec.export.parity.rule_reference import RuleReference
 from attnrec.export.parity.synthetic_calls import GraphCall, ItemId, every_call
 from attnrec.runtime.arguments import stack
 from attnrec.runtime.model_file import format as names
@@ -104,6 +108,7 @@ def check_parity(
     *,
     item_table: NDArray[np.float32] | None = None,
     is_scanned: bool = False,
+    rules: ItemRules | None = None,
 ) -> ParityReport:
     """Give the file and the torch model the same calls: synthetic ones, and every test user.
 
@@ -112,8 +117,10 @@ def check_parity(
     item_table: the table of a quantized file (N + 1, D), for the torch model to compute with.
     is_scanned: a scan chooses what is scored, and may miss items; the report says how many.
     """
-    gate = _Gate(file, run, item_table, is_scanned)
-    for call in every_call(run, gate.id_type):
+    gate = _Gate(file, run, item_table, is_scanned, rules)
+    for call in chain(
+        every_call(run, gate.id_type), calls_with_rules(run.split.catalogue, gate.id_type, rules)
+    ):
         gate.check(call, alone=True)
         gate.report.n_synthetic_rows += len(call.histories)
     held_out = run.split.everybody() if run.split.final else run.split.held_out("test")
@@ -157,7 +164,12 @@ class _Gate:
     """Compares a file with the torch model on the same calls."""
 
     def __init__(
-        self, file: bytes, run: Run, item_table: NDArray[np.float32] | None, is_scanned: bool
+        self,
+        file: bytes,
+        run: Run,
+        item_table: NDArray[np.float32] | None,
+        is_scanned: bool,
+        rules: ItemRules | None,
     ) -> None:
         self._session = make_session(file)
         self._outputs = [value.name for value in self._session.get_outputs()]
@@ -165,6 +177,7 @@ class _Gate:
         metadata = self._session.get_modelmeta().custom_metadata_map
         self._info = ModelInfo.from_metadata(metadata)
         self._reference = TorchRecommender(run.model, self._catalogue, item_table, run.split.users)
+        self._rules = None if rules is None else RuleReference(rules, self._catalogue.n_items)
         self.id_type = self._catalogue.id_type
         self.report = ParityReport(found=ScanRecall() if is_scanned else None)
         if item_table is not None:
@@ -211,7 +224,8 @@ class _Gate:
         """One answer a row; none, and a fault at `row`, where the file cannot answer at all."""
         n_rows = len(call.histories)
         none: list[list[ItemId]] = [[]] * n_rows
-        given = CheckedSideInputs(self._info, call.side_inputs(), [*map(len, call.histories)])
+        lengths = [*map(len, call.histories)]
+        given = CheckedSideInputs(self._info, call.side_inputs(), lengths, call.rules or None)
         feed = {
             names.HISTORY: self._array(call.histories),
             names.EXCLUDE: self._array(call.exclude or none),
@@ -230,12 +244,14 @@ class _Gate:
             self.report.add_fault(call.name, row, what)
             return []
         titles, attention = found.get(names.TITLES), found.get(names.ATTENTION)
+        n_allowed = found.get(names.N_ALLOWED)
         return [
             AnsweredRow(
                 self._rows(items, None if titles is None else titles[row]),
                 found[names.SCORES][row],
                 int(found[names.N_KNOWN][row]),
                 None if attention is None else attention[row],
+                None if n_allowed is None else int(n_allowed[row]),
             )
             for row, items in enumerate(found[names.ITEMS])
         ]
@@ -266,16 +282,22 @@ class _Gate:
         for row, history in enumerate(call.histories):
             candidates = self._reference.rows(call.candidates[row]) if call.candidates else None
             exclude = self._reference.rows(call.exclude[row] if call.exclude else [])
-            largest = float(np.abs(scores[row, 1:]).max())
+            admissible = self._reference.admissible(exclude, candidates)
+            own = scores[row]
+            if self._rules is not None and call.rules:
+                own = own + self._rules.boosts(call.rules[row])
+                admissible &= self._rules.allowed(call.rules[row])
+            largest = float(np.abs(own[1:]).max())
             rows_expected.append(
                 ExpectedRow(
-                    scores=scores[row],
-                    admissible=self._reference.admissible(exclude, candidates),
+                    scores=own,
+                    admissible=admissible,
                     n_known=len(self._reference.rows(history)),
                     k=min(max(call.k, 0), n_items),
                     tolerance=names.score_tolerance(largest),
                     may_miss=self.report.found is not None,
                     attention=None if attention is None else attention[row],
+                    n_allowed=None if self._rules is None else int(admissible.sum()),
                 )
             )
         return rows_expected

@@ -9,6 +9,7 @@ import numpy as np
 
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.format import LONGEST
+from attnrec.runtime.rules import Rules
 from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train.data.users import Users
 from attnrec.train.runs.run import Run
@@ -40,6 +41,8 @@ class GraphCall:
     """Times of the events, a list a row, or none at all."""
     request_times: list[int | None] = field(default_factory=list)
     """Times of the requests, one a row, or none at all."""
+    rules: list[Rules] = field(default_factory=list)
+    """Rules, one set a row, or none at all."""
 
     def side_inputs(self) -> SideInputs:
         """The side inputs of every row."""
@@ -57,7 +60,7 @@ class GraphCall:
         return replace(self, **own)
 
 
-class _Maker:
+class Maker:
     """Draws ids; seeded, so that the same catalogue always gets the same calls."""
 
     def __init__(self, catalogue: Catalogue, id_type: str) -> None:
@@ -81,7 +84,7 @@ class _Maker:
 
 
 def every_call(run: Run, id_type: str) -> Iterator[GraphCall]:
-    """All calls that suit the inputs of a model."""
+    """All calls that suit the inputs of a model, without rules."""
     split, declared, max_len = run.split, run.model.inputs, run.model.config.max_len
     yield from contract_calls(split.catalogue, id_type, max_len)
     yield from calls_with_users(split.catalogue, split.users, declared, id_type)
@@ -90,7 +93,7 @@ def every_call(run: Run, id_type: str) -> Iterator[GraphCall]:
 
 def contract_calls(catalogue: Catalogue, id_type: str, max_len: int) -> Iterator[GraphCall]:
     """Calls whose answers the gate compares; the longest holds 10 x max_len ids, or LONGEST."""
-    make = _Maker(catalogue, id_type)
+    make = Maker(catalogue, id_type)
     pad, unknown, n_items = [make.padding], make.unknown, catalogue.n_items
     for length in (0, 1, 2, max_len - 1, max_len, max_len + 1, min(10 * max_len, LONGEST)):
         yield GraphCall(f"history of {length}", [make.draw(length)], 10)
@@ -127,7 +130,7 @@ def calls_with_users(
     catalogue: Catalogue, users: Users, declared: Sequence[str], id_type: str
 ) -> Iterator[GraphCall]:
     """Calls with users and tags; none for models without these inputs."""
-    make = _Maker(catalogue, id_type)
+    make = Maker(catalogue, id_type)
     known: list[ItemId] = users.ids.tolist() if names.USER in declared else []
     tags = list(users.tags) if names.USER_TAGS in declared else []
     some, rng = make.draw(5), np.random.default_rng(len(known))
@@ -159,7 +162,7 @@ def calls_with_times(
     """Calls with times; none for models without these inputs."""
     if names.TIMESTAMPS not in declared:
         return
-    make, now, none = _Maker(catalogue, id_type), 1_000_000_000, names.NO_TIME
+    make, now, none = Maker(catalogue, id_type), 1_000_000_000, names.NO_TIME
     some = make.draw(5)
     at = {
         "minutes apart": [now - 60 * n for n in (900, 30, 3, 2, 1)],
@@ -198,7 +201,7 @@ def _twice(max_len: int) -> int:
     return min(2 * max_len, LONGEST - _FEW)
 
 
-def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> GraphCall:
+def _crowd(make: Maker, max_len: int, *, with_candidates: bool = False) -> GraphCall:
     """64 rows of all lengths, each padded in its own way."""
     histories, exclude, candidates = [], [], []
     for row in range(64):
@@ -214,7 +217,7 @@ def _crowd(make: _Maker, max_len: int, *, with_candidates: bool = False) -> Grap
 
 def golden_calls(catalogue: Catalogue, id_type: str, max_len: int) -> list[GraphCall]:
     """The few calls whose answers a file keeps, for its self-test on any machine."""
-    make = _Maker(catalogue, id_type)
+    make = Maker(catalogue, id_type)
     short, long, listed = make.draw(4), make.draw(_twice(max_len)), make.draw(8)
     return [
         GraphCall("empty history", [[]], 5),

@@ -47,6 +47,8 @@ _MULTIPLIED = {
 }  # fmt: skip
 """Operators that compute sizes, as if each multiplied its inputs and 2."""
 _SMALL = 64  # more numbers than that are data, not sizes
+_LISTED = 2**16  # how many items each tag has: whole numbers whose sum a Range may count to
+_SAME_TOTAL = {"Cast", "ReduceMax", "ReduceSum", "Reshape", "Slice", "Split", "Concat"}
 
 
 class _Tensor(NamedTuple):
@@ -54,6 +56,7 @@ class _Tensor(NamedTuple):
     kind: int  # TensorProto.DataType
     dims: list[int]
     power: float  # of its numbers; see _power
+    total: float  # log2 of the sum of few whole numbers
 
 
 def check_graph(content: Buffer, info: ModelInfo) -> None:
@@ -85,6 +88,9 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     callers = {names.USER: (user, 1)} if info.user_id_type else {}
     callers |= {names.USER_TAGS: (onnx.STRING, 2)}
     callers |= {names.TIMESTAMPS: (onnx.INT64, 2), names.REQUEST_TIME: (onnx.INT64, 1)}
+    if info.rules:
+        callers |= {name: (onnx.STRING, 2) for name in names.TAG_INPUTS}
+        callers |= {name: (onnx.FLOAT, 2) for name in (names.BOOST_BY, *names.BOUNDS)}
     known |= {name: callers[name] for name in info.inputs if name in callers}
     inputs = [_signature(reader, value) for value in graph["input"]]
     # Further declared inputs are known to the `Recommender`, or refused there.
@@ -96,6 +102,7 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     expected = [(names.ITEMS, ids, 2), (names.SCORES, onnx.FLOAT, 2)]
     expected += [(names.N_KNOWN, onnx.INT64, 1)]
     expected += [(names.TITLES, onnx.STRING, 2)] if info.has_titles else []
+    expected += [(names.N_ALLOWED, onnx.INT64, 1)] if info.rules else []
     expected += [(names.ATTENTION, onnx.FLOAT, 2)] if info.has_attention else []
     if outputs != expected:
         raise _refusal(f"the outputs {outputs}, not {expected}")
@@ -114,6 +121,8 @@ class _Graph:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.power: dict[str, float] = {}  # of every value that there is so far
+        self.total: dict[str, float] = {}  # log2 of the sum of a value, where it is known
+        self.looked_up: set[str] = set()  # rows of what the caller names
         self.stored: dict[str, _Tensor] = {}
         self.n_nodes = 0
         self.dictionaries: list[tuple[int, int]] = []  # keys and values of LabelEncoders
@@ -169,8 +178,10 @@ class _Graph:
             for attribute in attributes:
                 if attribute["g"]:
                     self.enter(op_type, short_text(attribute["name"]), attribute["g"], inside)
-            for name in node["output"]:
-                self.add(short_text(name), power)
+            outputs = [short_text(name) for name in node["output"]]
+            self.follow_total(op_type, inputs, outputs)
+            for name in outputs:
+                self.add(name, power)
 
     def enter(self, op_type: str, name: str, branch: memoryview, inside: str) -> None:
         """A branch runs at most once, and nothing inside it branches again."""
@@ -185,6 +196,8 @@ class _Graph:
         """No constants make a tensor far larger than the file itself."""
         sizes = [inputs[i] for i in _SIZE_INPUTS.get(op_type, ()) if i < len(inputs)]
         powers = [sum(self.power.get(name, 0) for name in sizes)]
+        if op_type == "Range":  # of single numbers
+            powers = [sum(min(self.power[n], self.total.get(n, math.inf)) for n in sizes)]
         powers += [_power([one["i"], *one["ints"]]) for one in attributes]  # like pads
         if not all(power <= self.limit for power in powers):
             power = max(powers)
@@ -213,6 +226,26 @@ class _Graph:
             return powers[0]
         return sum(powers) + 1 if op_type in _MULTIPLIED else math.inf
 
+    def follow_total(self, op_type: str, inputs: list[str], outputs: list[str]) -> None:
+        """Sums of whole numbers that are stored by what a caller names, such as items of a tag."""
+        totals = [self.total.get(name, math.inf) for name in inputs]
+        total = math.inf
+        if op_type == "LabelEncoder" or (
+            op_type in ("Split", "Concat") and self.looked_up.issuperset(inputs[:1])
+        ):
+            self.looked_up.update(outputs)
+        elif op_type == "Gather" and inputs[1] in self.looked_up:
+            total = totals[0]
+        elif op_type == "Mul":
+            total = sum(totals)
+        elif op_type in ("Add", "Sub"):
+            total = max(totals) + 1
+        elif op_type in _SAME_TOTAL:
+            total = totals[0]
+        elif op_type in _AT_MOST_1:
+            total = 0.0
+        self.total.update(dict.fromkeys(outputs, total))
+
     def add(self, name: str, power: float) -> None:
         """A value that nodes may read from here on; each name once."""
         if name in self.power:
@@ -226,6 +259,7 @@ class _Graph:
             tensor = self.tensor(value)
             self.add(tensor.name, tensor.power)
             self.stored[tensor.name] = tensor
+            self.total[tensor.name] = tensor.total
 
     def add_dictionary(self, attributes: list[Fields]) -> None:
         """Count the keys and values of a LabelEncoder."""
@@ -251,7 +285,11 @@ class _Graph:
             )
         known = kind in onnx.DTYPES and elements <= _SMALL
         power = _power(np.frombuffer(raw, onnx.DTYPES[kind]).tolist()) if known else math.inf
-        return _Tensor(name, kind, dims, power)
+        total = math.inf
+        if kind == onnx.INT64 and elements <= _LISTED:
+            numbers = np.frombuffer(raw, onnx.DTYPES[kind]).astype(np.float64)
+            total = math.log2(max(1.0, float(np.abs(numbers).sum())))
+        return _Tensor(name, kind, dims, power, total)
 
 
 def _power(numbers: list[float]) -> float:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from attnrec.runtime.errors import ModelFileError
@@ -53,6 +53,10 @@ class ModelInfo:
     """User ids that the file holds: personal data."""
     has_attention: bool = False
     """Whether the graph has the output `attention`: a weight for each event."""
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    """What requests may name in rules: "tags", for each column its values with how many items
+    have each, "numbers", the least and the largest of each, and "boost_unit", what a boost of 1
+    adds to a score; {}: the file knows no rules."""
     sha256: str | None = None
     """The seal of the file; None only while it is being made."""
 
@@ -76,6 +80,8 @@ class ModelInfo:
             names.METRICS_KEY: self.metrics,
             names.VERSIONS_KEY: self.versions,
         }
+        if self.rules:
+            entries[names.RULES_KEY] = self.rules
         if self.parity is not None:
             entries[names.PARITY_KEY] = self.parity
         return {key: json.dumps(value, ensure_ascii=False) for key, value in entries.items()}
@@ -107,6 +113,7 @@ class ModelInfo:
                 metrics=_facts(metadata[names.METRICS_KEY]),
                 parity=_facts(metadata.get(names.PARITY_KEY, "null")),
                 versions=versions,
+                rules=_rules(metadata.get(names.RULES_KEY, "{}")),
                 sha256=metadata.get(names.SEAL_KEY),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -120,6 +127,15 @@ def _facts(entry: str) -> Any:
     if len(entry) > _LONGEST_FACTS:
         raise ValueError(f"an entry of {len(entry)} characters, limit {_LONGEST_FACTS}")
     return json.loads(entry)
+
+
+def _rules(entry: str) -> dict[str, Any]:
+    rules = _facts(entry)
+    if rules:
+        tags = {str(column): {str(v): int(n) for v, n in own.items()} for column, own in rules["tags"].items()}
+        numbers = {str(name): [float(low), float(high)] for name, (low, high) in rules["numbers"].items()}
+        rules = {"tags": tags, "numbers": numbers, "boost_unit": float(rules["boost_unit"])}
+    return dict(rules)
 
 
 def format_version(metadata: Mapping[str, str]) -> int:

@@ -20,6 +20,17 @@ USER, USER_TAGS = "user", "user_tags"
 TIMESTAMPS, REQUEST_TIME = "timestamps", "request_time"
 CALLER_INPUTS = (USER, USER_TAGS, TIMESTAMPS, REQUEST_TIME)
 """The side inputs: declared only in files of models that use them."""
+REQUIRE_ALL, REQUIRE_ANY, FORBID = "require_all", "require_any", "forbid"
+BOOST, BOOST_BY = "boost", "boost_by"
+AT_LEAST, AT_MOST = "at_least", "at_most"
+TAG_INPUTS = (REQUIRE_ALL, REQUIRE_ANY, FORBID, BOOST)
+BOUNDS = (AT_LEAST, AT_MOST)
+RULES = "rules"
+"""Of a golden vector: the rules of its request."""
+RULE_INPUTS = (*TAG_INPUTS, BOOST_BY, *BOUNDS)
+"""Rules about tags and numbers of items: declared only in files whose items have them."""
+N_ALLOWED = "n_allowed"
+"""Declared, after the titles, only in files with rules: items that a row could be answered with."""
 NO_TIME = -1
 """Times are Unix seconds; below 0 they are unknown."""
 
@@ -35,6 +46,7 @@ METRICS_KEY = "attnrec.metrics"
 PARITY_KEY = "attnrec.parity"
 GOLDEN_KEY = "attnrec.golden"
 VERSIONS_KEY = "attnrec.versions"
+RULES_KEY = "attnrec.rules"
 SEAL_KEY = "attnrec.sha256"
 
 LONGEST = 100_000

@@ -18,7 +18,7 @@ from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file import onnx_messages as onnx
 from attnrec.runtime.model_file.protobuf import Buffer, Reader, fields_of, numbers_of, text
 
-_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
+_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 6: "<i4", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
 _INT4 = 22
 _TEXTS = 6  # number of the field string_data
 _NAME, _INTS, _STRINGS = 1, 8, 9  # of an attribute
