@@ -115,7 +115,9 @@ def _tags_of(catalogue: Catalogue, columns: Any) -> dict[str, dict[str, list[int
         for row, title in enumerate(catalogue.titles, 1):
             for word in dict.fromkeys(words_of(title or "")):
                 words.setdefault(f"{_TITLE}:{word}", []).append(row)
-        found.setdefault(_TITLE, {t: rows for t, rows in words.items() if len(rows) >= _LEAST_ITEMS})
+        found.setdefault(
+            _TITLE, {t: rows for t, rows in words.items() if len(rows) >= _LEAST_ITEMS}
+        )
     return found
 
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from attnrec.runtime.explain import Explanation
     from attnrec.runtime.model_file.facts import ModelInfo
     from attnrec.runtime.recommender import Recommender
+    from attnrec.runtime.rules import Rules
+    from attnrec.runtime.slates import Slate
 else:
     __getattr__ = on_first_use(
         __name__,
@@ -54,6 +56,8 @@ else:
             "model_file.facts": ["ModelInfo"],
             "answers": ["Recommendations", "SimilarItems"],
             "recommender": ["Recommender"],
+            "rules": ["Rules"],
+            "slates": ["Slate"],
         },
     )
 
@@ -66,8 +70,10 @@ __all__ = [
     "ParityError",
     "Recommendations",
     "Recommender",
+    "Rules",
     "RunError",
     "SelfTestError",
     "SimilarItems",
+    "Slate",
     "__version__",
 ]

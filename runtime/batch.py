@@ -96,8 +96,29 @@ class BatchRequest:
             outputs = [run(*own) for own in arguments]
             for batch, values in zip(some, outputs, strict=True):
                 for row, answer in zip(batch, answers_of(values), strict=True):
-                    answers[row] = answer
+                    answers[row] = side_inputs.told(answer, row)
         return [answer for answer in answers if answer is not None]
+
+    def slates(
+        self,
+        run: GraphFunction,
+        k: int,
+        side_inputs: CheckedSideInputs,
+        make: Callable[..., Recommendations],
+    ) -> list[Recommendations]:
+        """One list for each history, made by `make(ask, k=k)`; see `SlateMaker.make`."""
+
+        def asking(row: int) -> Recommendations:
+            def ask(n: int, tags: tuple[str, ...]) -> Recommendations:
+                given = side_inputs.inputs([row])
+                if side_inputs.rules is not None:
+                    given |= side_inputs.rules.inputs([row], tags)
+                (answer,) = answers_of(run(*self._stacked([row]), n, given))
+                return side_inputs.told(answer, row)
+
+            return make(ask, k=k)
+
+        return [asking(row) for row in range(len(self))]
 
     def _stacked(self, batch: Sequence[int]) -> list[IdArray]:
         """history (B, T), exclude (B, X) and candidates (B, C)."""

@@ -1,7 +1,8 @@
 """Explanations: each event of the history is left out and the item scored again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from attnrec.runtime.batch import BATCH, GraphFunction
 from attnrec.runtime.deadline import check_deadline
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
+from attnrec.runtime.rules import CheckedRules, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Explanation:
     contributions: list[float]
     """For each event how much lower the score is without it; negative where the event lowers
     the score, 0.0 for unknown ids and for events beyond `max_len`."""
+    boosts: dict[str, float] | None
+    """What each boost that lifts or lowers the item adds to its score; None: none was given."""
     attention: list[float] | None
     """Attention weight of each event, the same for every item, 0.0 likewise; None for a model
     without attention weights."""
@@ -56,6 +60,8 @@ class ExplainedItem:
     item_id: int | str
     side_inputs: dict[str, IdArray]
     """The side inputs of the request, one row."""
+    boost: Mapping[str, float] = field(default_factory=dict)
+    """The boosts of the request, by tag."""
 
     def explain(self) -> Explanation:
         """Score the item with each event left out. `ValueError` for an item without a score."""
@@ -77,28 +83,47 @@ class ExplainedItem:
             contributions[places] = score - self._score(rows)[1][:, 0].astype(np.float64)
         if has_attention and counting:
             attention[counting] = rest[-1][0, -len(counting) :]
+        boosts = self._boosts(score)
         titles = self._titles()
         events = self.history.tolist()
         return Explanation(
             item_id=self.item_id,
-            score=score,
+            score=score + sum(boosts.values()),
             title=None if titles is None else titles[self.item_id],
             history=events,
             titles=None if titles is None else [titles.get(event, "") for event in events],
             contributions=contributions.tolist(),
+            boosts=boosts if self.boost else None,
             attention=attention.tolist() if has_attention else None,
         )
 
-    def _score(self, rows: Sequence[Sequence[int]], *, attention: bool = False) -> list[Any]:
+    def _boosts(self, score: float) -> dict[str, float]:
+        """What each boost adds by itself, without those that add nothing."""
+        one_each = [Rules(boost={tag: by}) for tag, by in self.boost.items()]
+        if not one_each:
+            return {}
+        more = CheckedRules(self.info, one_each, len(one_each)).inputs(range(len(one_each)))
+        scores = self._score([range(len(self.history))] * len(one_each), more=more)[1][:, 0]
+        added = zip(self.boost, (scores - np.float32(score)).tolist(), strict=True)
+        return {tag: value for tag, value in added if value}
+
+    def _score(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        attention: bool = False,
+        more: Mapping[str, IdArray] = MappingProxyType({}),
+    ) -> list[Any]:
         """The outputs of the graph for the item as the only candidate: items and scores (B, 1).
 
-        rows: places of the history that each row keeps.
+        rows: places of the history that each row keeps; more: inputs of rules.
         """
         n_rows, id_type = len(rows), self.info.id_type
         kept = [np.array(places, dtype=np.int64) for places in rows]
         history = stack([self.history[own] for own in kept], id_type, names.PADDING[id_type])
         item = np.full((n_rows, 1), self.item_id, dtype=history.dtype)
         side = {name: np.repeat(row, n_rows, axis=0) for name, row in self.side_inputs.items()}
+        side |= more
         times = self.side_inputs.get(names.TIMESTAMPS)
         if times is not None and times.size:
             own_times = [times[0][own] for own in kept]

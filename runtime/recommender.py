@@ -1,26 +1,19 @@
 """`Recommender`: one model file, loaded once, used from any thread."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Unpack
 
-import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations, SimilarItems, answer_of
-from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row, stack
+from attnrec.runtime.arguments import IdArray, Ids, check_options, id_row
 from attnrec.runtime.batch import BatchRequest, banned_ids
-from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.explain import ExplainedItem, Explanation
-from attnrec.runtime.loaded_file import Origin, RunGraph
+from attnrec.runtime.loaded_model import LoadedModel
 from attnrec.runtime.model_file import format as names
-from attnrec.runtime.model_file.facts import ModelInfo
-from attnrec.runtime.model_file.reading import check_onnxruntime
-from attnrec.runtime.model_file.tensors import StoredTensors
-from attnrec.runtime.selftest import check_golden
+from attnrec.runtime.rules import CheckedRules, RuleOptions, Rules, rules_of
 from attnrec.runtime.side_inputs import (
     CheckedSideInputs,
     RequestTimes,
@@ -28,12 +21,11 @@ from attnrec.runtime.side_inputs import (
     Tags,
     Times,
     UserIds,
-    check_inputs,
 )
-from attnrec.runtime.similar import SimilarIndex
+from attnrec.runtime.slates import Slate, SlateMaker
 
 
-class Recommender:
+class Recommender(LoadedModel):
     """Answers "what next?" for a history of raw item ids.
 
     >>> recommender = Recommender.load("model.onnx")  # doctest: +SKIP
@@ -41,74 +33,6 @@ class Recommender:
 
     Safe to share between threads. Survives `fork`, and `pickle` by loading its file again.
     """
-
-    def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        metadata = session.get_modelmeta().custom_metadata_map
-        self._info = ModelInfo.from_metadata(metadata)
-        check_onnxruntime(self._info)
-        declared = {value.name for value in session.get_inputs()}.union(self._info.inputs)
-        none = CheckedSideInputs(self._info, SideInputs(), [0])
-        self._no_side_inputs = none.inputs_of_one()
-        check_inputs(declared, self._info)
-        self._run = RunGraph(session, self._info.n_items)
-        self._golden = metadata.get(names.GOLDEN_KEY, "[]")
-        self._nothing = stack([np.empty(0)], self._info.id_type, "")  # (1, 0)
-        self._similar = SimilarIndex()
-
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        n_threads: int = 1,
-        providers: Sequence[Any] | None = None,
-        verify: bool = True,
-        unavailable: Iterable[int | str] = (),
-    ) -> "Recommender":
-        """Load a file from `attnrec-export`. `ModelFileError` if it cannot be trusted or run.
-
-        Tables of more than 16 MB stay in the file and are read there when they are needed: replace
-        it by renaming another one, as `attnrec-export` does, not by writing into it.
-        n_threads: threads of one answer; below 100,000 items 1 is fastest.
-        providers: onnxruntime execution providers, by default the CPU.
-        verify: compare the sha256 at the end of the file, which notices any altered byte, and
-        refuse graphs that attnrec never writes: endless, huge, or reaching outside the file.
-        unavailable: ids that are never returned, such as items out of stock; they do not slow
-        answers down. A warning names ids that the file does not know.
-        """
-        return cls._of(
-            Origin.of(path, unavailable, n_threads=n_threads, providers=providers, verify=verify)
-        )
-
-    @classmethod
-    def _of(cls, origin: Origin) -> "Recommender":
-        session, origin = origin.open()
-        try:
-            recommender = cls(session)
-        except ModelFileError as error:
-            raise ModelFileError(f"{origin.path}: {error}") from error
-        recommender._run.origin = origin
-        return recommender
-
-    @classmethod
-    def from_session(cls, session: onnxruntime.InferenceSession) -> "Recommender":
-        """Use a session that the application made itself; nothing is verified, no reloading."""
-        if not hasattr(session, "get_modelmeta"):
-            raise ValueError(
-                f"session must be an onnxruntime.InferenceSession, not {type(session).__name__}; "
-                "for a file use Recommender.load"
-            )
-        return cls(session)
-
-    @property
-    def info(self) -> ModelInfo:
-        """The facts that the file holds: model, catalogue, quality, parity."""
-        return self._info
-
-    @property
-    def unavailable(self) -> tuple[int | str, ...]:
-        """Items of the file that are never returned, see `load`."""
-        return () if self._run.origin is None else self._run.origin.unavailable
 
     def recommend(
         self,
@@ -122,6 +46,10 @@ class Recommender:
         user_tags: Tags | None = None,
         timestamps: Times | None = None,
         request_time: int | None = None,
+        diversity: float = 0.0,
+        max_per: Mapping[str, int] | None = None,
+        min_per: Mapping[str, int] | None = None,
+        **rules: Unpack[RuleOptions],
     ) -> Recommendations:
         """The best `k` items after `history` (raw ids, oldest first); fewer if fewer are left.
 
@@ -131,18 +59,32 @@ class Recommender:
         request_time (now): only for files that declare them. Unknown ids are ignored. An empty
         history and an unknown user are answered as trained for them; without times the answer is
         that of the model without time bias.
+        require_all, require_any, forbid, boost, at_least, at_most: see `Rules`. diversity,
+        max_per, min_per: see `Slate`. `ValueError` names what the file does not know.
         """
         check_options(k, exclude_seen)
-        id_type = self._info.id_type
-        seen = id_row(names.HISTORY, history, id_type)
+        seen = id_row(names.HISTORY, history, self._info.id_type)
         side_inputs = self._side_inputs(seen, user, user_tags, timestamps, request_time)
         banned = banned_ids(self._info, seen, exclude, exclude_seen)
-        allowed = self._nothing
+        allowed, is_any = self._nothing, True
         if candidates is not None:
-            allowed = id_row(names.CANDIDATES, candidates, id_type)[None]
+            allowed = id_row(names.CANDIDATES, candidates, self._info.id_type)[None]
             # In the graph no candidates means no restriction; in a request [] means nothing.
-            k = k if allowed.size else 0
-        return answer_of(self._run(seen[None], banned[None], allowed, k, side_inputs))
+            is_any = bool(allowed.size)
+
+        def ask(n: int, more: dict[str, IdArray]) -> Recommendations:
+            given, n = {**side_inputs, **more}, n if is_any else 0
+            return answer_of(self._run(seen[None], banned[None], allowed, n, given))
+
+        if not (rules or diversity or max_per or min_per):
+            return ask(k, {})
+        slate = Slate(diversity, max_per or {}, min_per or {}).check(self._info, k)
+        checked = CheckedRules(self._info, rules_of(rules))
+
+        def ruled(n: int, tags: tuple[str, ...]) -> Recommendations:
+            return checked.told(ask(n, checked.inputs([0], tags)))
+
+        return ruled(k, ()) if slate.is_plain() else self._slates().make(ruled, slate, k)
 
     def recommend_batch(
         self,
@@ -156,13 +98,21 @@ class Recommender:
         user_tags: Sequence[Tags | None] | None = None,
         timestamps: Sequence[Times | None] | None = None,
         request_times: RequestTimes | None = None,
+        rules: Rules | Sequence[Rules | None] | None = None,
+        slate: Slate | None = None,
     ) -> list[Recommendations]:
-        """`recommend` for many histories, faster; every list has one entry for each of them."""
+        """`recommend` for many histories, faster; every list has one entry for each of them.
+
+        rules: the same for all, or a list. slate: of every answer.
+        """
         check_options(k, exclude_seen)
         request = BatchRequest(self._info, histories, exclude, candidates, exclude_seen)
         given = SideInputs(users, user_tags, timestamps, request_times)
-        side_inputs = CheckedSideInputs(self._info, given, request.lengths).check_unit()
-        return request.answer(self._run, k, side_inputs)
+        side_inputs = CheckedSideInputs(self._info, given, request.lengths, rules).check_unit()
+        if slate is None:
+            return request.answer(self._run, k, side_inputs)
+        make = partial(self._slates().make, slate=slate.check(self._info, k))
+        return request.slates(self._run, k, side_inputs, make)
 
     def recommend_iter(
         self, histories: Iterable[Ids], k: int = 10, *, batch_size: int = 1024, **options: Any
@@ -177,16 +127,6 @@ class Recommender:
         waiting = iter(histories)
         while batch := list(islice(waiting, batch_size)):
             yield from self.recommend_batch(batch, k, **options)
-
-    def items(self) -> dict[int | str, str | None]:
-        """Every id of the catalogue with its title, "" where unknown, None if there are no titles.
-
-        Read from the file anew; not kept.
-        """
-        stored = self.stored()
-        ids: list[Any] = [*stored.item_ids()]
-        titles = stored.texts("item_titles")[1:] if "item_titles" in stored else [None] * len(ids)
-        return dict(zip(ids, titles, strict=True))
 
     def score(
         self,
@@ -218,8 +158,9 @@ class Recommender:
         user_tags: Tags | None = None,
         timestamps: Times | None = None,
         request_time: int | None = None,
+        boost: Mapping[str, float] | None = None,
     ) -> Explanation:
-        """How much each event of `history` adds to the score of `item_id`.
+        """How much each event of `history`, and each boost, adds to the score of `item_id`.
 
         Every event that counts is left out once and the item scored again, some at a time.
         `ValueError` for an item that the file does not know, or that is unavailable.
@@ -227,7 +168,8 @@ class Recommender:
         seen = id_row(names.HISTORY, history, self._info.id_type)
         (item,) = id_row("item_id", [item_id], self._info.id_type).tolist()
         side_inputs = self._side_inputs(seen, user, user_tags, timestamps, request_time)
-        return ExplainedItem(self._info, self._run, seen, item, side_inputs).explain()
+        explained = ExplainedItem(self._info, self._run, seen, item, side_inputs, boost or {})
+        return explained.explain()
 
     def similar(self, item_id: int | str, k: int = 10) -> SimilarItems:
         """The `k` items most like one: by the cosine of their vectors where the model has any.
@@ -243,42 +185,16 @@ class Recommender:
     def _read_similar(self) -> None:
         self._similar.read_once(self.stored, self.unavailable)
 
-    def stored(self) -> StoredTensors:
-        """Ids, titles and item vectors, read from the file anew; not kept.
-
-        `ValueError` without a file, `ModelFileError` if it is another one by now.
-        """
-        if self._run.origin is None:
-            raise ValueError(
-                "a Recommender made from a session has no file to read; use Recommender.load"
-            )
-        return self._run.origin.stored()
-
-    def selftest(self) -> int:
-        """Reproduce the golden vectors of the file on this machine; returns how many there are.
-
-        `SelfTestError` names the first that comes out differently.
-        """
-        if self._run.origin is not None and self.unavailable:
-            # They are answers of the whole catalogue.
-            return self._of(replace(self._run.origin, unavailable=())).selftest()
-        return check_golden(self._golden, self._info, self._run)
+    def _slates(self) -> SlateMaker:
+        self._read_similar()
+        self._slate_maker.read_once(self.stored, self._similar, self._info)
+        return self._slate_maker
 
     def _side_inputs(
         self, history: IdArray, user: Any, user_tags: Any, timestamps: Any, request_time: Any
     ) -> dict[str, IdArray]:
-        """The side inputs of one row, checked."""
+        """The side inputs of one row, checked; without rules."""
         if user is user_tags is timestamps is request_time is None:
             return self._no_side_inputs
-        row = (user, user_tags, timestamps, request_time)
-        given = SideInputs(*(None if value is None else [value] for value in row))
-        return CheckedSideInputs(self._info, given, [len(history)]).check_unit().inputs_of_one()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._run.origin is None:
-            raise TypeError("a Recommender made from a session has no file to load again")
-        return self._of, (self._run.origin,)
-
-    def __repr__(self) -> str:
-        info = self._info
-        return f"<Recommender {info.model} {info.profile}, {info.n_items} items>"
+        row = SideInputs.of_one(user, user_tags, timestamps, request_time)
+        return CheckedSideInputs(self._info, row, [len(history)]).check_unit().inputs_of_one()

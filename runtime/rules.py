@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict
 
 import numpy as np
 
+from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.arguments import IdArray, id_lists, plain_list, stack
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
@@ -43,10 +44,30 @@ class Rules:
 NO_RULES = Rules()
 
 
+class RuleOptions(TypedDict, total=False):
+    """`Rules` as arguments of a request."""
+
+    require_all: Sequence[str]
+    require_any: Sequence[str]
+    forbid: Sequence[str]
+    boost: Mapping[str, float]
+    at_least: Mapping[str, float]
+    at_most: Mapping[str, float]
+
+
+def rules_of(options: RuleOptions) -> Rules | None:
+    """The rules of a request; None: it has none. `TypeError` for another argument."""
+    unknown = options.keys() - RuleOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}")
+    given: Any = {name: value for name, value in options.items() if value is not None}
+    return Rules(**given) if given else None
+
+
 class CheckedRules:
     """The rules of many histories, checked. `ValueError` names what is wrong and what there is."""
 
-    def __init__(self, info: ModelInfo, rules: Any, n_rows: int) -> None:
+    def __init__(self, info: ModelInfo, rules: Any, n_rows: int = 1) -> None:
         """rules: one for all histories, or a list with one or None for each; None: no rules."""
         lists = [rules] * n_rows if rules is None or isinstance(rules, Rules) else rules
         given = [
@@ -55,17 +76,24 @@ class CheckedRules:
         ]
         self._has_tags, self._numbers = names.BOOST in info.inputs, list(_numbers_of(info))
         self._rows = [NO_RULES] * n_rows
-        self.unknown_tags: list[tuple[str, ...]] = [()] * n_rows
-        """Tags of each row that the file does not know."""
+        self.unknown_tags: list[tuple[str, ...] | None] = [None] * n_rows
+        """Tags of each row that the file does not know; None: it has no rules."""
         for row, own in enumerate(given):
             if not isinstance(own, Rules):
                 raise ValueError(f"rules must be Rules(...), not {repr(own)[:60]}")
             if own:
                 self._rows[row], self.unknown_tags[row] = _checked(info, own)
 
-    def inputs(self, rows: Sequence[int]) -> dict[str, IdArray]:
-        """The inputs of the graph for some of the histories."""
+    def told(self, answer: Recommendations, row: int = 0) -> Recommendations:
+        """The answer with the tags of its request that the file does not know."""
+        unknown = self.unknown_tags[row]
+        return answer if unknown is None else replace(answer, unknown_tags=unknown)
+
+    def inputs(self, rows: Sequence[int], required: Sequence[str] = ()) -> dict[str, IdArray]:
+        """The inputs of the graph for some of the histories; required: more tags for all."""
         own = [self._rows[row] for row in rows]
+        if required:
+            own = [replace(one, require_all=[*one.require_all, *required]) for one in own]
         arrays: dict[str, IdArray] = {}
         if self._has_tags:
             for name in names.TAG_INPUTS:
@@ -93,13 +121,19 @@ def tag_lists(info: ModelInfo) -> list[str]:
 
 def _checked(info: ModelInfo, rules: Rules) -> tuple[Rules, tuple[str, ...]]:
     """Rules with plain values, and their unknown tags."""
-    tags = {name: _tags(info, name, getattr(rules, name)) for name in names.TAG_INPUTS[:-1]}
+    tags: dict[str, Any] = {
+        name: _tags(info, name, getattr(rules, name)) for name in names.TAG_INPUTS[:-1]
+    }
     boost = _numbered(names.BOOST, rules.boost)
     _tags(info, names.BOOST, [*boost])
-    bounds = {name: _bounds(info, name, getattr(rules, name)) for name in names.BOUNDS}
+    bounds: dict[str, Any] = {
+        name: _bounds(info, name, getattr(rules, name)) for name in names.BOUNDS
+    }
     known = info.rules["tags"] if info.rules else {}
     every = dict.fromkeys(tag for own in (*tags.values(), boost) for tag in own)
-    unknown = tuple(t for t in every if t.partition(":")[2] not in known.get(t.partition(":")[0], ()))
+    unknown = tuple(
+        t for t in every if t.partition(":")[2] not in known.get(t.partition(":")[0], ())
+    )
     return Rules(**tags, boost=boost, **bounds), unknown
 
 

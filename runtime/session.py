@@ -43,6 +43,15 @@ def check_providers(providers: Sequence[Any] | None) -> None:
             )
 
 
+def check_session(session: Any) -> None:
+    """`ValueError` for what is no session."""
+    if not hasattr(session, "get_modelmeta"):
+        raise ValueError(
+            f"session must be an onnxruntime.InferenceSession, not {type(session).__name__}; "
+            "for a file use Recommender.load"
+        )
+
+
 def make_session(
     model: bytes | mmap,
     *,

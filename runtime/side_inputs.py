@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.arguments import IdArray, id_lists, id_row, stack
 from attnrec.runtime.errors import ModelFileError
 from attnrec.runtime.model_file import format as names
@@ -30,6 +31,11 @@ class SideInputs(NamedTuple):
     user_tags: Sequence[Tags | None] | None = None
     timestamps: Sequence[Times | None] | None = None
     request_times: RequestTimes | None = None
+
+    @classmethod
+    def of_one(cls, *row: Any) -> "SideInputs":
+        """The side inputs of a single history."""
+        return cls(*(None if value is None else [value] for value in row))
 
     def of(self, rows: Sequence[int]) -> "SideInputs":
         """The side inputs of some of the histories."""
@@ -73,6 +79,10 @@ class CheckedSideInputs:
             for times in self._timestamps:
                 check_seconds(self._info, names.TIMESTAMPS, times)
         return self
+
+    def told(self, answer: Recommendations, row: int) -> Recommendations:
+        """The answer with the unknown tags of its request."""
+        return answer if self.rules is None else self.rules.told(answer, row)
 
     def inputs_of_one(self) -> dict[str, IdArray]:
         """The inputs of the graph for the only history."""

@@ -21,6 +21,7 @@ from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.tensors import StoredTensors
 from attnrec.runtime.rules import MOST_TAGS, tag_lists
 from attnrec.runtime.session import notify_after_fork
+from attnrec.runtime.similar import SimilarIndex
 
 _POOL = 10  # items for each place of the list
 
@@ -43,8 +44,8 @@ class Slate:
         """Whether it is the best items, as they are."""
         return not (self.diversity or self.max_per or self.min_per)
 
-    def check(self, info: ModelInfo, k: int) -> None:
-        """`ValueError` for what the file does not know, and for more than k items of tags."""
+    def check(self, info: ModelInfo, k: int) -> "Slate":
+        """Returns itself; `ValueError` for what the file does not know, and for too many items."""
         d = self.diversity
         if isinstance(d, bool) or not isinstance(d, (int, float)) or not 0 <= d <= 1:
             raise ValueError(f"diversity must be a number from 0 to 1, not {d!r}")
@@ -64,6 +65,7 @@ class Slate:
                     raise ValueError(f"{name} of {tag!r} must be a whole number, not {number!r}")
         if sum(self.min_per.values()) > k:
             raise ValueError(f"min_per wants {sum(self.min_per.values())} items, and k is {k}")
+        return self
 
 
 class SlateMaker:
@@ -83,15 +85,15 @@ class SlateMaker:
     def read_once(
         self,
         read: Callable[[], StoredTensors],
-        vectors: Callable[[], NDArray[np.float32] | None],
+        similar: SimilarIndex,
         info: ModelInfo,
     ) -> None:
-        """Read the file, unless that was done."""
+        """Read the file, unless that was done. similar: with the vectors, read already."""
         with self._lock:
             if self._rows is not None:
                 return
             stored = read()
-            self._vectors = vectors()
+            self._vectors = similar.vectors
             ids = stored.item_ids()
             self._tags = [()] * len(ids)
             if "tag_items" in stored:
@@ -148,14 +150,20 @@ class SlateMaker:
         """Of one place of the pool the similarity to all."""
         if self._vectors is not None:
             vectors = self._vectors[rows]
-            return lambda place: vectors @ vectors[place]
+
+            def of_vectors(place: int) -> NDArray[Any]:
+                cosines: NDArray[Any] = vectors @ vectors[place]
+                return cosines
+
+            return of_vectors
         sets = [frozenset(own) for own in tags]
 
         def of_tags(place: int) -> NDArray[Any]:
             own = sets[place]
             lengths = [max(1.0, len(own) * len(other)) ** 0.5 for other in sets]
             shared = [len(own & other) for other in sets]
-            return np.array(shared) / np.array(lengths)
+            cosines: NDArray[Any] = np.array(shared) / np.array(lengths)
+            return cosines
 
         return of_tags
 

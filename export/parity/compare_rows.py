@@ -100,10 +100,10 @@ def compare(answer: AnsweredRow, expected: ExpectedRow) -> RowComparison:
         share = float(np.isin(best, rows).mean()) if n and expected.may_miss else 1.0
         return RowComparison(fault, difference, tolerance, same, share)
 
-    if answer.n_known != expected.n_known:
-        return finding(f"n_known is {answer.n_known}, not {expected.n_known}")
-    if answer.n_allowed != expected.n_allowed:
-        return finding(f"n_allowed is {answer.n_allowed}, not {expected.n_allowed}")
+    for name in ("n_known", "n_allowed"):
+        own, wanted = getattr(answer, name), getattr(expected, name)
+        if own != wanted:
+            return finding(f"{name} is {own}, not {wanted}")
     if len(answer.rows) != expected.k:
         return finding(f"{len(answer.rows)} columns, not {expected.k}")
     if (answer.rows[n:] != 0).any() or (answer.scores[n:] != -np.inf).any():

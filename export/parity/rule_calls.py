@@ -28,7 +28,10 @@ def calls_with_rules(
         )
         yield GraphCall(f"rules, all items: {name}", [[]], catalogue.n_items, rules=[own])
     drawn = [*_drawn(rules, 64)]
-    histories, exclude = [make.draw(n % 7) for n in range(64)], [make.draw(n % 3) for n in range(64)]
+    histories, exclude = (
+        [make.draw(n % 7) for n in range(64)],
+        [make.draw(n % 3) for n in range(64)],
+    )
     yield GraphCall("64 rows, each with its rules", histories, _K, exclude, rules=drawn)
     among = [make.draw(n % 11) for n in range(64)]
     yield GraphCall(
@@ -36,14 +39,14 @@ def calls_with_rules(
     )
 
 
-def golden_rules(
-    catalogue: Catalogue, id_type: str, rules: ItemRules | None
-) -> list[GraphCall]:
+def golden_rules(catalogue: Catalogue, id_type: str, rules: ItemRules | None) -> list[GraphCall]:
     """The few that a file keeps."""
     if rules is None:
         return []
     history = [Maker(catalogue, id_type).draw(4)]
-    return [GraphCall(f"rules {n}", history, 5, rules=[own]) for n, own in enumerate(_drawn(rules, 3))]
+    return [
+        GraphCall(f"rules {n}", history, 5, rules=[own]) for n, own in enumerate(_drawn(rules, 3))
+    ]
 
 
 def _of_tags(rules: ItemRules) -> Iterator[tuple[str, Rules]]:

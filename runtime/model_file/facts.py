@@ -132,8 +132,13 @@ def _facts(entry: str) -> Any:
 def _rules(entry: str) -> dict[str, Any]:
     rules = _facts(entry)
     if rules:
-        tags = {str(column): {str(v): int(n) for v, n in own.items()} for column, own in rules["tags"].items()}
-        numbers = {str(name): [float(low), float(high)] for name, (low, high) in rules["numbers"].items()}
+        tags = {
+            str(column): {str(v): int(n) for v, n in own.items()}
+            for column, own in rules["tags"].items()
+        }
+        numbers = {
+            str(name): [float(low), float(high)] for name, (low, high) in rules["numbers"].items()
+        }
         rules = {"tags": tags, "numbers": numbers, "boost_unit": float(rules["boost_unit"])}
     return dict(rules)
 

@@ -28,9 +28,9 @@ BOUNDS = (AT_LEAST, AT_MOST)
 RULES = "rules"
 """Of a golden vector: the rules of its request."""
 RULE_INPUTS = (*TAG_INPUTS, BOOST_BY, *BOUNDS)
-"""Rules about tags and numbers of items: declared only in files whose items have them."""
+"""Rules: declared only in files whose items have tags, or numbers."""
 N_ALLOWED = "n_allowed"
-"""Declared, after the titles, only in files with rules: items that a row could be answered with."""
+"""Declared, after the titles, only in files with rules: items that a row allows."""
 NO_TIME = -1
 """Times are Unix seconds; below 0 they are unknown."""
 

@@ -18,7 +18,14 @@ from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file import onnx_messages as onnx
 from attnrec.runtime.model_file.protobuf import Buffer, Reader, fields_of, numbers_of, text
 
-_DTYPES = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 6: "<i4", 7: "<i8"}  # TensorProto.DataType of what attnrec stores
+_DTYPES = {
+    1: "<f4",
+    2: "u1",
+    3: "i1",
+    4: "<u2",
+    6: "<i4",
+    7: "<i8",
+}  # TensorProto.DataType of what attnrec stores
 _INT4 = 22
 _TEXTS = 6  # number of the field string_data
 _NAME, _INTS, _STRINGS = 1, 8, 9  # of an attribute
@@ -61,6 +68,12 @@ class StoredTensors:
             return self.texts("item_ids")[1:]
         ids: list[int] = self.numbers("item_ids")[1:].tolist()
         return ids
+
+    def items(self) -> dict[int | str, str | None]:
+        """Every id of the catalogue with its title, None where there are no titles."""
+        ids: list[Any] = [*self.item_ids()]
+        titles = self.texts("item_titles")[1:] if "item_titles" in self else [None] * len(ids)
+        return dict(zip(ids, titles, strict=True))
 
     def user_ids(self) -> list[int] | list[str]:
         """Ids of the users that the graph looks up; none where it knows no users."""
