@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,6 @@ _LEAST_ITEMS = 5  # with a word of the titles
 _TITLE = "title"
 _ASKED = 1000  # users whose scores set the unit of boosts
 _DEEP = 100
-
-_TagsOfItems = list[dict[str, None]]
-"""The tags of each item, in order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +43,22 @@ class ItemRules:
         """The columns of the tags, in order."""
         return tuple(dict.fromkeys(column_of(tag) for tag in self.tags))
 
-    def of_items(self, n_items: int) -> _TagsOfItems:
-        """The tags of each item."""
-        own: _TagsOfItems = [{} for _ in range(n_items)]
-        for tag, start, end in zip(self.tags, self.starts[:-1], self.starts[1:], strict=True):
-            for row in self.rows[start:end].tolist():
-                own[row - 1][tag] = None
-        return own
+    def rows_of(self, tag: str) -> NDArray[np.int32]:
+        """Catalogue rows of the items with a tag; none for an unknown one."""
+        place = self._place.get(tag)
+        return self.rows[:0] if place is None else self.rows[slice(*self.starts[place:][:2])]
+
+    def most_tags(self) -> dict[str, int]:
+        """Most tags that an item has in each column, and "" for most of all columns."""
+        most = {"": int(np.bincount(self.rows).max(initial=0))}
+        for column in self.columns:
+            own = [self.rows_of(tag) for tag in self.tags if column_of(tag) == column]
+            most[column] = int(np.bincount(np.concatenate(own)).max())
+        return most
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {tag: place for place, tag in enumerate(self.tags)}
 
     def facts(self) -> dict[str, Any]:
         """What the metadata of a file says of them: items of each tag, range of each number."""
@@ -97,7 +104,7 @@ def rules_of(
     starts = np.cumsum([0, *map(len, items.values())])
     flat = [row for rows in items.values() for row in rows]
     rules = ItemRules(tuple(items), starts, np.array(flat, np.int32), known)
-    return ItemRules(rules.tags, starts, rules.rows, known, _boost_unit(run))
+    return replace(rules, boost_unit=_boost_unit(run))
 
 
 def _tags_of(catalogue: Catalogue, columns: Any) -> dict[str, dict[str, list[int]]]:

@@ -9,7 +9,6 @@ and every column of `require_any` counts 1 or more: 2^w - 1 added to a field of 
 the next bit exactly then. Equal tags of a list count once.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,13 +93,13 @@ class Fields:
     """A bit that no item has."""
 
     @classmethod
-    def of(cls, rules: ItemRules, n_items: int) -> "Fields":
+    def of(cls, rules: ItemRules) -> "Fields":
         """`ValueError` for more columns than a number has room for."""
-        own = [Counter(map(column_of, tags)) for tags in rules.of_items(n_items)]
-        most = max((counted.total() for counted in own), default=0)
-        at_any, carry, at = {}, {}, 2 * most.bit_length()
-        for column in rules.columns:
-            width = max(counted[column] for counted in own).bit_length()
+        most = rules.most_tags()
+        of_item = most.pop("")
+        at_any, carry, at = {}, {}, 2 * of_item.bit_length()
+        for column, n_tags in most.items():
+            width = n_tags.bit_length()
             at_any[column], carry[column] = 1 << at, 1 << (at + width)
             at += width + 1
         if at > _MOST_BITS:
@@ -108,7 +107,7 @@ class Fields:
                 f"the tags of {len(at_any)} columns need {at} bits an item, and there are "
                 f"{_MOST_BITS}: name fewer columns with `tags`"
             )
-        return cls(most, 1 << most.bit_length(), at_any, carry, 1 << at)
+        return cls(of_item, 1 << of_item.bit_length(), at_any, carry, 1 << at)
 
     @property
     def kind(self) -> type[np.int32] | type[np.int64]:
@@ -139,7 +138,7 @@ class Filters:
         """lists: the three inputs; rows: the same as rows of tags, 0 for unknown ones."""
         self._tags, self._columns = rules.tags, rules.columns
         self._lists, self._rows, self._stored = lists, rows, stored
-        self._fields = Fields.of(rules, stored.n_rows - 1)
+        self._fields = Fields.of(rules)
         self._to = ir.DataType.INT32 if self._fields.kind is np.int32 else ir.DataType.INT64
 
     def _number(self, g: GraphBuilder, value: int | list[int]) -> ir.Value:
