@@ -86,6 +86,23 @@ def export(
             "--allow-smaller", help="Take a --catalog that lacks a fifth of the trained items."
         ),
     ] = False,
+    tags: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS",
+            help="Columns of the items table, by commas, whose values requests may name in rules; "
+            "title for the words of titles, '' for none. Default: all attributes, at most "
+            "10,000 values.",
+        ),
+    ] = None,
+    numbers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS",
+            help="Numbers of the items table that requests may bound, by commas; '' for none. "
+            "Default: all.",
+        ),
+    ] = None,
     kit: Annotated[
         Path | None,
         typer.Option(
@@ -122,9 +139,14 @@ def export(
     profiles = None if chosen == _AUTO else (chosen,)
     options = ExportOptions(
         run, target, profiles, limits, max_mb, allow_users, kit, catalog,
-        allow_smaller,
+        allow_smaller, _columns(tags), _columns(numbers),
     )  # fmt: skip
     export_run(options, as_json=as_json)
+
+
+def _columns(text: str | None) -> tuple[str, ...] | None:
+    """Names by commas; None: as the run has them."""
+    return None if text is None else tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def _chosen(run: Path, profile: str | None, old: str | None, *, quantize: bool) -> str:

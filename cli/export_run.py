@@ -47,6 +47,8 @@ class ExportOptions:
     kit: Path | None
     catalog: Path | None
     allow_smaller: bool
+    tags: Sequence[str] | None
+    numbers: Sequence[str] | None
 
 
 def export_run(options: ExportOptions, *, as_json: bool) -> None:
@@ -103,11 +105,15 @@ def _write(run: Run, options: ExportOptions, progress: Progress) -> Sequence[Pro
         progress.update(task, description=what)
 
     if options.profiles == ("fp32",) and options.max_mb is None:
-        export(run, options.target, tick=tick, allow_users=options.allow_users)
+        export(
+            run, options.target, tick=tick, allow_users=options.allow_users, tags=options.tags,
+            numbers=options.numbers,
+        )  # fmt: skip
         return ()
     _, costs = export_smallest(
         run, options.target, options.profiles, limits=options.limits, max_mb=options.max_mb,
-        tick=tick, stage=stage, allow_users=options.allow_users,
+        tick=tick, stage=stage, allow_users=options.allow_users, tags=options.tags,
+        numbers=options.numbers,
     )  # fmt: skip
     return costs
 
@@ -134,6 +140,7 @@ def _as_json(
         "profile": info.profile,
         "n_items": info.n_items,
         "n_users": info.n_users,
+        "rules": info.rules,
         "parity": dict(info.parity or {}),
         "metrics": info.metrics,
         "profiles": [cost.to_json() for cost in costs],
@@ -159,6 +166,8 @@ def _print_file(
             f"users    WARNING: this file holds {info.n_users:,} user ids ({info.user_id_type}) "
             "and what the model learned of each; keep it as you keep the log"
         )
+    if info.rules:
+        print(f"rules    {_rules_line(info.rules)}")
     _print_parity(info.parity or {})
     if costs:
         out.print(_cost_table(costs))
@@ -172,6 +181,14 @@ def _print_file(
         print("memory   not measured without the server: pip install 'attnrec[serve]'")
     if options.kit is not None:
         print(f"kit      {options.kit}; its README.md says what to do on the device")
+
+
+def _rules_line(rules: Mapping[str, Any]) -> str:
+    """What requests may name, in words."""
+    tags = [counted(len(own), f"tag of {column}", f"tags of {column}")
+            for column, own in rules["tags"].items()]  # fmt: skip
+    ranges = [f"{name} {low:g} to {high:g}" for name, (low, high) in rules["numbers"].items()]
+    return ", ".join([*tags, *ranges])
 
 
 def _print_parity(parity: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from attnrec.cli.console import Json, command
+from attnrec.cli.recommend import rules
 from attnrec.runtime.files import check_model_file, check_replaceable
 from attnrec.train.data.sources import table_files
 
@@ -45,6 +46,15 @@ def recommend(
     request_time: Annotated[
         int | None, typer.Option(help="Unix seconds of now, with --timestamps or --batch.")
     ] = None,
+    require_all: rules.RequireAll = None,
+    require_any: rules.RequireAny = None,
+    forbid: rules.Forbid = None,
+    boost: rules.Boost = None,
+    at_least: rules.AtLeast = None,
+    at_most: rules.AtMost = None,
+    diversity: rules.Diversity = None,
+    max_per: rules.MaxPer = None,
+    min_per: rules.MinPer = None,
     why: Annotated[
         bool, typer.Option("--why", help="Name the events that speak most for each item.")
     ] = False,
@@ -72,7 +82,7 @@ def recommend(
 
         {"history": ["85116", "22375"], "k": 5, "exclude": ["22492"], "why": true}
 
-    which are answered line by line; -k, --exclude, --candidates, --user, --user-tags and --why are
+    which are answered line by line, with fields for rules such as "at_most": {"price": 50}; -k, --exclude, --candidates, --user, --user-tags and --why are
     for lines without such a field. Ids with commas in them need the second form.
 
     For everybody: --batch users.parquet --out answers.parquet, on all cores. A row of TABLE has a
@@ -85,16 +95,21 @@ def recommend(
         "user": user, "user_tags": user_tags, "timestamps": timestamps,
         "request_time": request_time,
     }  # fmt: skip
+    ruled = rules.rules_given({
+        "require_all": require_all, "require_any": require_any, "forbid": forbid, "boost": boost,
+        "at_least": at_least, "at_most": at_most, "diversity": diversity, "max_per": max_per,
+        "min_per": min_per,
+    })  # fmt: skip
     given = {"exclude": exclude, "candidates": candidates, **side_inputs}
     if batch is None:
         if out is not None or processes is not None:
             raise ValueError("--out and --processes are read only with --batch: give that too")
-        _refuse_idle(given, history=history, similar=similar, why=why)
+        _refuse_idle({**given, **ruled}, history=history, similar=similar, why=why)
         file = check_model_file(file)
     else:
-        columns = {"user": user, "user_tags": user_tags, "timestamps": timestamps}
+        columns = {**ruled, "user": user, "user_tags": user_tags, "timestamps": timestamps}
         of_one = {"history": history, "similar": similar, "why": why or None, **columns}
-        target = _check_batch(batch, out, [name for name in of_one if of_one[name] is not None])
+        target = _check_batch(batch, out, [n for n, value in of_one.items() if value is not None])
         file = check_model_file(file)
         try:  # only here: it needs pyarrow
             from attnrec.cli.recommend.batch import recommend_to_everybody
@@ -109,7 +124,9 @@ def recommend(
     # Only here: it needs onnxruntime.
     from attnrec.cli.recommend.run import Request, answer
 
-    request = Request(history, k, exclude, candidates, **side_inputs, why=why, similar=similar)
+    request = Request(
+        history, k, exclude, candidates, **side_inputs, why=why, similar=similar, rules=ruled
+    )
     answer(file, request, as_json=as_json)
 
 

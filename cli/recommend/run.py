@@ -13,6 +13,7 @@ from rich.text import Text
 
 from attnrec.cli.console import fail, out, say
 from attnrec.cli.file_ids import FileIds, counts, number
+from attnrec.cli.recommend.rules import FIELDS
 from attnrec.runtime import ModelFileError, Recommendations, Recommender, SimilarItems
 from attnrec.runtime.arguments import Ids
 from attnrec.runtime.model_file.format import CALLER_INPUTS
@@ -38,6 +39,7 @@ class Request:
     request_time: int | None
     why: bool
     similar: str | None
+    rules: Mapping[str, Any]
 
 
 def answer(file: Path, request: Request, *, as_json: bool) -> None:
@@ -57,7 +59,7 @@ def answer(file: Path, request: Request, *, as_json: bool) -> None:
         raise ValueError(f"give --history {ids.as_option}, or JSON lines on standard input")
     if unknown := ids.unknown(lists):
         _print_known(lists, unknown)
-    defaults = {"k": request.k, "why": request.why, **lists, **side_inputs}
+    defaults = {"k": request.k, "why": request.why, **lists, **side_inputs, **request.rules}
     _answer_lines(recommender, ids, sys.stdin, defaults)
 
 
@@ -72,8 +74,9 @@ def _answer_history(
 ) -> None:
     text = request.history or ""
     history: Any = ids.listed(text)
-    found = recommender.recommend(history, request.k, **lists, **side_inputs)
-    reasons = _reasons_for(recommender, history, found, side_inputs) if request.why else None
+    found = recommender.recommend(history, request.k, **lists, **side_inputs, **request.rules)
+    explained = {**side_inputs, "boost": request.rules.get("boost")}
+    reasons = _reasons_for(recommender, history, found, explained) if request.why else None
     lists = {"history": history} | lists
     unknown = _unknown_in(ids, lists, found)
     user = side_inputs.get("user")
@@ -81,6 +84,10 @@ def _answer_history(
     _show(found, reasons, unknown | unknown_user, as_json=as_json)
     if unknown or not as_json:
         _print_known(lists, unknown)
+    if found.unknown_tags:
+        say(f"the file does not know the tags {', '.join(found.unknown_tags)}")
+    if not as_json and found.n_allowed is not None and len(found) < request.k:
+        say(f"the rules leave {found.n_allowed} items")
     if unknown_user:
         say(f"--user: the file does not know {user!r}: the answer is that for no user")
     if unknown and (whole := ids.with_comma(text)) is not None:
@@ -148,7 +155,7 @@ def _answer_line(
         request = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
-    known = {*_LISTS, "k", "exclude_seen", "why", *CALLER_INPUTS}
+    known = {*_LISTS, "k", "exclude_seen", "why", *CALLER_INPUTS, *FIELDS}
     if isinstance(request, dict) and (unknown := sorted(request.keys() - known)):
         raise ValueError(f"unknown fields {unknown}; there are: {', '.join(sorted(known))}")
     if not isinstance(request, dict) or "history" not in request:
@@ -158,7 +165,7 @@ def _answer_line(
     if not isinstance(why, bool):
         raise ValueError(f"why must be true or false, not {why!r}")
     answer = recommender.recommend(history, **request)
-    side_inputs = {name: request[name] for name in CALLER_INPUTS if name in request}
+    side_inputs = {n: request[n] for n in (*CALLER_INPUTS, "boost") if n in request}
     reasons = _reasons_for(recommender, history, answer, side_inputs) if why else None
     given = {"history": history, **request}
     lists = {name: given[name] for name in _LISTS if given.get(name)}
@@ -191,11 +198,14 @@ def _reasons_for(
     for item_id in answer.item_ids:
         explanation = recommender.explain(history, item_id, **side_inputs)
         strongest = explanation.strongest(_MOST_REASONS)
-        events = [{"item_id": explanation.history[i], "share": share} for i, share in strongest]
+        events: Reasons = [
+            {"item_id": explanation.history[i], "share": share} for i, share in strongest
+        ]
         if explanation.titles is not None:
             for event, (i, _) in zip(events, strongest, strict=True):
                 event["title"] = explanation.titles[i]
-        reasons.append(events)
+        lifts = (explanation.boosts or {}).items()
+        reasons.append([*events, *({"boost": tag, "added": added} for tag, added in lifts)])
     return reasons
 
 
@@ -248,6 +258,9 @@ def _table(answer: Recommendations | SimilarItems, reasons: list[Reasons] | None
 
 def _because_of(events: Reasons) -> str:
     named = (
-        f"{event.get('title') or event['item_id']} ({event['share']:.0%})" for event in events
+        f"the boost of {event['boost']} ({event['added']:+.2f})"
+        if "boost" in event
+        else f"{event.get('title') or event['item_id']} ({event['share']:.0%})"
+        for event in events
     )
     return f"because of {', '.join(named)}"

@@ -102,8 +102,9 @@ def _counted(g: GraphBuilder, allowed: ir.Value, *, counts: bool) -> list[ir.Val
     """How many of the scores of each row are above -inf, if it counts."""
     if not counts:
         return []
-    is_allowed = g.Not(g.IsInf(allowed, detect_positive=0))
-    return [g.ReduceSum(g.Cast(is_allowed, to=ir.DataType.INT64), [1], keepdims=0)]
+    is_out = g.Cast(g.IsInf(allowed, detect_positive=0), to=ir.DataType.FLOAT)
+    n_out = g.Cast(g.ReduceSum(is_out, [1], keepdims=0), to=ir.DataType.INT64)  # exact to 2^24
+    return [g.Sub(g.Squeeze(g.Shape(allowed, start=1, end=2)), n_out)]
 
 
 def _ban(g: GraphBuilder, scores: ir.Value, exclude: ir.Value) -> ir.Value:

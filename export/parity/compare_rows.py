@@ -119,12 +119,17 @@ def compare(answer: AnsweredRow, expected: ExpectedRow) -> RowComparison:
         return finding(
             f"place {place + 1} is row {rows[place]}, not row {best[place]}", difference
         )
-    ties = scores[1:] == scores[:-1]
-    if (scores[1:] > scores[:-1]).any() or (rows[1:] < rows[:-1])[ties].any():
+    if not _in_order(rows, scores):
         return finding("not in order: highest score first, equal scores by row", difference)
     if not _same_weights(answer.attention, expected.attention):
         return finding("attention is not that of the model", difference)
     return finding(None, difference, bool((rows[:10] == best[:10]).all()))
+
+
+def _in_order(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> bool:
+    """Whether the highest score is first, and equal scores are in the order of the rows."""
+    ties = scores[1:] == scores[:-1]
+    return not ((scores[1:] > scores[:-1]).any() or (rows[1:] < rows[:-1])[ties].any())
 
 
 def disagreement(alone: AnsweredRow, together: AnsweredRow) -> tuple[float, bool]:

@@ -15,10 +15,12 @@ from attnrec.runtime.deadline import current
 from attnrec.runtime.errors import SelfTestError
 from attnrec.runtime.model_file.format import CALLER_INPUTS
 from attnrec.runtime.recommender import Recommender
+from attnrec.runtime.rules import rules_of
 from attnrec.runtime.serving import schemas
 from attnrec.runtime.serving.errors import encode, wrong_argument
 from attnrec.runtime.serving.schemas import Row
 from attnrec.runtime.serving.search import TitleIndex
+from attnrec.runtime.slates import Slate
 
 _SHORT_SECONDS = 0.003
 _SHORT_BODY = 4096
@@ -147,33 +149,37 @@ class ServedFile:
             exclude=request.exclude,
             candidates=request.candidates,
             exclude_seen=request.exclude_seen,
+            **request.slate(),
+            **request.rules(),
             **_side_inputs(request),
         )
-        return schemas.RecommendResponse(schemas.items_of(found), found.n_known, self.version)
+        return schemas.RecommendResponse.of(found, self.version)
 
     def _recommend_many(self, rows: Sequence[Row]) -> object:
-        """Rows with the same k and `exclude_seen` share a batch."""
+        """Rows with the same k, `exclude_seen` and slate share a batch."""
         schemas.check_size(sum(min(one.k, self.recommender.info.n_items) for one in rows))
-        groups: dict[tuple[int, bool | None], list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for place, row in enumerate(rows):
-            groups.setdefault((row.k, row.exclude_seen), []).append(place)
+            groups.setdefault(repr((row.k, row.exclude_seen, row.slate())), []).append(place)
         answers: dict[int, schemas.RecommendResponse] = {}
-        for (k, exclude_seen), places in groups.items():
+        for places in groups.values():
             batch = [rows[place] for place in places]
+            rules = [rules_of(row.rules()) for row in batch]
             found = self.recommender.recommend_batch(
                 [row.history for row in batch],
-                k,
+                batch[0].k,
                 exclude=[row.exclude for row in batch],
                 candidates=[row.candidates for row in batch],
-                exclude_seen=exclude_seen,
+                exclude_seen=batch[0].exclude_seen,
+                rules=_none_if_empty(rules),
+                slate=_slate_of(batch[0]),
                 users=_none_if_empty([row.user for row in batch]),
                 user_tags=_none_if_empty([row.user_tags for row in batch]),
                 timestamps=_none_if_empty([row.timestamps for row in batch]),
                 request_times=_none_if_empty([row.request_time for row in batch]),
             )
             for place, one in zip(places, found, strict=True):
-                items = schemas.items_of(one)
-                answers[place] = schemas.RecommendResponse(items, one.n_known, self.version)
+                answers[place] = schemas.RecommendResponse.of(one, self.version)
         return [answers[place] for place in range(len(rows))]
 
     def _score(self, request: schemas.ScoreRequest[Any, Any]) -> object:
@@ -186,14 +192,18 @@ class ServedFile:
         return schemas.SimilarResponse(schemas.items_of(found), self.version)
 
     def _explain(self, request: schemas.ExplainRequest[Any, Any]) -> object:
-        found = self.recommender.explain(request.history, request.item, **_side_inputs(request))
+        given = _side_inputs(request)
+        found = self.recommender.explain(
+            request.history, request.item, boost=request.boost, **given
+        )
         unset = [UNSET] * len(found.history)
         titles: Sequence[str | UnsetType] = found.titles or unset
         attention: Sequence[float | UnsetType] = found.attention or unset
         events = map(schemas.ExplainedEvent, found.history, found.contributions, titles, attention)
         title = UNSET if found.title is None else found.title
         item = schemas.Item(found.item_id, found.score, title)
-        return schemas.ExplainResponse(item, list(events), self.version)
+        boosts = UNSET if found.boosts is None else found.boosts
+        return schemas.ExplainResponse(item, list(events), self.version, boosts)
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,11 @@ class _Route:
     decode: Callable[[bytes], Any]
     """From the body to a request; `Refused` names a wrong value."""
     answer: Callable[[ServedFile, Any], object]
+
+
+def _slate_of(request: Row) -> Slate | None:
+    slate = Slate(request.diversity, request.max_per or {}, request.min_per or {})
+    return None if slate.is_plain() else slate
 
 
 def _side_inputs(request: Any) -> dict[str, Any]:

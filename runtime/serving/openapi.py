@@ -48,6 +48,18 @@ _FIELDS = {
     "exclude": "ids never to return",
     "candidates": "return only items of this list; null: of the whole catalogue",
     "exclude_seen": "leave out the items of the history; null: as the model was trained",
+    "require_all": "items have all of these tags, column:value",
+    "require_any": "of every column named here, items have one of the tags",
+    "forbid": "items have none of these tags",
+    "boost": "what a tag adds; 1 is the usual gap between places 1 and 100",
+    "at_least": "least value of a number, such as a price",
+    "at_most": "largest value of a number",
+    "diversity": "0: the best items; 1: the least similar ones",
+    "max_per": "most items of each value of a column, or of a tag",
+    "min_per": "least items of a tag",
+    "n_allowed": "items that exclude, candidates and rules leave",
+    "unknown_tags": "tags of the request that the file does not know",
+    "boosts": "what each boost adds to the score",
     "user": "raw user id; null: an unknown user",
     "user_tags": "tags of the user, in place of those in the training data",
     "timestamps": "Unix seconds, one for each event of the history; -1: not known",
@@ -248,7 +260,7 @@ def _of_the_file(whole: dict[str, Any], info: ModelInfo) -> dict[str, Any]:
     }
     for schema in schemas.values():
         for field, value in schema.get("properties", {}).items():
-            if field in names.CALLER_INPUTS and field not in info.inputs:
+            if field in (*names.CALLER_INPUTS, *names.RULE_INPUTS) and field not in info.inputs:
                 value.clear()
                 value["type"] = "null"
             elif field in _FIELDS and "$ref" not in value:

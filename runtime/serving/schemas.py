@@ -1,13 +1,14 @@
 """Requests and answers as JSON: their shapes and their limits."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from attnrec.runtime.answers import Recommendations, SimilarItems
 from attnrec.runtime.model_file.format import LONGEST, IdType
+from attnrec.runtime.rules import MOST_TAGS, RuleOptions
 from attnrec.runtime.serving.errors import Refused, wrong_value
 
 MOST_ROWS = 256
@@ -16,8 +17,6 @@ MOST_ITEMS = 1000
 """Largest k: an answer is held in memory as a whole."""
 MOST_ANSWERED = 25_600
 """Largest sum of k over the rows of one request: about 2 MB of answer."""
-MOST_TAGS = 1000
-"""Tags of a user in one request."""
 MOST_EVENTS = 1000
 """Events of a history in /v1/explain: the score is computed once without each."""
 
@@ -29,6 +28,11 @@ _Ids = Annotated[Sequence[Id], Meta(max_length=LONGEST)]
 _K = Annotated[int, Meta(ge=1, le=MOST_ITEMS)]
 _Times = Annotated[Sequence[Int64], Meta(max_length=LONGEST)] | None
 _Tags = Annotated[Sequence[str], Meta(max_length=MOST_TAGS)] | None
+_Numbers = Annotated[dict[str, float], Meta(max_length=MOST_TAGS)] | None
+_Counts = (
+    Annotated[dict[str, Annotated[int, Meta(ge=0, le=MOST_ITEMS)]], Meta(max_length=MOST_TAGS)]
+    | None
+)
 
 
 class _SideInputs(Struct, Generic[User], kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +52,25 @@ class RecommendRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fiel
     exclude: _Ids[Id] | None = None
     candidates: _Ids[Id] | None = None
     exclude_seen: bool | None = None
+    require_all: _Tags = None
+    require_any: _Tags = None
+    forbid: _Tags = None
+    boost: _Numbers = None
+    at_least: _Numbers = None
+    at_most: _Numbers = None
+    diversity: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    max_per: _Counts = None
+    min_per: _Counts = None
+
+    def rules(self) -> RuleOptions:
+        """The rules that it has."""
+        given = {name: getattr(self, name) for name in RuleOptions.__annotations__}
+        found: Any = {name: value for name, value in given.items() if value is not None}
+        return cast(RuleOptions, found)
+
+    def slate(self) -> dict[str, Any]:
+        """How its list is made."""
+        return {name: getattr(self, name) for name in ("diversity", "max_per", "min_per")}
 
 
 class ScoreRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields=True):
@@ -69,6 +92,7 @@ class ExplainRequest(_SideInputs[User], Generic[Id, User], forbid_unknown_fields
 
     history: Annotated[Sequence[Id], Meta(max_length=MOST_EVENTS)]
     item: Id
+    boost: _Numbers = None
 
 
 class Item(Struct):
@@ -85,6 +109,20 @@ class RecommendResponse(Struct):
     items: list[Item]
     n_known: int
     model_version: str
+    n_allowed: int | UnsetType = UNSET
+    unknown_tags: Sequence[str] | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, found: Recommendations, model_version: str) -> "RecommendResponse":
+        """The answer of the runtime; what it does not know is left out."""
+        allowed, unknown = found.n_allowed, found.unknown_tags
+        return cls(
+            items_of(found),
+            found.n_known,
+            model_version,
+            UNSET if allowed is None else allowed,
+            UNSET if unknown is None else unknown,
+        )
 
 
 class ScoreResponse(Struct):
@@ -116,6 +154,7 @@ class ExplainResponse(Struct):
     item: Item
     events: list[ExplainedEvent]
     model_version: str
+    boosts: dict[str, float] | UnsetType = UNSET
 
 
 class FoundItem(Struct):

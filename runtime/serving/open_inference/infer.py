@@ -186,11 +186,11 @@ def _arrays(
     if not 1 <= k[0] <= MOST_ITEMS:
         raise wrong(f"k is {k[0]}; it must be 1 to {MOST_ITEMS}")
     for port in ports.values():
-        padding = names.PADDING["int64" if port.datatype == tensors.INT64 else "string"]
-        empty = port.array(padding, (n_rows, 0)[: len(port.shape)])
-        array = arrays.setdefault(port.name, empty)
+        array = arrays.setdefault(port.name, port.nothing(n_rows))
         if port.name != names.K and len(array) != n_rows:
             raise wrong(f"{port.name} has {len(array)} rows, history has {n_rows}")
+        if port.name == names.BOOST_BY and array.shape != arrays[names.BOOST].shape:
+            raise wrong(f"{port.name} must have the shape of {names.BOOST}: a number for each tag")
         if port.name in (names.TIMESTAMPS, names.REQUEST_TIME):
             _check_times(info, port.name, array)
     return arrays

@@ -16,11 +16,18 @@ from numpy.typing import NDArray
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.format import LONGEST
+from attnrec.runtime.rules import MOST_TAGS
 from attnrec.runtime.serving.errors import Refused
-from attnrec.runtime.serving.schemas import MOST_ROWS, MOST_TAGS, Int64
+from attnrec.runtime.serving.schemas import MOST_ROWS, Int64
 
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
 _KINDS = {"int64": INT64, "string": BYTES}
+_DTYPES: dict[str, Any] = {INT64: np.int64, BYTES: object, FP32: np.float32}
+_WIDTHS = {INT64: ("<i8", 8), FP32: ("<f4", 4)}  # of a number among bytes
+_KNOWN: dict[str, tuple[type, ...]] = {
+    INT64: (int,), BYTES: (str,), FP32: (int, float, type(None)),
+}  # fmt: skip
+_Value = Int64 | float | str | None  # null stands for no number
 _Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -41,7 +48,7 @@ class InputTensor(Struct, kw_only=True):
     datatype: str
     shape: Annotated[list[_Size], Meta(max_length=2)]
     parameters: Parameters = Parameters()
-    data: list[Int64 | str | list[Int64 | str]] | UnsetType = UNSET
+    data: list[_Value | list[_Value]] | UnsetType = UNSET
 
 
 class OutputTensor(Struct, kw_only=True):
@@ -63,9 +70,15 @@ class TensorSpec(Struct, frozen=True):
 
     def array(self, values: Any, shape: Sequence[int]) -> NDArray[Any]:
         """Values, or one for all, as an input of the graph."""
-        array = np.empty(shape, dtype=np.int64 if self.datatype == INT64 else object)
+        array = np.empty(shape, dtype=_DTYPES[self.datatype])
         array.ravel()[:] = values
         return array
+
+    def nothing(self, n_rows: int) -> NDArray[Any]:
+        """The input where the caller leaves it out."""
+        padding: Any = {INT64: names.PADDING["int64"], BYTES: "", FP32: math.nan}[self.datatype]
+        shape = [n_rows, max(0, self.shape[-1])]
+        return self.array(padding, shape[: len(self.shape)])
 
 
 def wrong(detail: str) -> Refused:
@@ -85,6 +98,11 @@ def inputs_of(info: ModelInfo) -> dict[str, TensorSpec]:
     if names.TIMESTAMPS in info.inputs:
         ports.append(TensorSpec(names.TIMESTAMPS, INT64, (-1, -1)))
         ports.append(TensorSpec(names.REQUEST_TIME, INT64, (-1,)))
+    kinds = dict.fromkeys(names.TAG_INPUTS, BYTES) | dict.fromkeys(names.RULE_INPUTS[4:], FP32)
+    widths = dict.fromkeys(names.BOUNDS, len(info.rules.get("numbers", ())))
+    for name in names.RULE_INPUTS:
+        if name in info.inputs:
+            ports.append(TensorSpec(name, kinds[name], (-1, widths.get(name, -1))))
     return {port.name: port for port in ports}
 
 
@@ -97,6 +115,8 @@ def outputs_of(info: ModelInfo) -> dict[str, TensorSpec]:
     ]
     if info.has_titles:
         ports.append(TensorSpec(names.TITLES, BYTES, (-1, -1)))
+    if info.rules:
+        ports.append(TensorSpec(names.N_ALLOWED, INT64, (-1,)))
     return {port.name: port for port in ports}
 
 
@@ -120,10 +140,11 @@ def read(
         )
     elif port.datatype == BYTES:
         values = _texts(binary[:size], port)
-    elif size % 8:
-        raise wrong(f"{port.name} has {size} bytes, but 8 are a value of {INT64}")
     else:
-        values = np.frombuffer(binary[:size], dtype="<i8")
+        kind, width = _WIDTHS[port.datatype]
+        if size % width:
+            raise wrong(f"{port.name} has {size} bytes, but {width} are a value")
+        values = np.frombuffer(binary[:size], dtype=kind)
     if len(values) != math.prod(tensor.shape):
         raise wrong(f"{port.name} has {len(values)} values for the shape {tensor.shape}")
     return port.array(values, tensor.shape), binary[size or 0 :]
@@ -149,10 +170,12 @@ def write(port: TensorSpec, array: NDArray[Any], *, binary: bool) -> tuple[Outpu
 def _check_shape(tensor: InputTensor, port: TensorSpec) -> None:
     shape = tensor.shape
     given = f"{port.name} has the datatype {tensor.datatype:.20} and the shape {shape}"
-    fits = len(shape) == len(port.shape) and port.shape[0] in (-1, *shape[:1])
+    fits = len(shape) == len(port.shape) and all(
+        own in (-1, given) for own, given in zip(port.shape, shape, strict=True)
+    )
     if tensor.datatype != port.datatype or not fits:
         raise wrong(f"{given}; this input is {port.datatype} {list(port.shape)}")
-    widest = MOST_TAGS if port.name == names.USER_TAGS else LONGEST
+    widest = MOST_TAGS if port.name in (names.USER_TAGS, *names.RULE_INPUTS) else LONGEST
     if not 1 <= shape[0] <= MOST_ROWS or shape[-1] > widest:
         raise wrong(f"{given}; the limits are 1 to {MOST_ROWS} rows of {widest} values")
 
@@ -165,11 +188,11 @@ def _flat(tensor: InputTensor, port: TensorSpec) -> list[Any]:
         if len(values) != tensor.shape[0] or widths != {tensor.shape[-1]}:
             raise wrong(f"{port.name} has lists in data that are not the rows of {tensor.shape}")
         values = list(chain.from_iterable(values))
-    kind = int if port.datatype == INT64 else str
-    if not {kind}.issuperset(map(type, values)):
-        place, value = next((i, x) for i, x in enumerate(values) if type(x) is not kind)
+    known = _KNOWN[port.datatype]
+    if not {*known}.issuperset(map(type, values)):
+        place, value = next((i, x) for i, x in enumerate(values) if type(x) not in known)
         raise wrong(f"{port.name}: value {place} is {value!r:.60}, which is not {port.datatype}")
-    return values
+    return [math.nan if value is None else value for value in values]
 
 
 def _texts(raw: memoryview, port: TensorSpec) -> list[str]:
