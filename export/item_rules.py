@@ -49,8 +49,8 @@ class ItemRules:
         return self.rows[:0] if place is None else self.rows[slice(*self.starts[place:][:2])]
 
     def most_tags(self) -> dict[str, int]:
-        """Most tags that an item has in each column, and "" for most of all columns."""
-        most = {"": int(np.bincount(self.rows).max(initial=0))}
+        """Most tags that an item has in each column."""
+        most = {}
         for column in self.columns:
             own = [self.rows_of(tag) for tag in self.tags if column_of(tag) == column]
             most[column] = int(np.bincount(np.concatenate(own)).max())

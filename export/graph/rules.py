@@ -13,7 +13,6 @@ import onnx_ir as ir
 
 from attnrec.export.graph.builder import GraphBuilder
 from attnrec.export.graph.rule_filters import Filters, TagItems
-from attnrec.export.graph.side_inputs import look_up
 from attnrec.export.graph.top_k import Scored
 from attnrec.export.item_rules import ItemRules
 from attnrec.runtime.model_file import format as names
@@ -68,25 +67,34 @@ def _by_tags(
 ) -> list[ir.Value]:
     """What filters and boosts add to the scores, each (B, N + 1), or (1, 1) where it is unused."""
     lists = [inputs[name] for name in names.TAG_INPUTS]
-    every = g.Concat(*lists, axis=1)
-    widths = [g.Shape(one, start=1, end=2) for one in lists]
-    rows = g.Split(
-        look_up(g, every, list(rules.tags)), g.Concat(*widths, axis=0), axis=1, outputs=4
-    )
     stored = TagItems.declare(g, rules, n_rows)
-    filters, boost = Filters(rules, lists[:3], rows[:3], stored), rows[3]
+    widths = [g.Shape(one, start=1, end=2) for one in lists]
+    looked_up = stored.look_up(g, g.Concat(*lists, axis=1))
+    of_all, of_any, forbidden, boost = g.Split(
+        looked_up, g.Concat(*widths, axis=0), axis=1, outputs=4
+    )
+    filters = Filters(rules, stored)
 
-    def boosts(g: GraphBuilder) -> list[ir.Value]:
+    def once(g: GraphBuilder) -> tuple[ir.Value, ir.Value]:
+        return filters.of_any(g, lists[1], of_any)
+
+    def none(g: GraphBuilder) -> tuple[ir.Value, ir.Value]:
+        return g.Identity(of_any), g.Expand(0, [1, 1])
+
+    any_once, carries = g.choose(g.Greater(widths[1], [0]), once, none)
+
+    def filtered(g: GraphBuilder) -> list[ir.Value]:
+        return [filters.penalty(g, of_all, forbidden, any_once, carries)]
+
+    def boosted(g: GraphBuilder) -> list[ir.Value]:
         by = inputs[names.BOOST_BY]
         by = g.Clip(g.Where(g.IsNaN(by), 0.0, by), -_LARGEST_BOOST, _LARGEST_BOOST)
-        lengths = g.Gather(stored.lengths, boost, axis=0)
-        return [stored.add_up(g, boost, lengths, g.Mul(by, rules.boost_unit), 0.0)]
+        values, listed = g.Mul(by, rules.boost_unit), stored.listed(g, boost)
+        sums = stored.add_up(g, listed, values, g.Expand(0.0, stored.flat(g, boost)))
+        return [g.Reshape(sums, [-1, n_rows])]
 
     n_filters = g.Add(g.Add(widths[0], widths[1]), widths[2])
-    return [
-        _if_any(g, n_filters, filters.penalty),
-        _if_any(g, widths[3], boosts),
-    ]
+    return [_if_any(g, n_filters, filtered), _if_any(g, widths[3], boosted)]
 
 
 def _if_any(

@@ -106,10 +106,8 @@ def compare(answer: AnsweredRow, expected: ExpectedRow) -> RowComparison:
             return finding(f"{name} is {own}, not {wanted}")
     if len(answer.rows) != expected.k:
         return finding(f"{len(answer.rows)} columns, not {expected.k}")
-    if (answer.rows[n:] != 0).any() or (answer.scores[n:] != -np.inf).any():
-        return finding(f"more than the {n} items that may be returned")
-    if (rows <= 0).any() or not expected.admissible[rows].all() or len(set(rows.tolist())) < n:
-        return finding("an item that may not be returned, or one twice")
+    if (fault := _wrong_items(answer, expected, n)) is not None:
+        return finding(fault)
     difference = float(np.abs(scores - expected.scores[rows]).max(initial=0))
     if not difference <= tolerance:  # not `>`: NaN is a fault as well
         return finding(f"a score is off by {difference:.3g}, above {tolerance:.3g}", difference)
@@ -124,6 +122,16 @@ def compare(answer: AnsweredRow, expected: ExpectedRow) -> RowComparison:
     if not _same_weights(answer.attention, expected.attention):
         return finding("attention is not that of the model", difference)
     return finding(None, difference, bool((rows[:10] == best[:10]).all()))
+
+
+def _wrong_items(answer: AnsweredRow, expected: ExpectedRow, n: int) -> str | None:
+    """The fault of an answer that is not n different items that may be returned."""
+    rows = answer.rows[:n]
+    if (answer.rows[n:] != 0).any() or (answer.scores[n:] != -np.inf).any():
+        return f"more than the {n} items that may be returned"
+    if (rows <= 0).any() or not expected.admissible[rows].all() or len(set(rows.tolist())) < n:
+        return "an item that may not be returned, or one twice"
+    return None
 
 
 def _in_order(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> bool:

@@ -231,7 +231,7 @@ class _Graph:
         totals = [self.total.get(name, math.inf) for name in inputs]
         total = math.inf
         if op_type == "LabelEncoder" or (
-            op_type in ("Split", "Concat") and self.looked_up.issuperset(inputs[:1])
+            op_type in ("Split", "Concat", "Reshape") and self.looked_up.issuperset(inputs[:1])
         ):
             self.looked_up.update(outputs)
         elif op_type == "Gather" and inputs[1] in self.looked_up:
