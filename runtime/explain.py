@@ -32,11 +32,11 @@ class Explanation:
     contributions: list[float]
     """For each event how much lower the score is without it; negative where the event lowers
     the score, 0.0 for unknown ids and for events beyond `max_len`."""
-    boosts: dict[str, float] | None
-    """What each boost that lifts or lowers the item adds to its score; None: none was given."""
     attention: list[float] | None
     """Attention weight of each event, the same for every item, 0.0 likewise; None for a model
     without attention weights."""
+    boosts: dict[str, float] | None = None
+    """What each boost that lifts or lowers the item adds to its score; None: none was given."""
 
     def strongest(self, n: int) -> list[tuple[int, float]]:
         """Places of the `n` events that raise the score most, with their share of the total.

@@ -98,7 +98,7 @@ class CheckedRules:
         if self._has_tags:
             for name in names.TAG_INPUTS:
                 tags = [np.array([*getattr(one, name)], dtype=object) for one in own]
-                arrays[name] = stack(tags, "string", "")
+                arrays[name] = tags[0][None] if len(tags) == 1 else stack(tags, "string", "")
             by = np.zeros(arrays[names.BOOST].shape, dtype=np.float32)
             for row, one in enumerate(own):
                 by[row, : len(one.boost)] = [*one.boost.values()]

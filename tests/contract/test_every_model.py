@@ -27,6 +27,8 @@ from attnrec.cli.evaluate import evaluate as evaluate_command
 from attnrec.export import Limits, ParityFailure, build, export
 from attnrec.export.facts import describe
 from attnrec.export.graph.trace import export_body
+from attnrec.export.item_rules import rules_of
+from attnrec.export.parity.rule_calls import calls_with_rules
 from attnrec.export.parity.synthetic_calls import (
     calls_with_times,
     calls_with_users,
@@ -34,6 +36,7 @@ from attnrec.export.parity.synthetic_calls import (
 )
 from attnrec.export.quantize.item_vectors import rounded_table
 from attnrec.runtime import Recommender
+from attnrec.runtime.model_file import format as names
 from attnrec.runtime.session import make_session
 from attnrec.train import Metrics, Run, evaluate
 from attnrec.train.evaluation.metrics import evaluate_answers
@@ -77,6 +80,7 @@ def test_the_gate_passes_and_its_report_is_in_the_file(member) -> None:
         *contract_calls(split.catalogue, id_type, model.config.max_len),
         *calls_with_users(split.catalogue, split.users, model.inputs, id_type),
         *calls_with_times(split.catalogue, model.inputs, id_type, model.config.max_len),
+        *calls_with_rules(split.catalogue, id_type, rules_of(member.run)),
     ]
     assert report.n_synthetic_rows == sum(len(call.histories) for call in calls)
     recommender = Recommender.load(member.file)
@@ -88,7 +92,8 @@ def test_the_gate_passes_and_its_report_is_in_the_file(member) -> None:
 
 def test_user_ids_leave_the_machine_only_with_permission(member, tmp_path: Path) -> None:
     info, ids = Recommender.load(member.file).info, member.run.split.users.ids.tolist()
-    assert info.inputs[4:] == member.run.model.inputs
+    with_tags = (*names.TAG_INPUTS, names.BOOST_BY)  # the items of this suite have tags
+    assert info.inputs[4:] == (*member.run.model.inputs, *with_tags)
     if "user" not in info.inputs:
         assert (info.user_id_type, info.n_users) == (None, 0)
         return

@@ -21,8 +21,11 @@ import pandas as pd
 from attnrec.export import Limits, export
 from attnrec.export.build import GraphParts
 from attnrec.export.graph import top_k
+from attnrec.export.item_rules import rules_of
+from attnrec.export.parity.rule_reference import RuleReference
 from attnrec.export.quantize import item_vectors
 from attnrec.runtime.model_file.format import CALLER_INPUTS
+from attnrec.runtime.rules import Rules
 from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train.data.recipe import DataRecipe
 from attnrec.train.evaluation.torch_recommender import TorchRecommender, top_rows
@@ -41,6 +44,7 @@ STRING_IDS: list[Id] = [*AWKWARD, *(f"sku-{n}" for n in range(12))]
 INT64_IDS: list[Id] = [
     0, 1, -2, -7, 2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), *range(100, 121)
 ]  # fmt: skip
+KINDS, COLOURS = ("mug", "a:b", "чай ☕"), ("red", "blue", "green")
 TAGS = ["gold", "шахматы", "a,b"]
 SASREC = {"hidden_dim": 16, "n_blocks": 1, "max_len": 6}
 
@@ -67,6 +71,8 @@ class Tiny:
     """Catalogue size from which on codes are scanned."""
     top_k_from: int = top_k.BLOCKS_FROM
     """Catalogue size from which on top-k goes by blocks."""
+    rules: bool = False
+    """Whether items have tags, and numbers that some do not have."""
     users: bool = False
     """Whether the model knows its users, whole numbers, and their tags."""
 
@@ -82,6 +88,7 @@ TINY = (
     Tiny("tiny-int4", STRING_IDS, settings=SASREC, titles=True, profile="int4"),
     Tiny("tiny-top-k-blocks", INT64_IDS, settings=SASREC, top_k_from=0),
     Tiny("tiny-nested", STRING_IDS, settings=SASREC, profile="int4+4", scanned_from=0),
+    Tiny("tiny-rules", STRING_IDS, settings=SASREC, titles=True, rules=True),
     Tiny("tiny-times", STRING_IDS, "fusion", {**SASREC, "n_blocks": 2, "time_gaps": True}),
 )
 
@@ -112,6 +119,12 @@ def train_tiny(tiny: Tiny, directory: Path) -> Run:
     if tiny.titles:
         named = [item_id for i, item_id in enumerate(tiny.ids) if i % 5]
         items = pd.DataFrame({"item_id": named, "title": [f"Title of {i!r} ☕" for i in named]})
+    if tiny.rules:
+        assert items is not None
+        place = np.arange(len(items))
+        items["kind"] = [KINDS[i % 3] for i in place]
+        items["colour"] = ["|".join(COLOURS[: i % 4]) for i in place]
+        items["price"] = [np.nan if i % 7 == 6 else i / 4 for i in place]
     users = None
     if tiny.users:
         tags = ["|".join(TAGS[: user % 4]) for user in range(80)]
@@ -186,6 +199,20 @@ def with_times(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return timed
 
 
+def with_rules(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same under rules of every kind; every fourth has none."""
+    rules: list[dict[str, Any]] = [
+        {"require_all": ["kind:mug", "colour:red"]},
+        {"require_any": ["kind:mug", "kind:a:b", "colour:green", "kind:no such"]},
+        {"forbid": ["colour:red"], "boost": {"kind:чай ☕": 0.5, "colour:blue": -0.25}},
+        {"at_least": {"price": 2}, "at_most": {"price": 5.25}},
+        {"require_any": ["shape:round"]},
+        {"require_all": ["kind:no such"], "boost": {"kind:no such": 3.0}},
+        {"at_most": {"price": 3}, "require_any": ["colour:blue"], "boost": {"kind:mug": 1.0}},
+    ]
+    return [{**request, **(rules[i % 7] if i % 4 else {})} for i, request in enumerate(requests)]
+
+
 def expect(run: Run, reference: TorchRecommender, request: dict[str, Any]) -> dict[str, Any]:
     """The answer of the torch model, and its score of every item."""
     catalogue = run.split.catalogue
@@ -202,6 +229,13 @@ def expect(run: Run, reference: TorchRecommender, request: dict[str, Any]) -> di
     )
     side_inputs = SideInputs(*([request.get(name)] for name in CALLER_INPUTS))
     (scores,) = reference.scores([request["history"]], side_inputs)
+    plain, told = scores, {}
+    if (rules := rules_of(run)) is not None:
+        own = Rules(**{name: request[name] for name in vars(Rules()) if name in request})
+        plain_shop = RuleReference(rules, catalogue.n_items)
+        admissible = admissible & plain_shop.allowed(own)
+        scores = scores + plain_shop.boosts(own)
+        told = {"n_allowed": int(admissible.sum())}
     rows = top_rows(scores, admissible, request.get("k", 10))
     titles = catalogue.titles
     return {
@@ -210,7 +244,8 @@ def expect(run: Run, reference: TorchRecommender, request: dict[str, Any]) -> di
         "scores": scores[rows].tolist(),
         "titles": None if titles is None else titles[rows - 1].tolist(),
         "n_known": len(seen),
-        "score_of_every_item": scores[1:].tolist(),
+        **told,
+        "score_of_every_item": plain[1:].tolist(),
     }
 
 
@@ -219,7 +254,7 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
     catalogue = run.split.catalogue
     table = None
     if profile != "fp32":
-        run = GraphParts.of(run).rounded().run
+        run = GraphParts.of(run, None).rounded().run
         table = item_vectors.rounded_table(run, profile).values
     reference = TorchRecommender(run.model, catalogue, table, run.split.users)
     ids = catalogue.item_ids.tolist()
@@ -230,6 +265,8 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
         requests = with_users(requests)
     if "timestamps" in run.model.inputs:
         requests = with_times(requests)
+    if rules_of(run) is not None:
+        requests = with_rules(requests)
     return {
         "catalogue": ids,
         "titles": None
