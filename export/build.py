@@ -36,7 +36,7 @@ class GraphParts:
     rules: ItemRules | None
 
     @classmethod
-    def of(cls, run: Run, rules: ItemRules | None) -> "GraphParts":
+    def of(cls, run: Run, rules: ItemRules | None = None) -> "GraphParts":
         """The model as it was trained."""
         source = cls(run, export_body(run.model), export_added(run.model), rules)
         for part in source.parts():

@@ -5,6 +5,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Unpack
 
+import numpy as np
 from numpy.typing import NDArray
 
 from attnrec.runtime.answers import Recommendations, SimilarItems, answer_of
@@ -66,14 +67,14 @@ class Recommender(LoadedModel):
         seen = id_row(names.HISTORY, history, self._info.id_type)
         side_inputs = self._side_inputs(seen, user, user_tags, timestamps, request_time)
         banned = banned_ids(self._info, seen, exclude, exclude_seen)
-        allowed, is_any = self._nothing, True
+        allowed = self._nothing
         if candidates is not None:
             allowed = id_row(names.CANDIDATES, candidates, self._info.id_type)[None]
-            # In the graph no candidates means no restriction; in a request [] means nothing.
-            is_any = bool(allowed.size)
+            if not allowed.size:  # for the graph no restriction, in a request nothing: padding
+                allowed = np.full((1, 1), names.PADDING[self._info.id_type], allowed.dtype)
 
         def ask(n: int, more: dict[str, IdArray]) -> Recommendations:
-            given, n = {**side_inputs, **more}, n if is_any else 0
+            given = {**side_inputs, **more}
             return answer_of(self._run(seen[None], banned[None], allowed, n, given))
 
         if not (rules or diversity or max_per or min_per):

@@ -82,8 +82,9 @@ def recommend(
 
         {"history": ["85116", "22375"], "k": 5, "exclude": ["22492"], "why": true}
 
-    which are answered line by line, with fields for rules such as "at_most": {"price": 50}; -k, --exclude, --candidates, --user, --user-tags and --why are
-    for lines without such a field. Ids with commas in them need the second form.
+    which are answered line by line, with fields for rules such as "at_most": {"price": 50}; -k,
+    --exclude, --candidates, --user, --user-tags, --why and the options of rules are for lines
+    without such a field. Ids with commas in them need the second form.
 
     For everybody: --batch users.parquet --out answers.parquet, on all cores. A row of TABLE has a
     user id, under the column name of the training log, and `history`, a list of item ids; side

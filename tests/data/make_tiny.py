@@ -235,7 +235,9 @@ def expect(run: Run, reference: TorchRecommender, request: dict[str, Any]) -> di
         plain_shop = RuleReference(rules, catalogue.n_items)
         admissible = admissible & plain_shop.allowed(own)
         scores = scores + plain_shop.boosts(own)
-        told = {"n_allowed": int(admissible.sum())}
+        told = {
+            "n_allowed": int(admissible.sum()), "score_under_rules": scores[1:].tolist(),
+        }  # fmt: skip
     rows = top_rows(scores, admissible, request.get("k", 10))
     titles = catalogue.titles
     return {
@@ -254,7 +256,7 @@ def expectations(run: Run, profile: str) -> dict[str, Any]:
     catalogue = run.split.catalogue
     table = None
     if profile != "fp32":
-        run = GraphParts.of(run, None).rounded().run
+        run = GraphParts.of(run).rounded().run
         table = item_vectors.rounded_table(run, profile).values
     reference = TorchRecommender(run.model, catalogue, table, run.split.users)
     ids = catalogue.item_ids.tolist()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from attnrec.runtime import Recommender
+from attnrec.runtime import ModelInfo, Recommender
 from attnrec.runtime.model_file.format import CALLER_INPUTS
 
 Expected = dict[str, Any]
@@ -87,6 +87,19 @@ def side_inputs_of(rows: list[ScoredRow]) -> dict[str, NDArray[Any]]:
     return {"user": user, "user_tags": array}
 
 
+def no_rules(info: ModelInfo, n_rows: int) -> dict[str, NDArray[Any]]:
+    """What any program feeds where a file has rules and the request has none."""
+    n_numbers = len(info.rules.get("numbers", ()))
+    rules: dict[str, NDArray[Any]] = {
+        name: np.empty((n_rows, 0), dtype=object)
+        for name in ("require_all", "require_any", "forbid", "boost")
+    }
+    rules |= {"boost_by": np.zeros((n_rows, 0), dtype=np.float32)}
+    for name in ("at_least", "at_most"):
+        rules[name] = np.full((n_rows, n_numbers), np.nan, dtype=np.float32)
+    return {name: values for name, values in rules.items() if name in info.inputs}
+
+
 def times(rows: list[ScoredRow]) -> dict[str, NDArray[Any]]:
     """`timestamps` (B, T), padded as `padded` pads the histories, and `request_time` (B,)."""
     width = max(len(call.history) for call, *_ in rows)
@@ -122,6 +135,7 @@ def test_the_graph_itself_answers_any_call_as_the_contract_says(
             "candidates": candidates,
             "k": np.array([k], dtype=np.int64),
             **side_inputs_of(rows),
+            **no_rules(recommender.info, len(rows)),
         },
     )
     columns = [output.tolist() for output in outputs] + [[None] * len(rows)]

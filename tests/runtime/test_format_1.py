@@ -6,16 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from attnrec.runtime import Recommendations, Recommender
-from attnrec.runtime.model_file.format import CALLER_INPUTS, score_tolerance
+from attnrec.runtime.model_file.format import (
+    BOOST_BY,
+    BOUNDS,
+    CALLER_INPUTS,
+    TAG_INPUTS,
+    score_tolerance,
+)
 
 
 def assert_answers_like_torch(
     answer: Recommendations, call: dict[str, Any], ids: list[Any]
 ) -> None:
     """Same items in the same order, except where the model's own scores are nearly equal."""
-    score_of = dict(zip(ids, call["score_of_every_item"], strict=True))
+    scores = call.get("score_under_rules", call["score_of_every_item"])
+    score_of = dict(zip(ids, scores, strict=True))
     tolerance = score_tolerance(max(map(abs, score_of.values())))
     assert answer.n_known == call["n_known"]
+    assert answer.n_allowed == call.get("n_allowed")
     assert len(answer) == len(call["item_ids"]) == len(set(answer.item_ids))
     for (item_id, score), wanted in zip(answer.pairs(), call["item_ids"], strict=True):
         assert abs(score - score_of[item_id]) <= tolerance
@@ -27,7 +35,7 @@ def test_all_kinds_of_files_are_kept(path: Path) -> None:
     assert names >= {
         "tiny-string", "tiny-int64", "tiny-markov-chain", "tiny-popularity",
         "tiny-int8", "tiny-int8-blocks", "tiny-users", "tiny-times", "tiny-int4",
-        "tiny-top-k-blocks",
+        "tiny-top-k-blocks", "tiny-rules",
     }  # fmt: skip
     assert path.stat().st_size < 150_000
 
@@ -65,7 +73,8 @@ def test_the_facts_are_those_of_the_run(
     assert info.repeats is expected["repeats"]
     assert info.id_type == ("int64" if isinstance(expected["catalogue"][0], int) else "string")
     given = [name for name in CALLER_INPUTS if name in expected["calls"][0]["recommend"]]
-    assert info.inputs == ("history", "exclude", "candidates", "k", *given)
+    tagged = (*TAG_INPUTS, BOOST_BY, *BOUNDS) if "n_allowed" in expected["calls"][0] else ()
+    assert info.inputs == ("history", "exclude", "candidates", "k", *given, *tagged)
     assert info.parity is not None and info.parity["largest_share_of_tolerance"] <= 1
     assert info.metrics["test"]["n_users"] > 0
     assert info.model in repr(recommender) and str(info.n_items) in repr(recommender)
