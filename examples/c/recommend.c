@@ -1,13 +1,16 @@
 // Answers from an attnrec file with the C API of onnxruntime. Each line of standard input is a
-// question: history, exclude, candidates, separated by tabs, each with ids such as A,B,C.
+// question: history, exclude, candidates, separated by tabs, each with ids such as A,B,C. Where the
+// file has tags, three more fields are tags that items must all have, have one of, or not have.
 #include <inttypes.h>
+#include <math.h>
 #include <onnxruntime_c_api.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TEXT ONNX_TENSOR_ELEMENT_DATA_TYPE_STRING
-#define MOST_INPUTS 8
+#define REAL ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT
+#define MOST_INPUTS 16
 
 static const OrtApi *ort;
 static OrtAllocator *memory;
@@ -30,6 +33,16 @@ static OrtValue *tensor(char *text, ONNXTensorElementDataType type, size_t rank)
   else check(ort->GetTensorMutableData(value, (void **)&numbers));
   for (int64_t i = 0; i < n && type != TEXT; i++) numbers[i] = strtoll(ids[i], NULL, 10);
   free(ids);
+  return value;
+}
+
+// Numbers (1, n), none of them known: no boost, no bound.
+static OrtValue *unknown_numbers(int64_t n) {
+  OrtValue *value;
+  float *numbers;
+  check(ort->CreateTensorAsOrtValue(memory, (int64_t[]){1, n}, 2, REAL, &value));
+  check(ort->GetTensorMutableData(value, (void **)&numbers));
+  for (int64_t i = 0; i < n; i++) numbers[i] = NAN;
   return value;
 }
 
@@ -76,6 +89,7 @@ int main(int argc, char **argv) {
   char *inputs[MOST_INPUTS], nothing[] = "", unknown[] = "-1";
   ONNXTensorElementDataType types[MOST_INPUTS];
   size_t ranks[MOST_INPUTS], n_inputs;
+  int64_t widths[MOST_INPUTS][2];  // below 0: any
   check(ort->SessionGetInputCount(session, &n_inputs));
   for (size_t i = 0; i < n_inputs; i++) {
     OrtTypeInfo *info;
@@ -85,6 +99,7 @@ int main(int argc, char **argv) {
     check(ort->CastTypeInfoToTensorInfo(info, &shape));
     check(ort->GetTensorElementType(shape, &types[i]));
     check(ort->GetDimensionsCount(shape, &ranks[i]));
+    check(ort->GetDimensions(shape, widths[i], ranks[i]));
     ort->ReleaseTypeInfo(info);
   }
 
@@ -94,10 +109,12 @@ int main(int argc, char **argv) {
     OrtValue *given[MOST_INPUTS], *found[2] = {NULL, NULL};
     char *rest = line;
     line[strcspn(line, "\n")] = 0;
-    for (size_t i = 0; i < n_inputs; i++) {  // history, exclude, candidates, k, who asks and when
-      char *field = i < 3 ? strsep(&rest, "\t") : i == 3 ? argv[2] : NULL;
+    for (size_t i = 0; i < n_inputs; i++) {  // history, exclude, candidates, k, who, when, rules
+      int is_rule = !strncmp(inputs[i], "require_", 8) || !strcmp(inputs[i], "forbid");
+      char *field = i < 3 || is_rule ? strsep(&rest, "\t") : i == 3 ? argv[2] : NULL;
       if (field == NULL) field = ranks[i] == 1 && types[i] != TEXT ? unknown : nothing;
-      given[i] = tensor(field, types[i], ranks[i]);
+      given[i] = types[i] == REAL ? unknown_numbers(widths[i][1] > 0 ? widths[i][1] : 0)
+                                  : tensor(field, types[i], ranks[i]);
     }
     check(ort->Run(session, NULL, (const char *const *)inputs, (const OrtValue *const *)given,
                    n_inputs, outputs, 2, found));

@@ -1,7 +1,7 @@
 """Questions for examples in other languages, and how near they come to the answers of Python."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,15 +55,29 @@ def golden_vectors(path: Path) -> tuple[list[Question], list[Answer]]:
     """The questions and answers that a file holds."""
     metadata = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
     questions, answers = [], []
+    numbers = json.loads(metadata.get("attnrec.rules", "{}")).get("numbers", {})
     for vector in json.loads(metadata[GOLDEN_KEY]):
         given = {name: vector[name] for name in ("history", "exclude", "candidates", "k")}
         # SideInputs for each row of a batch, of which there is one.
         given |= {name: vector[name][0] for name in CALLER_INPUTS if name in vector}
+        given |= _rules(vector.get("rules"), numbers)
         found = [i for i, score in enumerate(vector["scores"]) if score is not None]
         questions.append(given)
         items, scores = ([vector[name][i] for i in found] for name in ("items", "scores"))
         answers.append(Answer(items, scores, vector["n_known"]))
     return questions, answers
+
+
+def _rules(rules: dict[str, Any] | None, numbers: Iterable[str]) -> Question:
+    """The same as inputs of the graph; only those that are not empty."""
+    rules = rules or {}
+    boost = rules.get("boost", {})
+    given: Question = {name: rules.get(name) for name in ("require_all", "require_any", "forbid")}
+    given |= {"boost": [*boost], "boost_by": [float(by) for by in boost.values()]}
+    for name in ("at_least", "at_most"):
+        bounds = rules.get(name)
+        given[name] = bounds and [bounds.get(n) for n in numbers]
+    return {name: values for name, values in given.items() if values}
 
 
 def compare(found: Sequence[Answer], expected: Sequence[Answer]) -> Likeness:
