@@ -185,8 +185,7 @@ def _print_file(
 
 def _rules_line(rules: Mapping[str, Any]) -> str:
     """What requests may name, in words."""
-    tags = [counted(len(own), f"tag of {column}", f"tags of {column}")
-            for column, own in rules["tags"].items()]  # fmt: skip
+    tags = [f"{counted(len(own), 'tag')} of {column}" for column, own in rules["tags"].items()]
     ranges = [f"{name} {low:g} to {high:g}" for name, (low, high) in rules["numbers"].items()]
     return ", ".join([*tags, *ranges])
 
