@@ -1,13 +1,11 @@
 """The page about descriptions: its commands and its scripts work as printed."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from documents import blocks, run_shell
+from documents import blocks, run_python, run_shell
 
 from attnrec.runtime import Recommender
 from attnrec.train import DataRecipe
@@ -34,14 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = rng.integers(0, 256, (20, 20, 3)).astype(np.uint8)
         image.fromarray(pixels).save(folder / "pictures" / f"{item}.png")
     return folder
-
-
-def run_python(code: str, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, text=True, capture_output=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_pictures_become_vectors_and_new_items_part_of_the_file(folder: Path) -> None:

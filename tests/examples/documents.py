@@ -27,3 +27,12 @@ def run_shell(line: str, folder: Path) -> str:
     )  # fmt: skip
     assert result.returncode == 0, f"{line}\n{result.stderr}"
     return result.stdout
+
+
+def run_python(code: str, folder: Path) -> str:
+    """What a snippet prints in a folder, by the Python of the tests."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, text=True, capture_output=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
