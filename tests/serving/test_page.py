@@ -409,3 +409,24 @@ def test_an_offline_device_gets_the_answer_later(visit, server, recommender) -> 
     page.context.set_offline(False)
     expect(page.locator("#trouble")).to_be_empty()
     expect_answer(page, recommender, recommender.recommend([], 1).item_ids)
+
+
+def test_what_may_be_shown_is_chosen_by_tag_bound_and_slider(visit, start, data) -> None:
+    page = visit(start("tiny-rules"), link(["sku-1"]))
+    shop = Recommender.load(data / "tiny-rules.onnx")
+    page.get_by_text("What may be shown").click()
+    page.get_by_label("kind").select_option("kind:mug")
+    page.get_by_label("price to").fill("4.5")
+    page.get_by_label("price to").press("Enter")
+    found = shop.recommend(["sku-1"], require_all=["kind:mug"], at_most={"price": 4.5})
+    expect(page.locator("#status")).to_contain_text(f"{found.n_allowed} items may be shown")
+    expect(page.locator("#items > li")).to_have_count(len(found))
+    assert ids(page, "#items") == found.item_ids
+    page.get_by_label("price to").fill("")
+    page.get_by_label("kind").select_option("any")
+    page.get_by_label("Diversity").fill("0.5")
+    varied = shop.recommend(["sku-1"], diversity=0.5)
+    expect(page.locator("#diversity-value")).to_have_text("0.5")
+    expect(page.locator("#items .number").first).to_have_text(f"{varied.scores[0]:.3f}")
+    expect(page.locator("#status")).to_contain_text("31 items may be shown")
+    assert ids(page, "#items") == varied.item_ids
