@@ -96,7 +96,7 @@ class FileBuilder:
     def with_table(self, profile: str, table: ItemTable | None) -> UnprovedFile:
         """The same with a table in another form."""
         source = self._exact if profile == "fp32" else self._rounded
-        graph = build_graph(source, table)
+        graph = build_graph(source.run, source.body, table, source.added, source.rules)
         file = finish(graph, describe(self.run, self.metrics, None, profile, self.rules))
         return UnprovedFile(profile, source.run, table, self.rules, graph, file)
 
@@ -119,15 +119,21 @@ def exact_table(run: Run) -> FloatTable | None:
     return FloatTable(np.ascontiguousarray(run.model.item_table().detach().numpy()))
 
 
-def build_graph(parts: GraphParts, table: ItemTable | None) -> bytes:
+def build_graph(
+    run: Run,
+    body: ir.Model,
+    table: ItemTable | None,
+    added: ir.Model | None = None,
+    rules: ItemRules | None = None,
+) -> bytes:
     """The self-contained graph without any facts, as the bytes of an ONNX model."""
-    split, model = parts.run.split, parts.run.model
-    added = None if parts.added is None else parts.added.clone()
-    graph = assemble(
-        parts.body.clone(), table, split.catalogue, model.config.max_len, split.users,
-        model.inputs, added, parts.rules,
-    )  # fmt: skip
-    serialized: bytes = ir.serde.serialize_model(graph).SerializeToString(deterministic=True)
+    max_len = run.model.config.max_len
+    users, declared = run.split.users, run.model.inputs
+    added = None if added is None else added.clone()
+    model = assemble(
+        body.clone(), table, run.split.catalogue, max_len, users, declared, added, rules
+    )
+    serialized: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return serialized
 
 

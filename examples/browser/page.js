@@ -4,6 +4,7 @@ const $ = (id) => document.getElementById(id);
 const SHOWN = 60; // products in the list; a search brings others
 const BEST = 10;  // recommendations
 const ALL = Number.MAX_SAFE_INTEGER;
+const FACETS = 12;  // tags to choose from, the most frequent ones
 
 const state = {
   model: null,
@@ -12,6 +13,7 @@ const state = {
   opened: 0,         // files so far: the last one stays
   asked: 0,          // questions so far: the answer to the last one is shown
   requests: null,    // to this site, until the first answer
+  only: new Set(),   // tags: of each column one has to be there
 };
 let engine = null;   // recommend.js
 
@@ -44,7 +46,8 @@ async function openModel(name, getBytes) {
     const took = performance.now() - begun;
     await (turn === state.opened ? state.model : model)?.release();
     if (turn !== state.opened) return;
-    Object.assign(state, { model, chosen: [], products: items.map(product) });
+    Object.assign(state, { model, chosen: [], products: items.map(product), only: new Set() });
+    showFacets(rulesOf(bytes));
     $("facts").textContent = `${name}, ${megabytes(bytes.length)}: `
       + `${state.products.length.toLocaleString("en")} products.`;
     $("main").hidden = false;
@@ -67,6 +70,35 @@ async function load(name, bytes) {
   if (["history", "exclude", "candidates", "k"].every((own) => inputs.includes(own))) return model;
   await model.release();
   throw new Error(`${name} is a model, but not one of attnrec: it takes ${inputs.join(", ")}.`);
+}
+
+/** What the file knows of its items: its metadata entry `attnrec.rules`. */
+function rulesOf(bytes) {
+  const end = bytes.subarray(-2_000_000); // facts stand behind the graph
+  const name = "attnrec.rules\x12";
+  let place = new TextDecoder("latin1").decode(end).lastIndexOf(name);
+  if (place < 0) return {};
+  place += name.length;
+  let length = 0, shift = 0;
+  do length += (end[place] & 127) * 2 ** shift, shift += 7; while (end[place++] & 128);
+  return JSON.parse(new TextDecoder().decode(end.subarray(place, place + length)));
+}
+
+function showFacets({ tags = {} }) {
+  const counted = Object.entries(tags).flatMap(([column, values]) => Object.entries(values)
+    .map(([value, n]) => ({ tag: `${column}:${value}`, value, n })));
+  const most = counted.sort((a, b) => b.n - a.n).slice(0, FACETS);
+  $("facets").hidden = !most.length;
+  $("facets").replaceChildren(...most.map(({ tag, value }) => {
+    const button = make("button", { type: "button", "aria-pressed": "false", title: tag }, value);
+    button.onclick = () => {
+      const isOn = !state.only.delete(tag);
+      if (isOn) state.only.add(tag);
+      button.setAttribute("aria-pressed", String(isOn));
+      changed();
+    };
+    return button;
+  }));
 }
 
 function showTrouble(error) {
@@ -165,7 +197,8 @@ async function answer() {
   const turn = ++state.asked;
   const begun = performance.now();
   const history = state.chosen.map(({ id }) => id);
-  const { items } = await engine.recommend(state.model, { history, k: BEST });
+  const rules = state.only.size ? { require_any: [...state.only] } : {};
+  const { items } = await engine.recommend(state.model, { history, k: BEST, ...rules });
   if (turn === state.asked) showAnswer(items, performance.now() - begun);
 }
 

@@ -24,7 +24,9 @@ from attnrec.runtime import Recommender
 from attnrec.train import Run
 
 FORMAT_1 = Path(__file__).parents[1] / "data" / "format-1"
-STRING, USERS, TIMES = (FORMAT_1 / f"tiny-{name}.onnx" for name in ("string", "users", "times"))
+STRING, USERS, TIMES, RULES = (
+    FORMAT_1 / f"tiny-{name}.onnx" for name in ("string", "users", "times", "rules")
+)
 
 
 def options_of(command: Callable[..., None]) -> set[str]:
@@ -60,6 +62,15 @@ ASKING: dict[str, tuple[Path, list[str]]] = {
     "--user-tags": (USERS, ["--user-tags", "gold"]),
     "--timestamps": (TIMES, ["--timestamps", "1,900000", "--request-time", "1000000"]),
     "--request-time": (TIMES, ["--request-time", "5000000"]),
+    "--require-all": (RULES, ["--require-all", "kind:mug"]),
+    "--require-any": (RULES, ["--require-any", "kind:mug"]),
+    "--forbid": (RULES, ["--forbid", "kind:mug"]),
+    "--boost": (RULES, ["--boost", "kind:mug=1"]),
+    "--at-least": (RULES, ["--at-least", "price=2"]),
+    "--at-most": (RULES, ["--at-most", "price=2"]),
+    "--diversity": (RULES, ["--diversity", "0.5"]),
+    "--max-per": (RULES, ["--max-per", "kind=1"]),
+    "--min-per": (RULES, ["--min-per", "colour:green=3"]),
     "--why": (STRING, ["--why"]),
     "--similar": (STRING, ["--similar", "sku-2"]),
     # What these change, and what goes with them: test_recommend_batch.
@@ -108,6 +119,9 @@ EXPORTING: dict[str, list[str]] = {
     "--kit": ["--kit", "FOLDER/kit"],
     "--catalog": ["--catalog", "FOLDER/catalog.csv"],
     "--allow-smaller": ["--allow-smaller"],
+    # This run has no tags and numbers; test_rules has what these make of others.
+    "--tags": ["--tags", "brand"],
+    "--numbers": ["--numbers", "price"],
 }
 
 

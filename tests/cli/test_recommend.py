@@ -224,7 +224,7 @@ def test_ids_with_commas_are_asked_for_in_lines(run, ask_lines, tmp_path) -> Non
 
 def test_a_misspelt_field_is_named(ask_lines) -> None:
     (answer,), _ = ask_lines(NUMBERS, [{"historyy": [1]}])
-    assert answer["error"].startswith("unknown fields ['historyy']; there are: candidates")
+    assert answer["error"].startswith("unknown fields ['historyy']; there are: at_least, ")
 
 
 # --- users

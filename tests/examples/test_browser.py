@@ -343,6 +343,20 @@ def test_it_is_used_by_the_keyboard_alone(visit: Visit, shop: Recommender) -> No
     expect_answer(page, shop, history[:1])
 
 
+def test_a_tap_on_a_tag_leaves_only_items_with_it(visit: Visit) -> None:
+    file = file_of("tiny-rules")
+    shop = Recommender.load(file)
+    page = visit(file)
+    expect(page.locator("#facets button")).to_have_count(6)
+    for tags in (["kind:mug"], ["kind:mug", "kind:a:b"], ["kind:mug", "kind:a:b", "colour:blue"]):
+        page.locator(f'#facets button[title="{tags[-1]}"]').click()
+        expect(page.locator("#facets [aria-pressed=true]")).to_have_count(len(tags))
+        found = shop.recommend([], require_any=tags)
+        expect(page.locator("#items > li")).to_have_count(len(found))
+        rows = page.locator("#items > li").evaluate_all("rows => rows.map(row => row.dataset.id)")
+        assert rows == found.item_ids
+
+
 def test_a_search_ignores_case_and_accents_and_finds_ids(visit: Visit) -> None:
     page = visit(file_of("tiny-string"))
     for text, found in (("TITLE 'E'", 2), ("00123", 1), ("商品", 1), ("nothing of this", 0)):

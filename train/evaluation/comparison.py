@@ -17,6 +17,7 @@ from attnrec.train.evaluation.files import (
     divide_fairly,
     fair_targets,
     log_to_evaluate,
+    with_titles,
 )
 from attnrec.train.evaluation.metrics import (
     Interval,
@@ -139,7 +140,8 @@ def compare(
         raise ValueError("no file to evaluate; name at least one")
     paths = [exported_file(path) for path in paths]
     divided = _same_events(paths, data, split)
-    trained_on = Recommender.load(paths[0]).info.data["fingerprint"]
+    first = Recommender.load(paths[0])
+    trained_on = first.info.data["fingerprint"]
     is_after = divided.interactions.fingerprint() != trained_on
     windows = age_windows(divided) if is_after and divided.name == "time" else []
     if windows and part == "valid":
@@ -147,7 +149,7 @@ def compare(
             "of a log that goes on after the training all is `part` test: leave it out"
         )
     held_out = fair_targets(divided, part)
-    masks = slice_masks(held_out, divided.catalogue)
+    masks = slice_masks(held_out, with_titles(divided.catalogue, first))
     measured = []
     for place, path in enumerate(paths):
 

@@ -18,7 +18,7 @@ from attnrec.train.data.tables import TableSource
 from attnrec.train.run_files import EVENTS_FILE
 from attnrec.train.splits.config import Part, SplitName, TimeSplit
 from attnrec.train.splits.held_out import HeldOut, Unseen, after_sequences, after_time
-from attnrec.train.splits.split import Split, all_events, divide
+from attnrec.train.splits.split import Catalogue, Split, all_events, divide
 from attnrec.train.splits.time_split import DAY, shown
 
 logger = logging.getLogger(__name__)
@@ -211,6 +211,15 @@ def _spelled_as_in(path: str | Path, kind: str, ids: IdArray, known: list[Any]) 
 def _first_text(ids: IdArray) -> str:
     """One that is no whole number."""
     return next(text for text in map(str, ids) if not text.lstrip("-").isdigit())
+
+
+def with_titles(catalogue: Catalogue, recommender: Recommender) -> Catalogue:
+    """The catalogue with the titles that the file has: a log that is read anew has none."""
+    if not recommender.info.has_titles:
+        return catalogue
+    known = recommender.items()
+    titles = [known.get(item_id) or "" for item_id in catalogue.item_ids.tolist()]
+    return replace(catalogue, titles=np.array(titles, object))
 
 
 def catalogue_ids(recommender: Recommender) -> IdArray:
