@@ -56,6 +56,14 @@ def evaluate(
             "--slices", help="Also by length of the history and popularity of the target."
         ),
     ] = False,
+    diversity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUES",
+            help="Also lists that are more varied, for each of these values from 0 to 1, such as "
+            "0,0.1,0.3,0.5: what that costs and brings.",
+        ),
+    ] = None,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -92,6 +100,7 @@ def evaluate(
         return
     if plot is not None:
         check_picture(plot)
+    values = _values(diversity)
     for path in paths:
         check_model_file(path)
     if data is not None:
@@ -100,7 +109,7 @@ def evaluate(
     from attnrec.cli.results import print_comparison
     from attnrec.train.evaluation.comparison_plot import draw_comparison
 
-    comparison = _compared(paths, data, part, split)
+    comparison = _compared(paths, data, part, split, values)
     if plot is not None:
         draw_comparison(comparison, plot)
     if not as_json:
@@ -135,8 +144,23 @@ def _evaluate_folds(
     evaluate_folds_and_print(paths[0], n_folds, test_days, resume=resume, as_json=as_json)
 
 
+def _values(text: str | None) -> list[float]:
+    """Values of --diversity. `ValueError` for what is none."""
+    try:
+        values = [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        values = [-1.0]
+    if not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"--diversity {text!r:.60} must be numbers from 0 to 1, by commas")
+    return values
+
+
 def _compared(
-    paths: list[Path], data: Path | None, part: Part, split: SplitName | None
+    paths: list[Path],
+    data: Path | None,
+    part: Part,
+    split: SplitName | None,
+    diversity: list[float],
 ) -> "Comparison":
     from attnrec.train.evaluation.comparison import compare
 
@@ -146,4 +170,4 @@ def _compared(
         def tick(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return compare(paths, data, part=part, split=split, tick=tick)
+        return compare(paths, data, part=part, split=split, tick=tick, diversity=diversity)

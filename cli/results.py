@@ -140,8 +140,11 @@ def print_comparison(comparison: Comparison, *, slices: bool = False) -> None:
     out.print(_comparison_table(comparison))
     if comparison.files[0].by_age:
         out.print(_ages(comparison))
+    if comparison.files[0].by_diversity:
+        out.print(_curve(comparison))
     if slices:
         out.print(_slices(comparison))
+        out.print(_lists(comparison))
     _print_notes(comparison)
 
 
@@ -199,6 +202,34 @@ def _slices(comparison: Comparison) -> Table:
             cells.append(f"{part['ndcg@10']:.4f}\n±{(high - low) / 2:.3f}")
         table.add_row(name, *cells)
     return table
+
+
+def _lists(comparison: Comparison) -> Table:
+    """What the lists of each file are like."""
+    files = comparison.best_first
+    names = dict.fromkeys(name for file in files for name in file.lists)
+    table = _new_table([name.replace("_", "\n") for name in names])
+    for name, file in zip(_names(files), files, strict=True):
+        table.add_row(name, *(_cell(file.lists, figure) for figure in names))
+    return table
+
+
+def _curve(comparison: Comparison) -> Table:
+    """NDCG@10 and what lists are like, by how varied they are asked to be."""
+    files = comparison.best_first
+    names = dict.fromkeys(name for file in files for point in file.by_diversity for name in point)
+    table = _new_table([name.replace("_", "\n") for name in names])
+    for name, file in zip(_names(files), files, strict=True):
+        for point in file.by_diversity:
+            table.add_row(name, *(_cell(point, figure) for figure in names))
+    return table
+
+
+def _cell(figures: Mapping[str, float], name: str) -> str:
+    value = figures.get(name)
+    if value is None:
+        return "-"
+    return f"{value:g}" if name == "diversity" else f"{value:.4f}"
 
 
 def _new_table(columns: Sequence[str]) -> Table:

@@ -38,7 +38,7 @@ class SimilarIndex:
             if self._ids is not None:
                 return
             stored = read()
-            self._vectors = _unit_vectors(stored)
+            self._vectors = unit_vectors(stored)
             ids: list[Any] = []
             if self._vectors is not None:
                 ids += stored.item_ids()
@@ -75,7 +75,7 @@ class SimilarIndex:
         )
 
 
-def _unit_vectors(stored: StoredTensors) -> NDArray[np.float32] | None:
+def unit_vectors(stored: StoredTensors) -> NDArray[np.float32] | None:
     """Item vectors divided by their lengths; None for a model that has none."""
     if "item_table" in stored:
         vectors = stored.numbers("item_table")[1:].astype(np.float32)

@@ -157,6 +157,7 @@ EVALUATING = {
     "--split": ["--split", "last-session"],
     "--part": ["--part", "valid"],
     "--slices": ["--slices"],
+    "--diversity": ["--diversity", "0.5"],
     "--plot": ["--plot", "FOLDER/figures.png"],
     "--folds": [
         "--folds",

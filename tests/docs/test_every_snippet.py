@@ -46,6 +46,7 @@ SNIPPETS = {
     ("docs/explanations.md", "python benchmarks"): "measures for minutes",
     ("docs/file-format.md", "import numpy"): "docs/test_documents.py",
     ("docs/file-format.md", "head -c"): "docs/test_documents.py",
+    ("docs/metrics.md", "attnrec-evaluate"): "here",
     ("docs/operations.md", "python3 -m venv"): "installs a service as root",
     ("docs/operations.md", "install -m"): "installs a service as root",
     ("docs/operations.md", "attnrec recommend"): "here",

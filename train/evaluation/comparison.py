@@ -1,7 +1,7 @@
 """Evaluate exported files through the runtime, on the same held-out events, and compare them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from attnrec.runtime import Recommender
 from attnrec.runtime.files import exported_file
 from attnrec.train.data.tables import TableSource
 from attnrec.train.evaluation.aging import AgeWindow, age_figures, age_windows
+from attnrec.train.evaluation.exposure import KnownItems, by_diversity, exposure
 from attnrec.train.evaluation.files import (
     catalogue_ids,
     divide_fairly,
@@ -54,6 +55,10 @@ class FileFigures:
     us_per_user: float
     """Microseconds of the processor a user, as measured here: one thread, batches of 64, lists
     of 21 items or, for sessions, more."""
+    lists: Mapping[str, float] = field(default_factory=dict)
+    """What the lists are like, as `exposure` names it."""
+    by_diversity: Sequence[Mapping[str, float]] = ()
+    """The same and NDCG@10, by how varied lists are asked to be."""
     by_age: Sequence[Mapping[str, Any]] = ()
     """On a log that goes on after the training and is cut in time: figures by days since then."""
     to_best: float = 0.0
@@ -73,6 +78,8 @@ class FileFigures:
             "bytes": self.n_bytes,
             "microseconds_per_user": round(self.us_per_user, 1),
             "slices": dict(self.slices),
+            "lists": dict(self.lists),
+            **({"by_diversity": list(self.by_diversity)} if self.by_diversity else {}),
             **({"by_age": list(self.by_age)} if self.by_age else {}),
         }
 
@@ -127,12 +134,14 @@ def compare(
     part: Part = "test",
     split: SplitName | None = None,
     tick: Tick | None = None,
+    diversity: Sequence[float] = (),
 ) -> Comparison:
     """Rank what was held out of every user's log with every file.
 
     paths: the files, or the run directories that they were exported in.
     data: a log, read by the recipe in the files; None: that of the run directories they lie in.
     split: how it is divided; None: as in training. tick: called with (answers done, in all).
+    diversity: values of `diversity` to make lists with, see `Slate`.
     Targets that any of the files has seen are left out. `ValueError` where none is left, or where
     the files would be evaluated on different events; before anything is measured.
     """
@@ -157,7 +166,7 @@ def compare(
             if tick is not None:
                 tick(place * n_users + done, len(paths) * n_users)
 
-        measured.append(_measure(path, held_out, masks, windows, moved))
+        measured.append(_measure(path, held_out, masks, windows, moved, divided, diversity))
     best = max((gain for _, gain in measured), key=lambda gain: float(gain.mean()))
     files = [_beside(figures, gain - best) for figures, gain in measured]
     assert divided.name is not None  # it was divided
@@ -220,6 +229,8 @@ def _measure(
     masks: Masks,
     windows: Sequence[AgeWindow],
     tick: Tick,
+    divided: Split,
+    diversity: Sequence[float],
 ) -> tuple[FileFigures, NDArray[np.float64]]:
     """The figures of a file, and NDCG@10 of each user (n_users,)."""
     recommender = Recommender.load(path)
@@ -227,6 +238,8 @@ def _measure(
     asked: dict[str, Any] = {"exclude_seen": not info.repeats, "inputs": info.inputs}
     ranking = rank_targets(recommender, held_out, **asked, tick=tick)
     ids = catalogue_ids(recommender)
+    known = KnownItems.of(recommender, divided.catalogue)
+    histories = [history.tolist() for history in held_out.histories]
     figures = FileFigures(
         path=str(path),
         model=info.model,
@@ -235,6 +248,8 @@ def _measure(
         slices=slice_figures(ranking.ranks, held_out, masks),
         n_bytes=Path(path).stat().st_size,
         us_per_user=1e6 * ranking.seconds / len(held_out.histories),
+        lists=exposure(ranking.lists, histories, known),
+        by_diversity=by_diversity(recommender, held_out, known, diversity, **asked),
         by_age=age_figures(recommender, windows, ids, **asked),
     )
     return figures, user_gains(ranking.ranks, held_out.n_targets())["ndcg@10"]

@@ -76,8 +76,8 @@ class Ranking:
 
     ranks: NDArray[np.float64]
     """Rank of every target (n_targets,), as `target_ranks` gives it."""
-    shown: set[int | str]
-    """Items in the first ten of any list."""
+    lists: list[list[int] | list[str]]
+    """The first ten items of each user."""
     seconds: float
     """Processor time of the answers, which other programs do not lengthen."""
 
@@ -110,18 +110,19 @@ def rank_targets(
     """The same, batch by batch, as ranks; tick: called with (users done, users in all)."""
     if {names.USER, names.USER_TAGS} & {*inputs} == {names.USER_TAGS} and not held_out.user_tags:
         logger.warning("the model uses user_tags, and this log has none: evaluated without")
-    ranks, shown, seconds = [], set[int | str](), 0.0
+    ranks, seconds = [], 0.0
+    lists: list[list[int] | list[str]] = []
     n_users = len(held_out.histories)
     for start in range(0, n_users, _BATCH):
         some = held_out.between(start, start + _BATCH)
         began = time.process_time()
-        lists = ask(answers, some, exclude_seen=exclude_seen, inputs=inputs)
+        found = ask(answers, some, exclude_seen=exclude_seen, inputs=inputs)
         seconds += time.process_time() - began
-        ranks.append(target_ranks(lists, some))
-        shown.update(item_id for answer in lists for item_id in answer.item_ids[:10])
+        ranks.append(target_ranks(found, some))
+        lists += [answer.item_ids[:10] for answer in found]
         if tick is not None:
-            tick(start + len(lists), n_users)
-    return Ranking(np.concatenate(ranks), shown, seconds)
+            tick(len(lists), n_users)
+    return Ranking(np.concatenate(ranks), lists, seconds)
 
 
 def ask(
@@ -171,7 +172,10 @@ def metrics_of(
     known = set(catalogue_ids.tolist())
     targets = held_out.targets.tolist()
     return Metrics(
-        values={**values, "coverage@10": len(ranking.shown) / len(known)},
+        values={
+            **values,
+            "coverage@10": len({i for own in ranking.lists for i in own}) / len(known),
+        },
         intervals=(intervals or bootstrap_intervals)(gains),
         n_users=len(held_out.histories),
         missing_targets=sum(target not in known for target in targets) / len(targets),
