@@ -46,7 +46,7 @@ demo: install .venv-device/installed
 		$(VENV)/attnrec-train --epochs 6 --out demo-run --resume; \
 	fi
 	@echo "--- 2/5 export to one small file, and prove it against the torch model"
-	$(VENV)/attnrec-export demo-run --quantize
+	$(VENV)/attnrec-export demo-run --quantize --tags title
 	@echo "--- 3/5 measure the file on the purchases that were held back"
 	$(VENV)/attnrec-evaluate demo-run/model.onnx
 	@echo "--- 4/5 recommend, with nothing but numpy and onnxruntime"

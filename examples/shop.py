@@ -28,3 +28,10 @@ for line in sys.stdin:
         title = answer.titles[place] if answer.titles else item_id
         mark = "   <- what the customer really took next" if item_id == bought_next else ""
         print(f"  {place + 1}. {title:<40} {score:6.2f}{mark}")
+    if "price" in info.rules.get("numbers", {}):
+        # Rules are part of a request: a price, and of things with one word in their title one.
+        cap = {"title": 1} if "title" in info.rules["tags"] else None
+        cheap = recommender.recommend(history, k=3, at_most={"price": 1}, max_per=cap)
+        of_each = ", of each word one" if cap else ""
+        print(f"For 1 pound at most{of_each} ({cheap.n_allowed:,} products): "
+              f"{', '.join(cheap.titles or map(str, cheap.item_ids))}")  # fmt: skip

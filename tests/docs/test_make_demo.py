@@ -64,5 +64,6 @@ def test_its_programs_show_customers_what_the_file_recommends(shop: Path) -> Non
     shown = run("shop.py", "model.onnx", given=customers)
     assert shown.count("You may also like:") == 2 and shown.count("  8. ") == 2
     assert "torch loaded: False" in shown
+    assert shown.count("For 1 pound at most (") == 2
     served = run("ask_server.py", "model.onnx", given=customers)
     assert "  5. " in served and "stopped, exit code 0" in served
