@@ -168,6 +168,35 @@ def test_the_least_of_a_tag_is_there_however_low_it_stands(
     assert found.scores == sorted(found.scores, reverse=True)
 
 
+def test_it_is_there_even_below_the_pool(shop: Recommender, tags: dict[Any, Any]) -> None:
+    sunk = {"colour:green": -9.0}
+    ten = shop.recommend([], k=10, boost=sunk).item_ids  # the pool of a list of one
+    assert not any("colour:green" in tags[i] for i in ten)
+    (found,) = shop.recommend([], k=1, boost=sunk, min_per={"colour:green": 1}).item_ids
+    assert "colour:green" in tags[found]
+
+
+@pytest.mark.parametrize("d", [0.2, 0.5, 0.8])
+def test_each_place_is_the_one_of_maximal_marginal_relevance(shop: Recommender, d: float) -> None:
+    """docs/rules.md, one pair of items at a time."""
+    pool = shop.recommend(["sku-1"], k=30)
+    vectors = shop.stored().numbers("item_table")[1:]
+    own = dict(
+        zip(shop.items(), vectors / np.linalg.norm(vectors, axis=1, keepdims=True), strict=True)
+    )
+    low, high = pool.scores[-1], pool.scores[0]
+    relevance = {i: (score - low) / (high - low) for i, score in pool.pairs()}
+    chosen: list[Any] = []
+    while len(chosen) < 3:
+
+        def gain(item: Any) -> float:
+            nearest = max((float(own[item] @ own[other]) for other in chosen), default=0.0)
+            return (1 - d) * relevance[item] - d * max(nearest, 0.0)
+
+        chosen.append(max((i for i in relevance if i not in chosen), key=gain))
+    assert shop.recommend(["sku-1"], k=3, diversity=d).item_ids == chosen
+
+
 def test_diversity_trades_scores_for_likeness_and_is_repeatable(shop: Recommender) -> None:
     best = shop.recommend([], k=6)
     answers = [shop.recommend([], k=6, diversity=d) for d in (1e-9, 0.5, 1.0)]
