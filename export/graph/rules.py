@@ -45,8 +45,8 @@ def with_rules(
     parts = _by_tags(g, inputs, rules, n_rows) if rules.tags else []
     if rules.numbers:
         parts.append(_within_bounds(g, inputs, rules))
-    added = parts[0]
-    for part in parts[1:]:
+    *others, added = parts  # filters are the first: what is seldom used is added up while small
+    for part in reversed(others):
         added = g.Add(added, part)  # (B, N + 1), or (1, 1) without a rule
     batch = g.Shape(inputs[names.HISTORY], start=0, end=1)
 
