@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from attnrec.runtime import Recommender
 from attnrec.runtime.model_file.format import CALLER_INPUTS, GOLDEN_KEY, score_tolerance
 from attnrec.runtime.session import make_session
 
@@ -47,9 +48,12 @@ def line_of(question: dict[str, Any]) -> str:
 
 def ask(program: Path, file: str, k: int, questions: list[dict[str, Any]]) -> list[Answer]:
     """What the program prints for one question a line; the ids as text."""
+    return answers_of(program, APPS / f"{file}.onnx", k, [*map(line_of, questions)])
+
+
+def answers_of(program: Path, file: Path, k: int, questions: list[str]) -> list[Answer]:
     result = subprocess.run(
-        [program, APPS / f"{file}.onnx", str(k)],
-        input="".join(line_of(question) + "\n" for question in questions),
+        [program, file, str(k)], input="".join(f"{line}\n" for line in questions),
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert result.stderr == ""
@@ -95,6 +99,22 @@ def test_golden_vectors_come_out(program, file) -> None:
         (answer,) = ask(program, file, vector["k"], [vector])
         scores = [score for score in vector["scores"] if score is not None]
         assert_equal(answer, vector["items"][: len(scores)], scores)
+
+
+def test_rules_follow_the_lists_of_ids(program) -> None:
+    file = APPS.parent / "format-1" / "tiny-rules.onnx"
+    shop = Recommender.load(file)
+    rules = [
+        [],
+        ["kind:mug", "colour:red"],
+        ["kind:mug", "kind:a:b", "colour:blue"],
+        ["colour:red"],
+    ]
+    for n, name in enumerate(("require_all", "require_any", "forbid"), start=1):
+        tags = [",".join(rules[n]) if place == n else "" for place in (1, 2, 3)]
+        (answer,) = answers_of(program, file, 9, ["\t".join(["sku-1", "sku-1", "", *tags])])
+        found = shop.recommend(["sku-1"], k=9, **{name: rules[n]})
+        assert_equal(answer, found.item_ids, found.scores)
 
 
 def test_a_file_that_is_none_is_an_error_and_not_a_crash(program, tmp_path) -> None:
