@@ -104,6 +104,7 @@ def test_golden_vectors_come_out(program, file) -> None:
 def test_rules_follow_the_lists_of_ids(program) -> None:
     file = APPS.parent / "format-1" / "tiny-rules.onnx"
     shop = Recommender.load(file)
+    plain = [item for item in shop.items() if str(item).startswith("sku-")]  # no tab, no comma
     rules = [
         [],
         ["kind:mug", "colour:red"],
@@ -112,8 +113,10 @@ def test_rules_follow_the_lists_of_ids(program) -> None:
     ]
     for n, name in enumerate(("require_all", "require_any", "forbid"), start=1):
         tags = [",".join(rules[n]) if place == n else "" for place in (1, 2, 3)]
-        (answer,) = answers_of(program, file, 9, ["\t".join(["sku-1", "sku-1", "", *tags])])
-        found = shop.recommend(["sku-1"], k=9, **{name: rules[n]})
+        lists = ["sku-1", "sku-1", ",".join(plain), *tags]
+        (answer,) = answers_of(program, file, 9, ["\t".join(lists)])
+        found = shop.recommend(["sku-1"], k=9, candidates=plain, **{name: rules[n]})
+        assert found.item_ids
         assert_equal(answer, found.item_ids, found.scores)
 
 
