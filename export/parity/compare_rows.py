@@ -100,10 +100,8 @@ def compare(answer: AnsweredRow, expected: ExpectedRow) -> RowComparison:
         share = float(np.isin(best, rows).mean()) if n and expected.may_miss else 1.0
         return RowComparison(fault, difference, tolerance, same, share)
 
-    for name in ("n_known", "n_allowed"):
-        own, wanted = getattr(answer, name), getattr(expected, name)
-        if own != wanted:
-            return finding(f"{name} is {own}, not {wanted}")
+    if answer.n_known != expected.n_known:
+        return finding(f"n_known is {answer.n_known}, not {expected.n_known}")
     if len(answer.rows) != expected.k:
         return finding(f"{len(answer.rows)} columns, not {expected.k}")
     if (fault := _wrong_items(answer, expected, n)) is not None:
@@ -119,8 +117,8 @@ def compare(answer: AnsweredRow, expected: ExpectedRow) -> RowComparison:
         )
     if not _in_order(rows, scores):
         return finding("not in order: highest score first, equal scores by row", difference)
-    if not _same_weights(answer.attention, expected.attention):
-        return finding("attention is not that of the model", difference)
+    if (fault := _wrong_rest(answer, expected)) is not None:
+        return finding(fault, difference)
     return finding(None, difference, bool((rows[:10] == best[:10]).all()))
 
 
@@ -131,6 +129,15 @@ def _wrong_items(answer: AnsweredRow, expected: ExpectedRow, n: int) -> str | No
         return f"more than the {n} items that may be returned"
     if (rows <= 0).any() or not expected.admissible[rows].all() or len(set(rows.tolist())) < n:
         return "an item that may not be returned, or one twice"
+    return None
+
+
+def _wrong_rest(answer: AnsweredRow, expected: ExpectedRow) -> str | None:
+    """The fault of what comes with the items."""
+    if answer.n_allowed != expected.n_allowed:
+        return f"n_allowed is {answer.n_allowed}, not {expected.n_allowed}"
+    if not _same_weights(answer.attention, expected.attention):
+        return "attention is not that of the model"
     return None
 
 

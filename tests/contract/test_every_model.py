@@ -52,6 +52,10 @@ BodyOf = Callable[[Run], ir.Model]
 NO_LIMITS = Limits(min_overlap=0, max_ndcg_loss=1)
 ID_TYPES = ("int64", "string")
 N_ITEMS = 40
+KINDS: dict[str, tuple[Any, Any]] = {
+    "tensor(int64)": (np.int64, -1), "tensor(string)": (object, ""),
+    "tensor(float)": (np.float32, 0.0),
+}  # fmt: skip
 
 
 def level(run: Run) -> Run:
@@ -168,6 +172,13 @@ def random_rows(member, rng: np.random.Generator) -> dict[str, list[list[Any]]]:
         "timestamps": [(10**6 + rng.integers(0, 10**4, n).cumsum()).tolist() for n in lengths],
         "request_time": [[int(time)] for time in 10**6 + rng.integers(-1, 10**6, len(lengths))],
     }
+    rules = rules_of(member.run)
+    assert rules is not None
+    named = np.array([*rules.tags, "no such:tag"])
+    for name, most in (("require_all", 1), ("require_any", 2), ("forbid", 1), ("boost", 2)):
+        n_tags = rng.integers(0, most + 1, len(lengths)) * (rng.random(len(lengths)) < 0.5)
+        rows[name] = [rng.choice(named, n).tolist() for n in n_tags]
+    rows["boost_by"] = [rng.normal(size=len(own)).tolist() for own in rows["boost"]]
     return rows
 
 
@@ -178,10 +189,10 @@ def ask(
     feed: dict[str, NDArray[Any]] = {"k": np.array([len(ids)])}
     for given in session.get_inputs():
         if given.name != "k":
-            own, is_int = rows[given.name], given.type == "tensor(int64)"
-            width = max(map(len, own))
-            filled = [row + [-1 if is_int else ""] * (width - len(row)) for row in own]
-            array = np.array(filled, np.int64 if is_int else object).reshape(len(own), width)
+            own, width = rows[given.name], max(map(len, rows[given.name]))
+            kind, padding = KINDS[given.type]
+            filled = [row + [padding] * (width - len(row)) for row in own]
+            array = np.array(filled, kind).reshape(len(own), width)
             feed[given.name] = array[:, 0] if given.name in ("user", "request_time") else array
     items, best, n_known = session.run(None, feed)[:3]
     scores = np.full(best.shape, -np.inf, dtype=np.float32)
@@ -202,7 +213,7 @@ def assert_alike(answers: Any, others: Any) -> None:
     (scores, n_known), (other_scores, n_other) = answers, others
     assert n_known.tolist() == n_other.tolist()
     for row, other in zip(scores, other_scores, strict=True):
-        tolerance = 1e-5 * max(1.0, np.abs(row[np.isfinite(row)]).max())
+        tolerance = 1e-5 * np.abs(row[np.isfinite(row)]).max(initial=1.0)
         np.testing.assert_allclose(other, row, rtol=0, atol=tolerance)
 
 

@@ -92,7 +92,8 @@ def test_the_strongest_are_those_with_the_largest_positive_contributions() -> No
 def test_only_files_with_the_output_have_attention(path, recommender, expected) -> None:
     # The others were made before files could have any.
     has_attention = path.stem in (
-        "tiny-times", "tiny-int4", "tiny-int8-blocks", "tiny-top-k-blocks", "tiny-nested"
+        "tiny-rules", "tiny-times", "tiny-int4", "tiny-int8-blocks", "tiny-top-k-blocks",
+        "tiny-nested",
     )  # fmt: skip
     assert recommender.info.has_attention == has_attention
     explanation = recommender.explain(expected["catalogue"][:3], expected["catalogue"][3])
