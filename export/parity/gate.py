@@ -20,6 +20,7 @@ from attnrec.export.parity.compare_rows import (
 from attnrec.export.parity.rule_calls import calls_with_rules
 from attnrec.export.parity.rule_reference import RuleReference
 from attnrec.export.parity.synthetic_calls import GraphCall, ItemId, every_call
+from attnrec.export.parity.user_calls import call_of_users
 from attnrec.runtime.arguments import stack
 from attnrec.runtime.model_file import format as names
 from attnrec.runtime.model_file.facts import ModelInfo
@@ -28,10 +29,8 @@ from attnrec.runtime.side_inputs import CheckedSideInputs
 from attnrec.train.evaluation.metrics import Tick
 from attnrec.train.evaluation.torch_recommender import TorchRecommender
 from attnrec.train.runs.run import Run
-from attnrec.train.splits.held_out import HeldOut
 
 _BATCH = 64
-_TEST_K = 100  # how deep the lists of test users are compared; the report counts the top 10
 _FEW = 10
 _MOST_FAULTS = 20
 LEAST_FOUND = 0.99
@@ -127,7 +126,7 @@ def check_parity(
     order = sorted(range(len(held_out.histories)), key=lambda user: len(held_out.histories[user]))
     for start in range(0, len(order), _BATCH):
         batch = order[start : start + _BATCH]
-        call = _call_of_users(f"test users from {start}", held_out, batch, run)
+        call = call_of_users(f"test users from {start}", held_out, batch, run)
         # Every 16th batch also one by one: an answer may not depend on its batch.
         gate.report.n_identical += gate.check(call, alone=start % (16 * _BATCH) == 0, found=True)
         gate.report.n_test_users += len(batch)
@@ -140,24 +139,6 @@ def check_parity(
         what = f"the scan finds {found.share(_FEW):.4f} of their {_FEW} best items"
         gate.report.add_fault("test users", 0, f"{what}, below the limit {LEAST_FOUND}")
     return gate.report
-
-
-def _call_of_users(name: str, held_out: HeldOut, users: Sequence[int], run: Run) -> GraphCall:
-    """A call for some of the users, with every input of the model."""
-    declared = run.model.inputs
-    histories: list[list[ItemId]] = [held_out.histories[user].tolist() for user in users]
-    has_times = names.TIMESTAMPS in declared
-    tags = held_out.side_inputs(declared).get("user_tags")
-    return GraphCall(
-        name,
-        histories,
-        _TEST_K,
-        exclude=[] if run.recipe.repeats else histories,
-        users=held_out.users[users].tolist() if names.USER in declared else [],
-        user_tags=[list(tags[user]) for user in users] if tags else [],
-        timestamps=[held_out.timestamps[user].tolist() for user in users] if has_times else [],
-        request_times=held_out.request_times[users].tolist() if has_times else [],
-    )
 
 
 class _Gate:
@@ -224,8 +205,8 @@ class _Gate:
         """One answer a row; none, and a fault at `row`, where the file cannot answer at all."""
         n_rows = len(call.histories)
         none: list[list[ItemId]] = [[]] * n_rows
-        lengths = [*map(len, call.histories)]
-        given = CheckedSideInputs(self._info, call.side_inputs(), lengths, call.rules or None)
+        lengths, rules = [*map(len, call.histories)], call.rules or None
+        given = CheckedSideInputs(self._info, call.side_inputs(), lengths, rules)
         feed = {
             names.HISTORY: self._array(call.histories),
             names.EXCLUDE: self._array(call.exclude or none),
@@ -243,8 +224,8 @@ class _Gate:
             what = f"rows of the answers to {n_rows} histories: {rows}"
             self.report.add_fault(call.name, row, what)
             return []
-        titles, attention = found.get(names.TITLES), found.get(names.ATTENTION)
-        n_allowed = found.get(names.N_ALLOWED)
+        more = (names.TITLES, names.ATTENTION, names.N_ALLOWED)
+        titles, attention, n_allowed = map(found.get, more)
         return [
             AnsweredRow(
                 self._rows(items, None if titles is None else titles[row]),

@@ -47,7 +47,7 @@ _MULTIPLIED = {
 }  # fmt: skip
 """Operators that compute sizes, as if each multiplied its inputs and 2."""
 _SMALL = 64  # more numbers than that are data, not sizes
-_LISTED = 2**16  # how many items each tag has: whole numbers whose sum a Range may count to
+_LISTED = 2**16  # whole numbers, such as how many items each tag has: a Range may count to a sum
 _SAME_TOTAL = {"Cast", "ReduceMax", "ReduceSum", "Reshape", "Slice", "Split", "Concat"}
 
 
@@ -88,9 +88,8 @@ def _check_signature(reader: Reader, graph: Fields, info: ModelInfo) -> None:
     callers = {names.USER: (user, 1)} if info.user_id_type else {}
     callers |= {names.USER_TAGS: (onnx.STRING, 2)}
     callers |= {names.TIMESTAMPS: (onnx.INT64, 2), names.REQUEST_TIME: (onnx.INT64, 1)}
-    if info.rules:
-        callers |= {name: (onnx.STRING, 2) for name in names.TAG_INPUTS}
-        callers |= {name: (onnx.FLOAT, 2) for name in (names.BOOST_BY, *names.BOUNDS)}
+    callers |= dict.fromkeys(names.TAG_INPUTS, (onnx.STRING, 2))
+    callers |= dict.fromkeys((names.BOOST_BY, *names.BOUNDS), (onnx.FLOAT, 2))
     known |= {name: callers[name] for name in info.inputs if name in callers}
     inputs = [_signature(reader, value) for value in graph["input"]]
     # Further declared inputs are known to the `Recommender`, or refused there.
@@ -195,9 +194,9 @@ class _Graph:
     def check_sizes(self, op_type: str, inputs: list[str], attributes: list[Fields]) -> None:
         """No constants make a tensor far larger than the file itself."""
         sizes = [inputs[i] for i in _SIZE_INPUTS.get(op_type, ()) if i < len(inputs)]
-        powers = [sum(self.power.get(name, 0) for name in sizes)]
-        if op_type == "Range":  # of single numbers
-            powers = [sum(min(self.power[n], self.total.get(n, math.inf)) for n in sizes)]
+        # Of a Range these are single numbers.
+        totals = self.total if op_type == "Range" else {}
+        powers = [sum(min(self.power[name], totals.get(name, math.inf)) for name in sizes if name)]
         powers += [_power([one["i"], *one["ints"]]) for one in attributes]  # like pads
         if not all(power <= self.limit for power in powers):
             power = max(powers)
@@ -229,21 +228,15 @@ class _Graph:
     def follow_total(self, op_type: str, inputs: list[str], outputs: list[str]) -> None:
         """Sums of whole numbers that are stored by what a caller names, such as items of a tag."""
         totals = [self.total.get(name, math.inf) for name in inputs]
-        total = math.inf
+        total = 0.0 if op_type in _AT_MOST_1 else math.inf
         if op_type == "LabelEncoder" or (
             op_type in ("Split", "Concat", "Reshape") and self.looked_up.issuperset(inputs[:1])
         ):
             self.looked_up.update(outputs)
-        elif op_type == "Gather" and inputs[1] in self.looked_up:
+        elif op_type in _SAME_TOTAL or (op_type == "Gather" and inputs[1] in self.looked_up):
             total = totals[0]
-        elif op_type == "Mul":
-            total = sum(totals)
-        elif op_type in ("Add", "Sub"):
-            total = max(totals) + 1
-        elif op_type in _SAME_TOTAL:
-            total = totals[0]
-        elif op_type in _AT_MOST_1:
-            total = 0.0
+        elif op_type in ("Add", "Sub", "Mul"):
+            total = sum(totals) if op_type == "Mul" else max(totals) + 1
         self.total.update(dict.fromkeys(outputs, total))
 
     def add(self, name: str, power: float) -> None:
@@ -285,16 +278,19 @@ class _Graph:
             )
         known = kind in onnx.DTYPES and elements <= _SMALL
         power = _power(np.frombuffer(raw, onnx.DTYPES[kind]).tolist()) if known else math.inf
-        total = math.inf
-        if kind == onnx.INT64 and elements <= _LISTED:
-            numbers = np.frombuffer(raw, onnx.DTYPES[kind]).astype(np.float64)
-            total = math.log2(max(1.0, float(np.abs(numbers).sum())))
+        is_listed = kind == onnx.INT64 and elements <= _LISTED
+        total = _total(np.frombuffer(raw, onnx.DTYPES[kind])) if is_listed else math.inf
         return _Tensor(name, kind, dims, power, total)
 
 
 def _power(numbers: list[float]) -> float:
     """log2 of the product of the numbers; small fractions count like large numbers."""
     return sum(abs(math.log2(abs(number))) for number in numbers if number)
+
+
+def _total(numbers: np.ndarray) -> float:
+    """log2 of their sum."""
+    return math.log2(max(1.0, float(np.abs(numbers.astype(float)).sum())))
 
 
 def _refusal(what: str) -> ModelFileError:
