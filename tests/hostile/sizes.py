@@ -3,6 +3,7 @@
 import struct
 
 from edits import (
+    FORMAT_1,
     INT8,
     INT64,
     N_ROWS,
@@ -42,6 +43,7 @@ from attnrec.runtime.model_file import format as names
 
 FILL = node("ConstantOfShape", ["size"], ["far"])
 IMAGE = block(5, tensor("image", FLOAT, [1, 1, 1], bytes(4)))
+RULES = FORMAT_1 / "tiny-rules.onnx"
 LIMIT = "above the limit of 2^20, 16 times the largest stored tensor"
 
 
@@ -215,4 +217,12 @@ def misfits() -> list[Case]:
         Case("numbers that are not raw bytes", listed, "a tensor has float_data"),
         Case("a tensor in segments", segment, "a tensor has segment"),
         Case("sparse tensors", adding(block(15, b"")), "the graph has sparse_initializer"),
+        Case("tags of 2^40 items each", _long_tags(), "Range for a tensor of up to 2^44 numbers"),
     ]
+
+
+def _long_tags() -> bytes:
+    """A file with rules, whose six tags have far more items than there are."""
+    rows = [0, *[2**40] * 6, 0]
+    raw = struct.pack("<8q", *rows)
+    return in_tensor("tag_lengths", lambda _: tensor("tag_lengths", INT, [8], raw), RULES)
