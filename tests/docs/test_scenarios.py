@@ -17,6 +17,7 @@ from attnrec.cli.console import run_command
 from attnrec.cli.export import export
 from attnrec.cli.recommend.command import recommend
 from attnrec.cli.train import train
+from attnrec.runtime import Recommender
 from attnrec.train import Run
 
 pytestmark = pytest.mark.examples
@@ -86,6 +87,7 @@ TABLES: dict[str, list[Row]] = {
             "title": f"Thing {i}",
             "category": "toys|gifts",
             "brand": f"b{i % 4}",
+            "price": 10 + 3 * i,
         }
         for i in range(30)
     ],
@@ -143,6 +145,19 @@ def test_a_shop_weighs_purchases_and_knows_its_products(trained: Run) -> None:
     attributes = trained.split.catalogue.attributes
     assert attributes is not None and attributes[0][:2] == ("category:toys", "category:gifts")
     assert trained.split.catalogue.titles[0].startswith("Thing ")
+
+
+@of("Shop")
+def test_a_shop_asks_with_rules_and_refreshes_prices_without_training(trained: Run) -> None:
+    before = Recommender.load("shop.onnx")
+    cheap = before.recommend([], k=30, at_most={"price": 50})
+    items = {*before.items()}
+    assert 0 < len(cheap) < len(items)
+    write(Path("products.csv"), [row | {"price": 20} for row in TABLES["products.csv"]][:-1])
+    do(block("Shop", "").splitlines()[-1])
+    after = Recommender.load("shop.onnx")
+    found = after.recommend([], k=30, at_most={"price": 50}).item_ids
+    assert {*found} == items - {"P-29"} and len(found) > len(cheap)
 
 
 @of("Social")
