@@ -1,7 +1,7 @@
 """What the commands print of runs, of searches and of compared files. Needs no torch."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -140,11 +140,11 @@ def print_comparison(comparison: Comparison, *, slices: bool = False) -> None:
     out.print(_comparison_table(comparison))
     if comparison.files[0].by_age:
         out.print(_ages(comparison))
-    if comparison.files[0].by_diversity:
-        out.print(_curve(comparison))
     if slices:
         out.print(_slices(comparison))
-        out.print(_lists(comparison))
+    if slices or comparison.files[0].by_diversity:
+        for table in _lists(comparison):
+            out.print(table)
     _print_notes(comparison)
 
 
@@ -204,32 +204,22 @@ def _slices(comparison: Comparison) -> Table:
     return table
 
 
-def _lists(comparison: Comparison) -> Table:
-    """What the lists of each file are like."""
+def _lists(comparison: Comparison) -> Iterator[Table]:
+    """What the lists of each file are like, and by how varied they are asked to be."""
     files = comparison.best_first
-    names = dict.fromkeys(name for file in files for name in file.lists)
-    table = _new_table([name.replace("_", "\n") for name in names])
     for name, file in zip(_names(files), files, strict=True):
-        table.add_row(name, *(_cell(file.lists, figure) for figure in names))
-    return table
-
-
-def _curve(comparison: Comparison) -> Table:
-    """NDCG@10 and what lists are like, by how varied they are asked to be."""
-    files = comparison.best_first
-    names = dict.fromkeys(name for file in files for point in file.by_diversity for name in point)
-    table = _new_table([name.replace("_", "\n") for name in names])
-    for name, file in zip(_names(files), files, strict=True):
-        for point in file.by_diversity:
-            table.add_row(name, *(_cell(point, figure) for figure in names))
-    return table
+        rows = file.by_diversity or [file.lists]
+        table = plain_table()
+        table.title = name if len(files) > 1 else None
+        for figure in rows[0]:
+            table.add_column(figure.replace("_", "\n").replace("@", "\n@"), justify="right")
+        for row in rows:
+            table.add_row(*(_cell(row, figure) for figure in rows[0]))
+        yield table
 
 
 def _cell(figures: Mapping[str, float], name: str) -> str:
-    value = figures.get(name)
-    if value is None:
-        return "-"
-    return f"{value:g}" if name == "diversity" else f"{value:.4f}"
+    return f"{figures[name]:g}" if name == "diversity" else f"{figures[name]:.4f}"
 
 
 def _new_table(columns: Sequence[str]) -> Table:

@@ -81,8 +81,8 @@ def _draw_curves(axes: Axes, files: Sequence[FileFigures]) -> None:
             )
         axes.set_xlabel(name.replace("_", " "))
     axes.set_ylabel("NDCG@10")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8)
+    axes.set_ylim(0, 1.15 * max(p["ndcg@10"] for file in files for p in file.by_diversity) or 1)
+    axes.legend(fontsize=8, loc="lower left")
     axes.spines[["top", "right"]].set_visible(False)
 
 
