@@ -50,12 +50,14 @@ class KnownItems:
 
 
 def exposure(lists: Lists, histories: Lists, known: KnownItems) -> dict[str, float]:
-    """Figures of the lists of all users, each list with an item or more.
+    """Figures of the lists of all users; where all are empty, the coverage, 0, alone.
 
     coverage@10, gini@10, novelty@10, popularity_lift@10, new_items@10, and, of what the file has,
     diversity_by_vectors@10 and diversity_by_tags@10.
     """
     rows = [[known.row[item_id] for item_id in own] for own in lists if len(own)]
+    if not rows:
+        return {"coverage@10": 0.0}
     shown = np.bincount(np.concatenate(rows), minlength=len(known.n_events))
     share = (known.n_events + 1) / (known.n_events.sum() + len(known.n_events))
     of_lists = np.mean([share[own].mean() for own in rows])

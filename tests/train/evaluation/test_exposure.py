@@ -76,6 +76,11 @@ def test_every_figure_is_its_formula(
     assert found == pytest.approx(by_formula(lists, histories, known), abs=2e-6)
 
 
+def test_lists_that_are_all_empty_show_nothing() -> None:
+    known = KnownItems({1: 0}, np.array([3]), None, None)
+    assert exposure([[], []], [[1], []], known) == {"coverage@10": 0.0}
+
+
 def test_gini_of_equal_and_of_one() -> None:
     assert gini(np.array([3, 3, 3])) == pytest.approx(0)
     assert gini(np.array([0, 0, 0, 8])) == pytest.approx(0.75)
