@@ -2,7 +2,7 @@
 
     python benchmarks/rules.py --items 12000 100000 1000000
 
-The catalogues are those of benchmarks/scale.py, under an untrained `sasrec`, with made-up tags: a
+The catalogues are those of benchmarks/scale.py, under an untrained `sasrec`. Tags are synthetic: a
 brand (one of 990), a share of all items (half, a twentieth, a hundredth, a two-hundredth), and a
 price. Processor time of one thread; cases take turns, medians after 50 events, as a ratio to the
 same request without rules in the same run. found@10: share of the best 10 by exact scores of the

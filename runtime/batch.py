@@ -96,7 +96,7 @@ class BatchRequest:
             outputs = [run(*own) for own in arguments]
             for batch, values in zip(some, outputs, strict=True):
                 for row, answer in zip(batch, answers_of(values), strict=True):
-                    answers[row] = side_inputs.told(answer, row)
+                    answers[row] = side_inputs.with_unknown_tags(answer, row)
         return [answer for answer in answers if answer is not None]
 
     def slates(
@@ -114,7 +114,7 @@ class BatchRequest:
                 if side_inputs.rules is not None:
                     given |= side_inputs.rules.inputs([row], tags)
                 (answer,) = answers_of(run(*self._stacked([row]), n, given))
-                return side_inputs.told(answer, row)
+                return side_inputs.with_unknown_tags(answer, row)
 
             return make(ask, k=k)
 

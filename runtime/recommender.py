@@ -83,7 +83,7 @@ class Recommender(LoadedModel):
         checked = CheckedRules(self._info, rules_of(rules))
 
         def ruled(n: int, tags: tuple[str, ...]) -> Recommendations:
-            return checked.told(ask(n, checked.inputs([0], tags)))
+            return checked.with_unknown_tags(ask(n, checked.inputs([0], tags)))
 
         return ruled(k, ()) if slate.is_plain() else self._slates().make(ruled, slate, k)
 
@@ -112,6 +112,8 @@ class Recommender(LoadedModel):
         side_inputs = CheckedSideInputs(self._info, given, request.lengths, rules).check_unit()
         if slate is None:
             return request.answer(self._run, k, side_inputs)
+        if not isinstance(slate, Slate):
+            raise ValueError(f"slate must be Slate(...), not {repr(slate)[:60]}")
         make = partial(self._slates().make, slate=slate.check(self._info, k))
         return request.slates(self._run, k, side_inputs, make)
 

@@ -37,9 +37,6 @@ class Rules:
     at_most: Mapping[str, float] = field(default_factory=dict)
     """Largest value of a number; likewise."""
 
-    def __bool__(self) -> bool:
-        return any(map(len, vars(self).values()))
-
 
 NO_RULES = Rules()
 
@@ -81,10 +78,10 @@ class CheckedRules:
         for row, own in enumerate(given):
             if not isinstance(own, Rules):
                 raise ValueError(f"rules must be Rules(...), not {repr(own)[:60]}")
-            if own:
+            if own is not NO_RULES:
                 self._rows[row], self.unknown_tags[row] = _checked(info, own)
 
-    def told(self, answer: Recommendations, row: int = 0) -> Recommendations:
+    def with_unknown_tags(self, answer: Recommendations, row: int = 0) -> Recommendations:
         """The answer with the tags of its request that the file does not know."""
         unknown = self.unknown_tags[row]
         return answer if unknown is None else replace(answer, unknown_tags=unknown)
@@ -113,7 +110,7 @@ class CheckedRules:
         return arrays
 
 
-def tag_lists(info: ModelInfo) -> list[str]:
+def every_tag(info: ModelInfo) -> list[str]:
     """Every tag of a file, in the order in which it stores them."""
     tags = info.rules.get("tags", {})
     return [f"{column}:{value}" for column, values in tags.items() for value in values]

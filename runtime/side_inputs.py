@@ -80,9 +80,9 @@ class CheckedSideInputs:
                 check_seconds(self._info, names.TIMESTAMPS, times)
         return self
 
-    def told(self, answer: Recommendations, row: int) -> Recommendations:
+    def with_unknown_tags(self, answer: Recommendations, row: int) -> Recommendations:
         """The answer with the unknown tags of its request."""
-        return answer if self.rules is None else self.rules.told(answer, row)
+        return answer if self.rules is None else self.rules.with_unknown_tags(answer, row)
 
     def inputs_of_one(self) -> dict[str, IdArray]:
         """The inputs of the graph for the only history."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from attnrec.runtime.answers import Recommendations
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.tensors import StoredTensors
-from attnrec.runtime.rules import MOST_TAGS, tag_lists
+from attnrec.runtime.rules import MOST_TAGS, every_tag
 from attnrec.runtime.session import notify_after_fork
 from attnrec.runtime.similar import SimilarIndex
 
@@ -173,7 +173,7 @@ def tags_of_items(stored: StoredTensors, info: ModelInfo) -> list[tuple[str, ...
     items, starts = stored.numbers("tag_items"), stored.numbers("tag_starts")
     lengths = stored.numbers("tag_lengths")
     own: list[list[str]] = [[] for _ in range(info.n_items)]
-    for tag, start, length in zip(tag_lists(info), starts[1:-1], lengths[1:-1], strict=True):
+    for tag, start, length in zip(every_tag(info), starts[1:-1], lengths[1:-1], strict=True):
         for row in items[start : start + length].tolist():
             own[row - 1].append(tag)
     return [tuple(tags) for tags in own]

@@ -116,7 +116,7 @@ class ModelInfo:
                 rules=_rules(metadata.get(names.RULES_KEY, "{}")),
                 sha256=metadata.get(names.SEAL_KEY),
             )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise ModelFileError(
                 f"the model's metadata is incomplete ({repr(error)[:200]}); export it again"
             ) from error

@@ -99,6 +99,17 @@ def test_entries_that_cannot_be_read_are_refused(
     refused(content, "metadata is incomplete", "export it again")
 
 
+@pytest.mark.parametrize(
+    "rules", [5, [1], {"tags": []}, {"tags": [], "numbers": {}, "boost_unit": 1.0},
+              {"tags": {"kind": 5}, "numbers": {}, "boost_unit": 1.0}]
+)  # fmt: skip
+def test_rules_that_cannot_be_read_are_refused(
+    rules: Any, string_path: Path, changed: Changed, refused: Refused
+) -> None:
+    content = (string_path.parent / "tiny-rules.onnx").read_bytes()
+    refused(changed(content, names.RULES_KEY, lambda _: rules), "metadata is incomplete")
+
+
 @pytest.mark.parametrize("fact", ["id_type", "n_items", "inputs", "max_len", "repeats"])
 def test_a_missing_fact_is_named(
     fact: str, string_path: Path, changed: Changed, refused: Refused

@@ -113,6 +113,8 @@ def test_an_explanation_names_the_boosts_that_count(
     [
         ({"require_all": ["mug"]}, r"require_all holds 'mug', .* 'column:value' .* kind, colour"),
         ({"forbid": "kind:mug"}, r"forbid must be a list of tags"),
+        ({"require_all": 5}, r"require_all must be a list of tags, not 5"),
+        ({"at_most": 5}, r"at_most must map names to numbers, not 5"),
         ({"require_any": ["kind:x"] * 1001}, r"require_any holds 1001 tags, the limit is 1000"),
         ({"boost": {"kind:mug": float("nan")}}, r"boost of 'kind:mug' must be a number, not nan"),
         ({"boost": ["kind:mug"]}, r"boost must map names to numbers"),
@@ -136,6 +138,8 @@ def test_what_the_file_does_not_know_is_refused(
 def test_a_wrong_argument_is_one(shop: Recommender) -> None:
     with pytest.raises(TypeError, match="require_none"):
         shop.recommend(["sku-1"], require_none=["kind:mug"])  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=r"slate must be Slate"):
+        shop.recommend_batch([[]], slate=0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"rules has 1 rules for 2 histories"):
         shop.recommend_batch([[], []], rules=[None])
 
