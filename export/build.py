@@ -11,6 +11,7 @@ from attnrec.export.facts import describe
 from attnrec.export.graph.contract import assemble
 from attnrec.export.graph.item_table import FloatTable, ItemTable
 from attnrec.export.graph.trace import export_added, export_body
+from attnrec.export.graph.trend import trend_of
 from attnrec.export.item_rules import ItemRules
 from attnrec.export.quantize.item_vectors import block_of, rounded_table
 from attnrec.export.quantize.weights import pack_indexes, round_weights
@@ -130,8 +131,9 @@ def build_graph(
     max_len = run.model.config.max_len
     users, declared = run.split.users, run.model.inputs
     added = None if added is None else added.clone()
+    trend = trend_of(run.model)
     model = assemble(
-        body.clone(), table, run.split.catalogue, max_len, users, declared, added, rules
+        body.clone(), table, run.split.catalogue, max_len, users, declared, added, rules, trend
     )
     serialized: bytes = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     return serialized

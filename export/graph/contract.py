@@ -22,9 +22,11 @@ from attnrec.export.graph.side_inputs import (
 )
 from attnrec.export.graph.top_k import CallRows, Part, Scored, best, scatter
 from attnrec.export.graph.trace import HISTORY_INDEX, ITEM_VECTORS, KNOWN, OPSET
+from attnrec.export.graph.trend import AddedTrend, added_trend
 from attnrec.export.item_rules import ItemRules
 from attnrec.runtime.model_file import format as names
 from attnrec.train.data.users import Users
+from attnrec.train.models.trend import Trend
 from attnrec.train.splits.split import Catalogue
 
 _OPSETS = {"": OPSET, ML: 4, CONTRIB: 1}
@@ -41,12 +43,14 @@ def assemble(
     declared: Sequence[str] = (),
     added: ir.Model | None = None,
     rules: ItemRules | None = None,
+    trend: Trend | None = None,
 ) -> ir.Model:
     """The self-contained graph around `body`, which is used up, and so is `added`.
 
     table: the item vectors of a table model in the form of the profile, None for a score model.
     declared: the model's side inputs, looked up in `users`. added: what the model
-    adds to the scores of its table, if anything. rules: what requests may name in rules.
+    adds to the scores of its table, if anything. rules: what requests may name in rules. trend:
+    what the time of a request adds to them.
     """
     g = GraphBuilder()
     inputs = _inputs(catalogue.id_type)
@@ -59,7 +63,8 @@ def assemble(
         assert users is not None
         inputs |= caller_inputs(users, declared)
         given |= rows_of_caller(g, inputs, users) | times_of_caller(g, inputs, place)
-    scored, attention = _scored(g, body, table, given, no_item, added)
+    now = None if trend is None else added_trend(g, trend, given[names.REQUEST_TIME])
+    scored, attention = _scored(g, body, table, given, no_item, added, now)
     if rules is not None:
         inputs |= rule_inputs(rules)
         scored = with_rules(g, scored, inputs, rules, catalogue.n_items)
@@ -88,6 +93,7 @@ def _scored(
     given: dict[str, ir.Value],
     no_item: ir.Value,
     added: ir.Model | None,
+    trend: AddedTrend | None,
 ) -> tuple[Scored, ir.Value | None]:
     """Scores of the body, and its attention (B, W) if the model has any.
 
@@ -105,7 +111,7 @@ def _scored(
     if added is not None:
         rows, values = g.inline(added, {HISTORY_INDEX: seq}, prefix="added.")  # (B, K)
         more = rows, values
-    scored = score_table(g, state, table, no_item, more)
+    scored = score_table(g, state, table, no_item, more, trend)
     return scored, attention[0] if attention else None
 
 
@@ -165,11 +171,14 @@ def score_table(
     table: ItemTable,
     no_item: ir.Value,
     added: tuple[ir.Value, ir.Value] | None = None,
+    trend: AddedTrend | None = None,
 ) -> Scored:
     """Scores of the table; added: rows (B, K), and what is added to their scores, if anything."""
 
     def every_item(part: Part) -> ir.Value:
         scores = g.sized(table.project(g, part(state), no_item), "kept", len(table.values))
+        if trend is not None:
+            scores = trend.of_all(g, part(trend.share), scores)
         if added is None:
             return scores
         rows, values = map(part, added)
@@ -180,6 +189,8 @@ def score_table(
     def of_rows(g: GraphBuilder, rows: ir.Value) -> ir.Value:
         vectors = table.gather(g, rows)  # (B, C, D)
         scores: ir.Value = g.Squeeze(g.MatMul(vectors, g.Unsqueeze(state, [2])), [2])
+        if trend is not None:
+            scores = trend.of_rows(g, rows, scores)
         if added is None:
             return scores
         every = scatter(g, *added, len(table.values), elsewhere=0.0)  # (B, N + 1)

@@ -96,25 +96,43 @@ class Validation:
     def ndcg(self, model: RecommenderModel) -> float:
         """Validation NDCG@10, by which models that count choose what their settings leave open.
 
-        Where a sample validates, as `choosing_ndcg`: a wide catalogue takes minutes.
+        Where a sample validates, as `choosing`: a wide catalogue takes minutes.
         """
         some = self.held_out if self.held_out.sample_of is None else self._choosing
-        return self._ndcg(model, some)
+        return float(self.ndcg_of_users(model, some).mean())
 
-    def choosing_ndcg(self, model: RecommenderModel) -> float:
+    def choosing(self, model: RecommenderModel) -> "ChoosingNdcg":
         """The same for at most 5,000 users, for choices that validate many times."""
-        return self._ndcg(model, self._choosing)
+        return ChoosingNdcg(self, model, self._choosing)
 
     def seen_ndcg(self, model: RecommenderModel) -> float | None:
         """NDCG@10 on trained events; None where no user has two of them."""
-        return round(self._ndcg(model, self._seen), 6) if self._seen.histories else None
+        if not self._seen.histories:
+            return None
+        return round(float(self.ndcg_of_users(model, self._seen).mean()), 6)
 
     def recommender(self, model: RecommenderModel) -> TorchRecommender:
         """What answers by a model."""
         return TorchRecommender(model, self.split.catalogue, users=self.split.users)
 
-    def _ndcg(self, model: RecommenderModel, held_out: HeldOut) -> float:
-        return float(ndcg_of_users(self.ranking(model, held_out), held_out).mean())
+    def ndcg_of_users(self, model: RecommenderModel, held_out: HeldOut) -> NDArray[np.float64]:
+        """NDCG@10 of each user by a model (n_users,)."""
+        return ndcg_of_users(self.ranking(model, held_out), held_out)
+
+
+class ChoosingNdcg:
+    """Validation NDCG@10 of a model as it is now: see `Validate`."""
+
+    of_users: NDArray[np.float64]
+
+    def __init__(
+        self, validation: Validation, model: RecommenderModel, held_out: HeldOut
+    ) -> None:
+        self._validation, self._model, self._held_out = validation, model, held_out
+
+    def __call__(self) -> float:
+        self.of_users = self._validation.ndcg_of_users(self._model, self._held_out)
+        return float(self.of_users.mean())
 
 
 def ndcg_of_users(ranking: Ranking, held_out: HeldOut) -> NDArray[np.float64]:

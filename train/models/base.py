@@ -22,10 +22,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnrec.runtime.model_file import format as names
@@ -79,6 +81,17 @@ class RecommenderModel(nn.Module):
 
     def tune(self, validate: Callable[[], float]) -> None:
         """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
+
+
+@runtime_checkable
+class Validate(Protocol):
+    """Validation NDCG@10 of a model as it is now, for choices that compare users one by one."""
+
+    of_users: NDArray[np.float64]
+    """That of each user when it was last called, always of the same users (n_users,)."""
+
+    def __call__(self) -> float:
+        """The mean."""
 
 
 def best_of(tried: Mapping[float, float]) -> tuple[float, str]:
@@ -173,6 +186,10 @@ class TableModel(LearnedModel):
         Where a row is listed several times, the numbers are equal.
         """
         raise NotImplementedError
+
+    def trend_scores(self, **context: Tensor) -> Tensor | None:
+        """What the time of a request adds to every score, (B, N + 1); None: nothing."""
+        return None
 
     def batches(self, split: Split, batch_events: int) -> Batches:
         """Windows of histories: every event is a target after the events before it."""
@@ -276,6 +293,8 @@ def catalogue_scores(
     table = model.item_table() if item_table is None else item_table  # (N + 1, D)
     vectors = F.embedding(history_index, table)  # (B, T, D)
     scores = model.states(vectors, history_index > 0, **context)[:, -1] @ table.T
+    trend = model.trend_scores(**context)
+    scores = scores if trend is None else scores + trend
     return add_at(scores, *model.added_scores(history_index)) if model.adds_scores else scores
 
 

@@ -226,7 +226,7 @@ class CountedExperts(CountModel):
             weights.append(config.ease_weight or 0.0)
         if config.content:
             weights.append(config.content_weight or 0.0)
-        return torch.tensor(weights, device=self.weight.device)
+        return torch.tensor(weights, dtype=torch.float32, device=self.weight.device)
 
     def by_age(self, length: int) -> Tensor:
         """Weight of each event for each expert, oldest first: (E, T)."""

@@ -11,17 +11,19 @@ Its parts:
     transitions, r    those of `markov-chain`, from the newest 20 events
     EASE, e           what is above 0 of `ease`, from the newest `max_len` events without order
     content, c        where items are described: those described alike, from the newest 20 events
+    trend             where validation lies after a cut in time: what is popular now (`trend`)
 
-All of these are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
+Counts of histories are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
 -2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply
 probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
 contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
 the counts decide nothing. Attention is trained by itself, and its epochs are compared without the
 others, which are counted; then validation chooses the history decay of the transitions, w, v, u,
-and the weights once more beside u.
+and the weights once more beside u, and last the trend.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,11 +31,12 @@ from typing import Any
 
 from torch import Tensor
 
-from attnrec.train.models.base import best_of
+from attnrec.train.models.base import Validate, best_of
 from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
 from attnrec.train.models.sasrec_recency import RecencySASRec
+from attnrec.train.models.trend import Trend
 from attnrec.train.splits.split import Split
 
 _WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
@@ -41,7 +44,10 @@ _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
 _CONTENT_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _CONTENT_DECAYS = (0.6, 0.8, 1.0)
 _VECTOR_SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
-_FIRST_WEIGHT, _FIRST_EASE, _FIRST_CONTENT = 1.0, 0.5, 0.5
+_TREND_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+_HALF_LIVES = (1.0, 7.0, 30.0, 90.0)  # days
+_FIRST_WEIGHT, _FIRST_EASE, _FIRST_CONTENT, _FIRST_TREND = 1.0, 0.5, 0.5, 0.7
+_CERTAIN = 1.96  # standard errors of a paired gain: its 95 % interval is above 0
 
 
 class Fusion(RecencySASRec):
@@ -53,11 +59,15 @@ class Fusion(RecencySASRec):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
         self.counts = CountedExperts(config)
+        if config.trend:
+            self.trend = Trend(config)
         self._tuned_states: dict[bytes, Tensor] | None = None
 
     def prepare(self, split: Split) -> None:
         """Count the transitions, solve EASE, compare what describes the items."""
         self.counts.fit(split)
+        if self.config.trend:
+            self.trend.fit(split)
 
     @property
     def n_choices(self) -> int:
@@ -73,11 +83,18 @@ class Fusion(RecencySASRec):
             n += 0 if config.content_vectors is not None else len(_VECTOR_SHARES)
             n += 0 if config.content_decay is not None else len(_CONTENT_DECAYS)
             n += 0 if config.content_weight is not None else 2 * len(_CONTENT_WEIGHTS)
+        if config.trend:
+            n += 0 if config.trend_half_life is not None else len(_HALF_LIVES)
+            n += 0 if config.trend_weight is not None else 2 + len(_TREND_WEIGHTS)
         return n
 
     def added_scores(self, history_index: Tensor) -> tuple[Tensor, Tensor]:
         """Rows (B, K), and the weighted logarithms of their shares of the counts."""
         return self.counts.added_scores(history_index)
+
+    def trend_scores(self, **context: Tensor) -> Tensor | None:
+        """What is popular at the time of a request, (B, N + 1)."""
+        return self.trend.at(context["request_time"]) if self.config.trend else None
 
     def states(self, item_vectors: Tensor, known: Tensor, **context: Tensor) -> Tensor:
         """As in `sasrec`, (B, T, D); within `tune` the last state alone, (B, 1, D).
@@ -120,6 +137,8 @@ class Fusion(RecencySASRec):
         self._choose_counts(free, validate)
         if self.config.content:
             self._choose_content(free, validate)
+        if self.config.trend:
+            self._choose_trend(free, validate)
         if not (self.config.count_weight or self.config.ease_weight):
             self.counts.leave_out_counts()
 
@@ -154,6 +173,37 @@ class Fusion(RecencySASRec):
             self.counts.leave_out_content()
             self.config = self.counts.config
 
+    def _choose_trend(self, free: set[str], validate: Callable[[], float]) -> None:
+        """Its half-life and weight; out with it unless each of the same users gains by it."""
+        is_free = "trend_weight" in free
+        if is_free:
+            self._set("trend_weight", _FIRST_TREND)
+        if "trend_half_life" in free:
+            self._choose("trend_half_life", _HALF_LIVES, validate)
+        if is_free:
+            self._choose("trend_weight", _TREND_WEIGHTS, validate)
+        if is_free and not self._helps("trend_weight", validate):
+            del self.trend
+            without: dict[str, Any] = dict.fromkeys(("trend_weight", "trend_half_life"))
+            self.config = self.counts.config = replace(self.config, trend=False, **without)
+
+    def _helps(self, weight: str, validate: Callable[[], float]) -> bool:
+        """Whether the paired 95 % interval of what a weight above 0 gains lies above 0."""
+        chosen = getattr(self.config, weight)
+        if not chosen:
+            return False
+        assert isinstance(validate, Validate)
+        of_users = []
+        for value in (chosen, 0.0):
+            self._set(weight, value)
+            validate()
+            of_users.append(validate.of_users)
+        self._set(weight, chosen)
+        gain = of_users[0] - of_users[1]  # (n_users,)
+        least = float(gain.mean() - _CERTAIN * gain.std() / math.sqrt(len(gain)))
+        self.reasons = {**self.reasons, weight: f"{self.reasons[weight]}, paired at least {least:+.4f}"}
+        return least > 0
+
     def _choose(
         self, setting: str, values: Sequence[float], validate: Callable[[], float]
     ) -> None:
@@ -169,5 +219,9 @@ class Fusion(RecencySASRec):
         chosen: dict[str, Any] = {setting: value}
         self.config = replace(self.config, **chosen)
         self.counts.config = self.config
+        if self.config.trend:
+            self.trend.config = self.config
+        if setting == "trend_half_life":
+            self.trend.compare()
         if setting == "content_vectors":
             self.counts.compare_content()

@@ -69,6 +69,14 @@ class FusionConfig(RecencyConfig):
     """Weight of an event relative to the next one, for content; None: chosen by validation."""
     content_vectors: float | None = None
     """Share of vectors in the likeness of two items, beside words; None: chosen by validation."""
+    trend: bool = False
+    """Add what is popular now. With `time_gaps` alone, because it ages by the time of a request."""
+    trend_weight: float | None = None
+    """Weight of the trend against attention; None: chosen by validation after a cut in time, 0
+    unless it certainly helps."""
+    trend_half_life: float | None = None
+    """Days after which an event counts half for the trend, and the trend itself; None: chosen by
+    validation."""
     n_neighbours: int = 32
     """Neighbours kept for an item on average, M, of transitions and EASE together, the strongest
     of the catalogue; the size of the file grows with N * M."""
@@ -87,6 +95,14 @@ class FusionConfig(RecencyConfig):
         check_optional("content_decay", self.content_decay, lowest=0)
         if self.content_vectors is not None:
             check_number("content_vectors", self.content_vectors, lowest=0, highest=1)
+        check_switch("trend", self.trend)
+        check_optional("trend_weight", self.trend_weight, lowest=0)
+        check_optional("trend_half_life", self.trend_half_life, above=0)
+        if self.trend and not self.time_gaps:
+            raise ValueError(
+                "`trend` ages by the time of a request, which a model reads with "
+                "`time_gaps=true`: set both, or neither"
+            )
 
     def chain(self) -> MarkovChainConfig:
         """The settings of its transitions."""
@@ -140,6 +156,12 @@ def fusion_recipe(split: "Split") -> _Rules:
             "the items are described" if described else "nothing describes the items",
         ),
         **_vectors(split.catalogue),
+        "trend": (
+            has_times and split.name == "time",
+            "validated after a cut in time, which shows what a trend is worth"
+            if has_times and split.name == "time"
+            else "only what lies after a cut in time shows what a trend is worth",
+        ),
         **_fitting(*size),
     }
 

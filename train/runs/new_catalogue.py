@@ -134,6 +134,9 @@ class _Grown:
             if made.config.content:
                 made.counts.fill_content(self._alike(made.config))
             state |= {f"counts.{name}": part for name, part in made.counts.state_dict().items()}
+            if made.config.trend:  # whether a new item is popular, nobody knows yet
+                is_known = torch.from_numpy(np.append(False, ~self._is_new))
+                state["trend.lift"] = state["trend.lift"][self._like] * is_known
         made.load_state_dict(state)
         if getattr(config, "logits", None) == "cosine":
             is_new = torch.from_numpy(np.append(False, self._is_new))

@@ -125,8 +125,7 @@ def train_log(
     config, reasons = config.with_recipe(split)
     model = new_model(config, config.model_config(**split.sizes()))
     validation = Validation(split, repeats=recipe.repeats)
-    if getattr(model.config, "last_days", None) is not None and report.time_unit == "order":
-        raise DataError("the log has an order and no times", "leave the setting `last_days` out")
+    check_times_of_settings(model.config, split, report)
     identity = training_identity(config, recipe, split, vars(model.config))
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         started = time.monotonic()
@@ -142,6 +141,21 @@ def train_log(
         run = Run(Path(out), config, recipe, report.to_json(), split, model, metrics)
         run.save(report_page(run))
     return run
+
+
+def check_times_of_settings(config: HistoryConfig, split: Split, report: DataReport) -> None:
+    """`DataError` for a setting that needs times, or a cut in time, where there is none."""
+    for name in ("last_days", "trend"):
+        if getattr(config, name, None) and report.time_unit == "order":
+            raise DataError(
+                "the log has an order and no times", f"leave the setting `{name}` out"
+            )
+    chosen = [getattr(config, f"trend_{name}", None) for name in ("weight", "half_life")]
+    if getattr(config, "trend", False) and None in chosen and split.name != "time":
+        raise DataError(
+            f"what a trend is worth shows after a cut in time, and not with split {split.name}",
+            "cut with `split=time`, or give `trend_weight` and `trend_half_life`",
+        )
 
 
 def report_page(run: Run) -> str | None:
@@ -232,7 +246,7 @@ def fit_model(
             model, split, config, validate, progress, pace_now, checkpoints, seen_ndcg
         )
         if validation is not None:
-            model.tune(partial(validation.choosing_ndcg, model))
+            model.tune(validation.choosing(model))
         model.cpu()  # where the rest is done, and what is kept and exported comes from
         return records
     assert isinstance(model, CountModel)
