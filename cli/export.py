@@ -86,6 +86,14 @@ def export(
             "--allow-smaller", help="Take a --catalog that lacks a fifth of the trained items."
         ),
     ] = False,
+    recent: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="EVENTS",
+            help="Events since the training, read as its log was: what is popular now, without "
+            "training, for models that know popularity or a trend.",
+        ),
+    ] = None,
     tags: Annotated[
         str | None,
         typer.Option(
@@ -132,6 +140,7 @@ def export(
         check_kit_folder(kit)
     check_run(run)
     check_files(None, catalog, None)
+    check_files(recent, None, None)
     check_place(target, ())
     # Only here: it needs torch.
     from attnrec.cli.export_run import ExportOptions, export_run
@@ -139,7 +148,7 @@ def export(
     profiles = None if chosen == _AUTO else (chosen,)
     options = ExportOptions(
         run, target, profiles, limits, max_mb, allow_users, kit, catalog,
-        allow_smaller, _columns(tags), _columns(numbers),
+        allow_smaller, recent, _columns(tags), _columns(numbers),
     )  # fmt: skip
     export_run(options, as_json=as_json)
 

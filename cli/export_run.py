@@ -31,6 +31,7 @@ from attnrec.runtime.errors import counted
 from attnrec.runtime.model_file.facts import ModelInfo
 from attnrec.runtime.model_file.format import USER
 from attnrec.train import Run
+from attnrec.train.splits.time_split import shown
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class ExportOptions:
     kit: Path | None
     catalog: Path | None
     allow_smaller: bool
+    recent: Path | None
     tags: Sequence[str] | None
     numbers: Sequence[str] | None
 
@@ -58,6 +60,13 @@ def export_run(options: ExportOptions, *, as_json: bool) -> None:
     if options.catalog is not None:
         run = run.with_catalog(options.catalog, allow_smaller=options.allow_smaller)
         say(catalogue_line(run.metrics.catalogue or {}))
+    if options.recent is not None:
+        run = run.with_recent(options.recent)
+        newer = run.metrics.newer or {}
+        say(
+            f"newer    {counted(newer['n_events'], 'event')} until {shown(newer['until'])}, "
+            f"{newer['n_unknown']:,} of unknown items"
+        )
     if options.allow_users and USER not in run.model.inputs:
         say(f"--allow-users: not used, {run.config.model} knows no users")
     with Progress(console=err, transient=True, disable=err.quiet) as progress:
@@ -211,7 +220,7 @@ def _print_test(info: ModelInfo) -> None:
             f"test     NDCG@10 {test['ndcg@10']:.4f}, HitRate@10 {test['hit_rate@10']:.4f}{whose}"
         )
     elif info.final:
-        print("test     none: trained on every event; the file keeps the figures before that")
+        print("test     none: every event is known; the file keeps the figures before that")
 
 
 def _print_faults(report: ParityReport) -> None:

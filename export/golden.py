@@ -29,7 +29,7 @@ def golden_vectors(file: bytes, run: Run, rules: ItemRules | None = None) -> str
     info = ModelInfo.from_metadata(session.get_modelmeta().custom_metadata_map)
     catalogue, declared, max_len = run.split.catalogue, run.model.inputs, run.model.config.max_len
     with_users = calls_with_users(catalogue, run.split.users, declared, info.id_type)
-    with_times = calls_with_times(catalogue, declared, info.id_type, max_len)
+    with_times = calls_with_times(catalogue, declared, info.id_type, max_len, run.seen_until())
     calls = golden_calls(catalogue, info.id_type, max_len)
     calls += [call for call in chain(with_users, with_times) if len(call.histories) == 1]
     calls += golden_rules(catalogue, info.id_type, rules)

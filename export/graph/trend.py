@@ -42,6 +42,4 @@ def added_trend(g: GraphBuilder, trend: Trend, request_time: ir.Value) -> AddedT
     age = g.Max(g.Sub(request_time, int(trend.until)), 0)
     share = g.Exp(g.Mul(g.Cast(age, to=ir.DataType.FLOAT), trend.decay))
     weighted = (trend.config.trend_weight or 0.0) * trend.lift.numpy()
-    return AddedTrend(
-        g.Unsqueeze(share, [1]), g.initializer("trend", weighted.astype(np.float32))
-    )
+    return AddedTrend(g.Unsqueeze(share, [1]), g.initializer("trend", weighted.astype(np.float32)))

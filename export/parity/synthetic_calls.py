@@ -14,6 +14,7 @@ from attnrec.runtime.side_inputs import SideInputs
 from attnrec.train.data.users import Users
 from attnrec.train.runs.run import Run
 from attnrec.train.splits.split import Catalogue
+from attnrec.train.splits.time_split import DAY
 
 ItemId = int | str
 _FEW = 10  # unknown ids and padding, at most so many in a history
@@ -88,7 +89,8 @@ def every_call(run: Run, id_type: str) -> Iterator[GraphCall]:
     split, declared, max_len = run.split, run.model.inputs, run.model.config.max_len
     yield from contract_calls(split.catalogue, id_type, max_len)
     yield from calls_with_users(split.catalogue, split.users, declared, id_type)
-    yield from calls_with_times(split.catalogue, declared, id_type, max_len)
+    until = run.seen_until()
+    yield from calls_with_times(split.catalogue, declared, id_type, max_len, until)
 
 
 def contract_calls(catalogue: Catalogue, id_type: str, max_len: int) -> Iterator[GraphCall]:
@@ -157,9 +159,13 @@ def calls_with_users(
 
 
 def calls_with_times(
-    catalogue: Catalogue, declared: Sequence[str], id_type: str, max_len: int
+    catalogue: Catalogue,
+    declared: Sequence[str],
+    id_type: str,
+    max_len: int,
+    until: int | None = None,
 ) -> Iterator[GraphCall]:
-    """Calls with times; none for models without these inputs."""
+    """Calls with times; none for models without these inputs. until: the end of the log."""
     if names.TIMESTAMPS not in declared:
         return
     make, now, none = Maker(catalogue, id_type), 1_000_000_000, names.NO_TIME
@@ -178,6 +184,10 @@ def calls_with_times(
     when: list[list[int] | None] = [at["minutes apart"]]
     for name, second in (("the end of time", 2**63 - 1), ("an unknown time", none), ("0", 0)):
         yield GraphCall(f"request at {name}", [some], 10, timestamps=when, request_times=[second])
+    for days in (-1, 0, 1, 30, 1000) if until else ():  # a trend fades
+        moment = 0 if until is None else until + days * DAY
+        name = f"request {days} days after the log"
+        yield GraphCall(name, [some], 10, timestamps=when, request_times=[moment])
     yield GraphCall("empty history at a time", [[]], 10, timestamps=[[]], request_times=[now])
     mixed = make.mix(make.draw(_twice(max_len)), make.unknown, make.unknown, [make.padding] * 3)
     apart = [now - 40 * n for n in range(len(mixed), 0, -1)]

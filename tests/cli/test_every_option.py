@@ -118,6 +118,7 @@ EXPORTING: dict[str, list[str]] = {
     "--allow-users": ["--allow-users"],
     "--kit": ["--kit", "FOLDER/kit"],
     "--catalog": ["--catalog", "FOLDER/catalog.csv"],
+    "--recent": ["--recent", "FOLDER/recent.csv"],
     "--allow-smaller": ["--allow-smaller"],
     # This run has no tags and numbers; test_rules has what these make of others.
     "--tags": ["--tags", "brand"],
@@ -137,6 +138,8 @@ def test_export_reads_or_refuses_every_option(way: str, trained: Path, run, tmp_
         words = [word.replace("FOLDER", str(folder)) for word in words]
         fewer = Run.load(trained).split.catalogue.item_ids[1:].tolist()
         (folder / "catalog.csv").write_text("\n".join(["item_id", *map(str, fewer)]))
+        newer = "user_id,item_id,timestamp\nu1,003,1800000000\n"
+        (folder / "recent.csv").write_text(newer)
         outcome = run("export", folder / "run", *EXPORTED[way], *words)
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
         infos = [Recommender.load(path).info for path in folder.rglob("*.onnx")]

@@ -60,7 +60,8 @@ def public_functions() -> Iterator[tuple[str, inspect.Signature]]:
                 yield name, inspect.signature(value)
     for name in ("load", "recommend", "recommend_batch", "similar", "explain"):
         yield name, inspect.signature(getattr(attnrec.runtime.Recommender, name))
-    yield "with_catalog", inspect.signature(attnrec.train.Run.with_catalog)
+    for name in ("with_catalog", "with_recent"):
+        yield name, inspect.signature(getattr(attnrec.train.Run, name))
 
 
 FUNCTIONS = dict(public_functions())

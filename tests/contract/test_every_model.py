@@ -83,7 +83,9 @@ def test_the_gate_passes_and_its_report_is_in_the_file(member) -> None:
     calls = [
         *contract_calls(split.catalogue, id_type, model.config.max_len),
         *calls_with_users(split.catalogue, split.users, model.inputs, id_type),
-        *calls_with_times(split.catalogue, model.inputs, id_type, model.config.max_len),
+        *calls_with_times(
+            split.catalogue, model.inputs, id_type, model.config.max_len, member.run.seen_until()
+        ),
         *calls_with_rules(split.catalogue, id_type, rules_of(member.run)),
     ]
     assert report.n_synthetic_rows == sum(len(call.histories) for call in calls)

@@ -79,6 +79,28 @@ def load_interactions(
     return data, _report(rows, data, dropped, columns)
 
 
+class NewerEvents(NamedTuple):
+    """Events without an order by user, for what is only counted."""
+
+    name: str
+    user_ids: IdArray  # (n_users,)
+    item_ids: IdArray  # (n_items,)
+    user_index: NDArray[np.int32]  # (n_events,)
+    item_index: NDArray[np.int32]  # (n_events,)
+    timestamps: NDArray[np.int64]  # (n_events,)
+    weights: NDArray[np.float32] | None
+    time_unit: str
+
+
+def read_events(source: TableSource, recipe: DataRecipe, of_run: IdTypes) -> NewerEvents:
+    """Events of the types and ratings that `recipe` keeps, however few. `DataError` as above."""
+    rows = _read_rows(source, recipe, of_run)
+    user, item, seconds = (rows.columns[name] for name in ("user", "item", "seconds"))
+    weights, unit = rows.columns.get("weight"), rows.times.unit
+    ids = rows.user_ids, rows.item_ids
+    return NewerEvents(rows.name, *ids, user, item, seconds, weights, unit)
+
+
 def _tables(
     source: TableSource, items: TableSource | None, users: TableSource | None, recipe: DataRecipe
 ) -> tuple[TableSource, TableSource | None, TableSource | None]:

@@ -125,9 +125,7 @@ class ChoosingNdcg:
 
     of_users: NDArray[np.float64]
 
-    def __init__(
-        self, validation: Validation, model: RecommenderModel, held_out: HeldOut
-    ) -> None:
+    def __init__(self, validation: Validation, model: RecommenderModel, held_out: HeldOut) -> None:
         self._validation, self._model, self._held_out = validation, model, held_out
 
     def __call__(self) -> float:

@@ -39,9 +39,12 @@ class RunMetrics:
     tuning: Figures | None = None
     """The search that found the settings."""
     of: str | None = None
-    """Of a final run, or one with another catalogue: which model the figures belong to."""
+    """Of a final run, one with another catalogue, or with newer events: which model the figures
+    belong to."""
     catalogue: Figures | None = None
     """Of a run with another catalogue: how many items of each kind it has."""
+    newer: Figures | None = None
+    """Of a run that newer events were counted for: how many there are, and until when."""
     test: Figures | None = None
     """Of a final run: test figures of the file of the held-out run."""
     held_out_epochs: Sequence[EpochRecord] | None = None

@@ -13,13 +13,13 @@ Its parts:
     content, c        where items are described: those described alike, from the newest 20 events
     trend             where validation lies after a cut in time: what is popular now (`trend`)
 
-Counts of histories are in `counted_experts`. Older events for EASE as well changed validation NDCG@10 by
--2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms multiply
-probabilities, a product of experts (Hinton 2002, "Training products of experts by minimizing
-contrastive divergence", equation 1): an item needs a good score from all, and far below the floor
-the counts decide nothing. Attention is trained by itself, and its epochs are compared without the
-others, which are counted; then validation chooses the history decay of the transitions, w, v, u,
-and the weights once more beside u, and last the trend.
+Counts of histories are in `counted_experts`. Older events for EASE as well changed validation
+NDCG@10 by -2, 0 and +1 % on three logs (benchmarks/accuracy/LOG.md, section 21). Added logarithms
+multiply probabilities, a product of experts (Hinton 2002, "Training products of experts by
+minimizing contrastive divergence", equation 1): an item needs a good score from all, and far below
+the floor the counts decide nothing. Attention is trained by itself, and its epochs are compared
+without the others, which are counted; then validation chooses the history decay of the
+transitions, w, v, u, and the weights once more beside u, and last the trend.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ _EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
 _CONTENT_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _CONTENT_DECAYS = (0.6, 0.8, 1.0)
 _VECTOR_SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)
-_TREND_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
+_TREND_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 4.0)
 _HALF_LIVES = (1.0, 7.0, 30.0, 90.0)  # days
 _FIRST_WEIGHT, _FIRST_EASE, _FIRST_CONTENT, _FIRST_TREND = 1.0, 0.5, 0.5, 0.7
 _CERTAIN = 1.96  # standard errors of a paired gain: its 95 % interval is above 0
@@ -174,7 +174,7 @@ class Fusion(RecencySASRec):
             self.config = self.counts.config
 
     def _choose_trend(self, free: set[str], validate: Callable[[], float]) -> None:
-        """Its half-life and weight; out with it unless each of the same users gains by it."""
+        """Its half-life and weight; it is left out unless the same users certainly gain by it."""
         is_free = "trend_weight" in free
         if is_free:
             self._set("trend_weight", _FIRST_TREND)
@@ -201,7 +201,8 @@ class Fusion(RecencySASRec):
         self._set(weight, chosen)
         gain = of_users[0] - of_users[1]  # (n_users,)
         least = float(gain.mean() - _CERTAIN * gain.std() / math.sqrt(len(gain)))
-        self.reasons = {**self.reasons, weight: f"{self.reasons[weight]}, paired at least {least:+.4f}"}
+        reason = f"{self.reasons[weight]}; gained by the same users: at least {least:+.4f}"
+        self.reasons = {**self.reasons, weight: reason}
         return least > 0
 
     def _choose(

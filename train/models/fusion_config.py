@@ -19,6 +19,7 @@ from attnrec.train.models.configs import (
     check_optional,
     check_switch,
 )
+from attnrec.train.splits.config import TimeSplit
 
 if TYPE_CHECKING:
     from attnrec.train.splits.split import Catalogue, Split
@@ -70,13 +71,14 @@ class FusionConfig(RecencyConfig):
     content_vectors: float | None = None
     """Share of vectors in the likeness of two items, beside words; None: chosen by validation."""
     trend: bool = False
-    """Add what is popular now. With `time_gaps` alone, because it ages by the time of a request."""
+    """Add what is popular now; needs `time_gaps`, because it fades by the time of a request."""
     trend_weight: float | None = None
     """Weight of the trend against attention; None: chosen by validation after a cut in time, 0
     unless it certainly helps."""
     trend_half_life: float | None = None
-    """Days after which an event counts half for the trend, and the trend itself; None: chosen by
-    validation."""
+    """Days after which an event counts half for the trend; None: chosen by validation."""
+    trend_fade: float = 60.0
+    """Days after the newest event of the log until half of the trend is left."""
     n_neighbours: int = 32
     """Neighbours kept for an item on average, M, of transitions and EASE together, the strongest
     of the catalogue; the size of the file grows with N * M."""
@@ -98,6 +100,7 @@ class FusionConfig(RecencyConfig):
         check_switch("trend", self.trend)
         check_optional("trend_weight", self.trend_weight, lowest=0)
         check_optional("trend_half_life", self.trend_half_life, above=0)
+        check_number("trend_fade", self.trend_fade, above=0)
         if self.trend and not self.time_gaps:
             raise ValueError(
                 "`trend` ages by the time of a request, which a model reads with "
@@ -156,13 +159,26 @@ def fusion_recipe(split: "Split") -> _Rules:
             "the items are described" if described else "nothing describes the items",
         ),
         **_vectors(split.catalogue),
-        "trend": (
-            has_times and split.name == "time",
-            "validated after a cut in time, which shows what a trend is worth"
-            if has_times and split.name == "time"
-            else "only what lies after a cut in time shows what a trend is worth",
-        ),
+        **_trend(split, has_times=has_times),
         **_fitting(*size),
+    }
+
+
+def _trend(split: "Split", *, has_times: bool) -> _Rules:
+    """Whether validation can show what a trend is worth, and for how long it was shown."""
+    if not (has_times and isinstance(split.by, TimeSplit)):
+        return {"trend": (False, "only what lies after a cut in time shows what a trend is worth")}
+    # Only here: it needs scipy, and commands read the settings.
+    from attnrec.train.splits.time_split import DAY, cuts_of
+
+    cuts = cuts_of(split.by, split.interactions)
+    days = (cuts.test_from - cuts.valid_from) / DAY
+    return {
+        "trend": (True, "validation lies after a cut in time, and shows what a trend is worth"),
+        "trend_fade": (
+            float(f"{2 * days:.4g}"),
+            f"twice the {days:.3g} days that it was validated for",
+        ),
     }
 
 

@@ -1,24 +1,24 @@
 """What is popular now: how much more often an item was taken lately than over the whole log.
 
     lift(j)     = log((r_j + s) / (r p_j + s))
-    added(j, t) = weight 2^(-(t - T) / half-life) lift(j)
+    added(j, t) = weight 2^(-(t - T) / fade) lift(j)
 
 r_j counts the events of j, each halved with every half-life that it lies before the newest event
 of the log, at T; r is the sum of all r_j; p_j is the share of j in all events; s = 5 events keep
-rare items near 0. A trend passes, so what is added fades with the time t of the request. Without
-one, and before T, it is as if asked at T.
+rare items near 0. A trend passes, so what is added fades with the time t of the request, slowly:
+what was new lately stays in demand far longer than a half-life. Without a time, and before T, it
+is as if asked at T.
 """
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from attnrec.train.models.base import CountModel
 from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.splits.split import Sequences, Split
+from attnrec.train.splits.time_split import DAY
 
-DAY = 86_400
 _SHRINK = 5.0
 _FIRST_HALF_LIFE = 30.0
 
@@ -48,19 +48,15 @@ class Trend(CountModel):
         rows, times = counted.rows, counted.timestamps
         assert times is not None and len(times)
         until = int(times.max())
-        recent = 0.5 ** ((until - times) / (DAY * self.half_life))
+        half_life = self.config.trend_half_life or _FIRST_HALF_LIFE
+        recent = 0.5 ** ((until - times) / (DAY * half_life))
         weights = np.ones(len(rows)) if counted.weights is None else counted.weights
-        events, lately = (
-            np.bincount(rows, weight, minlength=self.config.n_items + 1)
-            for weight in (weights, weights * recent)
-        )
-        self.lift.copy_(torch.from_numpy(_lift(events, lately)))
+        n_rows = self.config.n_items + 1
+        events, lately = (np.bincount(rows, w, n_rows) for w in (weights, weights * recent))
+        expected = lately.sum() * events / events.sum()
+        lift = np.log((lately + _SHRINK) / (expected + _SHRINK))  # (N + 1,), 0 at row 0
+        self.lift.copy_(torch.from_numpy(lift))
         self.until.fill_(until)
-
-    @property
-    def half_life(self) -> float:
-        """Days."""
-        return self.config.trend_half_life or _FIRST_HALF_LIFE
 
     def at(self, request_time: Tensor) -> Tensor:
         """What is added to every score at these times (B,), Unix seconds: (B, N + 1)."""
@@ -71,15 +67,8 @@ class Trend(CountModel):
     @property
     def decay(self) -> float:
         """Logarithm of what a second leaves of it."""
-        return -float(np.log(2)) / (DAY * self.half_life)
+        return -float(np.log(2)) / (DAY * self.config.trend_fade)
 
     def scores(self, history_index: Tensor, **context: Tensor) -> Tensor:
         """The trend alone: (B, T) -> (B, N + 1)."""
         return self.at(context["request_time"])
-
-
-def _lift(events: NDArray[np.float64], lately: NDArray[np.float64]) -> NDArray[np.float64]:
-    """By weighted events of each row, (N + 1,); 0 for row 0, which has none."""
-    expected = lately.sum() * events / events.sum()
-    lift: NDArray[np.float64] = np.log((lately + _SHRINK) / (expected + _SHRINK))
-    return lift

@@ -32,6 +32,7 @@ from attnrec.train.run_files import (
     is_first_process,
 )
 from attnrec.train.runs.new_catalogue import for_catalogue, has_item_vectors
+from attnrec.train.runs.newer_events import for_newer_events, knows_popularity
 from attnrec.train.runs.replacing import replace_directory
 from attnrec.train.runs.target import check_run
 from attnrec.train.splits.held_out import newest_time
@@ -62,6 +63,8 @@ class Run:
 
         Of a final run all events are seen, of another one all but the test targets.
         """
+        if self.metrics.newer is not None:
+            return int(self.metrics.newer["until"])
         if self.data["time_unit"] == "order":
             return None
         return newest_time(self.split.interactions, self.split.n_seen())
@@ -91,6 +94,31 @@ class Run:
         )
         metrics = replace(self.metrics, of="the catalogue of the training", catalogue=counts)
         return replace(self, split=split, model=model, metrics=metrics)
+
+    def with_recent(self, events: TableSource) -> "Run":
+        """The same model with the popularity, or the trend, of newer events, to be exported.
+
+        Read as its log was; of an overlap the log counts, and items that it does not know are left
+        out. No training, and nothing to measure it with: the test events of its log are counted as
+        well. Raises `DataError` for events that are not newer, ``ValueError`` for a model that
+        knows neither.
+        """
+        if not knows_popularity(self.model):
+            raise ValueError(
+                f"newer events change nothing in {self.directory}: {self.config.model} has no "
+                "trend. Train popularity, or fusion with `split=time`, which has one where "
+                "validation gains by it"
+            )
+        if self.seen_until() is None or self.metrics.newer is not None:
+            raise ValueError(
+                f"{self.directory} has an order and no times, so nothing is newer"
+                if self.metrics.newer is None
+                else "this run has newer events already: give all of them at once"
+            )
+        model, newer = for_newer_events(self.split, self.model, self.recipe, events)
+        of = self.metrics.of or "the model before newer events were counted"
+        metrics = replace(self.metrics, newer=newer, of=of)
+        return replace(self, model=model, metrics=metrics, split=replace(self.split, by=None))
 
     @classmethod
     @torch_as_it_was()  # a model draws weights before it gets its own

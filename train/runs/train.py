@@ -147,9 +147,7 @@ def check_times_of_settings(config: HistoryConfig, split: Split, report: DataRep
     """`DataError` for a setting that needs times, or a cut in time, where there is none."""
     for name in ("last_days", "trend"):
         if getattr(config, name, None) and report.time_unit == "order":
-            raise DataError(
-                "the log has an order and no times", f"leave the setting `{name}` out"
-            )
+            raise DataError("the log has an order and no times", f"leave the setting `{name}` out")
     chosen = [getattr(config, f"trend_{name}", None) for name in ("weight", "half_life")]
     if getattr(config, "trend", False) and None in chosen and split.name != "time":
         raise DataError(
