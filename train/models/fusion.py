@@ -40,7 +40,7 @@ from attnrec.train.models.trend import Trend
 from attnrec.train.splits.split import Split
 
 _WEIGHTS = (0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
-_EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4)
+_EASE_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 4.0)
 _CONTENT_WEIGHTS = (0.0, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0)
 _CONTENT_DECAYS = (0.6, 0.8, 1.0)
 _VECTOR_SHARES = (0.0, 0.3, 0.5, 0.7, 1.0)

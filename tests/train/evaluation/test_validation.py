@@ -62,7 +62,7 @@ def test_the_second_last_event_is_the_target_and_repeats_are_a_matter_of_the_log
 ) -> None:
     validation = validation_of(repeats=repeats)
     assert validation.ndcg(validation_of.model) == pytest.approx(gains(*ranks))
-    assert validation.choosing_ndcg(validation_of.model) == pytest.approx(gains(*ranks))
+    assert validation.choosing(validation_of.model)() == pytest.approx(gains(*ranks))
     figures = validation.metrics(validation.ranking(validation_of.model))
     assert figures.values["ndcg@10"] == pytest.approx(gains(*ranks))
 

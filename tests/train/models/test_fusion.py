@@ -392,7 +392,7 @@ def test_settings_not_given_follow_from_the_log_with_their_reasons(shop_log, tmp
     assert set(run.metrics["recipe"]) == {
         "max_len", "n_blocks", "time_gaps", "timed_blocks", "ease", "n_neighbours", "loss",
         "n_negatives", "batch_events", "patience", "temperature", "content", "count_weight",
-        "ease_weight", "history_decay",
+        "ease_weight", "history_decay", "trend",
     }  # fmt: skip
     reason = run.metrics["recipe"]["count_weight"]
     assert reason.startswith("the highest validation NDCG@10 (0: ") and "1.4: " in reason
