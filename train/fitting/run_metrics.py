@@ -42,6 +42,8 @@ class RunMetrics:
     """Of a final run, or one with another catalogue: which model the figures belong to."""
     catalogue: Figures | None = None
     """Of a run with another catalogue: how many items of each kind it has."""
+    init_from: Figures | None = None
+    """Of a run that began from another one: its name, what it had seen, and the items from it."""
     test: Figures | None = None
     """Of a final run: test figures of the file of the held-out run."""
     held_out_epochs: Sequence[EpochRecord] | None = None
