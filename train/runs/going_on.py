@@ -231,8 +231,9 @@ def _check_ids(run: "Run", catalogue: Catalogue) -> None:
         )
     if not rows_of(own.item_ids, its).any():
         raise DataError(
-            f"none of the {its.n_items:,} items of {run.directory} has a training event here, for "
-            f"example {quoted(its.item_ids[:1].tolist()[0])}",
+            f"none of the {its.n_items:,} items of {run.directory}, such as "
+            f"{quoted(its.item_ids[:1].tolist()[0])}, has a training event here, and the log has "
+            f"{quoted(own.item_ids[:1].tolist()[0])}",
             f"give a later log of the same items, or {_AGAIN}",
         )
     lost = [name for name in its.vectors if name not in own.vectors]
