@@ -38,6 +38,8 @@ def walks(days: int) -> pd.DataFrame:
             item = (item + int(rng.choice([1, 1, 2]))) % 40
         if days > 12 and user < 4:
             rows.append((f"u{user}", f"late{user % 2}", START + DAY * 12 + 60 * user + 30))
+        if days > 12 and 10 <= user < 25:  # the last of them first
+            rows.append((f"u{user}", "often", START + DAY * 13 - 60 * user))
     if days > 12:
         rows += [("stranger", "first", START + DAY * 12), ("stranger", "i1", START + DAY * 13)]
     return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
@@ -103,13 +105,13 @@ def test_items_that_are_gone_are_dropped_and_all_are_counted(old: Run, tmp_path:
     begun = run.metrics.init_from
     assert begun == {
         "run": "old", "seen_until": "2023-11-22 00:59:00 UTC", "n_kept": 39, "n_from_content": 0,
-        "n_from_history": 2, "n_fresh": 1, "n_gone": 1,
+        "n_from_history": 3, "n_fresh": 1, "n_gone": 1,
         "epochs_from_scratch": 2, "learning_rate_from_scratch": 3e-3,
     }  # fmt: skip
     assert Run.load(tmp_path / "next").metrics.init_from == begun
     assert origin(begun) == (
         "old, which had seen events until 2023-11-22 00:59:00 UTC: 39 items with its vectors, "
-        "2 new ones by what precedes them, 1 new ones from scratch, 1 of its items gone"
+        "3 new ones by what precedes them, 1 new ones from scratch, 1 of its items gone"
     )
 
 
@@ -133,17 +135,24 @@ def test_counts_are_made_again_over_the_log_given(described: Run, tmp_path: Path
 # --- where new items begin
 
 
-def test_a_new_item_begins_from_what_precedes_its_first_events(old: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("item", "users"), [("late0", [0, 2]), ("often", [*range(15, 25)])], ids=["few", "many"]
+)
+def test_a_new_item_begins_from_what_precedes_its_first_ten_events(
+    item: str, users: list[int], old: Run, tmp_path: Path
+) -> None:
     run = train(NEW, still(old), init_from=old, out=tmp_path / "next")
     before: list[Tensor] = []
-    for user in ("u0", "u2"):  # who took late0
-        history = NEW[NEW["user_id"] == user].sort_values("timestamp")["item_id"].tolist()
-        place = history.index("late0")
-        before += [vector(old, item) for item in history[max(0, place - 10) : place]]
+    for user in users:
+        history = NEW[NEW["user_id"] == f"u{user}"].sort_values("timestamp", kind="stable")
+        items = history["item_id"].tolist()
+        place = items.index(item)
+        known = [i for i in items[max(0, place - 10) : place] if i[1:].isdigit()]
+        before += [vector(old, name) for name in known]
     expected = F.normalize(torch.stack(before), dim=1).sum(dim=0)
-    assert F.cosine_similarity(vector(run, "late0"), expected, dim=0) > 0.9999
+    assert F.cosine_similarity(vector(run, item), expected, dim=0) > 0.9999
     usual = old.model.state_dict()["item_embedding.weight"][1:].norm(dim=1).mean()
-    assert torch.isclose(vector(run, "late0").norm(), usual)
+    assert torch.isclose(vector(run, item).norm(), usual)
 
 
 def test_a_new_item_that_is_described_begins_near_what_it_resembles(
@@ -151,7 +160,7 @@ def test_a_new_item_that_is_described_begins_near_what_it_resembles(
 ) -> None:
     run = train(NEW, still(described), items=ITEMS, init_from=described, out=tmp_path / "next")
     begun = run.metrics.init_from
-    assert (begun["n_from_content"], begun["n_from_history"], begun["n_fresh"]) == (1, 1, 1)
+    assert (begun["n_from_content"], begun["n_from_history"], begun["n_fresh"]) == (1, 2, 1)
     own = vector(run, "late0")  # "blue thing 5": a word of i1, i11, .., a number of i10 and i11
     others = {f"i{n}": vector(described, f"i{n}") for n in range(40)}
     like = {name: float(F.cosine_similarity(own, v, dim=0)) for name, v in others.items()}
@@ -234,6 +243,8 @@ def test_the_final_run_of_another_one_may_have_a_later_log(old: Run, tmp_path: P
     assert later.metrics.init_from is None and later.metrics.valid == old.metrics.valid
     assert later.data == again.data and "late0" in later.split.catalogue.item_ids
     assert Run.load(tmp_path / "later").split.final
+    with pytest.raises(DataError, match=r"the log ends at 2023-11-21 00:59:00 UTC, and .*nothing"):
+        train_final(old, OLD[OLD["timestamp"] < START + 7 * DAY], out=tmp_path / "early")
 
 
 def test_what_went_on_can_be_followed_in_both_ways(old: Run, tmp_path: Path) -> None:
