@@ -87,8 +87,7 @@ class TrainingOptions:
     @property
     def is_download(self) -> bool:
         """Whether `data` stands for an archive of MovieLens that is not a path here."""
-        data = self.data
-        return data is not None and not data.exists() and str(data) in MOVIELENS
+        return self.data is not None and not self.data.exists() and str(self.data) in MOVIELENS
 
     @property
     def has_titles(self) -> bool:
@@ -219,6 +218,7 @@ def _training_options(
                           "--events or --event-weights"),
             "rating_col": (recipe.min_rating is not None, "--min-rating"),
             "title_col": (options.has_titles, "--items"),
+            "users": (like is None or bool(recipe.tag_cols), "a run that knows tags of users"),
             "items": (options.data is not None, "DATA (the embedded log has its own titles)"),
             **{f.name: (given["split"] == "time", "--split time") for f in fields(TimeSplit)},
         },
