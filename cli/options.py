@@ -10,8 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cache, wraps
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial, wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
@@ -21,6 +21,7 @@ import typer
 from attnrec.cli.console import (
     Command,
     clean_errors,
+    given_options,
     keyword,
     refuse_idle,
     run_command,
@@ -51,7 +52,6 @@ Report = Annotated[
 
 _MODEL, _READ, _FILTER = "Model", "Reading the log", "Which events count"
 _SETTINGS = ("max_len", "hidden_dim", "n_blocks")  # settings of models with an option of their own
-_SCHEDULE = ("epochs", "max_minutes", "seed", "threads", "precision")
 _BY_THE_LOG = "Default: chosen from the log; without a recipe"
 # Where the docstring of the field is longer, or shorter, than help for the option should be.
 _HELP = {
@@ -87,15 +87,13 @@ class TrainingOptions:
     @property
     def is_download(self) -> bool:
         """Whether `data` stands for an archive of MovieLens that is not a path here."""
-        data = self.data
-        return data is not None and not data.exists() and str(data) in MOVIELENS
+        return self.data is not None and not self.data.exists() and str(self.data) in MOVIELENS
 
     @property
     def has_titles(self) -> bool:
         """Whether there is a table of items: one that was given, or one that comes with a log."""
-        if self.items is not None or self.data is None or self.is_download:
-            return True
-        return bool(recognise(self.data)[1])
+        is_given = self.items is not None or self.data is None or self.is_download
+        return is_given or bool(recognise(self.data)[1])
 
     def check_files(self) -> set[str]:
         """The kinds of the tables; refused are missing ones, and columns of tables not given."""
@@ -109,8 +107,12 @@ class TrainingOptions:
         return check_files(data, self.items, self.users)
 
 
-Shared = Callable[[], TrainingOptions]
-"""Gives the shared options of a command, and checks them."""
+Like = tuple[DataRecipe, TrainConfig]
+Shared = Callable[..., TrainingOptions]
+"""Gives the shared options of a command, and checks them; where it is given the recipe and the
+configuration of a run, these, but for the split and the schedule that are on the command line."""
+CUT = ("split", *(part.name for part in fields(TimeSplit)))
+SCHEDULE = ("epochs", "max_minutes", "seed", "threads", "precision")
 
 
 def with_training_options(*, one_model: bool) -> Callable[[Command], Command]:
@@ -125,12 +127,11 @@ def with_training_options(*, one_model: bool) -> Callable[[Command], Command]:
         @wraps(command)
         def extended(context: typer.Context, **values: Any) -> None:
             given = {name: values.pop(name) for name in added}
-            command(context, lambda: _training_options(context, given), **values)
+            command(context, partial(_training_options, context, given), **values)
 
-        own = inspect.signature(command).parameters
-        place = list(own).index("shared")
-        before, after = list(own.values())[:place], list(own.values())[place + 1 :]
-        return with_parameters(extended, [*before, *added.values(), *after])
+        own = inspect.signature(command).parameters.values()
+        parts = [added.values() if p.name == "shared" else [p] for p in own]
+        return with_parameters(extended, [p for part in parts for p in part])
 
     return extend
 
@@ -152,7 +153,7 @@ def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
             rich_help_panel=_MODEL,
         )
         yield keyword("assignments", list[str] | None, None, any_other)
-    for name in _SCHEDULE:
+    for name in SCHEDULE:
         yield _of_field(TrainConfig, name, _MODEL)
     for name in ("items", "users"):
         yield keyword(name, Path | None, None, _option(name, _READ))
@@ -200,12 +201,16 @@ def _docs(owner: type) -> Mapping[str, str]:
     return found
 
 
-def _training_options(context: typer.Context, given: Mapping[str, Any]) -> TrainingOptions:
+def _training_options(
+    context: typer.Context, given: Mapping[str, Any], like: Like | None = None
+) -> TrainingOptions:
     """The values of the shared parameters; `ValueError` for what cannot be, or has no effect."""
-    options = TrainingOptions(
-        given["data"], given["items"], given["users"], _recipe(given), _config(given)
-    )
-    recipe = options.recipe
+    if like is None:
+        recipe, config = _recipe(given), _config(given)
+    else:
+        typed = {n: v for n, v in _loop(given).items() if n in given_options(context)}
+        recipe, config = like[0], replace(like[1], **typed)
+    options = TrainingOptions(given["data"], given["items"], given["users"], recipe, config)
     refuse_idle(
         context,
         {
@@ -213,6 +218,7 @@ def _training_options(context: typer.Context, given: Mapping[str, Any]) -> Train
                           "--events or --event-weights"),
             "rating_col": (recipe.min_rating is not None, "--min-rating"),
             "title_col": (options.has_titles, "--items"),
+            "users": (like is None or bool(recipe.tag_cols), "a run that knows tags of users"),
             "items": (options.data is not None, "DATA (the embedded log has its own titles)"),
             **{f.name: (given["split"] == "time", "--split time") for f in fields(TimeSplit)},
         },
@@ -223,19 +229,22 @@ def _training_options(context: typer.Context, given: Mapping[str, Any]) -> Train
 
 def _config(given: Mapping[str, Any]) -> TrainConfig:
     """How to train; without a model of its own, what the compared models share."""
-    loop = {name: given[name] for name in (*_SCHEDULE, "split")}
-    cut = TimeSplit(**{f.name: given[f.name] for f in fields(TimeSplit)})
-    if given["split"] == "time":
-        loop["split"] = cut
     if "model" not in given:
-        return TrainConfig(**loop)
+        return TrainConfig(**_loop(given))
     settings = parse_settings(given["model"], given["assignments"] or ())
     for name in _SETTINGS:
         if given[name] is not None:
             if name in settings:
                 raise ValueError(f"--{name.replace('_', '-')} and --set {name}: leave one out")
             settings[name] = given[name]
-    return TrainConfig(given["model"], settings, **loop)
+    return TrainConfig(given["model"], settings, **_loop(given))
+
+
+def _loop(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The schedule and the split, as `TrainConfig` names them."""
+    cut = TimeSplit(**{f.name: given[f.name] for f in fields(TimeSplit)})
+    split = cut if given["split"] == "time" else given["split"]
+    return {name: given[name] for name in SCHEDULE} | {"split": split}
 
 
 def _recipe(given: Mapping[str, Any]) -> DataRecipe:

@@ -13,7 +13,7 @@ from attnrec.cli.console import out, say
 from attnrec.runtime.errors import counted
 from attnrec.train.evaluation.comparison import Comparison, FileFigures
 from attnrec.train.fitting.config import value_text
-from attnrec.train.report.verdicts import changes, ended, ranked
+from attnrec.train.report.verdicts import changes, ended, origin, ranked
 from attnrec.train.run_files import REPORT_FILE
 from attnrec.train.splits.baskets import basket_note
 
@@ -44,6 +44,7 @@ def run_as_json(run: "Run") -> dict[str, Any]:
         **({"of": metrics.of} if run.split.final else {}),
         **metrics.valid,
         "report": str(run.directory / REPORT_FILE) if metrics.report is not None else None,
+        **({"init_from": metrics.init_from} if metrics.init_from is not None else {}),
         **({"tuning": metrics.tuning} if metrics.tuning is not None else {}),
     }
 
@@ -53,6 +54,8 @@ def print_run(run: "Run") -> None:
     metrics, valid = run.metrics, run.metrics.valid
     if metrics.tuning is not None and not run.split.final:
         _print_search(metrics.tuning)
+    if metrics.init_from is not None:
+        print(f"began from {origin(metrics.init_from)}")
     whose = "before the held-out events were added" if run.split.final else "validation"
     sample = f", a sample of {valid['sample_of']:,}" if "sample_of" in valid else ""
     print(

@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from attnrec.cli.console import err, say, with_options
-from attnrec.cli.options import TrainingOptions
+from attnrec.cli.options import Shared, TrainingOptions
 from attnrec.cli.progress import SearchProgress, TrainingProgress
 from attnrec.cli.results import print_comparison, print_run, run_as_json
 from attnrec.train.data.interactions import Interactions
@@ -20,34 +20,65 @@ from attnrec.train.data.recipe import DataRecipe, DataReport
 from attnrec.train.data.sources import with_known_columns
 from attnrec.train.fitting.loop import Progress as Watcher
 from attnrec.train.run_files import CONFIG_FILE
-from attnrec.train.runs.final import train_final
+from attnrec.train.runs.final import check_held_out, train_final_log
+from attnrec.train.runs.going_on import check_apart, check_going_on
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.train import read_log, train_log
 from attnrec.train.tuning.search import tune_log
 
 
-def train_new_run(options: TrainingOptions, out: Path, *, resume: bool, report: bool) -> Run:
-    """A run on the log of the options."""
+def train_new_run(
+    options: TrainingOptions,
+    out: Path,
+    *,
+    resume: bool,
+    report: bool,
+    like: Run | None = None,
+    init_from: Run | None = None,
+) -> Run:
+    """A run on the log of the options, which is read as that of `like`, if that is given."""
     _note_replaced(out)
-    log = read_log_of(options)
+    log = read_log_of(options, like)
     minutes = options.config.max_minutes
     with TrainingProgress(math.inf if minutes is None else 60 * minutes) as bars:
-        reporting = bars.on_report if report else None
         return train_log(
-            *log, options.config, out=out, progress=bars, resume=resume, reporting=reporting
-        )
+            *log, options.config, init_from=init_from, out=out, progress=bars, resume=resume,
+            reporting=bars.on_report if report else None,
+        )  # fmt: skip
 
 
-def train_final_run(
-    directory: Path, threads: int | None, out: Path, *, resume: bool, report: bool
+def train_after(
+    follow: str, directory: Path, shared: Shared, out: Path, *, resume: bool, report: bool
 ) -> Run:
-    """The run in `directory` again, on every event."""
+    """The run that follows the one in `directory`: "final", "like" or "init_from"."""
     before = Run.load(directory)
-    if threads is not None:
-        before = replace(before, config=replace(before.config, threads=threads))
+    if follow == "final":
+        return _train_final(before, shared, out, resume=resume, report=report)
+    goes_on = follow == "init_from"
+    config = before.config_to_go_on() if goes_on else before.config_again()
+    options = shared((before.recipe, config))
+    if goes_on:
+        check_going_on(before, options.config, options.recipe, out)
+    check_apart(out, before)
+    init_from = before if goes_on else None
+    return train_new_run(
+        options, out, resume=resume, report=report, like=before, init_from=init_from
+    )
+
+
+def _train_final(before: Run, shared: Shared, out: Path, *, resume: bool, report: bool) -> Run:
+    """On every event of its log, or of the one that is given."""
+    check_held_out(before)
+    options, log = shared(), None
+    if options.config.threads is not None:
+        before = replace(before, config=replace(before.config, threads=options.config.threads))
+    if options.data is not None:
+        log = read_log_of(shared((before.recipe, before.config)), before)[:2]
     with TrainingProgress() as bars:
         reporting = bars.on_report if report else None
-        return train_final(before, out=out, progress=bars, resume=resume, reporting=reporting)
+        return train_final_log(
+            before, log, out=out, progress=bars, resume=resume, reporting=reporting
+        )
 
 
 def tune_run(
@@ -124,12 +155,15 @@ def _note_replaced(out: Path) -> None:
         say(f"{out} holds a run, which this one replaces when it is done")
 
 
-def read_log_of(options: TrainingOptions) -> tuple[Interactions, DataReport, DataRecipe]:
-    """Read the log, with its tables, and print what is in it."""
+def read_log_of(
+    options: TrainingOptions, like: Run | None = None
+) -> tuple[Interactions, DataReport, DataRecipe]:
+    """Read the log, with its tables, and print what is in it; like: as that of this run."""
     source = _downloaded(str(options.data)) if options.is_download else options.data
     recipe = with_known_columns(source, options.recipe)
     with err.status("reading the log"):
-        log, report = read_log(source, recipe, items=options.items, users=options.users)
+        tables = {"items": options.items, "users": options.users}
+        log, report = read_log(source, recipe, **tables, like=like)
     for line in report.lines():
         say(line)
     return log, report, recipe

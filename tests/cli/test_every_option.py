@@ -220,11 +220,18 @@ def test_bench_reads_every_option(way: str, trained: Path, run) -> None:
     assert seconds("--seconds", "8") > short + 2
 
 
+CUT = ("--test-days", "--test-from", "--test-share", "--valid-days", "--targets", "--ask-at")
+AGAIN = {"--epochs", "--max-minutes", "--seed", "--threads", "--precision", "--split", *CUT}
+ALWAYS = {"--out", "--resume", "--report", "--items", "--users"}
+# What may be given beside the run that another one follows.
+FOLLOWING = {"--final": {"--threads"}, "--like": AGAIN, "--init-from": AGAIN}
+
+
 def test_the_training_commands_differ_in_what_they_do_with_a_log() -> None:
     shared = {"--out", "--resume"}
     of_log = options_of(shared_options(one_model=False, found=[]))
     of_model = {"--model", "--max-len", "--hidden-dim", "--n-blocks", "--set"}
-    assert options_of(train) == shared | of_log | of_model | {"--final", "--report"}
+    assert options_of(train) == shared | of_log | of_model | {*FOLLOWING, "--report"}
     assert options_of(tune) == shared | of_log | of_model | {"--minutes", "--report"}
     assert options_of(compare) == shared | of_log | {"--allow-users", "--folds"}
 
@@ -267,7 +274,6 @@ GIVEN: dict[str, list[str]] = {
     "--min-item-events": ["--min-item-events", "5"],
     "--min-user-events": ["--min-user-events", "5"],
 }
-CUT = ("--test-days", "--test-from", "--test-share", "--valid-days", "--targets", "--ask-at")
 # What an option is read with.
 WITH = {
     "--title-col": ["--items", "TABLE"],
@@ -296,14 +302,30 @@ def test_every_shared_option_changes_what_is_trained(
         assert come_to(*beside, *GIVEN.get(option, [option, "1"])) != come_to(*beside), option
 
 
-@pytest.mark.parametrize("option", sorted(options_of(train) - {"--final"}))
-def test_final_reads_or_refuses_every_option(option: str, trained: Path, run) -> None:
+@pytest.mark.parametrize("follow", FOLLOWING)
+@pytest.mark.parametrize("option", sorted(options_of(train)))
+def test_what_follows_a_run_reads_or_refuses_every_option(
+    option: str, follow: str, trained: Path, log: Path, run
+) -> None:
+    if option == follow:
+        return
     words = GIVEN.get(option, [option, "1"])[:2]
-    outcome = run("train", "--final", trained / "none", *words)
-    if option in ("--out", "--resume", "--threads", "--report"):
-        assert "cannot be given" not in outcome.err
+    outcome = run("train", log, follow, trained / "none", *words)
+    if option in ALWAYS | FOLLOWING[follow]:
+        assert "cannot be given" not in outcome.err and "not a run directory" in outcome.err
     else:
         assert refused(outcome, option) and "cannot be given with it" in outcome.err
+
+
+@pytest.mark.parametrize("follow", ["--like", "--init-from"])
+def test_what_is_given_beside_a_run_counts(follow: str, trained: Path, log: Path, run) -> None:
+    """Of each option a value that is refused: so it was read."""
+    wrong = {"--max-minutes": "0", "--test-from": "no", "--targets": "no", "--ask-at": "no"}
+    wrong |= {"--precision": "no", "--split": "no", "--seed": "-1"}
+    for option in (*FOLLOWING[follow], "--items", "--users"):
+        words = [*WITH.get(option, []), option, wrong.get(option, "0")]
+        outcome = run("train", log, follow, trained, *words)
+        assert outcome.code == 2 and (option in outcome.err or "there is no" in outcome.err), words
 
 
 @pytest.mark.parametrize(

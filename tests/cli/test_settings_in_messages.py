@@ -89,10 +89,11 @@ def test_a_setting_of_the_model_is_one_for_set(run, shop, tmp_path) -> None:
     assert outcome.code == 2 and "raise the limit with --set most_gb=1" in outcome.err
 
 
-def test_a_log_given_to_a_run_that_has_one_is_called_a_log(run, shop, tmp_path) -> None:
-    outcome = run("train", shop, "--final", tmp_path)
+@pytest.mark.parametrize("follow", ["--like", "--init-from"])
+def test_a_log_that_is_not_given_is_called_a_log(run, follow, tmp_path) -> None:
+    outcome = run("train", follow, tmp_path)
     assert outcome.code == 2 and "--data" not in outcome.err
-    assert "so DATA cannot be given with it: leave it out" in outcome.err
+    assert outcome.err.endswith(f"a log of its own: attnrec-train DATA {follow} RUN\n")
 
 
 def test_a_run_can_be_evaluated_as_it_is_exported(run, shop, tmp_path) -> None:

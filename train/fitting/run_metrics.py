@@ -45,6 +45,8 @@ class RunMetrics:
     """Of a run with another catalogue: how many items of each kind it has."""
     newer: Figures | None = None
     """Of a run that newer events were counted for: how many there are, and until when."""
+    init_from: Figures | None = None
+    """Of a run that began from another one: its name, what it had seen, and the items from it."""
     test: Figures | None = None
     """Of a final run: test figures of the file of the held-out run."""
     held_out_epochs: Sequence[EpochRecord] | None = None

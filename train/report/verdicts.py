@@ -83,6 +83,19 @@ def search_verdict(search: Figures) -> str:
     )
 
 
+def origin(begun: Figures) -> str:
+    """Which run another one began from, and what came from there."""
+    counts = {
+        "n_kept": "items with its vectors",
+        "n_from_content": "new ones by content",
+        "n_from_history": "new ones by what precedes them",
+        "n_fresh": "new ones from scratch",
+        "n_gone": "of its items gone",
+    }
+    items = ", ".join(f"{begun[n]:,} {what}" for n, what in counts.items() if begun[n])
+    return f"{begun['run']}, which had seen events until {begun['seen_until']}: {items}"
+
+
 def ranked(trials: Sequence[Figures]) -> list[Figures]:
     """Trials of a search, best first; those that were stopped or failed last."""
 

@@ -30,12 +30,13 @@ from attnrec.train.splits.split import Catalogue, Sequences, Split
 
 _MOST_LOST = 0.2
 _LENGTH = 0.85  # of a vector that is a guess, where trained ones have 1
-_ITEM_VECTORS = "item_embedding.weight"
+ITEM_VECTORS = "item_embedding.weight"
+"""The name of the vectors among the weights of a model."""
 
 
 def has_item_vectors(model: TableModel) -> bool:
     """Whether new items can be given a vector like the learned ones."""
-    return _ITEM_VECTORS in model.state_dict()
+    return ITEM_VECTORS in model.state_dict()
 
 
 def for_catalogue(
@@ -46,7 +47,7 @@ def for_catalogue(
     described: what `read_catalogue` gave. Raises what `Run.with_catalog` does.
     """
     trained = split.catalogue
-    old_row = _rows_of(described.item_ids, trained, allow_smaller=allow_smaller)
+    old_row = _most_rows_of(described.item_ids, trained, allow_smaller=allow_smaller)
     order = np.argsort(np.where(old_row > 0, old_row, trained.n_items + 1), kind="stable")
     is_new = (old_row := old_row[order]) == 0
     n_known, n_new = int((~is_new).sum()), int(is_new.sum())
@@ -65,9 +66,15 @@ def for_catalogue(
     return _split_of(split, catalogue, old_row), grown.model(), counts
 
 
-def _rows_of(ids: IdArray, trained: Catalogue, *, allow_smaller: bool) -> NDArray[np.int64]:
-    """Trained row of each id (n,), 0 for a new one. `DataError` where too many are gone."""
+def rows_of(ids: IdArray, trained: Catalogue) -> NDArray[np.int64]:
+    """Trained row of each id (n,), 0 for a new one."""
     rows: NDArray[np.int64] = pd.Index(trained.item_ids).get_indexer(pd.Index(ids)) + 1
+    return rows
+
+
+def _most_rows_of(ids: IdArray, trained: Catalogue, *, allow_smaller: bool) -> NDArray[np.int64]:
+    """The same. `DataError` where too many are gone."""
+    rows = rows_of(ids, trained)
     n_known = int((rows > 0).sum())
     if not n_known:
         raise DataError(
@@ -85,6 +92,21 @@ def _rows_of(ids: IdArray, trained: Catalogue, *, allow_smaller: bool) -> NDArra
     return rows
 
 
+def alike(
+    describer: Describer, new: Catalogue, trained: Catalogue, share: float | None, table: Tensor
+) -> tuple[Tensor, Tensor]:
+    """For new items the mean of the vectors of what they resemble, (n_new, D), and the row of the
+    nearest, (n_new,); zeros for one that resembles nothing.
+
+    table: vectors of the trained rows (N + 1, D); share: as `nearest_rows` takes it.
+    """
+    found = nearest_rows(describer, new, trained, share)
+    nearest, weight = (torch.from_numpy(part) for part in found)  # (n_new, M)
+    mean = (table[nearest] * weight.unsqueeze(-1)).sum(dim=1)
+    total = weight.sum(dim=1, keepdim=True).clamp(min=1e-9)
+    return mean / total, nearest[:, 0] * (weight[:, 0] > 0)
+
+
 class _Grown:
     """What a model knows of another catalogue."""
 
@@ -99,7 +121,7 @@ class _Grown:
         self._is_new = old_row == 0
         self._share = getattr(model.config, "content_vectors", None)
         self._describer = Describer(trained, shared=True) if trained.is_described() else None
-        learned = model.state_dict()[_ITEM_VECTORS]  # (N + 1, D)
+        learned = model.state_dict()[ITEM_VECTORS]  # (N + 1, D)
         self._like = torch.from_numpy(np.append(0, old_row))  # (N' + 1,): what each has counts of
         self._row_of = torch.zeros(trained.n_items + 1, dtype=torch.int64)
         known = torch.from_numpy(np.flatnonzero(old_row))
@@ -113,20 +135,16 @@ class _Grown:
     def _resemble(self, vectors: Tensor) -> None:
         assert self._describer is not None
         new = self._catalogue.some(self._is_new)
-        found = nearest_rows(self._describer, new, self._trained, self._share)
-        nearest, weight = (torch.from_numpy(part) for part in found)  # (n_new, M)
-        total = weight.sum(dim=1, keepdim=True)
-        self.n_unlike = int((total == 0).sum())
+        means, nearest = alike(self._describer, new, self._trained, self._share, vectors)
+        self.n_unlike = int((nearest == 0).sum())
         places = torch.from_numpy(1 + np.flatnonzero(self._is_new))
-        mean = (vectors[nearest] * weight.unsqueeze(-1)).sum(dim=1)
-        self._vectors[places] = mean / total.clamp(min=1e-9)
-        self._like[places] = nearest[:, 0] * (weight[:, 0] > 0)
+        self._vectors[places], self._like[places] = means, nearest
 
     def model(self) -> TableModel:
         """The model of the catalogue, in eval mode."""
         config: Any = self._trained_model.config
         made = type(self._trained_model)(replace(config, n_items=self._catalogue.n_items)).eval()
-        state = self._trained_model.state_dict() | {_ITEM_VECTORS: self._vectors}
+        state = self._trained_model.state_dict() | {ITEM_VECTORS: self._vectors}
         if isinstance(made, Fusion):
             assert isinstance(self._trained_model, Fusion)
             counts = (self._trained_model.counts, self._like, self._row_of)

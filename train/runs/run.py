@@ -31,6 +31,7 @@ from attnrec.train.run_files import (
     WEIGHTS_FILE,
     is_first_process,
 )
+from attnrec.train.runs.going_on import EPOCHS, LEARNING_RATE
 from attnrec.train.runs.new_catalogue import for_catalogue, has_item_vectors
 from attnrec.train.runs.newer_events import for_newer_events, knows_popularity
 from attnrec.train.runs.replacing import replace_directory
@@ -68,6 +69,21 @@ class Run:
         if self.data["time_unit"] == "order":
             return None
         return newest_time(self.split.interactions, self.split.n_seen())
+
+    def config_again(self) -> TrainConfig:
+        """The same model and settings from scratch on another log, to be read by `recipe`.
+
+        It differs from `config` where the run began from another one.
+        """
+        begun = self.metrics.init_from
+        if begun is None:
+            return self.config
+        epochs, rate = begun["epochs_from_scratch"], begun["learning_rate_from_scratch"]
+        return replace(self.config, epochs=epochs, learning_rate=rate)
+
+    def config_to_go_on(self) -> TrainConfig:
+        """The same model and settings for `train(..., init_from=run)`: few epochs, small steps."""
+        return replace(self.config, epochs=EPOCHS, learning_rate=LEARNING_RATE)
 
     def with_catalog(self, table: TableSource, *, allow_smaller: bool = False) -> "Run":
         """The same model for the items of a table, without training, to be exported.

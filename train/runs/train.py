@@ -40,6 +40,13 @@ from attnrec.train.models.base import (
 from attnrec.train.report.figures import Reporting, report_figures
 from attnrec.train.report.page import run_report
 from attnrec.train.run_files import is_first_process
+from attnrec.train.runs.going_on import (
+    begin_from,
+    check_going_on,
+    check_log,
+    identity_of,
+    load_like,
+)
 from attnrec.train.runs.run import Run
 from attnrec.train.runs.target import check_target
 from attnrec.train.splits.baskets import MANY, n_last_session_users, same_time_share
@@ -60,13 +67,19 @@ def read_log(
     *,
     items: TableSource | None = None,
     users: TableSource | None = None,
+    like: Run | None = None,
 ) -> tuple[Interactions, DataReport]:
-    """Read a log, or the embedded Online Retail log (with its titles) where `source` is None."""
+    """Read a log, or the embedded Online Retail log (with its titles) where `source` is None.
+
+    like: a run with this recipe, whose log had the same columns and ids.
+    """
     if source is None:
         if items is not None:
             raise ValueError("the embedded log has its own items table: leave `items` out")
         source, titles = online_retail()
         items = titles if recipe.title_col else None
+    if like is not None:
+        return load_like(like, source, items=items, users=users)
     return load_interactions(source, recipe, items=items, users=users)
 
 
@@ -77,6 +90,7 @@ def train(
     items: TableSource | None = None,
     users: TableSource | None = None,
     recipe: DataRecipe = _DEFAULT_RECIPE,
+    init_from: Run | None = None,
     out: str | Path = "attnrec-run",
     progress: Progress | None = None,
     resume: bool = False,
@@ -84,6 +98,8 @@ def train(
 ) -> Run:
     """Train on a log and keep the run in the directory `out`; the test events are not looked at.
 
+    init_from: a run whose weights the training begins with, for a log that goes on after it, with
+    `config` as `init_from.config_to_go_on()` and a `TimeSplit`, and the same recipe.
     resume: go on where an interrupted training with the same arguments stopped, if there is one;
     with one thread and the same torch to the same weights, bit for bit, as without interruption.
     reporting: called at each step of the run report, for which baselines are fitted and compared;
@@ -93,12 +109,16 @@ def train(
     check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_target(Path(out), resume=resume)
     recipe = with_known_columns(source, recipe)
-    log, report = read_log(source, recipe, items=items, users=users)
+    if init_from is not None:
+        check_kind("init_from", init_from, Run, "Run.load(directory) reads one")
+        check_going_on(init_from, config, recipe, Path(out))
+    log, report = read_log(source, recipe, items=items, users=users, like=init_from)
     return train_log(
         log,
         report,
         recipe,
         config,
+        init_from=init_from,
         out=out,
         progress=progress,
         resume=resume,
@@ -113,6 +133,7 @@ def train_log(
     recipe: DataRecipe,
     config: TrainConfig,
     *,
+    init_from: Run | None = None,
     out: str | Path,
     progress: Progress | None = None,
     resume: bool = False,
@@ -121,12 +142,15 @@ def train_log(
     """`train` on a log that was read already."""
     check_kind("config", config, TrainConfig, CONFIG_REMEDY)
     check_target(Path(out), resume=resume)
+    if init_from is not None and isinstance(config.split, TimeSplit):
+        check_log(init_from, log, report.time_unit, config.split)
     split = divide(log, config.split, time_unit=report.time_unit)
     config, reasons = config.with_recipe(split)
     model = new_model(config, config.model_config(**split.sizes()))
     validation = Validation(split, repeats=recipe.repeats)
     check_times_of_settings(model.config, split, report)
-    identity = training_identity(config, recipe, split, vars(model.config))
+    begun = None if init_from is None else begin_from(model, init_from, split)
+    identity = training_identity(config, recipe, split, vars(model.config), init_from)
     with checkpoints_until_saved(Path(out), identity, resume=resume) as checkpoints:
         started = time.monotonic()
         records = fit_model(model, split, config, validation, progress, checkpoints)
@@ -134,7 +158,7 @@ def train_log(
         ranking = validation.ranking(model)
         valid = validation.metrics(ranking).to_json()
         metrics = held_out_metrics(split, records, valid, {**reasons, **model.reasons})
-        metrics = replace(metrics, **split.in_time(report.time_unit))
+        metrics = replace(metrics, init_from=begun, **split.in_time(report.time_unit))
         if reporting is not None and is_first_process():
             shown = report_figures(model, ranking, config, validation, seconds, reporting)
             metrics = replace(metrics, report=shown)
@@ -164,11 +188,15 @@ def report_page(run: Run) -> str | None:
 
 
 def training_identity(
-    config: TrainConfig, recipe: DataRecipe, split: Split, settings: Mapping[str, Any]
+    config: TrainConfig,
+    recipe: DataRecipe,
+    split: Split,
+    settings: Mapping[str, Any],
+    init_from: Run | None = None,
 ) -> dict[str, Any]:
     """What decides the weights, by name. Not `max_minutes`: a resumed training may get more.
 
-    settings: those of the model.
+    settings: those of the model; init_from: the run that it begins from.
     """
     own = {"settings", "max_minutes", "split"}
     in_time = vars(config.split) if isinstance(config.split, TimeSplit) else {}
@@ -179,6 +207,7 @@ def training_identity(
         **{f"split.{name}": value for name, value in in_time.items()},
         **{f"recipe.{name}": value for name, value in recipe.to_json().items()},
         "data": split.interactions.fingerprint(extras=True),
+        "init_from": identity_of(init_from),
         **{name: value for name, value in config.to_json().items() if name not in own},
         **{f"settings.{name}": value for name, value in settings.items()},
         "threads": torch.get_num_threads(),
