@@ -121,7 +121,7 @@ class Validation:
 
 
 class ChoosingNdcg:
-    """Validation NDCG@10 of a model as it is now: see `Validate`."""
+    """Validation NDCG@10 of a model as it is now: see `Validate` of models."""
 
     of_users: NDArray[np.float64]
 

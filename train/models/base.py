@@ -22,12 +22,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attnrec.runtime.model_file import format as names
@@ -81,24 +79,6 @@ class RecommenderModel(nn.Module):
 
     def tune(self, validate: Callable[[], float]) -> None:
         """Choose what the configuration left open, by validation NDCG@10. Nothing by default."""
-
-
-@runtime_checkable
-class Validate(Protocol):
-    """Validation NDCG@10 of a model as it is now, for choices that compare users one by one."""
-
-    of_users: NDArray[np.float64]
-    """That of each user when it was last called, always of the same users (n_users,)."""
-
-    def __call__(self) -> float:
-        """The mean."""
-
-
-def best_of(tried: Mapping[float, float]) -> tuple[float, str]:
-    """The first value with the highest validation NDCG@10, and the reason in words."""
-    listed = ", ".join(f"{value:g}: {ndcg:.4f}" for value, ndcg in tried.items())
-    best = max(tried, key=tried.__getitem__)
-    return best, f"the highest validation NDCG@10 ({listed})"
 
 
 def check_inputs(model: RecommenderModel, split: Split) -> None:

@@ -31,7 +31,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attnrec.train.models.base import Validate, best_of
+from attnrec.train.models.choices import Validate, best_of
 from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain

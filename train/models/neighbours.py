@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from attnrec.train.models.base import CountModel, best_of
+from attnrec.train.models.base import CountModel
+from attnrec.train.models.choices import best_of
 from attnrec.train.models.configs import NeighbourConfig
 from attnrec.train.splits.split import Split
 
