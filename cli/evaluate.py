@@ -13,6 +13,7 @@ from attnrec.cli.console import (
     check_picture,
     command,
     err,
+    fail,
     given_options,
     refuse_idle,
 )
@@ -78,6 +79,14 @@ def evaluate(
         ),
     ] = None,
     resume: Resume = False,
+    no_worse: Annotated[
+        bool,
+        typer.Option(
+            "--no-worse",
+            help="Exit code 1 where the first file is certainly worse than another one, by the "
+            "paired interval: for a script that would install it.",
+        ),
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the figures and their intervals.")
     ] = None,
@@ -94,6 +103,7 @@ def evaluate(
     if slices and as_json:
         raise ValueError("--json has the slices anyway: leave --slices out")
     paths = files or [Path("attnrec-run")]
+    refuse_idle(context, {"no_worse": (len(paths) > 1, "a second FILE")})
     refuse_idle(context, {n: (folds is not None, "--folds") for n in ("test_days", "resume")})
     if folds is not None:
         _evaluate_folds(context, paths, folds, test_days, resume=resume, as_json=as_json)
@@ -112,13 +122,17 @@ def evaluate(
     comparison = _compared(paths, data, part, split, values)
     if plot is not None:
         draw_comparison(comparison, plot)
-    if not as_json:
+    if as_json:
+        result = comparison.to_json()
+        if len(paths) == 1:
+            result.update(*result.pop("models"))
+        print(json.dumps(result))
+    else:
         print_comparison(comparison, slices=slices)
-        return
-    result = comparison.to_json()
-    if len(paths) == 1:
-        result.update(*result.pop("models"))
-    print(json.dumps(result))
+    highest = comparison.files[0].to_best_interval[1]
+    if no_worse and highest < 0:
+        best = comparison.best_first[0].path
+        fail(f"{paths[0]} is certainly worse than {best}, by {-highest:.4f} at least", code=1)
 
 
 def _evaluate_folds(
