@@ -128,6 +128,18 @@ def test_the_difference_to_the_best_is_paired_and_drawn_over_the_same_users(
     assert comparison.files[1].to_best == 0
 
 
+def test_no_worse_ends_with_1_where_the_first_file_is_certainly_behind(run, files) -> None:
+    worse, best = files
+    outcome = run("evaluate", worse, best, "--no-worse")
+    assert outcome.code == 1 and "37 users" in outcome.out  # the table is printed all the same
+    assert f"{worse} is certainly worse than {best}, by 0." in outcome.err
+    assert run("evaluate", worse, best, "--no-worse", "--json").code == 1
+    assert run("evaluate", best, worse, "--no-worse").code == 0
+    assert run("evaluate", best, best, "--no-worse").code == 0
+    alone = run("evaluate", best, "--no-worse")
+    assert alone.code == 2 and "--no-worse" in alone.err and "second FILE" in alone.err
+
+
 def test_slices_by_length_part_the_users(files, comparison) -> None:
     values = ndcg_of_users(files[0])
     held_out = Run.load(files[0].parent).split.held_out("test")

@@ -170,6 +170,7 @@ EVALUATING = {
     ],
     "--test-days": ["--test-days", "9"],
     "--resume": ["--resume"],
+    "--no-worse": ["--no-worse"],
 }
 
 
