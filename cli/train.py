@@ -95,6 +95,7 @@ def train(
         run = train_new_run(options, out, **conduct)
     else:
         run = train_after(follow, before, shared, out, **conduct)
+        _note_unused(context, run.config.model)
     print_trained(run, as_json=as_json)
 
 

@@ -98,3 +98,15 @@ def test_refusals_name_options(run, logs, old, tmp_path) -> None:
     outcome = run("train", write(tmp_path / "early.csv", 6), "--init-from", old)
     assert "there is nothing new; give the log with the events since then" in outcome.err
     assert not Path(f"{old}-next").exists()
+
+
+def test_a_counted_model_is_counted_again_and_epochs_are_said_to_be_unused(
+    run, logs, tmp_path
+) -> None:
+    before = tmp_path / "run"
+    words = ("--item-col", "sku", "--time-unit", "s", "--model", "popularity", "--no-report")
+    assert run("train", logs[0], *words, *CUT, "--out", before).code == 0
+    outcome = run("train", logs[1], "--like", before, "--epochs", 2, "--no-report")
+    assert outcome.code == 0 and "--epochs: not used, popularity" in outcome.err
+    outcome = run("train", logs[1], "--init-from", before)
+    assert "popularity is another kind of model: train from scratch with its" in outcome.err

@@ -236,13 +236,14 @@ def _check_ids(run: "Run", catalogue: Catalogue) -> None:
             f"{quoted(own.item_ids[:1].tolist()[0])}",
             f"give a later log of the same items, or {_AGAIN}",
         )
-    lost = [name for name in its.vectors if name not in own.vectors]
-    if lost:
-        raise DataError(
-            f"the items of {run.directory} have vectors in the column {lost[0]!r}, and those of "
-            "the log have none",
-            "give an `items` table with that column",
-        )
+    for name, vectors in its.vectors.items():
+        found = own.vectors[name].shape[1] if name in own.vectors else "none"
+        if found != vectors.shape[1]:
+            raise DataError(
+                f"column {name!r} of the items of {run.directory} has vectors of "
+                f"{vectors.shape[1]:,} numbers, and for the log it has {found}",
+                "give an `items` table with vectors of the same encoder",
+            )
 
 
 def identity_of(run: "Run | None") -> str | None:

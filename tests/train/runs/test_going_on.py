@@ -366,6 +366,17 @@ def test_a_run_of_described_items_needs_their_table(described: Run, tmp_path: Pa
     assert text_of(described, NEW, tmp_path).endswith("name the table of the items with `items`")
 
 
+def test_vectors_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    def table(width: int) -> pd.DataFrame:
+        rng = np.random.default_rng(0)
+        return ITEMS.assign(embedding=[rng.normal(size=width).tolist() for _ in range(len(ITEMS))])
+
+    run = train(OLD, SMALL, items=table(3), out=tmp_path / "old")
+    for items, found in ((table(4), "4"), (ITEMS, "none")):
+        with pytest.raises(DataError, match=f"has vectors of 3 numbers, and .* it has {found}; "):
+            train(NEW, still(run), items=items, init_from=run, out=tmp_path / "next")
+
+
 def test_the_run_itself_is_not_replaced(old: Run) -> None:
     with pytest.raises(RunError, match="old is the run that this one begins from; name another"):
         train(NEW, old.config_to_go_on(), init_from=old, out=old.directory)
