@@ -115,9 +115,9 @@ def test_three_nights_of_which_two_leave_what_is_served(shop: Shop) -> None:
     shop.grow()
     last, kept = shop.folder / "runs/last", shop.folder / "runs/kept"
     last.rename(kept)
-    poor = f"{SMALL} --hidden-dim 8 --epochs 1 --repeats {QUICK}"
+    poor = f"{SMALL} --hidden-dim 8 --epochs 1 --repeats {QUICK} --out runs/last"
     (shop.folder / "before.csv").write_text(HEADER + events(0, N_DAYS))
-    run_shell(ff"attnrec-train before.csv {poor} --split time --test-days 0.5 --out runs/last", shop.folder)
+    run_shell(f"attnrec-train before.csv --split time --test-days 0.5 {poor}", shop.folder)
     code, message = shop.night()
     assert code == 1 and "is certainly worse than served/model.onnx" in message
     run_shell("rm -rf runs/last && mv runs/kept runs/last", shop.folder)
