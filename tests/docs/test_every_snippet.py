@@ -23,6 +23,7 @@ TESTS = {
     "docs/attention.md": "docs/test_attention_page.py",
     "docs/content.md": "docs/test_content_page.py",
     "docs/inference-protocol.md": "serving/open_inference/test_inference_protocol.py",
+    "docs/nightly.md": "serving/test_nightly_page.py",
     "docs/rules.md": "docs/test_rules_page.py",
     "docs/scale.md": "docs/test_scale_page.py",
     "docs/scenarios.md": "docs/test_scenarios.py",

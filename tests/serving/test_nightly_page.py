@@ -136,9 +136,6 @@ def test_a_file_that_the_server_refuses_goes_back(shop: Shop) -> None:
     script.write_text(kept)
     assert code != 0
     assert shop.state() == before
-    code, message = shop.night()
-    assert code == 0, message
-    assert shop.state() != before
 
 
 def test_the_same_in_python_and_by_the_hour(shop: Shop) -> None:
