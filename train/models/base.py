@@ -56,6 +56,8 @@ class RecommenderModel(nn.Module):
     config: HistoryConfig
     reasons: Mapping[str, str] = MappingProxyType({})
     """Why the settings that `tune` chose have their values, by name."""
+    chosen_before: Mapping[str, Any] = MappingProxyType({})
+    """What the run that it began from has chosen, by name: `tune` looks near it."""
 
     @property
     def n_choices(self) -> int:

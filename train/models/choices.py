@@ -1,6 +1,6 @@
 """What validation chooses by: the quality of a model with one setting after the other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,14 @@ class Validate(Protocol):
 
     def __call__(self) -> float:
         """The mean."""
+
+
+def near(values: Sequence[float], before: float | None) -> Sequence[float]:
+    """Of ascending values the one that was chosen before and its neighbours, else all."""
+    if before not in values:
+        return values
+    place = values.index(before)
+    return values[max(0, place - 1) : place + 2]
 
 
 def best_of(tried: Mapping[float, float]) -> tuple[float, str]:

@@ -31,7 +31,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attnrec.train.models.choices import Validate, best_of
+from attnrec.train.models.choices import Validate, best_of, near
 from attnrec.train.models.counted_experts import CountedExperts
 from attnrec.train.models.fusion_config import FusionConfig
 from attnrec.train.models.markov_chain import MarkovChain
@@ -71,7 +71,7 @@ class Fusion(RecencySASRec):
 
     @property
     def n_choices(self) -> int:
-        """What `tune` tries, which it does not if it was given."""
+        """What `tune` tries at most, which it does not if it was given."""
         config = self.config
         n_weights = 0 if config.count_weight is not None else len(_WEIGHTS)
         n_counts = n_weights
@@ -209,7 +209,7 @@ class Fusion(RecencySASRec):
         self, setting: str, values: Sequence[float], validate: Callable[[], float]
     ) -> None:
         tried = {}
-        for value in values:
+        for value in near(values, self.chosen_before.get(setting)):
             self._set(setting, value)
             tried[value] = validate()
         best, reason = best_of(tried)

@@ -4,7 +4,8 @@
     new, and described      mean of the vectors of the trained items that it resembles
     new, not described      mean of the vectors of the items that precede its first events
     new, nothing before it  as in any training
-    everything else         the weights of the run; counts are made again
+    everything else         the weights of the run; counts are made again, and validation chooses
+                            their weights near those of the run
 
 A new vector has the length of a trained one: where logits are cosines the length decides nothing
 but how fast a vector turns.
@@ -146,6 +147,7 @@ def begin_from(model: RecommenderModel, run: "Run", split: Split) -> dict[str, A
                 f"{name} of {run.directory} has the shape {tuple(tensor.shape)}, which depends on "
                 f"the log, and `init_from` finds the rows of items alone: {_AGAIN}"
             )
+    model.chosen_before = vars(run.model.config)
     vectors, counts = _vectors(own[ITEM_VECTORS], run, split)
     model.load_state_dict({**weights, ITEM_VECTORS: vectors}, strict=False)
     seen, first = run.seen_until(), run.config_again()
@@ -251,6 +253,7 @@ def identity_of(run: "Run | None") -> str | None:
     if run is None:
         return None
     digest = hashlib.sha256(run.split.interactions.fingerprint(extras=True).encode())
+    digest.update(str(vars(run.model.config)).encode())
     for name, tensor in learned_tensors(_model_of(run)).items():
         digest.update(name.encode() + tensor.numpy().tobytes())
     return digest.hexdigest()

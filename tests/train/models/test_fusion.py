@@ -282,6 +282,27 @@ def test_validation_chooses_the_decay_and_the_weight(shop_events) -> None:
     assert (model.config.count_weight, model.config.history_decay) == (0.3, 0.6)
 
 
+def test_what_a_run_before_has_chosen_is_chosen_near_it(shop_events) -> None:
+    tried: list[float] = []
+
+    def validate() -> float:
+        tried.append(model.config.count_weight)
+        return model.config.count_weight
+
+    model = counted_fusion(shop_events, history_decay=0.6)
+    model.chosen_before = {"count_weight": 0.3, "history_decay": 0.6}
+    model.tune(validate)
+    assert tried == [0.1, 0.3, 0.5]
+    assert model.config.count_weight == 0.5
+    every = [0.0, 0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0]
+    for before, values in ((0.0, every[:2]), (2.0, every[-2:]), (0.33, every)):
+        tried.clear()
+        model = counted_fusion(shop_events, history_decay=0.6)
+        model.chosen_before = {"count_weight": before}
+        model.tune(validate)
+        assert tried == values
+
+
 def test_counts_are_left_out_of_epochs_and_where_validation_gives_them_no_weight(
     shop_events,
 ) -> None:
