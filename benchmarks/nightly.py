@@ -12,7 +12,7 @@ that window, and its exported file is asked for all that people take in the wind
     scratch    trained anew, with the same settings
 
 What is refreshed knows one window more than what is trained. Minutes are of one core, the export
-included. A run that is there already is not trained again, and has no minutes then.
+included. A run that is there already is not trained again; its minutes lie beside it.
 Prints a table, and draws a picture beside `--out`.
 """
 
@@ -80,9 +80,15 @@ class Night:
         if base is not None:
             config = replace(base.config if anew else base.config_to_go_on(), split=split)
             start = {} if anew else {"init_from": base}
-        resume = Path(f"{out}.unfinished").exists()
+        resume, began = Path(f"{out}.unfinished").exists(), time.process_time()
         log = self.known(nights_left - 1)
-        return train_log(log, self.report, DataRecipe(), config, **start, out=out, resume=resume)
+        run = train_log(log, self.report, DataRecipe(), config, **start, out=out, resume=resume)
+        _minutes_of(out).write_text(f"{(time.process_time() - began) / 60:.2f}")
+        return run
+
+
+def _minutes_of(directory: Path) -> Path:
+    return Path(f"{directory}.minutes")
 
 
 def _iso(seconds: int) -> str:
@@ -134,11 +140,11 @@ def nights(log: str, data: Path, folder: Path, n: int) -> Iterator[dict[str, Any
         if knows_popularity(first.model):
             ways["refresh"] = refresh
         for way in sorted(ways, key=WAYS.index):
-            began = time.process_time()
-            run = ways[way]()
-            path = night.folder / f"{number}-{way}.onnx"
+            run, is_trained = ways[way](), way in ("init-from", "scratch")
+            path, began = night.folder / f"{number}-{way}.onnx", time.process_time()
             export(run, path)
             minutes = (time.process_time() - began) / 60
+            minutes += float(_minutes_of(run.directory).read_text()) if is_trained else 0
             score = asked(run, path, questions, trained)
             last = run if way == "init-from" else last
             yield {
