@@ -140,11 +140,13 @@ def nights(log: str, data: Path, folder: Path, n: int) -> Iterator[dict[str, Any
         if knows_popularity(first.model):
             ways["refresh"] = refresh
         for way in sorted(ways, key=WAYS.index):
-            run, is_trained = ways[way](), way in ("init-from", "scratch")
-            path, began = night.folder / f"{number}-{way}.onnx", time.process_time()
+            began = time.process_time()
+            run, path = ways[way](), night.folder / f"{number}-{way}.onnx"
+            minutes = 0.0
+            if way in ("init-from", "scratch"):
+                minutes, began = float(_minutes_of(run.directory).read_text()), time.process_time()
             export(run, path)
-            minutes = (time.process_time() - began) / 60
-            minutes += float(_minutes_of(run.directory).read_text()) if is_trained else 0
+            minutes += (time.process_time() - began) / 60
             score = asked(run, path, questions, trained)
             last = run if way == "init-from" else last
             yield {
