@@ -116,10 +116,7 @@ SCHEDULE = ("epochs", "max_minutes", "seed", "threads", "precision")
 
 
 def with_training_options(*, one_model: bool) -> Callable[[Command], Command]:
-    """Give a command the shared options in place of its parameter `shared`.
-
-    one_model: also those that choose a model and its settings.
-    """
+    """Give a command the shared options in place of `shared`; one_model: also those of a model."""
 
     def extend(command: Command) -> Command:
         added = {parameter.name: parameter for parameter in _parameters(one_model=one_model)}
@@ -162,8 +159,7 @@ def _parameters(*, one_model: bool) -> Iterator[inspect.Parameter]:
         if field.name == "repeats":  # the filters follow
             panel = _FILTER
             yield keyword("split", SplitName, "leave-one-out", _option("split", panel))
-            for part in fields(TimeSplit):
-                yield _of_field(TimeSplit, part.name, panel)
+            yield from (_of_field(TimeSplit, part, panel) for part in CUT[1:])
         yield _of_field(DataRecipe, field.name, panel)
 
 
@@ -208,7 +204,10 @@ def _training_options(
     if like is None:
         recipe, config = _recipe(given), _config(given)
     else:
-        typed = {n: v for n, v in _loop(given).items() if n in given_options(context)}
+        written, split = given_options(context), like[1].split
+        typed = {n: v for n, v in _loop(given).items() if n in written}
+        if "split" not in written and isinstance(split, TimeSplit):
+            typed["split"] = split.moved({n: given[n] for n in CUT if n in written})
         recipe, config = like[0], replace(like[1], **typed)
     options = TrainingOptions(given["data"], given["items"], given["users"], recipe, config)
     refuse_idle(
@@ -220,7 +219,7 @@ def _training_options(
             "title_col": (options.has_titles, "--items"),
             "users": (like is None or bool(recipe.tag_cols), "a run that knows tags of users"),
             "items": (options.data is not None, "DATA (the embedded log has its own titles)"),
-            **{f.name: (given["split"] == "time", "--split time") for f in fields(TimeSplit)},
+            **{n: (isinstance(config.split, TimeSplit), "--split time") for n in CUT[1:]},
         },
     )  # fmt: skip
     refuse_idle(context, {"sep": ("csv" in options.check_files(), "a table in CSV files")})
@@ -242,7 +241,7 @@ def _config(given: Mapping[str, Any]) -> TrainConfig:
 
 def _loop(given: Mapping[str, Any]) -> dict[str, Any]:
     """The schedule and the split, as `TrainConfig` names them."""
-    cut = TimeSplit(**{f.name: given[f.name] for f in fields(TimeSplit)})
+    cut = TimeSplit(**{name: given[name] for name in CUT[1:]})
     split = cut if given["split"] == "time" else given["split"]
     return {name: given[name] for name in SCHEDULE} | {"split": split}
 

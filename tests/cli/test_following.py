@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attnrec.runtime import Recommender
-from attnrec.train import Run
+from attnrec.train import Run, TimeSplit
 
 DAY = 86_400
 SMALL = ("--hidden-dim", 16, "--max-len", 10, "--epochs", 2, "--threads", 1)
@@ -48,6 +48,22 @@ def test_like_repeats_what_was_typed_and_takes_a_new_split_or_schedule(run, logs
     changed = Run.load(f"{old}-like").config
     assert (changed.split, changed.epochs, changed.seed) == ("last-session", 1, 3)
     assert changed.settings == before.config.settings
+
+
+def test_windows_that_are_typed_replace_those_of_the_run(run, logs, old) -> None:
+    words = ("--test-from", "1970-01-14", "--valid-days", 1, "--epochs", 1, "--no-report")
+    assert run("train", logs[1], "--init-from", old, *words).code == 0
+    by = Run.load(f"{old}-next").config.split
+    assert (by.test_from, by.test_days, by.valid_days) == ("1970-01-14", None, 1)
+    assert by.moved({"test_share": 0.2, "targets": "last"}) == TimeSplit(
+        test_share=0.2, valid_days=1, targets="last"
+    )
+    overlapping = run("train", logs[1], "--init-from", old, "--test-days", 5)
+    assert overlapping.code == 2
+    assert "give fewer --test-days or --valid-days, or a later --test-from" in overlapping.err
+    again = run("train", logs[0], "--init-from", old)
+    assert again.code == 2
+    assert "as its own did; give the log with the events since then" in again.err
 
 
 def test_every_night_a_run_goes_on_and_becomes_one_to_ship(run, logs, old, tmp_path) -> None:

@@ -129,10 +129,13 @@ def check_log(run: "Run", log: Interactions, time_unit: str, by: TimeSplit | Non
             "give the log with the events since then",
         )
     if by is not None and (start := cuts_of(by, log).valid_from) <= seen:
+        is_longer = log.timestamps.max() > run.split.interactions.timestamps.max()
+        remedy = "give fewer `test_days` or `valid_days`, or a later `test_from`"
         raise DataError(
             f"the validation window begins at {shown(start)}, and {directory} has seen events "
-            f"until {shown(seen)}: it knows what would be asked for; the log ends at {end}",
-            "give fewer `test_days` or `valid_days`, or a later `test_from`",
+            f"until {shown(seen)}: it knows what would be asked for; the log ends at {end}"
+            + ("" if is_longer else ", as its own did"),
+            remedy if is_longer else "give the log with the events since then",
         )
 
 

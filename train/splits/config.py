@@ -1,8 +1,9 @@
 """How a log is divided: by the events of each user, or at a time. Needs nothing but Python."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from attnrec.train.checks import check_choice, check_number
 
@@ -61,6 +62,12 @@ class TimeSplit:
                 "the last target has a history that goes on after the cut, so it cannot be asked "
                 "for at the cut: leave `ask_at` out, or take `targets` first or all"
             )
+
+    def moved(self, given: Mapping[str, Any]) -> "TimeSplit":
+        """The same with other values; one that sets the test window replaces the one that did."""
+        starts = {"test_days", "test_from", "test_share"}
+        gone = dict.fromkeys(starts) if starts & given.keys() else {}
+        return replace(self, **{**gone, **given})
 
     def __str__(self) -> str:
         return "time"
