@@ -186,6 +186,8 @@ class Fusion(RecencySASRec):
             del self.trend
             without: dict[str, Any] = dict.fromkeys(("trend_weight", "trend_half_life"))
             self.config = self.counts.config = replace(self.config, trend=False, **without)
+            why = "tried, and the users of the validation do not certainly gain by it"
+            self.reasons = {**self.reasons, "trend": why}
 
     def _helps(self, weight: str, validate: Callable[[], float]) -> bool:
         """Whether the paired 95 % interval of what a weight above 0 gains lies above 0."""

@@ -121,6 +121,7 @@ def test_it_is_left_out_where_the_gain_is_not_certain(shop_events, mean, spread)
     model = with_trend(split_of(shop_events))
     model.tune(Gains(model, mean, spread))
     assert (model.config.trend, model.config.trend_weight) == (False, None)
+    assert "do not certainly gain by it" in model.reasons["trend"]
     assert not any(name.startswith("trend") for name in model.state_dict())
     assert model.trend_scores(request_time=torch.tensor([END])) is None
 
