@@ -39,7 +39,8 @@ def trend_of(model: RecommenderModel) -> Trend | None:
 
 def added_trend(g: GraphBuilder, trend: Trend, request_time: ir.Value) -> AddedTrend:
     """The trend at the times of requests (B,)."""
-    age = g.Max(g.Sub(request_time, int(trend.until)), 0)
+    until = int(trend.until)
+    age = g.Sub(g.Max(request_time, until), until)
     share = g.Exp(g.Mul(g.Cast(age, to=ir.DataType.FLOAT), trend.decay))
     weighted = (trend.config.trend_weight or 0.0) * trend.lift.numpy()
     return AddedTrend(g.Unsqueeze(share, [1]), g.initializer("trend", weighted.astype(np.float32)))

@@ -60,7 +60,7 @@ class Trend(CountModel):
 
     def at(self, request_time: Tensor) -> Tensor:
         """What is added to every score at these times (B,), Unix seconds: (B, N + 1)."""
-        age = (request_time - self.until).clamp(min=0).float()
+        age = (torch.maximum(request_time, self.until) - self.until).float()
         weight = (self.config.trend_weight or 0.0) * torch.exp(age * self.decay)  # (B,)
         return weight.unsqueeze(1) * self.lift
 

@@ -83,8 +83,8 @@ def test_it_is_added_to_every_score_and_half_of_it_is_left_after_the_fade(shop_e
 def test_without_a_time_or_before_the_end_of_the_log_nothing_has_faded(shop_events) -> None:
     model = with_trend(split_of(shop_events), trend_weight=0.7, trend_half_life=7.0)
     until = int(model.trend.until)
-    added = model.trend.at(torch.tensor([-1, 0, until - DAY, until]))
-    torch.testing.assert_close(added, (0.7 * model.trend.lift).expand(4, -1))
+    added = model.trend.at(torch.tensor([-(2**63), -1, 0, until - DAY, until]))
+    torch.testing.assert_close(added, (0.7 * model.trend.lift).expand(5, -1))
 
 
 class Gains:
