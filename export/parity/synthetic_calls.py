@@ -182,7 +182,12 @@ def calls_with_times(
     for name, times in at.items():
         yield GraphCall(f"events {name}", [some], 10, timestamps=[times], request_times=[now])
     when: list[list[int] | None] = [at["minutes apart"]]
-    for name, second in (("the end of time", 2**63 - 1), ("an unknown time", none), ("0", 0)):
+    for name, second in (
+        ("the end of time", 2**63 - 1),
+        ("an unknown time", none),
+        ("0", 0),
+        ("lowest", -(2**63)),
+    ):
         yield GraphCall(f"request at {name}", [some], 10, timestamps=when, request_times=[second])
     for days in (-1, 0, 1, 30, 1000) if until else ():  # a trend fades
         moment = 0 if until is None else until + days * DAY
